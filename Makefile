@@ -1,0 +1,39 @@
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test quick check format wheel clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+reproduce: .venv/installed ## the paper's experiment on a CPU: about 3 minutes, results in outputs/reproduce/seed=0
+	$(BIN)/taskcluster-train name=reproduce
+
+test: .venv/installed-dev ## every test
+	$(BIN)/pytest
+
+quick: .venv/installed-dev ## the tests that train nothing
+	$(BIN)/pytest -m "not slow"
+
+check: .venv/installed-dev ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed-dev ## put the code into form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches; runs stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist
+
+# The CPU build of torch where the package index offers one; then everything at the tested versions.
+.venv/installed: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@

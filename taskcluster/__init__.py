@@ -1,0 +1,3 @@
+"""Watch how a language model comes to represent tasks while it trains."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,97 @@
+"""The paper's claims, each as a number, a threshold and a verdict. Journal rows in, Claims out.
+
+Claims are those of Wu and Varshney, "Transformer-based Causal Language Models Perform Clustering" (NAACL Findings 2025),
+about the ARI between KMeans clusters and tasks at the end of the instruction; thresholds are ours.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import ConstantInputWarning, spearmanr
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`value` must lie on the right side of `threshold` ("<" or ">", as `relation` says); NaN never does."""
+
+    name: str
+    paper: str
+    value: float
+    relation: str
+    threshold: float
+
+    @property
+    def passed(self) -> bool:
+        return self.value < self.threshold if self.relation == "<" else self.value > self.threshold
+
+
+def judge(rows: Rows) -> list[Claim]:
+    """The verdict on every claim for a journal whose first row is step 0 and whose last row is the final step."""
+    first, last = rows[0], rows[-1]
+    n_layer = len(layers_of(last, "ari/val")) - 1
+    deepest = f"ari/val/layer_{n_layer}"
+    embedding = _column(rows, "ari/val/layer_0")
+    starts = [value for split in ("train", "val") for value in layers_of(first, f"ari/{split}")]
+    near_end = [row for row in rows if row["step"] <= 0.8 * last["step"]][-1]
+    return [
+        Claim("starts near 0 (largest ARI at step 0, all layers)", "near 0", float(np.max(starts)), "<", 0.1),
+        Claim("ends high on validation (last layer)", "above 0.6", _number(last, deepest), ">", 0.6),
+        Claim(
+            "saturates (change of the last layer over the last fifth)",
+            "flat at the end",
+            abs(_number(last, deepest) - _number(near_end, deepest)),
+            "<",
+            0.1,
+        ),
+        Claim(
+            "deeper layers are higher (rank correlation of layer and final ARI)",
+            "rises with depth",
+            rank_correlation(range(n_layer + 1), layers_of(last, "ari/val")),
+            ">",
+            0.8,
+        ),
+        Claim("layer 0 stays flat (range of its ARI)", "flat", float(np.ptp(embedding)), "<", 0.05),
+        Claim(
+            "holds on unseen instructions (last layer, |train - validation|)",
+            "close",
+            abs(_number(last, f"ari/train/layer_{n_layer}") - _number(last, deepest)),
+            "<",
+            0.1,
+        ),
+        Claim(
+            "rises with accuracy (rank correlation over training)",
+            "rises together",
+            rank_correlation(_column(rows, "val/accuracy"), _column(rows, deepest)),
+            ">",
+            0.8,
+        ),
+    ]
+
+
+def layers_of(row: Mapping[str, Any], metric: str) -> list[float]:
+    """Values of "<metric>/layer_0", "<metric>/layer_1", ... in a row."""
+    values = []
+    while (key := f"{metric}/layer_{len(values)}") in row:
+        values.append(_number(row, key))
+    return values
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's rank correlation; NaN where either side is constant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        return float(spearmanr(a, b).statistic)
+
+
+def _column(rows: Rows, key: str) -> list[float]:
+    return [_number(row, key) for row in rows]
+
+
+def _number(row: Mapping[str, Any], key: str) -> float:
+    return math.nan if row[key] is None else float(row[key])

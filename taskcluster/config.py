@@ -1,0 +1,90 @@
+"""From a composed configuration to objects. A user's mistake becomes a ConfigError of one sentence."""
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from taskcluster.validation import ConfigError, Seed, did_you_mean, sentences
+
+Config = Mapping[str, Any]
+Node = dict[str, Any]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Seeds(_Strict):
+    tasks: Seed
+    model: Seed
+    batches: Seed
+    probe: Seed
+    kmeans: Seed
+
+
+class _Optimizer(_Strict, extra="allow"):
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class _Trainer(_Strict, extra="allow"):
+    max_steps: PositiveInt
+    accumulate_grad_batches: PositiveInt = 1
+    gradient_clip_val: PositiveFloat | None = None
+    log_every_n_steps: PositiveInt = 10
+
+
+class _Config(_Strict):
+    """Keys of train.yaml, and what their own constructors would not say as clearly."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.=+-]+$")]
+    seed: Seed
+    seeds: _Seeds
+    task: Node
+    data: Node
+    model: Node
+    optimizer: _Optimizer
+    scheduler: Node
+    trainer: _Trainer
+    callbacks: dict[str, Node]
+    logger: Node
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError for keys and values that are wrong whatever is built from them."""
+    try:
+        _Config.model_validate(config)
+    except ValidationError as error:
+        raise ConfigError(sentences(error, keys=_Config.model_fields)) from None
+
+
+def build(config: Config, key: str, *args: Any, **kwargs: Any) -> Any:
+    """Call the `_target_` of a group, such as "task" or "callbacks.clustering", with its keys and further arguments.
+
+    Raises ConfigError for a key that the target does not take and for what it refuses as ValueError or TypeError.
+    """
+    node: Any = config
+    for part in key.split("."):
+        node = node[part]
+    values = {name: value for name, value in node.items() if name != "_target_"}
+    module, _, name = str(node.get("_target_")).rpartition(".")
+    try:
+        target = getattr(import_module(module), name)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise ConfigError(f"{key}._target_={node.get('_target_')!r} cannot be imported ({error}); correct it") from error
+    accepted = inspect.signature(target).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        for unknown in values.keys() - accepted.keys():
+            raise ConfigError(f"{key}.{unknown} is not a key of {key}" + did_you_mean(unknown, accepted))
+    try:
+        return target(*args, **values, **kwargs)
+    except ValidationError as error:
+        raise ConfigError(sentences(error, key, accepted)) from None
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        message = " ".join(str(error).split())
+        named = message.split("=")[0] in values  # our own constructors begin with the key at fault
+        raise ConfigError(f"{key}.{message}" if named else f"{key}: {message}") from error

@@ -1,0 +1,103 @@
+"""The language model that is trained: a Hugging Face causal LM under Lightning. It knows no tasks.
+
+in:  batches {"input_ids", "labels"} of (B, T), labels -100 where the loss does not look
+out: mean next-token cross-entropy, one optimizer update a step
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+
+from taskcluster.validation import Seed, validated
+
+
+CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is not finite at step {step}")
+
+
+@validated
+def gpt2(
+    vocab_size: PositiveInt,
+    longest: PositiveInt,
+    n_layer: PositiveInt,
+    n_head: PositiveInt,
+    n_embd: PositiveInt,
+    n_positions: PositiveInt,
+    dropout: Annotated[float, Field(ge=0, lt=1)],
+    activation: Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu", "silu"],
+    attention: Literal["eager", "sdpa"],
+    seed: Seed,
+) -> GPT2LMHeadModel:
+    """A GPT-2 with fresh weights, a function of `seed`, for sequences of up to `longest` tokens.
+
+    Raises ValueError where the heads do not divide the width or `n_positions` is below `longest`.
+    """
+    if n_embd % n_head:
+        divisors = ", ".join(str(d) for d in range(1, 65) if n_embd % d == 0)
+        raise ValueError(f"n_head={n_head} does not divide n_embd={n_embd}; use one of {divisors}")
+    if n_positions < longest:
+        raise ValueError(f"n_positions={n_positions} is below the longest sequence, {longest} tokens; raise it")
+    config = GPT2Config(
+        vocab_size=vocab_size,
+        n_layer=n_layer,
+        n_head=n_head,
+        n_embd=n_embd,
+        n_positions=n_positions,
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
+        activation_function=activation,
+        attn_implementation=attention,
+        bos_token_id=None,
+        eos_token_id=None,
+        use_cache=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config)
+
+
+class LanguageModel(pl.LightningModule):
+    """Trains `network` by plain next-token loss.
+
+    optimizer: parameter groups -> Optimizer; weight decay is left off biases and LayerNorms, as in GPT-2's training.
+    scheduler: Optimizer -> LRScheduler, stepped once an update.
+
+    Raises TrainingDiverged within CHECK_EVERY steps of a loss that is not finite.
+    """
+
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        optimizer: Callable[[Iterable[Any]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        decayed = [p for p in network.parameters() if p.ndim >= 2]
+        others = [p for p in network.parameters() if p.ndim < 2]
+        self._optimizer = optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
+        self._scheduler = scheduler(self._optimizer)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss: Tensor = self.network(**batch).loss
+        if self.global_step % CHECK_EVERY == 0 and not torch.isfinite(loss):
+            raise TrainingDiverged(self.global_step)
+        self.log("train/batch_loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return {"optimizer": self._optimizer, "lr_scheduler": {"scheduler": self._scheduler, "interval": "step"}}

@@ -1,0 +1,39 @@
+"""What came of a run: judged, drawn, and shown to whoever waits for it."""
+
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+from transformers import PreTrainedModel
+
+from taskcluster import figures
+from taskcluster.claims import judge
+from taskcluster.datamodule import SequenceDataModule
+from taskcluster.runs import RunFolder, finite
+
+
+def conclude(run: RunFolder, data: SequenceDataModule, network: PreTrainedModel, console: Console) -> None:
+    """Write results.json and the figures, and print the verdict."""
+    rows = run.rows()
+    claims = [{**asdict(claim), "value": finite(claim.value), "passed": claim.passed} for claim in judge(rows)]
+    run.write_results({"claims": claims, "final": rows[-1], "tasks_sha256": data.family.fingerprint()})
+    with console.status("drawing figures"):
+        figures.draw(run, data, network)
+    show(run, console)
+
+
+def show(run: RunFolder, console: Console) -> None:
+    """Print the verdict on every claim, and where everything lies."""
+    results = run.results()
+    table = Table("claim", "paper", "here", "threshold", "verdict", title="The paper's claims", title_justify="left")
+    for claim in results["claims"]:
+        value = "not a number" if claim["value"] is None else f"{claim['value']:.3f}"
+        verdict = "[green]pass[/]" if claim["passed"] else "[red]FAIL[/]"
+        table.add_row(claim["name"], claim["paper"], value, f"{claim['relation']} {claim['threshold']}", verdict)
+    console.print(table)
+    final = results["final"]
+    console.print(f"validation accuracy {final['val/accuracy']:.3f} at step {final['step']}", highlight=False)
+    for metric, label in (("ari", "ARI at the separator"), ("ari_within_x", "ARI within each x")):
+        layers = " ".join(f"{final[key]:.2f}" for key in final if key.startswith(f"{metric}/val/"))
+        console.print(f"{label}, validation, layers 0 to L: {layers}", highlight=False)
+    console.print(f"Everything lies in {run.path} (open figures/index.html)", soft_wrap=True, highlight=False)

@@ -1,0 +1,203 @@
+"""Tasks named by regular expressions, the paper's kind.
+
+in:  sizes and a seed, or a user's own regexes and mappings
+out: a TaskFamily, a pure function of its arguments: the same on every machine
+"""
+
+import random
+from collections.abc import Iterator
+from itertools import accumulate, chain, islice
+from typing import Annotated
+
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
+from rstr import Rstr
+
+from taskcluster.tasks import Holdout, Task, TaskFamily
+from taskcluster.tasks.language import Automaton
+from taskcluster.validation import Bounds, Fraction, Seed, validated
+
+ROOM = 8  # a random regex has at least this many times the strings drawn from it, so few draws are thrown away
+DRAWS_PER_INSTRUCTION = 200  # before a language is called too small
+ATTEMPTS = 1_000  # at a random regex with room enough, before the settings are called impossible
+
+
+class TaskSpec(BaseModel, strict=True, extra="forbid"):
+    """A task as a user writes it: its regexes and f as {x: y}."""
+
+    regexes: Annotated[list[str], Field(min_length=1)]
+    mapping: Annotated[dict[str, str], Field(min_length=1)]
+
+
+@validated
+def random_family(
+    n_tasks: PositiveInt,
+    regexes_per_task: PositiveInt,
+    instructions_per_task: PositiveInt,
+    instructions_spread: NonNegativeInt,
+    alphabet: Annotated[str, Field(min_length=2)],
+    n_atoms: Bounds,
+    class_size: Bounds,
+    max_repeat: PositiveInt,
+    n_inputs: PositiveInt,
+    n_outputs: PositiveInt,
+    n_mappings: PositiveInt,
+    holdout: Holdout,
+    val_fraction: Fraction,
+    seed: Seed,
+) -> TaskFamily:
+    """Tasks with random regexes and random mappings.
+
+    A regex has `n_atoms` atoms over the `alphabet`, each a literal, a class, an alternation, an optional class or a
+    class repeated up to `max_repeat` times. A task has `instructions_per_task` instructions on average over tasks,
+    exactly, and at most `instructions_spread` more or fewer. Every input is used by equally many tasks (give or take
+    one), and some tasks that share it disagree about its output.
+
+    Raises ValueError, naming the argument, where the sizes contradict each other.
+    """
+    symbols = sorted(set(alphabet))
+    _check_sizes(symbols, n_atoms, class_size, n_tasks, n_inputs, n_outputs, n_mappings)
+    if not 0 <= instructions_spread <= instructions_per_task - regexes_per_task:
+        raise ValueError(
+            f"instructions_spread={instructions_spread} leaves a task with fewer instructions than regexes; "
+            f"keep it at {max(instructions_per_task - regexes_per_task, 0)} or below"
+        )
+    rng = random.Random(f"{seed}/tasks")
+    counts = _counts(n_tasks, instructions_per_task, instructions_spread, rng)
+    room = ROOM * -(-(instructions_per_task + instructions_spread) // regexes_per_task)
+    fresh = _random_regexes(symbols, n_atoms, class_size, max_repeat, room, rng)
+    regexes = [list(islice(fresh, regexes_per_task)) for _ in range(n_tasks)]
+    mappings = _mappings(n_tasks, n_inputs, n_outputs, n_mappings, rng)
+    return TaskFamily(_draw_tasks(regexes, mappings, counts, rng), holdout, val_fraction, seed)
+
+
+@validated
+def custom_family(
+    tasks: Annotated[list[TaskSpec], Field(min_length=2)],
+    instructions_per_task: PositiveInt,
+    holdout: Holdout,
+    val_fraction: Fraction,
+    seed: Seed,
+) -> TaskFamily:
+    """A user's own tasks, each with `instructions_per_task` instructions.
+
+    Raises ValueError, naming the regex, for one that is invalid or whose language is too small.
+    """
+    regexes, mappings = [task.regexes for task in tasks], [task.mapping for task in tasks]
+    most = max(map(len, regexes))
+    if most > instructions_per_task:
+        raise ValueError(f"instructions_per_task={instructions_per_task} is too few for a task of {most} regexes; raise it")
+    counts = [instructions_per_task] * len(tasks)
+    return TaskFamily(
+        _draw_tasks(regexes, mappings, counts, random.Random(f"{seed}/tasks")), holdout, val_fraction, seed
+    )
+
+
+def _draw_tasks(
+    regexes: list[list[str]], mappings: list[dict[str, str]], counts: list[int], rng: random.Random
+) -> tuple[Task, ...]:
+    """Instructions for every regex, each outside the language of every other regex of the family."""
+    automaton = Automaton(list(chain.from_iterable(regexes)))
+    first_of = accumulate((len(group) for group in regexes), initial=0)
+    tasks = []
+    for task_id, (group, mapping, count, first) in enumerate(zip(regexes, mappings, counts, first_of, strict=False)):
+        shares = [count // len(group) + (k < count % len(group)) for k in range(len(group))]
+        instructions = tuple(
+            tuple(_draw_instructions(regex, share, {first + k}, automaton, rng))
+            for k, (regex, share) in enumerate(zip(group, shares, strict=True))
+        )
+        tasks.append(Task(task_id, tuple(group), instructions, mapping))
+    return tuple(tasks)
+
+
+def _draw_instructions(regex: str, n: int, owners: set[int], automaton: Automaton, rng: random.Random) -> list[str]:
+    draw, drawn = Rstr(rng).xeger, dict[str, None]()
+    for _ in range(DRAWS_PER_INSTRUCTION * n):
+        string = draw(regex)
+        if string and string not in drawn and automaton.owners(string) == owners:
+            drawn[string] = None
+            if len(drawn) == n:
+                return list(drawn)
+    raise ValueError(
+        f"regex {regex!r} gave only {len(drawn)} of {n} instructions that no other regex matches too (its language has "
+        f"{Automaton([regex]).count()} strings); widen it, or lower instructions_per_task"
+    )
+
+
+def _random_regexes(
+    symbols: list[str], n_atoms: list[int], class_size: list[int], max_repeat: int, room: int, rng: random.Random
+) -> Iterator[str]:
+    """Distinct regexes whose languages hold at least `room` strings, without end."""
+
+    def one_of() -> str:
+        return "[" + "".join(sorted(rng.sample(symbols, rng.randint(*class_size)))) + "]"
+
+    def literals(low: int, high: int) -> str:
+        return "".join(rng.choices(symbols, k=rng.randint(low, high)))
+
+    atoms = (
+        lambda: literals(1, 1),
+        one_of,
+        lambda: f"(?:{literals(1, 2)}|{literals(2, 2)})",
+        lambda: one_of() + "?",
+        lambda: one_of() + f"{{1,{max_repeat}}}",
+    )
+    seen = set[str]()
+    failures = 0
+    while failures < ATTEMPTS:
+        regex = "".join(rng.choice(atoms)() for _ in range(rng.randint(*n_atoms)))
+        if regex in seen or Automaton([regex]).count() < room:
+            failures += 1
+            continue
+        failures = 0
+        seen.add(regex)
+        yield regex
+    raise ValueError(
+        f"n_atoms={n_atoms} over this alphabet give no regex with {room} strings or more; "
+        "raise n_atoms, class_size or max_repeat, or lower instructions_per_task"
+    )
+
+
+def _counts(n_tasks: int, mean: int, spread: int, rng: random.Random) -> list[int]:
+    """Instructions of each task: mean +- spread, in pairs that lie as far above the mean as below it."""
+    offsets = [rng.randint(0, spread) for _ in range(n_tasks // 2)]
+    counts = [mean + o for o in offsets] + [mean - o for o in offsets] + [mean] * (n_tasks % 2)
+    rng.shuffle(counts)
+    return counts
+
+
+def _mappings(n_tasks: int, n_inputs: int, n_outputs: int, n_mappings: int, rng: random.Random) -> list[dict[str, str]]:
+    """One function a task: every input dealt equally often, and for every input tasks that disagree."""
+    used: list[list[int]] = []
+    deals = [0] * n_inputs
+    for _ in range(n_tasks):
+        fewest_first = sorted(range(n_inputs), key=lambda x: (deals[x], rng.random()))
+        used.append(sorted(fewest_first[:n_mappings]))
+        for x in used[-1]:
+            deals[x] += 1
+    outputs: list[list[int]] = []
+    for uses in deals:
+        drawn = [rng.randrange(n_outputs) for _ in range(uses)]
+        if len(set(drawn)) == 1:
+            drawn[0] = (drawn[0] + rng.randrange(1, n_outputs)) % n_outputs
+        outputs.append(drawn)
+    return [{f"x{x}": f"y{outputs[x].pop()}" for x in inputs} for inputs in used]
+
+
+def _check_sizes(
+    symbols: list[str], n_atoms: list[int], class_size: list[int], n_tasks: int, n_inputs: int, n_outputs: int,
+    n_mappings: int,
+) -> None:  # fmt: skip
+    for name, (low, high) in (("n_atoms", n_atoms), ("class_size", class_size)):
+        if low > high:
+            raise ValueError(f"{name}={[low, high]} has its smallest above its largest; swap them")
+    if class_size[1] > len(symbols):
+        raise ValueError(f"class_size={class_size} exceeds the {len(symbols)} symbols of the alphabet; lower it")
+    if n_mappings > n_inputs:
+        raise ValueError(f"n_mappings={n_mappings} exceeds n_inputs={n_inputs}; lower it, or raise n_inputs")
+    if n_tasks * n_mappings < 2 * n_inputs:
+        raise ValueError(
+            f"n_inputs={n_inputs} is too many for {n_tasks} tasks of {n_mappings} mappings to share each with another; "
+            f"use {n_tasks * n_mappings // 2} or fewer"
+        )
+    if n_outputs < 2:
+        raise ValueError(f"n_outputs={n_outputs} lets no two tasks disagree; use 2 or more")

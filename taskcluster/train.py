@@ -1,0 +1,108 @@
+"""taskcluster-train: compose the configuration, wire the parts, train, judge, draw."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from taskcluster import cli
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from taskcluster.datamodule import SequenceDataModule
+
+
+def main() -> None:
+    cli.run(job)
+
+
+def job(cfg: DictConfig) -> None:
+    """One run in the folder that Hydra chose. Imports what trains only here, so that --help is quick."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from taskcluster.model import TrainingDiverged
+    from taskcluster.validation import ConfigError
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        train(OmegaConf.to_container(cfg, resolve=True), folder)
+    except ConfigError as error:
+        cli.report(str(error))
+        raise cli.Reported(2) from error
+    except TrainingDiverged as error:
+        cli.report(f"{error}; lower optimizer.lr. The journal and the checkpoints so far are in {folder}")
+        raise cli.Reported(1) from error
+
+
+def prepare(config: Any) -> "tuple[SequenceDataModule, PreTrainedModel]":
+    """The data and the untrained network of a resolved configuration."""
+    from taskcluster.config import build, check
+
+    check(config)
+    data = build(config, "data", family=build(config, "task"))
+    return data, build(config, "model", vocab_size=len(data.tokenizer), longest=data.longest)
+
+
+def train(config: Any, folder: Path) -> None:
+    """Train in `folder`, unless it holds this run already; then say what came of it.
+
+    Raises ConfigError before anything is written where the configuration or the folder cannot be used, and
+    TrainingDiverged when the loss is lost.
+    """
+    import pytorch_lightning as pl
+    import torch
+    from rich.console import Console
+
+    from taskcluster import tracking
+    from taskcluster.config import build, check
+    from taskcluster.model import LanguageModel
+    from taskcluster.outcome import conclude, show
+    from taskcluster.progress import ProgressCallback, quieten
+    from taskcluster.runs import RunFolder
+    from taskcluster.validation import ConfigError
+
+    quieten()
+    check(config)
+    run, console = RunFolder(folder), Console()
+    if differing := run.differing_keys(config):
+        raise ConfigError(
+            f"{folder} holds a run of another configuration, which differs in {', '.join(differing)}; "
+            "choose another name= or hydra.run.dir="
+        )
+    if run.status().get("state") == "finished":
+        console.print("This run is finished already.")
+        return show(run, console)
+
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a tenth of a step, and nothing reads it
+    pl.seed_everything(config["seeds"]["model"], verbose=False)
+    data, network = prepare(config)
+    model = LanguageModel(network, partial(build, config, "optimizer"), partial(build, config, "scheduler"))
+    clustering = build(config, "callbacks.clustering", data=data, run=run)
+    others = [build(config, f"callbacks.{name}") for name in config["callbacks"] if name != "clustering"]
+    trainer = build(
+        config,
+        "trainer",
+        callbacks=[clustering, *others, ProgressCallback(clustering, console)],
+        logger=build(config, "logger", run=run),
+        default_root_dir=folder,
+        max_epochs=-1,
+        use_distributed_sampler=False,  # the batches divide themselves
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,  # a checkpoint belongs to a measurement
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with run.writing(config, owner=trainer.is_global_zero):
+        try:
+            trainer.logger.log_hyperparams(config)
+            trainer.fit(model, data)
+        finally:
+            tracking.finish(trainer.logger)
+        if trainer.is_global_zero:
+            conclude(run, data, network, console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A small experiment for tests, and the command line run inside the test process."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from taskcluster import cli, train
+from taskcluster.tasks import TaskFamily
+from taskcluster.tasks.regex import random_family
+
+SMALL = (
+    "task.n_tasks=6",
+    "task.instructions_per_task=20",
+    "task.instructions_spread=4",
+    "task.n_inputs=4",
+    "task.n_outputs=4",
+    "task.n_mappings=2",
+    "data.batch_size=16",
+    "data.probe_size=60",
+    "model.n_layer=2",
+    "model.n_head=2",
+    "model.n_embd=16",
+    "trainer.max_steps=6",
+    "callbacks.clustering.every_n_steps=4",
+    "callbacks.clustering.n_early=1",
+    "callbacks.clustering.n_init=2",
+    "logger=none",
+)
+
+
+class Outcome(NamedTuple):
+    exit_code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def taskcluster_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """`taskcluster-train ARGUMENTS` in an empty folder, without the seconds that a new process takes to import torch."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["taskcluster-train", *arguments])
+        GlobalHydra.instance().clear()
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            train.main()
+        return Outcome(ended.value.code or 0, *capfd.readouterr())
+
+    return run
+
+
+def resolved(*overrides: str) -> Any:
+    """The resolved configuration of `taskcluster-train OVERRIDES`."""
+    OmegaConf.register_new_resolver("run_folder", cli.run_folder, replace=True)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
+
+
+def family(**changes: Any) -> TaskFamily:
+    """A task family from conf/task/regex.yaml with some values changed."""
+    values = resolved()["task"] | changes
+    del values["_target_"]
+    return random_family(**values)
+
+
+@pytest.fixture(scope="session")
+def default_family() -> TaskFamily:
+    return family()

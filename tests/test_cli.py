@@ -1,0 +1,114 @@
+"""What a user reads when something is wrong, and what stays on the disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import SMALL, Outcome
+
+Train = Callable[..., Outcome]
+
+REGEXES = "task=custom", "task.tasks=[{regexes:['REGEX'],mapping:{p:q}},{regexes:['z[ab]{5}'],mapping:{p:r}}]"
+
+
+def custom(regex: str) -> tuple[str, ...]:
+    return tuple(part.replace("REGEX", regex) for part in REGEXES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        # values
+        (["seed=-1"], "seed=-1: input should be greater than or equal to 0"),
+        (["seed=true"], "seed=True: input should be a valid integer"),
+        (["seed=4294967296"], "seed=4294967296: input should be less than 4294967296"),
+        (["seeds.kmeans=x"], "seeds.kmeans='x': input should be a valid integer"),
+        (["name=a b"], "name='a b': string should match pattern"),
+        (["task.n_tasks=0"], "task.n_tasks=0: input should be greater than 0"),
+        (["task.n_tasks=2.5"], "task.n_tasks=2.5: input should be a valid integer"),
+        (["task.val_fraction=1.0"], "task.val_fraction=1.0: input should be less than 1"),
+        (["task.class_size=[2]"], "task.class_size=[2]: list should have at least 2 items"),
+        (["data.batch_size=0"], "data.batch_size=0: input should be greater than 0"),
+        (["model.dropout=1.0"], "model.dropout=1.0: input should be less than 1"),
+        (["model.n_layer=six"], "model.n_layer='six': input should be a valid integer"),
+        (["optimizer.lr=-1"], "optimizer.lr=-1: input should be greater than 0"),
+        (["optimizer.lr=fast"], "optimizer.lr='fast': input should be a valid number"),
+        (["optimizer.weight_decay=-1"], "optimizer.weight_decay=-1: input should be greater than or equal to 0"),
+        (["optimizer.betas=[0.9,2.0]"], "optimizer: Invalid beta parameter at index 1: 2.0"),
+        (["scheduler.warmup=1.5"], "scheduler.warmup=1.5: input should be less than 1"),
+        (["trainer.max_steps=0"], "trainer.max_steps=0: input should be greater than 0"),
+        (["trainer.max_steps=-1"], "trainer.max_steps=-1: input should be greater than 0"),
+        (["trainer.precision=7"], "trainer: Precision 7 is invalid"),
+        (["callbacks.clustering.every_n_steps=0"], "callbacks.clustering.every_n_steps=0: input should be greater than 0"),
+        (["callbacks.clustering.n_init=0"], "callbacks.clustering.n_init=0: input should be greater than 0"),
+        # values that contradict each other
+        (["model.n_head=3"], "model.n_head=3 does not divide n_embd=16; use one of 1, 2, 4, 8, 16"),
+        (["model.n_positions=5"], "model.n_positions=5 is below the longest sequence"),
+        (["callbacks.clustering.n_clusters=61"], "callbacks.clustering.n_clusters=61 exceeds the 24 states of the smallest"),
+        (["task.n_mappings=9"], "task.n_mappings=9 exceeds n_inputs=4; lower it, or raise n_inputs"),
+        (["task.holdout=regex"], "task.holdout='regex' needs two regexes a task"),
+        # names that do not exist
+        (["task.holdout=instrction"], "task.holdout='instrction': input should be 'instruction', 'pair' or 'regex'; did you mean 'instruction'?"),
+        (["data.loss_on=yy"], "data.loss_on='yy': input should be 'sequence' or 'y'"),
+        (["model.n_layr=3"], "model.n_layr is not a key of the configuration; did you mean 'model.n_layer'?"),
+        (["n_layer=3"], "n_layer is not a key of the configuration; did you mean 'model.n_layer'?"),
+        (["sed=3"], "sed is not a key of the configuration; did you mean 'seed'?"),
+        (["+sed=3"], "sed is not a key of the configuration; did you mean 'seed'?"),
+        (["+model.n_layr=3"], "model.n_layr is not a key of model; did you mean 'n_layer'?"),
+        (["+trainer.max_step=3"], "trainer.max_step is not a key of trainer; did you mean 'max_steps'?"),
+        (["+optimizer.momentum=1"], "optimizer.momentum is not a key of optimizer"),
+        (["model=gpt3"], "model=gpt3 is not an option of model; did you mean 'gpt2'?; choose from gpt2, gpt2_768"),
+        (["modle=gpt2"], "modle is not a key of the configuration; did you mean 'model'?"),
+        (["--hlep"], "--hlep is not an option; did you mean '--help'?"),
+        (["model.n_layer=[1,2"], "model.n_layer=[1,2 cannot be read"),
+        (["optimizer._target_=torch.optim.AdmW"], "optimizer._target_='torch.optim.AdmW' cannot be imported"),
+        (["data.probe_size=???"], "data.probe_size"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_sentence(
+    taskcluster_train: Train, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    outcome = taskcluster_train(*SMALL, *arguments)
+    assert outcome.exit_code == 2
+    assert outcome.out == ""
+    (line,) = outcome.err.splitlines()
+    assert sentence in line
+    assert line.startswith("taskcluster-train: ")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("regex", "reason"),
+    [
+        ("", "regex '' is empty; give it at least one symbol"),
+        ("[ab", "regex '[ab' is not valid"),
+        ("(a+)+b", "regex '(a+)+b' repeats without an upper bound"),
+        ("(a{90}){90}", "regex '(a{90}){90}' has more than 2000 symbols"),
+        ("y[ab]{2}", "regex 'y[ab]{2}' gave only 4 of 20 instructions"),
+    ],
+)
+def test_regexes_that_cannot_be_used_are_refused(taskcluster_train: Train, regex: str, reason: str) -> None:
+    outcome = taskcluster_train(*custom(regex), "task.instructions_per_task=20", "logger=none")
+    assert outcome.exit_code == 2
+    assert outcome.err.startswith(f"taskcluster-train: task: {reason}")
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_seed_of_a_custom_key_is_named_in_full(taskcluster_train: Train) -> None:
+    outcome = taskcluster_train("task=custom", "task.tasks=[{regexes:[a],mapping:{}},{regex:[b],mapping:{x:y}}]")
+    assert outcome.exit_code == 2
+    assert "task.tasks.0.mapping={}: dictionary should have at least 1 item" in outcome.err
+
+
+def test_help_names_the_groups_and_the_ways_to_run(taskcluster_train: Train) -> None:
+    outcome = taskcluster_train("--help")
+    assert outcome.exit_code == 0
+    for words in ("taskcluster-train -m seed=0,1,2", "optimizer: adafactor, adamw, radam, sgd", "task: custom, regex"):
+        assert words in outcome.out
+
+
+def test_cfg_job_prints_the_configuration_without_running(taskcluster_train: Train, tmp_path: Path) -> None:
+    outcome = taskcluster_train("--cfg", "job", "model.n_layer=3")
+    assert outcome.exit_code == 0
+    assert "n_layer: 3" in outcome.out
+    assert list(tmp_path.iterdir()) == []

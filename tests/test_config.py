@@ -1,0 +1,81 @@
+"""Every YAML composes with every other, and what it builds is what it says."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import SMALL, resolved
+
+from taskcluster import cli
+from taskcluster.cli import run_folder
+from taskcluster.config import build, check
+
+GROUPS = {
+    folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in cli.CONF.iterdir() if folder.is_dir()
+}
+COMPOSED = list(product(*([f"{group}={option}" for option in GROUPS[group]] for group in ("task", "model", "optimizer", "scheduler"))))
+
+
+@pytest.mark.parametrize("choice", [f"{g}={option}" for g, options in GROUPS.items() for option in options])
+def test_every_option_composes_and_passes_the_checks(choice: str) -> None:
+    check(resolved(choice))
+
+
+@pytest.mark.parametrize("choices", COMPOSED, ids=" ".join)
+def test_every_task_model_optimizer_and_scheduler_work_together(choices: tuple[str, ...]) -> None:
+    from functools import partial
+
+    from taskcluster.model import LanguageModel
+
+    small = [key for key in SMALL if not (key.startswith("task.") and "task=custom" in choices)]
+    small = [key for key in small if "model=gpt2_768" not in choices or not key.startswith("model.")]
+    config = resolved(*choices, *small, *(["model.n_layer=1"] if "model=gpt2_768" in choices else []))
+    data = build(config, "data", family=build(config, "task"))
+    network = build(config, "model", vocab_size=len(data.tokenizer), longest=data.longest)
+    model = LanguageModel(network, partial(build, config, "optimizer"), partial(build, config, "scheduler"))
+    configured = model.configure_optimizers()
+    network(input_ids=data.sequences["train"].tokens[:2], labels=data.sequences["train"].tokens[:2]).loss.backward()
+    configured["optimizer"].step()
+    configured["lr_scheduler"]["scheduler"].step()
+
+
+def test_every_key_has_a_comment_or_a_name_that_says_all() -> None:
+    plain = {"_target_", "defaults", "seed", "probe_seed", "n_layer", "accelerator", "devices", "precision", "strategy", "momentum",
+             "nesterov", "project", "max_steps", "n_tasks", "instructions_per_task", "attention", "n_head", "n_embd"}  # fmt: skip
+    for file in cli.CONF.rglob("*.yaml"):
+        text = file.read_text()
+        assert text.startswith("# "), f"{file.name} does not say what it is"
+        if file.name == "train.yaml":
+            continue
+        content = yaml.safe_load(text) or {}
+        for key in content.get("clustering", content):
+            line = next(line for line in text.splitlines() if line.strip().startswith(f"{key}:"))
+            assert "#" in line or key in plain, f"{file.name}: {key} has no comment"
+
+
+def test_seeds_follow_the_one_seed_unless_set() -> None:
+    config = resolved("seed=7", "seeds.kmeans=1")
+    assert (config["task"]["seed"], config["data"]["probe_seed"], config["model"]["seed"]) == (7, 7, 7)
+    assert config["callbacks"]["clustering"]["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "folder"),
+    [
+        ([], "seed=0"),
+        (["seed=3", "name=x", "logger=none"], "seed=0"),
+        (["model.n_layer=2", "seed=3"], "model.n_layer=2/seed=0"),
+        (["optimizer=sgd", "model.n_layer=2"], "model.n_layer=2,optimizer=sgd/seed=0"),
+        (["model.n_layer=2", "optimizer=sgd"], "model.n_layer=2,optimizer=sgd/seed=0"),
+        (["task.alphabet=a/../b c"], "task.alphabet=a_.._b_c/seed=0"),
+    ],
+)
+def test_a_run_folder_is_named_by_condition_and_seed(overrides: list[str], folder: str) -> None:
+    assert run_folder(0, overrides) == folder
+
+
+def test_long_conditions_stay_short_and_distinct() -> None:
+    one, other = (run_folder(0, [f"task.alphabet={'a' * 300}{last}"]) for last in "bc")
+    assert one != other
+    assert all(len(part) < 200 for part in Path(one).parts)

@@ -1,0 +1,208 @@
+"""Whole runs: what they leave behind, that they repeat to the bit, and that the default one shows the paper's result."""
+
+import html
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import SMALL, Outcome, resolved
+
+from taskcluster.config import build
+from taskcluster.figures import load_weights
+from taskcluster.runs import TIMES, RunFolder
+from taskcluster.train import prepare
+
+Train = Callable[..., Outcome]
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.slow
+
+
+def timeless(run: RunFolder) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in run.rows()]
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    return load_weights(run, run.rows()[-1]["step"])
+
+
+@pytest.fixture
+def run(taskcluster_train: Train, tmp_path: Path) -> RunFolder:
+    outcome = taskcluster_train(*SMALL, "hydra.run.dir=run")
+    assert outcome.exit_code == 0, outcome.err
+    return RunFolder(tmp_path / "run")
+
+
+def test_a_run_leaves_its_journal_results_checkpoints_and_figures(run: RunFolder) -> None:
+    assert [row["step"] for row in run.rows()] == [0, 2, 4, 6]
+    layers = range(3)
+    metrics = {"ari", "nmi", "inertia", "ari_within_x", "ari_within_x_to_y", *(f"{m}_at_input" for m in ("ari", "nmi", "inertia"))}
+    expected = {f"{m}/{split}/layer_{layer}" for m in metrics for split in ("train", "val") for layer in layers}
+    expected |= {f"{split}/{m}" for split in ("train", "val") for m in ("loss", "accuracy")}
+    for row in run.rows():
+        assert set(row) == expected | {"step", *TIMES}
+    assert run.status()["state"] == "finished"
+    assert run.status()["step"] == 6
+    results = run.results()
+    assert len(results["claims"]) == 7
+    assert results["final"] == run.rows()[-1]
+    assert not all(claim["passed"] for claim in results["claims"])  # six steps teach nothing
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == [
+        "last.ckpt",
+        *(f"step={step:06d}.ckpt" for step in (0, 2, 4, 6)),
+    ]
+    for name in ("ari", "ari_within_x", "ari_by_layer", "tsne"):
+        assert (run.figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (run.figures / f"{name}.svg").read_text()
+
+
+def test_the_page_shows_the_verdict_and_loads_nothing(run: RunFolder) -> None:
+    page = (run.figures / "index.html").read_text()
+    assert all(html.escape(claim["name"]) in page for claim in run.results()["claims"])
+    assert "FAIL" in page
+    for loading in ("<script src", "<link", "@import", "<img"):
+        assert loading not in page
+
+
+def test_a_saved_checkpoint_measures_as_it_did_while_training(run: RunFolder) -> None:
+    config = resolved(*SMALL)
+    data, network = prepare(config)
+    measurement = build(config, "callbacks.clustering", data=data, run=run).measurement
+    for row in timeless(run):
+        network.load_state_dict(load_weights(run, row["step"]))
+        again = json.loads(json.dumps(measurement(network)))
+        assert again == {key: value for key, value in row.items() if key != "step"}
+
+
+def test_the_same_seed_gives_the_same_bits_in_another_process(run: RunFolder, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "taskcluster.train", *SMALL, "hydra.run.dir=again"]
+    subprocess.run(command, cwd=tmp_path, check=True, env={**os.environ, "PYTHONHASHSEED": "5"})
+    again = RunFolder(tmp_path / "again")
+    assert timeless(again) == timeless(run)
+    assert all(torch.equal(value, weights(again)[key]) for key, value in weights(run).items())
+
+
+def test_a_finished_run_is_not_repeated_and_another_configuration_is_refused(
+    run: RunFolder, taskcluster_train: Train
+) -> None:
+    before = run.journal.read_bytes()
+    again = taskcluster_train(*SMALL, "hydra.run.dir=run")
+    assert (again.exit_code, "finished already" in again.out) == (0, True)
+    other = taskcluster_train(*SMALL, "hydra.run.dir=run", "optimizer.lr=0.1")
+    assert other.exit_code == 2
+    assert "holds a run of another configuration, which differs in optimizer.lr" in other.err
+    assert run.journal.read_bytes() == before
+
+
+def test_divergence_fails_the_run_and_keeps_what_was_good(taskcluster_train: Train, tmp_path: Path) -> None:
+    outcome = taskcluster_train(*SMALL, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null", "hydra.run.dir=run")
+    assert outcome.exit_code == 1
+    (line,) = outcome.err.splitlines()
+    assert "the loss is not finite" in line
+    run = RunFolder(tmp_path / "run")
+    assert run.status()["state"] == "failed"
+    assert [row["step"] for row in run.rows()] == [0]
+    assert torch.isfinite(load_weights(run, 0)["transformer.wte.weight"]).all()
+
+
+@pytest.mark.parametrize("holdout", ["pair", "regex"])
+def test_other_holdouts_run(taskcluster_train: Train, holdout: str) -> None:
+    outcome = taskcluster_train(*SMALL, f"task.holdout={holdout}", "task.regexes_per_task=2", "data.loss_on=y")
+    assert outcome.exit_code == 0, outcome.err
+
+
+def test_custom_tasks_run(taskcluster_train: Train) -> None:
+    small = [key for key in SMALL if not key.startswith("task.")]
+    assert taskcluster_train("task=custom", *small).exit_code == 0
+
+
+def test_a_multirun_keeps_its_runs_apart(taskcluster_train: Train, tmp_path: Path) -> None:
+    small = [key for key in SMALL if key != "logger=none" and not key.startswith("model.n_layer")]
+    outcome = taskcluster_train("-m", *small, "name=sweep", "model.n_layer=1,2", "seed=0,1")
+    assert outcome.exit_code == 0, outcome.err
+    runs = sorted((tmp_path / "multirun/sweep").glob("*/seed=*"))
+    assert [path.name for path in runs] == ["seed=0", "seed=1"] * 2
+    layers = {path: yaml.safe_load((path / "config.yaml").read_text())["model"]["n_layer"] for path in runs}
+    assert sorted(layers.values()) == [1, 1, 2, 2]
+    ids = set()
+    for path in runs:
+        (mirror,) = path.glob("wandb/offline-run-*/run-*.wandb")
+        ids.add(mirror.name)
+        assert wandb_steps(mirror) == [row["step"] for row in RunFolder(path).rows()]
+    assert len(ids) == 4
+    assert taskcluster_train(*small, "model.n_layer=2", "seed=1", "hydra.run.dir=alone").exit_code == 0
+    (last,) = (path for path in runs if layers[path] == 2 and path.name == "seed=1")
+    assert timeless(RunFolder(last)) == timeless(RunFolder(tmp_path / "alone"))
+
+
+def wandb_steps(file: Path) -> list[int]:
+    """Steps of the rows with a validation loss in an offline W&B run.
+
+    The file is a LevelDB log: after 7 bytes of its own, blocks of 32 KiB that hold fragments of records, each with a
+    header of checksum (4 bytes), length (2) and kind (1: whole, 2: first, 3: middle, 4: last).
+    """
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, at, fragments, steps = file.read_bytes(), 7, b"", []
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:  # too little room for a header: the block is filled with zeros
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        fragments += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            record = Record()
+            record.ParseFromString(fragments)
+            fragments = b""
+            items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
+            if "val/loss" in items:
+                steps.append(int(items["trainer/global_step"]))
+    return steps
+
+
+def test_processes_that_share_a_batch_end_as_one_would(run: RunFolder, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "taskcluster.train", *SMALL, "trainer=ddp", "hydra.run.dir=shared"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+    shared = RunFolder(tmp_path / "shared")
+    assert [row["step"] for row in shared.rows()] == [0, 2, 4, 6]
+    assert shared.rows()[0]["val/loss"] == run.rows()[0]["val/loss"]
+    assert shared.rows()[-1]["val/loss"] == pytest.approx(run.rows()[-1]["val/loss"], abs=1e-3)
+
+
+def test_an_installed_wheel_trains_from_any_folder(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    # The dependencies come from the environment of the tests; the package and its conf/ from the wheel alone.
+    venv.create(tmp_path / "env", with_pip=True, system_site_packages=False)
+    python = tmp_path / "env/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True)
+    (site,) = (tmp_path / "env/lib").glob("python*/site-packages")
+    (site / "dependencies.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")) + "\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [tmp_path / "env/bin/taskcluster-train", *SMALL, "hydra.run.dir=run"]
+    subprocess.run(command, cwd=elsewhere, check=True, capture_output=True)
+    assert RunFolder(elsewhere / "run").status()["state"] == "finished"
+    where = subprocess.run(
+        [python, "-c", "from taskcluster.cli import CONF; print(CONF)"], cwd=elsewhere, capture_output=True, text=True
+    )
+    assert Path(where.stdout.strip()) == site / "taskcluster/conf"
+
+
+def test_the_default_run_shows_the_papers_result(taskcluster_train: Train, tmp_path: Path) -> None:
+    outcome = taskcluster_train("name=reproduce", "hydra.run.dir=reproduce")
+    assert outcome.exit_code == 0, outcome.err
+    results = RunFolder(tmp_path / "reproduce").results()
+    assert [claim["name"] for claim in results["claims"] if not claim["passed"]] == []
+    final = results["final"]
+    assert final["val/accuracy"] > 0.9
+    assert final["ari_within_x/val/layer_6"] > 0.8

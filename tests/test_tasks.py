@@ -1,0 +1,153 @@
+"""Task families: what the paper's tasks must be, and what is held out."""
+
+import os
+import random
+import re
+import subprocess
+import sys
+from collections import Counter, defaultdict
+
+import pytest
+from conftest import family
+
+from taskcluster.tasks import Task, TaskFamily
+from taskcluster.tasks.regex import custom_family
+
+# The default family of seed 0. A change here changes every published number: say so in the CHANGELOG.
+DEFAULT_FINGERPRINT = "3b9d32321234feee84df066bce504a1fa4939167da97444718d29c9531aee0cc"
+
+
+def all_instructions(task: Task) -> list[str]:
+    return [i for group in task.instructions for i in group]
+
+
+def test_default_sizes(default_family: TaskFamily) -> None:
+    counts = [len(all_instructions(task)) for task in default_family.tasks]
+    assert len(counts) == 50
+    assert sum(counts) == 50 * 152
+    assert len(set(counts)) > 10
+    assert min(counts) >= 104
+    assert max(counts) <= 200
+    assert {len(task.mapping) for task in default_family.tasks} == {5}
+
+
+@pytest.mark.parametrize("regexes_per_task", [1, 3])
+def test_no_instruction_is_in_the_language_of_another_regex(regexes_per_task: int) -> None:
+    tasks = family(regexes_per_task=regexes_per_task).tasks
+    groups = [(re.compile(r), set(g)) for t in tasks for r, g in zip(t.regexes, t.instructions, strict=True)]
+    for own, (pattern, instructions) in enumerate(groups):
+        assert all(pattern.fullmatch(i) for i in instructions)
+        for other, (another, _) in enumerate(groups):
+            assert other == own or not any(another.fullmatch(i) for i in instructions)
+
+
+def test_a_lone_symbol_or_input_does_not_give_the_task_away(default_family: TaskFamily) -> None:
+    tasks_of_symbol, tasks_of_input = defaultdict(set), defaultdict(set)
+    answers = defaultdict(set)
+    for task in default_family.tasks:
+        for symbol in {s for i in all_instructions(task) for s in i}:
+            tasks_of_symbol[symbol].add(task.task_id)
+        for x, y in task.mapping.items():
+            tasks_of_input[x].add(task.task_id)
+            answers[x].add(y)
+    assert min(map(len, tasks_of_symbol.values())) >= 10
+    assert {len(tasks) for tasks in tasks_of_input.values()} == {12, 13}
+    assert min(map(len, answers.values())) >= 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_some_tasks_disagree_on_every_input_however_few_there_are(seed: int) -> None:
+    answers = defaultdict(set)
+    for task in family(n_tasks=4, n_inputs=6, n_mappings=3, n_outputs=2, seed=seed).tasks:
+        for x, y in task.mapping.items():
+            answers[x].add(y)
+    assert [len(ys) for ys in answers.values()] == [2] * 6
+
+
+def test_the_default_family_is_the_same_everywhere() -> None:
+    code = "from conftest import family; print(family().fingerprint())"
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.path.dirname(__file__)}
+        printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert printed.stdout.strip() == DEFAULT_FINGERPRINT
+
+
+def test_seeds_give_different_families(default_family: TaskFamily) -> None:
+    assert family(seed=1).fingerprint() != default_family.fingerprint()
+
+
+def test_holding_out_instructions(default_family: TaskFamily) -> None:
+    split = default_family.split()
+    seen, unseen = ({(e.task_id, e.instruction) for e in split[name]} for name in ("train", "val"))
+    assert not seen & unseen
+    held_out = Counter(task for task, _ in unseen)
+    for task in default_family.tasks:
+        assert held_out[task.task_id] == round(0.2 * len(all_instructions(task)))
+    assert len(split["train"]) + len(split["val"]) == 50 * 152 * 5
+
+
+@pytest.mark.parametrize(("n_mappings", "fraction"), [(5, 0.2), (2, 0.4), (3, 0.5)])
+def test_holding_out_pairs(n_mappings: int, fraction: float) -> None:
+    pairs = family(holdout="pair", n_mappings=n_mappings, val_fraction=fraction)
+    split = pairs.split()
+    seen, unseen = ({e[:3] for e in split[name]} for name in ("train", "val"))
+    assert not seen & unseen
+    assert {e[:2] for e in unseen} <= {e[:2] for e in seen}  # each instruction was seen
+    assert {(e[0], e[2]) for e in unseen} <= {(e[0], e[2]) for e in seen}  # each x of the task was seen
+    assert len(unseen) == pytest.approx(fraction * (len(seen) + len(unseen)), rel=0.01)
+
+
+def test_holding_out_a_regex() -> None:
+    unseen_regex = family(holdout="regex", regexes_per_task=3, n_tasks=10)
+    split = unseen_regex.split()
+    for task in unseen_regex.tasks:
+        unseen = {e.instruction for e in split["val"] if e.task_id == task.task_id}
+        seen = {e.instruction for e in split["train"] if e.task_id == task.task_id}
+        assert unseen == set(task.instructions[-1])
+        assert seen == {i for group in task.instructions[:-1] for i in group}
+
+
+def test_custom_tasks_are_drawn_from_the_regexes_they_were_given() -> None:
+    specs = [
+        {"regexes": ["a[xyz]{3,4}", "b[xyz]{3}"], "mapping": {"1": "2"}},
+        {"regexes": ["[ac][xyz]{3}"], "mapping": {"1": "3"}},
+    ]
+    first, second = custom_family(specs, 25, holdout="instruction", val_fraction=0.2, seed=0).tasks
+    assert [len(group) for group in first.instructions] == [13, 12]
+    assert all(re.fullmatch("b[xyz]{3}", i) for i in first.instructions[1])
+    assert all(i.startswith("c") for i in second.instructions[0])  # those with a belong to both languages
+    assert (first.mapping, second.mapping) == ({"1": "2"}, {"1": "3"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"n_mappings": 21}, "n_mappings=21 exceeds n_inputs=20"),
+        ({"n_tasks": 7}, "n_inputs=20 is too many for 7 tasks"),
+        ({"n_outputs": 1}, "n_outputs=1 lets no two tasks disagree"),
+        ({"class_size": [4, 2]}, r"class_size=\[4, 2\] has its smallest above its largest"),
+        ({"class_size": [2, 21]}, r"class_size=\[2, 21\] exceeds the 20 symbols"),
+        ({"instructions_spread": 152}, "instructions_spread=152 leaves a task with fewer instructions"),
+        ({"n_atoms": [1, 2], "max_repeat": 1}, r"n_atoms=\[1, 2\] over this alphabet give no regex with 1600 strings"),
+        ({"holdout": "regex"}, "holdout='regex' needs two regexes a task"),
+        ({"holdout": "pair", "n_mappings": 1}, "holdout='pair' needs two mappings a task"),
+        ({"val_fraction": 0.001}, "val_fraction=0.001 leaves a task without validation"),
+    ],
+)
+def test_contradictions_are_refused(changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        family(**changes)
+
+
+def test_a_language_that_is_too_small_is_refused_with_its_size() -> None:
+    specs = [{"regexes": [f"{c}[xyz]{{2}}"], "mapping": {"1": c}} for c in "ab"]
+    with pytest.raises(ValueError, match=r"only 9 of 10 instructions .* 9 strings"):
+        custom_family(specs, 10, holdout="instruction", val_fraction=0.2, seed=0)
+
+
+def test_any_small_family_can_be_split_both_ways() -> None:
+    rng = random.Random(0)
+    for _ in range(10):
+        sizes = {"n_tasks": rng.randint(2, 6), "n_inputs": 2, "n_mappings": 2, "instructions_per_task": 12}
+        split = family(**sizes, instructions_spread=0, holdout=rng.choice(["instruction", "pair"])).split()
+        assert {e.task_id for e in split["val"]} == {e.task_id for e in split["train"]}
