@@ -28,7 +28,7 @@ format: .venv/installed-dev ## put the code into form
 clean: ## remove the environment and caches; runs stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist
 
-# The CPU build of torch where the package index offers one; then everything at the tested versions.
+# Everything at the tested versions. Where torch's default build is for CUDA, that is what is installed.
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .

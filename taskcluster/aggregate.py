@@ -42,7 +42,11 @@ def markdown(runs: Sequence[RunFolder]) -> str:
     for label in columns[0]:
         values = [column[label] for column in columns if column.get(label) is not None]
         spread = f"{statistics.stdev(values):.3f}" if len(values) > 1 else "-"
-        mean = f"{statistics.mean(values):.3f} | {spread} | {min(values):.3f} | {max(values):.3f}" if values else "- | - | - | -"
+        mean = (
+            f"{statistics.mean(values):.3f} | {spread} | {min(values):.3f} | {max(values):.3f}"
+            if values
+            else "- | - | - | -"
+        )
         verdict = f"{sum(p[label] for p in passed)} of {len(runs)}" if label in passed[0] else ""
         lines.append(f"| {label.replace('|', '&#124;')} | {mean} | {verdict} |")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """The paper's claims, each as a number, a threshold and a verdict. Journal rows in, Claims out.
 
-Claims are those of Wu and Varshney, "Transformer-based Causal Language Models Perform Clustering" (NAACL Findings 2025),
-about the ARI between KMeans clusters and tasks at the end of the instruction; thresholds are ours.
+Claims are those of Wu and Varshney, "Transformer-based Causal Language Models Perform Clustering" (NAACL Findings
+2025), about the ARI between KMeans clusters and tasks at the end of the instruction; thresholds are ours.
 """
 
 import math
@@ -76,7 +76,7 @@ def judge(rows: Rows) -> list[Claim]:
 
 def layers_of(row: Mapping[str, Any], metric: str) -> list[float]:
     """Values of "<metric>/layer_0", "<metric>/layer_1", ... in a row."""
-    values = []
+    values: list[float] = []
     while (key := f"{metric}/layer_{len(values)}") in row:
         values.append(_number(row, key))
     return values

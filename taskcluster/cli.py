@@ -64,7 +64,7 @@ def run_folder(seed: Any, overrides: Sequence[str]) -> str:
     condition = ",".join(sorted(o for o in overrides if o.lstrip("+~").split("=")[0] not in NOT_A_CONDITION))
     condition = re.sub(r"[^\w.,=+~@-]", "_", condition)
     if len(condition) > LONGEST_NAME:
-        digest = hashlib.sha256(",".join(overrides).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(condition.encode()).hexdigest()[:8]
         condition = f"{condition[:LONGEST_NAME]}~{digest}"
     return f"{condition}/seed={seed}".lstrip("/")
 
@@ -88,8 +88,9 @@ def _sentence(error: Exception) -> str:
 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"{group}={option} is not an option of {group}{did_you_mean(option, error.options)}; choose from " + ", ".join(
-            error.options
+        return (
+            f"{group}={option} is not an option of {group}{did_you_mean(option, error.options)}; choose from "
+            + ", ".join(error.options)
         )
     first = str(error).split("\n")[0]
     if isinstance(error, OverrideParseException):
@@ -104,6 +105,7 @@ def _nearest_key(key: str) -> str:
     """A hint at the key of the default configuration that looks most like this one, whole or by its last part."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+
     from taskcluster.validation import did_you_mean
 
     GlobalHydra.instance().clear()

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from taskcluster.validation import ConfigError, Seed, did_you_mean, sentences
 
@@ -62,7 +62,7 @@ def check(config: Config) -> None:
         raise ConfigError(sentences(error, keys=_Config.model_fields)) from None
 
 
-def build(config: Config, key: str, *args: Any, **kwargs: Any) -> Any:
+def build(config: Config, key: str, /, *args: Any, **kwargs: Any) -> Any:
     """Call the `_target_` of a group, such as "task" or "callbacks.clustering", with its keys and further arguments.
 
     Raises ConfigError for a key that the target does not take and for what it refuses as ValueError or TypeError.
@@ -75,7 +75,9 @@ def build(config: Config, key: str, *args: Any, **kwargs: Any) -> Any:
     try:
         target = getattr(import_module(module), name)
     except (ValueError, ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}._target_={node.get('_target_')!r} cannot be imported ({error}); correct it") from error
+        raise ConfigError(
+            f"{key}._target_={node.get('_target_')!r} cannot be imported ({error}); correct it"
+        ) from error
     accepted = inspect.signature(target).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         for unknown in values.keys() - accepted.keys():

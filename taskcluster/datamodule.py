@@ -37,7 +37,7 @@ def labels_of(sequences: Sequences, loss_on: LossOn) -> Tensor:
 class TrainingBatches(Dataset[dict[str, Tensor]]):
     """Item t is the batch of step t: the t-th run of `batch_size` rows in an endless series of shuffled epochs.
 
-    Process `rank` of `world_size` gets every world_size-th row of it, so that the batch is the same however many share it.
+    Process `rank` of `world_size` gets every world_size-th row: the batch is the same however many share it.
     """
 
     def __init__(

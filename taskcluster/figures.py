@@ -6,9 +6,9 @@ out: figures/NAME.png, figures/NAME.svg, figures/index.html
 
 import html
 import json
+from collections.abc import Mapping
 from typing import Any
 
-import altair as alt
 import torch
 import vl_convert
 from sklearn.manifold import TSNE
@@ -70,7 +70,7 @@ def load_weights(run: RunFolder, step: int) -> dict[str, torch.Tensor]:
     return {key.removeprefix("network."): value for key, value in state.items()}
 
 
-def _page(run: RunFolder, charts: dict[str, alt.TopLevelMixin]) -> str:
+def _page(run: RunFolder, charts: Mapping[str, plots.Chart]) -> str:
     """All charts, live, with the verdict above them; scripts inlined."""
     title = html.escape(" / ".join(run.path.parts[-2:]))
     claims = "".join(
@@ -80,6 +80,7 @@ def _page(run: RunFolder, charts: dict[str, alt.TopLevelMixin]) -> str:
     )
     boxes = "".join(f'<section id="{name}"></section>' for name in charts)
     specifications = json.dumps({name: chart.to_dict() for name, chart in charts.items()}).replace("</", "<\\/")
+    library = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # Vega and vega-embed
     embed = f"for (const [name, chart] of Object.entries({specifications})) vegaEmbed('#' + name, chart);"
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -88,7 +89,7 @@ td, th {{ text-align: left; padding: .2rem .8rem .2rem 0 }} section {{ margin: 2
 <h1>{title}</h1>
 <table><tr><th>claim</th><th>paper</th><th>here</th><th>threshold</th><th>verdict</th></tr>{claims}</table>
 {boxes}
-<script>{vl_convert.javascript_bundle()}</script><script>{embed}</script></html>
+<script>{library}</script><script>{embed}</script></html>
 """
 
 

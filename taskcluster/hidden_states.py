@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 
-def forward_with_states(
-    network: PreTrainedModel, tokens: Tensor, index: Tensor, **inputs: Any
-) -> tuple[Any, Tensor]:
+def forward_with_states(network: PreTrainedModel, tokens: Tensor, index: Tensor, **inputs: Any) -> tuple[Any, Tensor]:
     """The network's output for `tokens` and further inputs, and its hidden states at `index`, (L+1, B, D)."""
     rows = torch.arange(len(tokens), device=tokens.device)
     states: list[Tensor] = []

@@ -51,7 +51,7 @@ def observe(network: PreTrainedModel, sequences: Sequences, position: Position, 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Loss, accuracy and the clustering of every layer on every split of the probe set, {split: {position: Sequences}}."""
+    """Loss, accuracy and the clustering of every layer on each split of a probe set, {split: {position: Sequences}}."""
 
     probe: Mapping[str, Mapping[Position, Sequences]]
     loss_on: LossOn

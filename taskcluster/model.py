@@ -17,7 +17,6 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from taskcluster.validation import Seed, validated
 
-
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
 
@@ -60,14 +59,15 @@ def gpt2(
         embd_pdrop=dropout,
         attn_pdrop=dropout,
         activation_function=activation,
-        attn_implementation=attention,
         bos_token_id=None,
         eos_token_id=None,
         use_cache=False,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return GPT2LMHeadModel(config)
+        network = GPT2LMHeadModel(config)
+    network.set_attn_implementation(attention)
+    return network
 
 
 class LanguageModel(pl.LightningModule):

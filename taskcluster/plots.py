@@ -8,12 +8,13 @@ import altair as alt
 from taskcluster.claims import layers_of
 
 Points = list[dict[str, Any]]
+Chart = alt.Chart | alt.FacetChart
 
 SPLITS = {"train": "train", "val": "validation"}
 ARI_SCALE = alt.Scale(domain=[0, 1], clamp=True)
 
 
-def ari_against_step(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> alt.FacetChart:
+def ari_against_step(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> Chart:
     """One line a layer, train and validation side by side, for a metric such as "ari" or "ari_within_x"."""
     points: Points = [
         {"split": name, "step": row["step"], "layer": layer, "ari": value}
@@ -35,7 +36,7 @@ def ari_against_step(rows: Sequence[Mapping[str, Any]], metric: str, title: str)
     return lines.facet(column=alt.Column("split:N", title=None), data=_data(points)).properties(title=title)
 
 
-def final_ari_by_layer(row: Mapping[str, Any], metrics: Mapping[str, str]) -> alt.Chart:
+def final_ari_by_layer(row: Mapping[str, Any], metrics: Mapping[str, str]) -> Chart:
     """The metrics, {name: label}, of one journal row by layer; train dashed, validation solid."""
     points: Points = [
         {"layer": layer, "ari": value, "clustering": label, "split": name}
@@ -58,7 +59,7 @@ def final_ari_by_layer(row: Mapping[str, Any], metrics: Mapping[str, str]) -> al
     )
 
 
-def tsne_grid(points: Points, n_tasks: int) -> alt.FacetChart:
+def tsne_grid(points: Points, n_tasks: int) -> Chart:
     """Points {"x", "y", "task", "step", "layer"}: a row of panels a checkpoint, a column a layer, a colour a task."""
     hues = alt.Scale(scheme="sinebow", domain=[0, n_tasks])
     panel = (

@@ -68,7 +68,9 @@ def _line(row: Row) -> str:
     layer = max(int(key.rpartition("_")[2]) for key in row if key.startswith("ari/val/"))
     values = (row["step"], row["train/loss"], row["val/accuracy"], row[f"ari/val/layer_{layer}"])
     within = row[f"ari_within_x/val/layer_{layer}"]
-    return "step {:6d}  loss {:.3f}  validation: accuracy {:.3f}  ARI {:.3f}  ARI within x {:.3f}".format(*values, within)
+    return "step {:6d}  loss {:.3f}  validation: accuracy {:.3f}  ARI {:.3f}  ARI within x {:.3f}".format(
+        *values, within
+    )
 
 
 def quieten() -> None:

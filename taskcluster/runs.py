@@ -1,11 +1,11 @@
 """The run folder: the truth about a run, which everything else only reads.
 
-    config.yaml     the resolved configuration
-    status.json     running | finished | failed, with step, versions, device and wall time
-    metrics.jsonl   the journal: a line for every measured step
-    results.json    the last metrics and the verdict on every claim
-    checkpoints/    step=000200.ckpt (weights, one for each measurement), last.ckpt (weights and optimizer)
-    figures/        pictures of the above
+config.yaml     the resolved configuration
+status.json     running | finished | failed, with step, versions, device and wall time
+metrics.jsonl   the journal: a line for every measured step
+results.json    the last metrics and the verdict on every claim
+checkpoints/    step=000200.ckpt (weights, one for each measurement), last.ckpt (weights and optimizer)
+figures/        pictures of the above
 """
 
 import json
@@ -48,14 +48,14 @@ class RunFolder:
         self._write("metrics.jsonl", "")
 
     @contextmanager
-    def writing(self, config: Mapping[str, Any], owner: bool) -> Iterator[None]:
+    def writing(self, config: Mapping[str, Any], owner: bool, device: str) -> Iterator[None]:
         """Start the run, and leave it finished or failed. Does nothing in a process that does not own the folder."""
         if not owner:
             yield
             return
         started = time.monotonic()
         self.start(config)
-        self.write_status("running", started=_now(), versions=_versions(), device=platform.processor() or platform.machine())
+        self.write_status("running", started=_now(), versions=_versions(), device=device, machine=_machine())
         state, error = "failed", None
         try:
             yield
@@ -140,3 +140,7 @@ def _now() -> str:
 
 def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in RECORDED}
+
+
+def _machine() -> str:
+    return f"{platform.platform()}, {os.cpu_count()} cores"

@@ -21,13 +21,17 @@ def main() -> None:
 def job(cfg: DictConfig) -> None:
     """One run in the folder that Hydra chose. Imports what trains only here, so that --help is quick."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from taskcluster.model import TrainingDiverged
     from taskcluster.validation import ConfigError
 
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        train(OmegaConf.to_container(cfg, resolve=True), folder)
+        if HydraConfig.get().mode is RunMode.MULTIRUN and config["trainer"].get("strategy") == "ddp":
+            raise ConfigError("trainer.strategy='ddp' would repeat the whole multirun in every process; run it alone")
+        train(config, folder)
     except ConfigError as error:
         cli.report(str(error))
         raise cli.Reported(2) from error
@@ -73,9 +77,11 @@ def train(config: Any, folder: Path) -> None:
         )
     if run.status().get("state") == "finished":
         console.print("This run is finished already.")
-        return show(run, console)
+        show(run, console)
+        return
 
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a tenth of a step, and nothing reads it
+    # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     pl.seed_everything(config["seeds"]["model"], verbose=False)
     data, network = prepare(config)
     model = LanguageModel(network, partial(build, config, "optimizer"), partial(build, config, "scheduler"))
@@ -85,7 +91,7 @@ def train(config: Any, folder: Path) -> None:
         config,
         "trainer",
         callbacks=[clustering, *others, ProgressCallback(clustering, console)],
-        logger=build(config, "logger", run=run),
+        logger=False,  # opened once everything else has been accepted
         default_root_dir=folder,
         max_epochs=-1,
         use_distributed_sampler=False,  # the batches divide themselves
@@ -94,9 +100,12 @@ def train(config: Any, folder: Path) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    with run.writing(config, owner=trainer.is_global_zero):
+    if data.batch_size % trainer.world_size:
+        raise ConfigError(f"data.batch_size={data.batch_size} does not divide among {trainer.world_size} processes")
+    if trainer.is_global_zero:
+        trainer.logger = build(config, "logger", run=run, config=config)
+    with run.writing(config, owner=trainer.is_global_zero, device=str(trainer.strategy.root_device)):
         try:
-            trainer.logger.log_hyperparams(config)
             trainer.fit(model, data)
         finally:
             tracking.finish(trainer.logger)

@@ -23,7 +23,7 @@ class ConfigError(ValueError):
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """"; did you mean 'x'?" with the nearest candidate, or "" when none is near."""
+    """ "; did you mean 'x'?" with the nearest candidate, or "" when none is near."""
     near = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 

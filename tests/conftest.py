@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 def taskcluster_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., Outcome]:
-    """`taskcluster-train ARGUMENTS` in an empty folder, without the seconds that a new process takes to import torch."""
+    """`taskcluster-train ARGUMENTS` in an empty folder, without the seconds that a new process needs for imports."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Outcome:

@@ -63,7 +63,9 @@ def test_the_probe_set_is_fixed_and_spread_evenly(default_family: TaskFamily) ->
         for position, sequences in positions.items():
             assert len(sequences) == 300
             assert torch.equal(sequences.tokens, again.probe[split][position].tokens)
-            assert set(Counter(sequences.task_ids.tolist()).values()) <= ({6} if position == "instruction_end" else {5, 6, 7, 8, 9, 10})
+            assert set(Counter(sequences.task_ids.tolist()).values()) <= (
+                {6} if position == "instruction_end" else {5, 6, 7, 8, 9, 10}
+            )
         at_input = positions["input"]
         strata = Counter(zip(at_input.task_ids.tolist(), at_input.x_ids.tolist(), strict=True))
         assert len(strata) == 250

@@ -1,4 +1,4 @@
-"""Whole runs: what they leave behind, that they repeat to the bit, and that the default one shows the paper's result."""
+"""Whole runs: what they leave behind, that they repeat to the bit, and that the default one shows the result."""
 
 import html
 import json
@@ -44,7 +44,14 @@ def run(taskcluster_train: Train, tmp_path: Path) -> RunFolder:
 def test_a_run_leaves_its_journal_results_checkpoints_and_figures(run: RunFolder) -> None:
     assert [row["step"] for row in run.rows()] == [0, 2, 4, 6]
     layers = range(3)
-    metrics = {"ari", "nmi", "inertia", "ari_within_x", "ari_within_x_to_y", *(f"{m}_at_input" for m in ("ari", "nmi", "inertia"))}
+    metrics = {
+        "ari",
+        "nmi",
+        "inertia",
+        "ari_within_x",
+        "ari_within_x_to_y",
+        *(f"{m}_at_input" for m in ("ari", "nmi", "inertia")),
+    }
     expected = {f"{m}/{split}/layer_{layer}" for m in metrics for split in ("train", "val") for layer in layers}
     expected |= {f"{split}/{m}" for split in ("train", "val") for m in ("loss", "accuracy")}
     for row in run.rows():
@@ -103,7 +110,9 @@ def test_a_finished_run_is_not_repeated_and_another_configuration_is_refused(
 
 
 def test_divergence_fails_the_run_and_keeps_what_was_good(taskcluster_train: Train, tmp_path: Path) -> None:
-    outcome = taskcluster_train(*SMALL, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null", "hydra.run.dir=run")
+    outcome = taskcluster_train(
+        *SMALL, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null", "hydra.run.dir=run"
+    )
     assert outcome.exit_code == 1
     (line,) = outcome.err.splitlines()
     assert "the loss is not finite" in line
@@ -179,7 +188,9 @@ def test_processes_that_share_a_batch_end_as_one_would(run: RunFolder, tmp_path:
 
 
 def test_an_installed_wheel_trains_from_any_folder(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
+    )
     (wheel,) = tmp_path.glob("*.whl")
     # The dependencies come from the environment of the tests; the package and its conf/ from the wheel alone.
     venv.create(tmp_path / "env", with_pip=True, system_site_packages=False)

@@ -57,7 +57,9 @@ def test_weight_decay_spares_biases_and_layer_norms() -> None:
     optimizer = module(network()).configure_optimizers()["optimizer"]
     for group in optimizer.param_groups:
         assert (group["weight_decay"] > 0) == all(p.ndim >= 2 for p in group["params"])
-    assert sum(p.numel() for g in optimizer.param_groups for p in g["params"]) == sum(p.numel() for p in network().parameters())
+    assert sum(p.numel() for g in optimizer.param_groups for p in g["params"]) == sum(
+        p.numel() for p in network().parameters()
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_training() -> None:

@@ -40,7 +40,7 @@ def test_differing_keys_are_named_and_none_differ_in_a_new_folder(tmp_path: Path
 
 def test_status_follows_the_run(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with run.writing(CONFIG, owner=True):
+    with run.writing(CONFIG, owner=True, device="cpu"):
         assert run.status()["state"] == "running"
         assert "torch" in run.status()["versions"]
         run.append({"step": 7}, elapsed=0)
@@ -50,7 +50,7 @@ def test_status_follows_the_run(tmp_path: Path) -> None:
 
 def test_a_failure_is_recorded_and_passed_on(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with pytest.raises(RuntimeError, match="lost"), run.writing(CONFIG, owner=True):
+    with pytest.raises(RuntimeError, match="lost"), run.writing(CONFIG, owner=True, device="cpu"):
         run.append({"step": 3}, elapsed=0)
         raise RuntimeError("lost")
     assert run.status()["state"] == "failed"
@@ -59,6 +59,6 @@ def test_a_failure_is_recorded_and_passed_on(tmp_path: Path) -> None:
 
 
 def test_a_process_that_does_not_own_the_folder_leaves_it_alone(tmp_path: Path) -> None:
-    with RunFolder(tmp_path).writing(CONFIG, owner=False):
+    with RunFolder(tmp_path).writing(CONFIG, owner=False, device="cpu"):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -13,8 +13,8 @@ Holdout = Literal["instruction", "pair", "regex"]
 class Task:
     """One task: the instructions that name it and the function f it applies.
 
-    `instructions` are grouped by the regex that they were drawn from; no instruction stands in two groups of a family or
-    belongs to the language of another of its regexes. `mapping` is f as {x: y}.
+    `instructions` are grouped by the regex that they were drawn from; no instruction stands in two groups of a family
+    or belongs to the language of another of its regexes. `mapping` is f as {x: y}.
     """
 
     task_id: int
@@ -38,7 +38,7 @@ class TaskFamily:
 
     holdout: what validation has never seen.
         "instruction": a `val_fraction` of the instructions of every task;
-        "pair": a `val_fraction` of each task's (instruction, x) pairs, every instruction and every x of them seen apart;
+        "pair": a `val_fraction` of each task's (instruction, x) pairs, their instructions and inputs seen apart;
         "regex": the last regex of every task, with all its instructions (`val_fraction` plays no part).
     """
 
@@ -49,11 +49,15 @@ class TaskFamily:
 
     def __post_init__(self) -> None:
         if self.holdout == "regex" and any(len(task.regexes) < 2 for task in self.tasks):
-            raise ValueError("holdout='regex' needs two regexes a task; raise regexes_per_task, or hold out instructions")
+            raise ValueError(
+                "holdout='regex' needs two regexes a task; raise regexes_per_task, or hold out instructions"
+            )
         if self.holdout == "pair" and any(len(task.mapping) < 2 for task in self.tasks):
             raise ValueError("holdout='pair' needs two mappings a task; raise n_mappings, or hold out instructions")
         if not all(self._held_out(task) for task in self.tasks):
-            raise ValueError(f"val_fraction={self.val_fraction} leaves a task without validation or training; change it")
+            raise ValueError(
+                f"val_fraction={self.val_fraction} leaves a task without validation or training; change it"
+            )
 
     def split(self) -> dict[str, list[Example]]:
         """All examples as {"train": [...], "val": [...]}, ordered by task, instruction and x."""

@@ -85,7 +85,9 @@ def custom_family(
     regexes, mappings = [task.regexes for task in tasks], [task.mapping for task in tasks]
     most = max(map(len, regexes))
     if most > instructions_per_task:
-        raise ValueError(f"instructions_per_task={instructions_per_task} is too few for a task of {most} regexes; raise it")
+        raise ValueError(
+            f"instructions_per_task={instructions_per_task} is too few for a task of {most} regexes; raise it"
+        )
     counts = [instructions_per_task] * len(tasks)
     return TaskFamily(
         _draw_tasks(regexes, mappings, counts, random.Random(f"{seed}/tasks")), holdout, val_fraction, seed
