@@ -20,6 +20,7 @@ from taskcluster.datamodule import SequenceDataModule
 from taskcluster.measurement import observe
 from taskcluster.runs import RunFolder
 
+ACTIONS = '{"actions": {"export": true, "source": false, "compiled": false, "editor": false}}'  # of a chart's menu
 TSNE_STATES = 500  # a panel; more only crowd it
 
 AT_SEPARATOR = "end of the instruction"
@@ -81,7 +82,7 @@ def _page(run: RunFolder, charts: Mapping[str, plots.Chart]) -> str:
     boxes = "".join(f'<section id="{name}"></section>' for name in charts)
     specifications = json.dumps({name: chart.to_dict() for name, chart in charts.items()}).replace("</", "<\\/")
     library = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # Vega and vega-embed
-    embed = f"for (const [name, chart] of Object.entries({specifications})) vegaEmbed('#' + name, chart);"
+    embed = f"for (const [name, chart] of Object.entries({specifications})) vegaEmbed('#' + name, chart, {ACTIONS});"
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body {{ font-family: sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}

@@ -47,12 +47,12 @@ def final_ari_by_layer(row: Mapping[str, Any], metrics: Mapping[str, str]) -> Ch
     dash = alt.Scale(domain=list(SPLITS.values()), range=[[4, 3], [1, 0]])
     return (
         alt.Chart(_data(points))
-        .mark_line(point=True)
+        .mark_line()
         .encode(
             x=alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("ari:Q", title="adjusted Rand index", scale=ARI_SCALE),
             color=alt.Color("clustering:N", title=None, sort=list(metrics.values()), legend=alt.Legend(labelLimit=300)),
-            strokeDash=alt.StrokeDash("split:N", title=None, scale=dash, legend=alt.Legend(symbolType="stroke")),
+            strokeDash=alt.StrokeDash("split:N", title=None, scale=dash),
             tooltip=["clustering:N", "split:N", "layer:O", alt.Tooltip("ari:Q", format=".3f")],
         )
         .properties(width=420, height=260, title=f"ARI by layer at step {row['step']}")

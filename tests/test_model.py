@@ -22,6 +22,7 @@ def module(net: torch.nn.Module) -> LanguageModel:
     return LanguageModel(net, partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1), constant)
 
 
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")  # there is no trainer here
 def test_loss_is_the_mean_cross_entropy_of_next_tokens() -> None:
     model = module(network())
     tokens = torch.tensor([[3, 4, 1, 5, 6, 0, 0], [2, 2, 4, 3, 1, 5, 7]])
