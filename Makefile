@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test quick check format wheel clean
+.PHONY: help reproduce test quick check format bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +24,9 @@ check: .venv/installed-dev ## lint, format and types
 format: .venv/installed-dev ## put the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: reproduce ## speed beside what a user would write, on the states of the reproduced run
+	$(BIN)/python benchmarks/clustering.py
 
 clean: ## remove the environment and caches; runs stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist

@@ -5,8 +5,18 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any
 
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 from taskcluster.validation import ConfigError, Seed, did_you_mean, sentences
 
@@ -36,6 +46,14 @@ class _Trainer(_Strict, extra="allow"):
     accumulate_grad_batches: PositiveInt = 1
     gradient_clip_val: PositiveFloat | None = None
     log_every_n_steps: PositiveInt = 10
+    accelerator: str = "auto"
+
+    @field_validator("accelerator")
+    @classmethod
+    def _is_there(cls, accelerator: str) -> str:
+        if accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
+            raise ValueError("this machine has no GPU that torch can use; choose trainer=cpu")
+        return accelerator
 
 
 class _Config(_Strict):

@@ -35,5 +35,5 @@ def show(run: RunFolder, console: Console) -> None:
     console.print(f"validation accuracy {final['val/accuracy']:.3f} at step {final['step']}", highlight=False)
     for metric, label in (("ari", "ARI at the separator"), ("ari_within_x", "ARI within each x")):
         layers = " ".join(f"{final[key]:.2f}" for key in final if key.startswith(f"{metric}/val/"))
-        console.print(f"{label}, validation, layers 0 to L: {layers}", highlight=False)
+        console.print(f"{label}, validation, layers 0 to L: {layers}", highlight=False, soft_wrap=True)
     console.print(f"Everything lies in {run.path} (open figures/index.html)", soft_wrap=True, highlight=False)

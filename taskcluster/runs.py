@@ -61,7 +61,8 @@ class RunFolder:
             yield
             state = "finished"
         except BaseException as failure:
-            error = f"{type(failure).__name__}: {failure}"
+            stopped = isinstance(failure, KeyboardInterrupt | SystemExit)
+            error = "interrupted" if stopped else f"{type(failure).__name__}: {failure}"
             raise
         finally:
             rows = self.rows()

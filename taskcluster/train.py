@@ -1,5 +1,6 @@
 """taskcluster-train: compose the configuration, wire the parts, train, judge, draw."""
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ def job(cfg: DictConfig) -> None:
     except TrainingDiverged as error:
         cli.report(f"{error}; lower optimizer.lr. The journal and the checkpoints so far are in {folder}")
         raise cli.Reported(1) from error
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
+        cli.report(f"interrupted. The journal and the checkpoints so far are in {folder}")
+        sys.exit(130)
 
 
 def prepare(config: Any) -> "tuple[SequenceDataModule, PreTrainedModel]":
@@ -101,7 +105,9 @@ def train(config: Any, folder: Path) -> None:
         enable_model_summary=False,
     )
     if data.batch_size % trainer.world_size:
-        raise ConfigError(f"data.batch_size={data.batch_size} does not divide among {trainer.world_size} processes")
+        raise ConfigError(
+            f"data.batch_size={data.batch_size} does not divide among {trainer.world_size} processes; change it"
+        )
     if trainer.is_global_zero:
         trainer.logger = build(config, "logger", run=run, config=config)
     with run.writing(config, owner=trainer.is_global_zero, device=str(trainer.strategy.root_device)):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import SMALL, Outcome
 
 Train = Callable[..., Outcome]
@@ -24,7 +25,7 @@ def custom(regex: str) -> tuple[str, ...]:
         (["seed=4294967296"], "seed=4294967296: input should be less than 4294967296"),
         (["seeds.kmeans=x"], "seeds.kmeans='x': input should be a valid integer"),
         (["name=a b"], "name='a b': string should match pattern"),
-        (["task.n_tasks=0"], "task.n_tasks=0: input should be greater than 0"),
+        (["task.n_tasks=1"], "task.n_tasks=1: input should be greater than or equal to 2"),
         (["task.n_tasks=2.5"], "task.n_tasks=2.5: input should be a valid integer"),
         (["task.val_fraction=1.0"], "task.val_fraction=1.0: input should be less than 1"),
         (["task.class_size=[2]"], "task.class_size=[2]: list should have at least 2 items"),
@@ -110,6 +111,13 @@ def test_a_batch_that_processes_cannot_share_is_refused(taskcluster_train: Train
     outcome = taskcluster_train(*SMALL, "trainer=ddp", "data.batch_size=15")
     assert outcome.exit_code == 2
     assert "data.batch_size=15 does not divide among 2 processes" in outcome.err
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_said_to_be_missing(taskcluster_train: Train) -> None:
+    outcome = taskcluster_train(*SMALL, "trainer=gpu")
+    assert outcome.exit_code == 2
+    assert "trainer.accelerator='gpu': this machine has no GPU that torch can use; choose trainer=cpu" in outcome.err
 
 
 def test_help_names_the_groups_and_the_ways_to_run(taskcluster_train: Train) -> None:

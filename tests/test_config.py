@@ -4,6 +4,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import SMALL, resolved
 
@@ -23,7 +24,9 @@ COMPOSED = list(
 
 @pytest.mark.parametrize("choice", [f"{g}={option}" for g, options in GROUPS.items() for option in options])
 def test_every_option_composes_and_passes_the_checks(choice: str) -> None:
-    check(resolved(choice))
+    resolved(choice)
+    if choice != "trainer=gpu" or torch.accelerator.is_available():
+        check(resolved(choice))
 
 
 @pytest.mark.parametrize("choices", COMPOSED, ids=" ".join)

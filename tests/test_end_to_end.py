@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +144,21 @@ def test_a_run_that_did_not_finish_starts_anew(run: RunFolder, taskcluster_train
     run.write_status("running")
     assert taskcluster_train(*SMALL, "hydra.run.dir=run").exit_code == 0
     assert timeless(run) == first
+
+
+def test_an_interrupted_run_says_so_and_keeps_what_was_good(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "taskcluster.train", *SMALL, "trainer.max_steps=100000", "hydra.run.dir=run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = RunFolder(tmp_path / "run")
+    while len(run.rows()) < 3:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "taskcluster-train: interrupted. The journal and the checkpoints so far are in" in err
+    assert (run.status()["state"], run.status()["error"]) == ("failed", "interrupted")
+    load_weights(run, run.rows()[2]["step"])
 
 
 def test_a_failing_job_does_not_stop_the_others(taskcluster_train: Train, tmp_path: Path) -> None:

@@ -74,6 +74,12 @@ def test_the_default_family_is_the_same_everywhere() -> None:
         assert printed.stdout.strip() == DEFAULT_FINGERPRINT
 
 
+def test_any_symbol_can_stand_in_an_alphabet() -> None:
+    tasks = family(n_tasks=8, alphabet="]^-[.*+?(){}|\\$/ ,é").tasks
+    assert {s for task in tasks for i in all_instructions(task) for s in i} <= set("]^-[.*+?(){}|\\$/ ,é")
+    assert all(re.fullmatch(task.regexes[0], i) for task in tasks for i in all_instructions(task))
+
+
 def test_seeds_give_different_families(default_family: TaskFamily) -> None:
     assert family(seed=1).fingerprint() != default_family.fingerprint()
 

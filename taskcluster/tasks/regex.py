@@ -5,6 +5,7 @@ out: a TaskFamily, a pure function of its arguments: the same on every machine
 """
 
 import random
+import re
 from collections.abc import Iterator
 from itertools import accumulate, chain, islice
 from typing import Annotated
@@ -30,7 +31,7 @@ class TaskSpec(BaseModel, strict=True, extra="forbid"):
 
 @validated
 def random_family(
-    n_tasks: PositiveInt,
+    n_tasks: Annotated[int, Field(ge=2)],
     regexes_per_task: PositiveInt,
     instructions_per_task: PositiveInt,
     instructions_spread: NonNegativeInt,
@@ -54,7 +55,7 @@ def random_family(
 
     Raises ValueError, naming the argument, where the sizes contradict each other.
     """
-    symbols = sorted(set(alphabet))
+    symbols = [re.escape(symbol) for symbol in sorted(set(alphabet))]
     _check_sizes(symbols, n_atoms, class_size, n_tasks, n_inputs, n_outputs, n_mappings)
     if not 0 <= instructions_spread <= instructions_per_task - regexes_per_task:
         raise ValueError(
