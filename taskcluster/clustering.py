@@ -6,7 +6,8 @@ out: for every layer the adjusted Rand index (ARI; Hubert and Arabie, 1985), the
 
 The clustering is that of scikit-learn's KMeans (greedy k-means++ seeding, Lloyd's iterations to the same tolerance, the
 best of several restarts), with all restarts in one matrix product: the same inertia in a quarter of the time
-(benchmarks/README.md). The quality of the optimum is part of the result: fewer restarts, or seeding without the greedy choice, find lower ARI.
+(benchmarks/README.md). The quality of the optimum is part of the result: fewer restarts, or seeding without the greedy
+choice, find lower ARI.
 """
 
 from collections.abc import Callable, Mapping

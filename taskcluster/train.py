@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from taskcluster.datamodule import SequenceDataModule
 
 
+OURS = {  # what the Trainer must leave to the other modules
+    "max_epochs": -1,
+    "use_distributed_sampler": False,  # the batches divide themselves
+    "num_sanity_val_steps": 0,
+    "logger": False,  # opened once everything else has been accepted
+    "enable_checkpointing": False,  # a checkpoint belongs to a measurement
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
 def main() -> None:
     cli.run(job)
 
@@ -91,19 +102,8 @@ def train(config: Any, folder: Path) -> None:
     model = LanguageModel(network, partial(build, config, "optimizer"), partial(build, config, "scheduler"))
     clustering = build(config, "callbacks.clustering", data=data, run=run)
     others = [build(config, f"callbacks.{name}") for name in config["callbacks"] if name != "clustering"]
-    trainer = build(
-        config,
-        "trainer",
-        callbacks=[clustering, *others, ProgressCallback(clustering, console)],
-        logger=False,  # opened once everything else has been accepted
-        default_root_dir=folder,
-        max_epochs=-1,
-        use_distributed_sampler=False,  # the batches divide themselves
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,  # a checkpoint belongs to a measurement
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    callbacks = [clustering, *others, ProgressCallback(clustering, console)]
+    trainer = build(config, "trainer", callbacks=callbacks, default_root_dir=folder, **OURS)
     if data.batch_size % trainer.world_size:
         raise ConfigError(
             f"data.batch_size={data.batch_size} does not divide among {trainer.world_size} processes; change it"
