@@ -36,7 +36,7 @@ class ClusteringCallback(pl.Callback):
         seed: Seed,
     ) -> None:
         k = n_clusters or len(data.family.tasks)
-        fewest = min(len(sequences) for at in data.probe.values() for sequences in at.values())
+        fewest = min(len(rows) for rows in data.probe.values())
         if k > fewest:
             raise ValueError(
                 f"n_clusters={k} exceeds the {fewest} states of the smallest probe; lower it, or raise data.probe_size"

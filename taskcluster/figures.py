@@ -50,17 +50,17 @@ def _tsne_points(run: RunFolder, data: SequenceDataModule, network: PreTrainedMo
     """t-SNE (van der Maaten and Hinton, 2008) of an early, a middle and the last checkpoint, at three layers."""
     steps = [row["step"] for row in run.rows()]
     n_layer = network.config.num_hidden_layers
-    sequences = data.probe["val"]["instruction_end"][slice(0, TSNE_STATES)]
+    rows = data.probe["val"]
     points = []
     for step in sorted({steps[0], steps[len(steps) // 2], steps[-1]}):
         network.load_state_dict(load_weights(run, step))
-        states = observe(network, sequences, "instruction_end", data.loss_on).states
+        states = observe(network, rows, data.loss_on).states["instruction_end"][:, :TSNE_STATES]
         for layer in sorted({0, (n_layer + 1) // 2, n_layer}):
             with threadpool_limits(1, user_api="blas"):
-                flat = TSNE(perplexity=min(30, len(sequences) / 4), random_state=0).fit_transform(states[layer].numpy())
+                flat = TSNE(perplexity=min(30, states.shape[1] / 4), random_state=0).fit_transform(states[layer].numpy())
             points += [
                 {"step": step, "layer": layer, "x": round(float(x), 2), "y": round(float(y), 2), "task": task}
-                for (x, y), task in zip(flat, sequences.task_ids.tolist(), strict=True)
+                for (x, y), task in zip(flat, rows.task_ids[: states.shape[1]].tolist(), strict=True)
             ]
     return points
 

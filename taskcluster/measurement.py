@@ -11,49 +11,52 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from taskcluster.batches import LossOn, Packer, Position
 from taskcluster.clustering import Clusterer
-from taskcluster.datamodule import IGNORED, LossOn, labels_of
 from taskcluster.hidden_states import forward_with_states
-from taskcluster.tokenizer import Position, Sequences
+from taskcluster.tokenizer import Rows
 
-CHUNK = 256  # sequences a forward pass
+CHUNK = 256  # rows a forward pass
 
 
 @dataclass(frozen=True)
 class Observation:
-    """states (L+1, N, D) float32 on the CPU; loss: mean over labels; accuracy: y right, given I and x."""
+    """states {position: (L+1, N, D) float32}; loss: mean over predictions; accuracy: y right, given I and x."""
 
-    states: Tensor
+    states: dict[Position, Tensor]
     loss: float
     accuracy: float
 
 
 @torch.no_grad()
-def observe(network: PreTrainedModel, sequences: Sequences, position: Position, loss_on: LossOn) -> Observation:
-    """Run `network`, without dropout, over N sequences; keep every layer's state at `position`."""
+def observe(network: PreTrainedModel, rows: Rows, loss_on: LossOn) -> Observation:
+    """Run `network`, without dropout, over rows; keep every layer's state at both positions, in the order of `rows`."""
     training = network.training
     network.eval()
-    by_length = sequences.separators.argsort(stable=True)  # so that chunks hold little padding
-    states, loss, n_labels, n_right = [], 0.0, 0, 0
-    for rows in by_length.split(CHUNK):
-        chunk = sequences[rows].to(network.device)
-        labels = labels_of(chunk, loss_on)
-        output, layers = forward_with_states(network, chunk.tokens, chunk.index_of(position), labels=labels)
-        states.append(layers.float().cpu())
-        labelled = int((labels[:, 1:] != IGNORED).sum())
-        loss, n_labels = loss + float(output.loss) * labelled, n_labels + labelled
-        answers = output.logits[torch.arange(len(chunk), device=network.device), chunk.index_of("input")].argmax(-1)
-        n_right += int((answers == chunk.y_ids).sum())
+    pack = Packer(rows, loss_on, network.device)
+    states: dict[Position, list[Tensor]] = {"instruction_end": [], "input": []}
+    loss, weight, right = 0.0, 0.0, 0
+    for chosen in torch.arange(len(rows)).split(CHUNK):
+        batch = pack(chosen)
+        places = {position: batch.places(position) for position in states}
+        everywhere = tuple(torch.cat(axis) for axis in zip(*places.values(), strict=True))
+        output, layers = forward_with_states(network, everywhere, **batch.inputs)
+        parts = layers.float().split([len(lines) for lines, _ in places.values()], dim=1)
+        for position, part in zip(states, parts, strict=True):
+            states[position].append(part)
+        loss, weight = loss + float(batch.loss(output.logits)) * batch.total, weight + batch.total
+        answers = output.logits[places["input"]].argmax(-1)
+        right += int((answers == batch.targets[places["input"]]).sum())
     network.train(training)
-    in_order = torch.cat(states, dim=1)[:, by_length.argsort()]
-    return Observation(in_order, loss / n_labels, n_right / len(sequences))
+    in_order = {position: torch.cat(chunks, dim=1) for position, chunks in states.items()}
+    return Observation(in_order, loss / weight, right / len(rows.examples))
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Loss, accuracy and the clustering of every layer on each split of a probe set, {split: {position: Sequences}}."""
+    """Loss, accuracy and the clustering of every layer on each split of a probe set, {split: Rows}."""
 
-    probe: Mapping[str, Mapping[Position, Sequences]]
+    probe: Mapping[str, Rows]
     loss_on: LossOn
     clusterer: Clusterer
     n_clusters: int
@@ -66,21 +69,22 @@ class Measurement:
         Raises FloatingPointError where the loss is not finite.
         """
         metrics: dict[str, float] = {}
-        for split, at in self.probe.items():
-            end = observe(network, at["instruction_end"], "instruction_end", self.loss_on)
-            x = observe(network, at["input"], "input", self.loss_on)
-            if not math.isfinite(x.loss):
-                raise FloatingPointError(f"{split}/loss is {x.loss}")
-            metrics |= {f"{split}/loss": x.loss, f"{split}/accuracy": x.accuracy}
-            layers = self._at_instruction_end(end.states, at["instruction_end"]) | self._at_input(x.states, at["input"])
+        for split, rows in self.probe.items():
+            seen = observe(network, rows, self.loss_on)
+            if not math.isfinite(seen.loss):
+                raise FloatingPointError(f"{split}/loss is {seen.loss}")
+            metrics |= {f"{split}/loss": seen.loss, f"{split}/accuracy": seen.accuracy}
+            layers = self._at_instruction_end(seen.states["instruction_end"], rows)
+            layers |= self._at_input(seen.states["input"], rows)
             metrics |= {f"{name}/{split}/layer_{k}": v for name, values in layers.items() for k, v in enumerate(values)}
         return metrics
 
-    def _at_instruction_end(self, states: Tensor, sequences: Sequences) -> dict[str, list[float]]:
-        return self.clusterer.score_layers(states, sequences.task_ids, self.n_clusters)
+    def _at_instruction_end(self, states: Tensor, rows: Rows) -> dict[str, list[float]]:
+        return self.clusterer.score_layers(states, rows.task_ids[:-1], self.n_clusters)
 
-    def _at_input(self, states: Tensor, sequences: Sequences) -> dict[str, list[float]]:
-        tasks, x, y = sequences.task_ids, sequences.x_ids, sequences.y_ids
+    def _at_input(self, states: Tensor, rows: Rows) -> dict[str, list[float]]:
+        x, y = rows.tokens[rows.examples], rows.targets[rows.examples]
+        tasks = rows.task_ids[rows.row_of[rows.examples]]
         plain = self.clusterer.score_layers(states, tasks, self.n_clusters)
         truths = {"ari_within_x": tasks, "ari_within_x_to_y": y}
         within = self.clusterer.score_layers_within(states, x, n_clusters_from=tasks, truths=truths)

@@ -1,6 +1,6 @@
 """The language model that is trained: a Hugging Face causal LM under Lightning. It knows no tasks.
 
-in:  batches {"input_ids", "labels"} of (B, T), labels -100 where the loss does not look
+in:  Batches
 out: mean next-token cross-entropy, one optimizer update a step
 """
 
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
+from taskcluster.batches import Batch
 from taskcluster.validation import Seed, validated
 
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
@@ -37,7 +38,6 @@ def gpt2(
     n_positions: PositiveInt,
     dropout: Annotated[float, Field(ge=0, lt=1)],
     activation: Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu", "silu"],
-    attention: Literal["eager", "sdpa"],
     seed: Seed,
 ) -> GPT2LMHeadModel:
     """A GPT-2 with fresh weights, a function of `seed`, for sequences of up to `longest` tokens.
@@ -66,7 +66,7 @@ def gpt2(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = GPT2LMHeadModel(config)
-    network.set_attn_implementation(attention)
+    network.set_attn_implementation("sdpa")  # takes a mask of booleans
     return network
 
 
@@ -92,8 +92,8 @@ class LanguageModel(pl.LightningModule):
         self._optimizer = optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
         self._scheduler = scheduler(self._optimizer)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss: Tensor = self.network(**batch).loss
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = batch.loss(self.network(**batch.inputs).logits)
         if self.global_step % CHECK_EVERY == 0 and not torch.isfinite(loss):
             raise TrainingDiverged(self.global_step)
         self.log("train/batch_loss", loss)

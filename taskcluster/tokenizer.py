@@ -1,58 +1,60 @@
 """Examples as token sequences.
 
 in:  Examples (instruction, x, y) of a task family
-out: Sequences: rows `instruction SEP x y`, right-padded, with the place of SEP in each
+out: Rows: `instruction SEP x1 .. xC`, an instruction with one or several of the examples that continue it
 
 One symbol of the instruction is one token; x and y are one token each, and no input token is an output token.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from taskcluster.tasks import Example, TaskFamily
 
-Position = Literal["instruction_end", "input"]
-OFFSETS: dict[Position, int] = {"instruction_end": 0, "input": 1}  # from the separator
-
 PAD, SEP = 0, 1  # token ids; all others follow from the family
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """N sequences of up to T tokens.
+class Rows:
+    """N rows back to back in S tokens, without padding. y is predicted and never read, so no row holds it.
 
-    tokens (N, T) int64, padded with PAD; separators (N,) index of SEP, so x stands at separator + 1 and y at
-    separator + 2; task_ids (N,), x_ids (N,) and y_ids (N,), the last two being token ids.
+    tokens (S,); targets (S,): the token that follows, y at x; PAD at SEP, where every x of the row follows.
+    row_of (S,): the row of each token. starts (N,): each row's first token; separators (N,): SEP's place in the row;
+    counts (N,): C, its examples; task_ids (N,). All int32.
+
+    One more row stands at the end of every tensor and does not count: a single PAD, for the places of a batch that
+    no token fills.
     """
 
     tokens: Tensor
+    targets: Tensor
+    row_of: Tensor
+    starts: Tensor
     separators: Tensor
+    counts: Tensor
     task_ids: Tensor
-    x_ids: Tensor
-    y_ids: Tensor
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.starts) - 1
 
-    def __getitem__(self, rows: Tensor | slice) -> "Sequences":
-        """Some of the rows, cut to the longest of them."""
-        separators = self.separators[rows]
-        longest = int(separators.max()) + 3 if len(separators) else 0
-        return Sequences(
-            self.tokens[rows, :longest], separators, self.task_ids[rows], self.x_ids[rows], self.y_ids[rows]
-        )
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each row, (N,)."""
+        return (self.separators + self.counts + 1)[:-1]
 
-    def to(self, device: torch.device) -> "Sequences":
-        """The same sequences on another device."""
-        return Sequences(*(getattr(self, field.name).to(device) for field in fields(self)))
+    @property
+    def examples(self) -> Tensor:
+        """Where the x of every example stands in `tokens`, (E,)."""
+        index = torch.arange(len(self.tokens), device=self.tokens.device)
+        return index[index - self.starts[self.row_of] > self.separators[self.row_of]]
 
-    def index_of(self, position: Position) -> Tensor:
-        """Index of a named position in every row, (N,)."""
-        return self.separators + OFFSETS[position]
+    def to(self, device: torch.device) -> "Rows":
+        """The same rows on another device."""
+        return Rows(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Tokenizer:
@@ -70,25 +72,32 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self._names)
 
-    def encode(self, example: Example) -> list[int]:
-        """Token ids of `instruction SEP x y`."""
-        instruction = [self._ids["symbol", symbol] for symbol in example.instruction]
-        return [*instruction, SEP, self._ids["x", example.x], self._ids["y", example.y]]
-
     def decode(self, tokens: Iterable[int]) -> list[str]:
         """Names of the tokens."""
         return [self._names[token][1] for token in tokens]
 
-    def sequences(self, examples: Sequence[Example]) -> Sequences:
-        """All examples as one padded batch, rows in their order."""
-        rows = [self.encode(example) for example in examples]
-        lengths = torch.tensor([len(row) for row in rows])
-        tokens = torch.full((len(rows), int(lengths.max())), PAD)
-        tokens[torch.arange(tokens.shape[1]) < lengths[:, None]] = torch.tensor([t for row in rows for t in row])
-        return Sequences(
-            tokens=tokens,
-            separators=lengths - 3,
-            task_ids=torch.tensor([example.task_id for example in examples]),
-            x_ids=torch.tensor([row[-2] for row in rows]),
-            y_ids=torch.tensor([row[-1] for row in rows]),
+    def rows(self, examples: Sequence[Example], shared: bool) -> Rows:
+        """A row for every example or, `shared`, for every run of examples with one task and one instruction."""
+        groups = [list(g) for _, g in groupby(examples, lambda e: e[:2])] if shared else [[e] for e in examples]
+        tokens: list[int] = []
+        targets: list[int] = []
+        separators: list[int] = []
+        for group in groups:
+            instruction = [self._ids["symbol", symbol] for symbol in group[0].instruction]
+            inputs = [self._ids["x", example.x] for example in group]
+            tokens += [*instruction, SEP, *inputs]
+            targets += [*instruction[1:], SEP, PAD, *(self._ids["y", example.y] for example in group)]
+            separators.append(len(instruction))
+        counts = [*map(len, groups), 0]
+        task_ids = [*(group[0].task_id for group in groups), -1]
+        lengths = torch.tensor([*separators, 0]) + torch.tensor(counts) + 1
+        columns = (
+            torch.tensor([*tokens, PAD]),
+            torch.tensor([*targets, PAD]),
+            torch.arange(len(lengths)).repeat_interleave(lengths),
+            lengths.cumsum(0) - lengths,
+            torch.tensor([*separators, 0]),
+            torch.tensor(counts),
+            torch.tensor(task_ids),
         )
+        return Rows(*(column.int() for column in columns))

@@ -104,10 +104,8 @@ def train(config: Any, folder: Path) -> None:
     others = [build(config, f"callbacks.{name}") for name in config["callbacks"] if name != "clustering"]
     callbacks = [clustering, *others, ProgressCallback(clustering, console)]
     trainer = build(config, "trainer", callbacks=callbacks, default_root_dir=folder, **OURS)
-    if data.batch_size % trainer.world_size:
-        raise ConfigError(
-            f"data.batch_size={data.batch_size} does not divide among {trainer.world_size} processes; change it"
-        )
+    if data.n_rows < trainer.world_size:
+        raise ConfigError(f"data.batch_size={data.batch_size} leaves a process without a row; raise it")
     if trainer.is_global_zero:
         trainer.logger = build(config, "logger", run=run, config=config)
     with run.writing(config, owner=trainer.is_global_zero, device=str(trainer.strategy.root_device)):
