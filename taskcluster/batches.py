@@ -3,9 +3,9 @@
 in:  Rows, and the numbers of those to take
 out: Batch: a grid of B x T places in which rows lie one behind the other, so that few places stay empty
 
-The prefix `instruction SEP` of a row is computed once for all its examples. Each of x1 .. xC stands at the same position,
-right after SEP, and sees the prefix and itself alone, so every state, the loss and its gradient are those of the
-C sequences `instruction SEP x y` one by one: the instruction's own tokens count C times, SEP predicts every x.
+The prefix `instruction SEP` of a row is computed once for all its examples. Each of x1 .. xC stands at the same
+position, right after SEP, and sees the prefix and itself alone, so every state, the loss and its gradient are those of
+the C sequences `instruction SEP x y` one by one: the instruction's own tokens count C times, SEP predicts every x.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -24,16 +24,16 @@ LossOn = Literal["sequence", "y"]
 class Batch(NamedTuple):
     """tokens, positions (B, T); mask (B, 1, T, T): True where a place (third axis) may look at another (fourth).
 
-    index (B, T): the token of `Rows` at each place. separators (B, T): the column of the own row's SEP.
-    targets (B, T): what each place predicts, weighing `weights` (B, T) in the loss; `input_weights` (B, T): what the
-    prediction of this place's own token at SEP weighs, for each x. total: all weights, those of other processes included,
-    divided by the number of processes.
+    origin (B, T): which token of `Rows` stands there. separators (B, T): the column of the own row's SEP.
+    targets (B, T): what each place predicts, which weighs `weights` (B, T) in the loss. input_weights (B, T): what the
+    prediction of this place's own token at SEP weighs, where it is an x. total: the sum of all weights, those of other
+    processes included, divided by the number of processes.
     """
 
     tokens: Tensor
     positions: Tensor
     mask: Tensor
-    index: Tensor
+    origin: Tensor
     separators: Tensor
     targets: Tensor
     weights: Tensor
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
         columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
         wanted = self.tokens == SEP if position == "instruction_end" else columns > self.separators
         line, column = wanted.nonzero(as_tuple=True)
-        order = self.index[line, column].argsort()
+        order = self.origin[line, column].argsort()
         return line[order], column[order]
 
     def loss(self, logits: Tensor) -> Tensor:
@@ -70,10 +70,10 @@ class Packer:
     def __call__(self, chosen: Tensor, rank: int = 0, world_size: int = 1) -> Batch:
         """The rows with numbers `chosen`, (n,); of these, process `rank` gets every `world_size`-th."""
         rows, examples_only = self._resident, self._loss_on == "y"
-        index = self._index(chosen[rank::world_size]).to(rows.tokens.device, non_blocking=True)
-        row = rows.row_of[index]
-        place, separator, count = index - rows.starts[row], rows.separators[row], rows.counts[row]
-        column = torch.arange(index.shape[1], device=index.device)
+        origin = self._lay_out(chosen[rank::world_size]).to(rows.tokens.device, non_blocking=True)
+        row = rows.row_of[origin]
+        place, separator, count = origin - rows.starts[row], rows.separators[row], rows.counts[row]
+        column = torch.arange(origin.shape[1], device=origin.device)
         first = column - place  # the column where the own row begins
         in_prefix = place <= separator
         causal = column[:, None] >= column
@@ -81,12 +81,12 @@ class Packer:
         mask = (first[:, :, None] == first[:, None, :]) & causal & visible
         before = torch.where(place < separator, count, 0)
         return Batch(
-            tokens=rows.tokens[index].long(),
+            tokens=rows.tokens[origin].long(),
             positions=torch.minimum(place, separator + 1),
             mask=mask[:, None],
-            index=index,
+            origin=origin,
             separators=first + separator,
-            targets=rows.targets[index].long(),
+            targets=rows.targets[origin].long(),
             weights=(~in_prefix).float() if examples_only else torch.where(in_prefix, before, 1).float(),
             input_weights=torch.zeros_like(place, dtype=torch.float) if examples_only else (~in_prefix).float(),
             total=self._total(chosen) / world_size,
@@ -97,7 +97,7 @@ class Packer:
         each = 1 if self._loss_on == "y" else self._rows.separators[chosen] + 2  # predictions of a sequence
         return int((counts * each).sum())
 
-    def _index(self, chosen: Tensor) -> Tensor:
+    def _lay_out(self, chosen: Tensor) -> Tensor:
         """The grid (B, T) of token numbers, each line filled with rows, longest first, while they fit."""
         starts, lengths = self._rows.starts[chosen], self._rows.lengths[chosen]
         width = max(WIDTH, int(lengths.max()))

@@ -55,6 +55,17 @@ def run(job: Callable[[DictConfig], None]) -> None:
         sys.exit(2)
 
 
+def composed(*overrides: str) -> Any:
+    """The resolved configuration of `taskcluster-train OVERRIDES`."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
+
+
 def report(sentence: str) -> None:
     print(f"taskcluster-train: {sentence}", file=sys.stderr, flush=True)
 
@@ -103,14 +114,9 @@ def _sentence(error: Exception) -> str:
 
 def _nearest_key(key: str) -> str:
     """A hint at the key of the default configuration that looks most like this one, whole or by its last part."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
     from taskcluster.validation import did_you_mean
 
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        keys = list(_dotted(OmegaConf.to_container(compose("train"), resolve=False)))  # type: ignore[arg-type]
+    keys = list(_dotted(composed()))
     siblings = {k.rpartition(".")[2]: k for k in keys}
     hint = did_you_mean(key, keys)
     last = did_you_mean(key.rpartition(".")[2], siblings)

@@ -4,8 +4,8 @@ in:  states (L+1, N, D) and the true group of each of the N
 out: for every layer the adjusted Rand index (ARI; Hubert and Arabie, 1985), the normalized mutual information (NMI) and
      the inertia
 
-The clustering is that of scikit-learn's KMeans: greedy k-means++ seeding, Lloyd's iterations to the same tolerance, the best
-of several restarts. Two things make it fast without a worse optimum (benchmarks/README.md): all restarts, and all
+The clustering is that of scikit-learn's KMeans: greedy k-means++ seeding, Lloyd's iterations to the same tolerance, the
+best of several restarts. Two things make it fast without a worse optimum (benchmarks/README.md): all restarts, and all
 problems of a kind, go through one matrix product; and restarts that fall behind are given up (successive halving;
 Jamieson and Talwalkar, 2016), which pays for more of them. The quality of the optimum is part of the result: fewer
 restarts, or seeding without the greedy choice, find lower ARI.
@@ -86,7 +86,9 @@ class Clusterer:
         labels = [[next(found).cluster_labels.cpu() for _ in members] for _ in states]
 
         def score(truth: Tensor, of_layer: list[Tensor]) -> float:
-            telling = [(rows, own) for rows, own in zip(members, of_layer, strict=True) if len(truth[rows].unique()) > 1]
+            telling = [
+                (rows, own) for rows, own in zip(members, of_layer, strict=True) if len(truth[rows].unique()) > 1
+            ]
             weights = [len(rows) for rows, _ in telling]
             aris = [adjusted_rand_score(truth[rows], own) for rows, own in telling]
             return float(np.average(aris, weights=weights)) if telling else float("nan")
@@ -107,7 +109,9 @@ class _Batch:
         sizes = torch.tensor(self.sizes, device=device)
         self.there = (torch.arange(self.states.shape[1], device=device) < sizes[:, None])[:, None].to(self.states.dtype)
         unused = torch.arange(max(n_clusters), device=device) >= torch.tensor(n_clusters, device=device)[:, None]
-        self.unused = torch.where(unused, torch.inf, 0.0)[:, None]  # (P, 1, K): keeps clusters that a problem lacks empty
+        self.unused = torch.where(unused, torch.inf, 0.0)[
+            :, None
+        ]  # (P, 1, K): keeps clusters that a problem lacks empty
         self.norms = self.states.square().sum(2)  # (P, N)
         self.tolerance = TOLERANCE * self.norms.sum(1) / sizes / self.states.shape[2]  # (P,)
 
@@ -166,7 +170,7 @@ class _Batch:
         return _take(centroids, self._assign(centroids)[0].sum(2).argmin(1, keepdim=True))
 
     def _assign(self, centroids: Tensor) -> tuple[Tensor, Tensor]:
-        """Half the squared distance to the nearest of centroids (P, R, K, D), less a constant, and its number, (P, R, N)."""
+        """Half the squared distance to the nearest of centroids (P, R, K, D), less a constant, and which, (P, R, N)."""
         half_norms = (centroids.square().sum(3) / 2 + self.unused).flatten(1)[:, :, None]
         products = torch.baddbmm(half_norms, centroids.flatten(1, 2), self.states.transpose(1, 2), alpha=-1)
         nearest, labels = products.view(*centroids.shape[:3], -1).min(2)

@@ -55,9 +55,10 @@ def _tsne_points(run: RunFolder, data: SequenceDataModule, network: PreTrainedMo
     for step in sorted({steps[0], steps[len(steps) // 2], steps[-1]}):
         network.load_state_dict(load_weights(run, step))
         states = observe(network, rows, data.loss_on).states["instruction_end"][:, :TSNE_STATES]
+        perplexity = min(30, states.shape[1] / 4)
         for layer in sorted({0, (n_layer + 1) // 2, n_layer}):
             with threadpool_limits(1, user_api="blas"):
-                flat = TSNE(perplexity=min(30, states.shape[1] / 4), random_state=0).fit_transform(states[layer].numpy())
+                flat = TSNE(perplexity=perplexity, random_state=0).fit_transform(states[layer].numpy())
             points += [
                 {"step": step, "layer": layer, "x": round(float(x), 2), "y": round(float(y), 2), "task": task}
                 for (x, y), task in zip(flat, rows.task_ids[: states.shape[1]].tolist(), strict=True)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-
 Places = tuple[Tensor, Tensor]
 
 

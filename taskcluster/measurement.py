@@ -39,8 +39,8 @@ def observe(network: PreTrainedModel, rows: Rows, loss_on: LossOn) -> Observatio
     for chosen in torch.arange(len(rows)).split(CHUNK):
         batch = pack(chosen)
         places = {position: batch.places(position) for position in states}
-        everywhere = tuple(torch.cat(axis) for axis in zip(*places.values(), strict=True))
-        output, layers = forward_with_states(network, everywhere, **batch.inputs)
+        line, column = (torch.cat(axis) for axis in zip(*places.values(), strict=True))
+        output, layers = forward_with_states(network, (line, column), **batch.inputs)
         parts = layers.float().split([len(lines) for lines, _ in places.values()], dim=1)
         for position, part in zip(states, parts, strict=True):
             states[position].append(part)

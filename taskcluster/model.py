@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pydantic import Field, PositiveInt
-from torch import Tensor
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
@@ -36,6 +36,7 @@ def gpt2(
     n_head: PositiveInt,
     n_embd: PositiveInt,
     n_positions: PositiveInt,
+    initializer_range: PositiveFloat | None,
     dropout: Annotated[float, Field(ge=0, lt=1)],
     activation: Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu", "silu"],
     seed: Seed,
@@ -55,6 +56,7 @@ def gpt2(
         n_head=n_head,
         n_embd=n_embd,
         n_positions=n_positions,
+        initializer_range=initializer_range or n_embd**-0.5,
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,
@@ -73,7 +75,8 @@ def gpt2(
 class LanguageModel(pl.LightningModule):
     """Trains `network` by plain next-token loss.
 
-    optimizer: parameter groups -> Optimizer; weight decay is left off biases and LayerNorms, as in GPT-2's training.
+    optimizer: three parameter groups (matrices, embeddings, and biases with LayerNorms) -> Optimizer; weight decay is
+    left off the last, as in GPT-2's training.
     scheduler: Optimizer -> LRScheduler, stepped once an update.
 
     Raises TrainingDiverged within CHECK_EVERY steps of a loss that is not finite.
@@ -87,9 +90,16 @@ class LanguageModel(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
-        decayed = [p for p in network.parameters() if p.ndim >= 2]
-        others = [p for p in network.parameters() if p.ndim < 2]
-        self._optimizer = optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
+        tables = [m for m in network.modules() if isinstance(m, nn.Embedding)] + [network.get_output_embeddings()]
+        embedding = {parameter for table in tables for parameter in table.parameters()}
+        weights = [p for p in network.parameters() if p.ndim >= 2]
+        self._optimizer = optimizer(
+            [
+                {"params": [p for p in weights if p not in embedding]},
+                {"params": [p for p in weights if p in embedding]},
+                {"params": [p for p in network.parameters() if p.ndim < 2], "weight_decay": 0.0},
+            ]
+        )
         self._scheduler = scheduler(self._optimizer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
-from taskcluster import cli, train
+from taskcluster import train
+from taskcluster.cli import composed
 from taskcluster.tasks import TaskFamily
 from taskcluster.tasks.regex import random_family
 
@@ -58,17 +57,9 @@ def taskcluster_train(
     return run
 
 
-def resolved(*overrides: str) -> Any:
-    """The resolved configuration of `taskcluster-train OVERRIDES`."""
-    OmegaConf.register_new_resolver("run_folder", cli.run_folder, replace=True)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
-
-
 def family(**changes: Any) -> TaskFamily:
     """A task family from conf/task/regex.yaml with some values changed."""
-    values = resolved()["task"] | changes
+    values = composed()["task"] | changes
     del values["_target_"]
     return random_family(**values)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import SMALL, resolved
+from conftest import SMALL
 
 from taskcluster import cli
-from taskcluster.cli import run_folder
+from taskcluster.batches import Packer
+from taskcluster.cli import composed, run_folder
 from taskcluster.config import build, check
 
 GROUPS = {
@@ -24,9 +25,9 @@ COMPOSED = list(
 
 @pytest.mark.parametrize("choice", [f"{g}={option}" for g, options in GROUPS.items() for option in options])
 def test_every_option_composes_and_passes_the_checks(choice: str) -> None:
-    resolved(choice)
+    composed(choice)
     if choice != "trainer=gpu" or torch.accelerator.is_available():
-        check(resolved(choice))
+        check(composed(choice))
 
 
 @pytest.mark.parametrize("choices", COMPOSED, ids=" ".join)
@@ -37,18 +38,19 @@ def test_every_task_model_optimizer_and_scheduler_work_together(choices: tuple[s
 
     small = [key for key in SMALL if not (key.startswith("task.") and "task=custom" in choices)]
     small = [key for key in small if "model=gpt2_768" not in choices or not key.startswith("model.")]
-    config = resolved(*choices, *small, *(["model.n_layer=1"] if "model=gpt2_768" in choices else []))
+    config = composed(*choices, *small, *(["model.n_layer=1"] if "model=gpt2_768" in choices else []))
     data = build(config, "data", family=build(config, "task"))
     network = build(config, "model", vocab_size=len(data.tokenizer), longest=data.longest)
     model = LanguageModel(network, partial(build, config, "optimizer"), partial(build, config, "scheduler"))
     configured = model.configure_optimizers()
-    network(input_ids=data.sequences["train"].tokens[:2], labels=data.sequences["train"].tokens[:2]).loss.backward()
+    batch = Packer(data.train_rows, data.loss_on, network.device)(torch.arange(2))
+    batch.loss(network(**batch.inputs).logits).backward()
     configured["optimizer"].step()
     configured["lr_scheduler"]["scheduler"].step()
 
 
 def test_every_key_has_a_comment_or_a_name_that_says_all() -> None:
-    plain = "_target_ defaults seed probe_seed n_layer n_head n_embd attention accelerator devices precision strategy"
+    plain = "_target_ defaults seed probe_seed n_layer n_head n_embd accelerator devices precision strategy"
     plain += " momentum nesterov project max_steps n_tasks instructions_per_task"
     for file in cli.CONF.rglob("*.yaml"):
         text = file.read_text()
@@ -62,7 +64,7 @@ def test_every_key_has_a_comment_or_a_name_that_says_all() -> None:
 
 
 def test_seeds_follow_the_one_seed_unless_set() -> None:
-    config = resolved("seed=7", "seeds.kmeans=1")
+    config = composed("seed=7", "seeds.kmeans=1")
     assert (config["task"]["seed"], config["data"]["probe_seed"], config["model"]["seed"]) == (7, 7, 7)
     assert config["callbacks"]["clustering"]["seed"] == 1
 

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import SMALL, Outcome, resolved
+from conftest import SMALL, Outcome
 
+from taskcluster.cli import composed
 from taskcluster.config import build
 from taskcluster.figures import load_weights
 from taskcluster.runs import TIMES, RunFolder
@@ -96,7 +97,7 @@ def test_a_browser_draws_the_page_without_network(run: RunFolder, tmp_path: Path
 
 
 def test_a_saved_checkpoint_measures_as_it_did_while_training(run: RunFolder) -> None:
-    config = resolved(*SMALL)
+    config = composed(*SMALL)
     data, network = prepare(config)
     measurement = build(config, "callbacks.clustering", data=data, run=run).measurement
     for row in timeless(run):

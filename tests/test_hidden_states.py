@@ -1,4 +1,4 @@
-"""Every layer at one position, against transformers' own output_hidden_states."""
+"""Every layer at some places, against transformers' own output_hidden_states."""
 
 import pytest
 import torch
@@ -17,13 +17,13 @@ NETWORKS = [
 @pytest.mark.parametrize("network", NETWORKS, ids=["gpt2", "llama"])
 def test_states_are_those_of_transformers_layer_by_layer(network: PreTrainedModel) -> None:
     network.eval()
-    tokens, index = torch.randint(13, (5, 9)), torch.tensor([0, 8, 3, 4, 3])
+    tokens, places = torch.randint(13, (5, 9)), (torch.tensor([0, 4, 4, 2]), torch.tensor([0, 8, 3, 3]))
     with torch.no_grad():
-        output, states = forward_with_states(network, tokens, index)
+        output, states = forward_with_states(network, places, input_ids=tokens)
         expected = network(tokens, output_hidden_states=True)
-    assert states.shape == (network.config.num_hidden_layers + 1, 5, 16)
+    assert states.shape == (network.config.num_hidden_layers + 1, 4, 16)
     for layer, whole in enumerate(expected.hidden_states):
-        torch.testing.assert_close(states[layer], whole[torch.arange(5), index], rtol=0, atol=0)
+        torch.testing.assert_close(states[layer], whole[places], rtol=0, atol=0)
     torch.testing.assert_close(output.logits, expected.logits, rtol=0, atol=0)
 
 
@@ -35,5 +35,5 @@ def test_no_hook_stays_behind_even_after_a_failure() -> None:
 
     before = n_hooks()
     with pytest.raises(IndexError):
-        forward_with_states(network, torch.tensor([[99]]), torch.tensor([0]))
+        forward_with_states(network, (torch.tensor([0]), torch.tensor([0])), input_ids=torch.tensor([[99]]))
     assert n_hooks() == before

@@ -1,18 +1,19 @@
-"""The network and its training loss."""
+"""The network and its training; its loss is that of test_batches.py."""
 
-import math
 from functools import partial
 
 import pytest
 import torch
-from conftest import resolved
 from pydantic import ValidationError
 
+from taskcluster.batches import Packer
+from taskcluster.cli import composed
 from taskcluster.model import LanguageModel, TrainingDiverged, gpt2
+from taskcluster.tokenizer import Rows
 
 
 def network(**changes: object) -> torch.nn.Module:
-    values = resolved("model.n_layer=2", "model.n_embd=16")["model"] | changes
+    values = composed("model.n_layer=2", "model.n_embd=16")["model"] | changes
     del values["_target_"]
     return gpt2(vocab_size=11, longest=8, **values)
 
@@ -22,36 +23,27 @@ def module(net: torch.nn.Module) -> LanguageModel:
     return LanguageModel(net, partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1), constant)
 
 
-@pytest.mark.filterwarnings("ignore:You are trying to `self.log")  # there is no trainer here
-def test_loss_is_the_mean_cross_entropy_of_next_tokens() -> None:
-    model = module(network())
-    tokens = torch.tensor([[3, 4, 1, 5, 6, 0, 0], [2, 2, 4, 3, 1, 5, 7]])
-    labels = tokens.masked_fill(tokens == 0, -100)
-    loss = model.training_step({"input_ids": tokens, "labels": labels}, 0).item()
-
-    logits = model.network(tokens).logits.tolist()
-    terms = []
-    for row, predictions in zip(tokens.tolist(), logits, strict=True):
-        for following, prediction in zip(row[1:], predictions, strict=False):
-            if following != 0:
-                terms.append(math.log(sum(map(math.exp, prediction))) - prediction[following])
-    assert len(terms) == 10
-    assert loss == pytest.approx(sum(terms) / len(terms), rel=1e-5)
-
-
-def test_padding_changes_nothing_before_it() -> None:
-    net = network().eval()
-    tokens = torch.tensor([[3, 4, 1, 5]])
-    padded = torch.tensor([[3, 4, 1, 5, 0, 0, 0]])
-    torch.testing.assert_close(net(padded).logits[:, :4], net(tokens).logits)
-
-
 def test_initial_weights_are_a_function_of_the_seed() -> None:
     torch.manual_seed(99)
     first = network(seed=1).state_dict()
     again, other = network(seed=1).state_dict(), network(seed=2).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["transformer.wte.weight"], other["transformer.wte.weight"])
+
+
+def test_initial_weights_have_the_scale_of_the_width_unless_set() -> None:
+    for changes, scale in (({"n_embd": 64}, 0.125), ({"n_embd": 64, "initializer_range": 0.02}, 0.02)):
+        weights = network(**changes).transformer.h[0].mlp.c_fc.weight.detach()
+        assert float(weights.std()) == pytest.approx(scale, rel=0.05)
+
+
+def test_matrices_of_the_blocks_embeddings_and_vectors_are_three_groups() -> None:
+    net = network()
+    groups = module(net).configure_optimizers()["optimizer"].param_groups
+    matrices, embeddings, vectors = (set(group["params"]) for group in groups)
+    assert embeddings == {net.transformer.wte.weight, net.transformer.wpe.weight}
+    assert net.transformer.h[1].mlp.c_fc.weight in matrices
+    assert net.transformer.ln_f.weight in vectors
 
 
 def test_weight_decay_spares_biases_and_layer_norms() -> None:
@@ -66,9 +58,10 @@ def test_weight_decay_spares_biases_and_layer_norms() -> None:
 def test_a_loss_that_is_not_finite_stops_training() -> None:
     net = network()
     net.transformer.wte.weight.data.fill_(float("nan"))
-    tokens = torch.tensor([[3, 4, 1, 5]])
+    rows = Rows(*map(torch.tensor, ([3, 1, 5, 0], [1, 0, 7, 0], [0, 0, 0, 1], [0, 3], [1, 0], [1, 0], [0, -1])))
+    batch = Packer(rows, "sequence", torch.device("cpu"))(torch.tensor([0]))
     with pytest.raises(TrainingDiverged, match="step 0"):
-        module(net).training_step({"input_ids": tokens, "labels": tokens}, 0)
+        module(net).training_step(batch, 0)
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

@@ -1,0 +1,74 @@
+"""Ours beside a peer: timed by turns in one process, medians, and what is written down of them."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results.json"
+
+Row = dict[str, Any]
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def alternate(timed: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """The median of what each returns, called by turns so that all meet the same noise, after one round to warm up."""
+    found: dict[str, list[float]] = {name: [] for name in timed}
+    for repeat in range(repeats + 1):
+        for name, run in timed.items():
+            value = run()
+            if repeat:
+                found[name].append(value)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def peak(size: int = 1024, repeats: int = 20) -> float:
+    """What this machine reaches in a product of two fp32 matrices, in floating-point operations a second."""
+    a, b = torch.randn(2, size, size)
+    torch.mm(a, b)
+    return 2 * size**3 / statistics.median(seconds_of(lambda: torch.mm(a, b)) for _ in range(repeats))
+
+
+def row(
+    benchmark: str,
+    ours: float,
+    peer: float,
+    peer_name: str,
+    unit: str,
+    limit_fraction: float | None = None,
+    **more: Any,
+) -> Row:
+    """A row of results.json. `ratio` is how many times better ours is; only units that end in "/s" are better high."""
+    ratio = ours / peer if unit.endswith("/s") else peer / ours
+    return {
+        "benchmark": benchmark, "ours": ours, "peer": peer, "peer_name": peer_name, "unit": unit, "ratio": ratio,
+        "limit_fraction": limit_fraction, **more,
+    }  # fmt: skip
+
+
+def record(rows: list[Row]) -> None:
+    """Print rows as a table and keep them in results.json, in place of older ones of the same benchmark and peer."""
+    old: list[Row] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    new = {(r["benchmark"], r["peer_name"]) for r in rows}
+    kept = [r for r in old if (r["benchmark"], r["peer_name"]) not in new]
+    RESULTS.write_text(json.dumps(kept + rows, indent=2) + "\n")
+    table = Table("benchmark", "ours", "peer", "unit", "ratio", "of the limit", "peer is")
+    for r in rows:
+        limit = "" if r["limit_fraction"] is None else f"{r['limit_fraction']:.0%}"
+        more = ", ".join(f"{k} {v:.4g}" for k, v in r.items() if k not in row("", 1, 1, "", ""))
+        name = f"{r['benchmark']} ({more})" if more else r["benchmark"]
+        table.add_row(
+            name, f"{r['ours']:.3g}", f"{r['peer']:.3g}", r["unit"], f"{r['ratio']:.1f}", limit, r["peer_name"]
+        )
+    Console(width=160).print(table)
