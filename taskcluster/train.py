@@ -77,7 +77,6 @@ def train(config: Any, folder: Path) -> None:
     from taskcluster import tracking
     from taskcluster.config import build, check
     from taskcluster.model import LanguageModel
-    from taskcluster.outcome import conclude, show
     from taskcluster.progress import ProgressCallback, quieten
     from taskcluster.runs import RunFolder
     from taskcluster.validation import ConfigError
@@ -91,6 +90,8 @@ def train(config: Any, folder: Path) -> None:
             "choose another name= or hydra.run.dir="
         )
     if run.status().get("state") == "finished":
+        from taskcluster.outcome import show
+
         console.print("This run is finished already.")
         show(run, console)
         return
@@ -114,6 +115,8 @@ def train(config: Any, folder: Path) -> None:
         finally:
             tracking.finish(trainer.logger)
         if trainer.is_global_zero:
+            from taskcluster.outcome import conclude  # imported only now, as charts and t-SNE take long to load
+
             conclude(run, data, network, console)
 
 
