@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
@@ -33,21 +34,23 @@ def run(job: Callable[[DictConfig], None]) -> None:
 
     `job` reports its own failures and raises Reported.
     """
-    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     os.environ.setdefault("WANDB_SILENT", "true")  # read when wandb is first imported
-    failures: list[int] = []
 
     def guarded(cfg: DictConfig) -> None:  # Hydra would add its own words to an exception
         try:
             job(cfg)
         except Reported as failure:
-            failures.append(failure.exit_code)
+            with failures.open("a") as codes:  # a file, since a launcher may run this in another process
+                codes.write(f"{failure.exit_code}\n")
 
     try:
         _check_flags(sys.argv[1:])
-        hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(guarded)()
-        sys.exit(max(failures, default=0))
+        with TemporaryDirectory() as scratch:
+            failures = Path(scratch) / "exit_codes"
+            failures.touch()
+            hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(guarded)()
+            sys.exit(max(map(int, failures.read_text().split()), default=0))
     except Reported as failure:
         sys.exit(failure.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
@@ -60,7 +63,6 @@ def composed(*overrides: str) -> Any:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
@@ -78,6 +80,9 @@ def run_folder(seed: Any, overrides: Sequence[str]) -> str:
         digest = hashlib.sha256(condition.encode()).hexdigest()[:8]
         condition = f"{condition[:LONGEST_NAME]}~{digest}"
     return f"{condition}/seed={seed}".lstrip("/")
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)  # on import: other processes need it too
 
 
 def _check_flags(arguments: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ RUNG = 3  # iterations after which the worse half of the restarts is given up, a
 FINALISTS = 2
 LOOKED_UP = 4096  # states of whose pairs all distances are kept while seeds are drawn
 ROOM = 2**18  # distances held at once on a CPU, what its caches take beside their operands; a GPU is given more
+MEMORY = 2**26  # distances held at once at most: 256 MB
 
 
 class Clustering(NamedTuple):
@@ -190,20 +191,29 @@ class _Batch:
     def _move(self, sums: Tensor, sizes: Tensor, old: Tensor | None, new: Tensor) -> None:
         """Bring every cluster's summed states (P, R, K, D) and their number (P, R, K) from labels `old` to `new`."""
         changed = torch.ones_like(new, dtype=torch.bool) if old is None else old != new
-        columns = changed.any(0).any(0).nonzero().squeeze(1)
-        one = self.there[:, None, :, columns].expand(*new.shape[:2], 1, -1)
-        member = sums.new_zeros(*sizes.shape, len(columns)).scatter_add_(2, new[:, :, None, columns], one)
-        if old is not None:
-            member.scatter_add_(2, old[:, :, None, columns], -one)
-        sums += torch.bmm(member.flatten(1, 2), self.states[:, columns]).view_as(sums)
-        sizes += member.sum(3)
+        for columns in changed.any(0).any(0).nonzero().squeeze(1).split(_at_once(sizes)):
+            one = self.there[:, None, :, columns].expand(*new.shape[:2], 1, -1)
+            member = sums.new_zeros(*sizes.shape, len(columns)).scatter_add_(2, new[:, :, None, columns], one)
+            if old is not None:
+                member.scatter_add_(2, old[:, :, None, columns], -one)
+            sums += torch.bmm(member.flatten(1, 2), self.states[:, columns]).view_as(sums)
+            sizes += member.sum(3)
 
     def _assign(self, centroids: Tensor) -> tuple[Tensor, Tensor]:
         """Half the squared distance to the nearest of centroids (P, R, K, D), less a constant, and which, (P, R, N)."""
         half_norms = (centroids.square().sum(3) / 2 + self.unused).flatten(1)[:, :, None]
-        products = torch.baddbmm(half_norms, centroids.flatten(1, 2), self.states.transpose(1, 2), alpha=-1)
-        nearest, labels = products.view(*centroids.shape[:3], -1).min(2)
-        return nearest * self.there, labels
+        nearest, labels = [], []
+        for states in self.states.split(_at_once(half_norms), dim=1):
+            products = torch.baddbmm(half_norms, centroids.flatten(1, 2), states.transpose(1, 2), alpha=-1)
+            found = products.view(*centroids.shape[:3], -1).min(2)
+            nearest.append(found.values)
+            labels.append(found.indices)
+        return torch.cat(nearest, 2) * self.there, torch.cat(labels, 2)
+
+
+def _at_once(clusters: Tensor) -> int:
+    """How many states' distances to all of the clusters, of which `clusters` holds one number each, fit into memory."""
+    return max(1, MEMORY // clusters.numel())
 
 
 def _take(values: Tensor, chosen: Tensor) -> Tensor:

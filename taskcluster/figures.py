@@ -74,7 +74,7 @@ def load_weights(run: RunFolder, step: int) -> dict[str, torch.Tensor]:
 
 def _page(run: RunFolder, charts: Mapping[str, plots.Chart]) -> str:
     """All charts, live, with the verdict above them; scripts inlined."""
-    title = html.escape(" / ".join(run.path.parts[-2:]))
+    title = html.escape(run.name)
     claims = "".join(
         f"<tr><td>{html.escape(c['name'])}</td><td>{html.escape(c['paper'])}</td><td>{_shown(c['value'])}</td>"
         f"<td>{html.escape(c['relation'])} {c['threshold']}</td><td>{'pass' if c['passed'] else 'FAIL'}</td></tr>"

@@ -22,8 +22,8 @@ class ProgressCallback(pl.Callback):
     The time left counts the steps and the measurements that are still to come, each at its mean so far.
     """
 
-    def __init__(self, clustering: ClusteringCallback, console: Console) -> None:
-        self._clustering, self._console = clustering, console
+    def __init__(self, clustering: ClusteringCallback, console: Console, run_name: str) -> None:
+        self._clustering, self._console, self._run_name = clustering, console, run_name
         self._shown = 0
         self._bar = Progress(
             BarColumn(),
@@ -60,7 +60,7 @@ class ProgressCallback(pl.Callback):
 
     def _show_rows(self, note: str = "") -> None:
         for row in self._clustering.rows[self._shown :]:
-            self._console.print(f"{_line(row)}  {note}".rstrip(), highlight=False, soft_wrap=True)
+            self._console.print(f"{self._run_name}  {_line(row)}  {note}".strip(), highlight=False, soft_wrap=True)
         self._shown = len(self._clustering.rows)
 
 

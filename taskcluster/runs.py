@@ -38,6 +38,11 @@ class RunFolder:
         self.figures = path / "figures"
         self.journal = path / "metrics.jsonl"
 
+    @property
+    def name(self) -> str:
+        """CONDITION/seed=SEED, or the last two folders of wherever the run lies."""
+        return "/".join(self.path.parts[-2:])
+
     def start(self, config: Mapping[str, Any]) -> None:
         """Begin a run here, in place of one with this configuration that did not finish."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)

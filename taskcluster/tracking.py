@@ -18,7 +18,7 @@ def wandb_offline(run: RunFolder, config: Mapping[str, Any], project: str) -> Lo
         mode="offline",
         project=project,
         dir=run.path,
-        name="/".join(run.path.parts[-2:]),
+        name=run.name,
         group=run.path.parent.name,  # the condition: runs that differ in their seed alone stand together
         config=dict(config),
         reinit="finish_previous",

@@ -40,10 +40,11 @@ def job(cfg: DictConfig) -> None:
 
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     folder = Path(HydraConfig.get().runtime.output_dir)
+    of_many = HydraConfig.get().mode is RunMode.MULTIRUN
     try:
-        if HydraConfig.get().mode is RunMode.MULTIRUN and config["trainer"].get("strategy") == "ddp":
+        if of_many and config["trainer"].get("strategy") == "ddp":
             raise ConfigError("trainer.strategy='ddp' would repeat the whole multirun in every process; run it alone")
-        train(config, folder)
+        train(config, folder, of_many)
     except ConfigError as error:
         cli.report(str(error))
         raise cli.Reported(2) from error
@@ -64,8 +65,8 @@ def prepare(config: Any) -> "tuple[SequenceDataModule, PreTrainedModel]":
     return data, build(config, "model", vocab_size=len(data.tokenizer), longest=data.longest)
 
 
-def train(config: Any, folder: Path) -> None:
-    """Train in `folder`, unless it holds this run already; then say what came of it.
+def train(config: Any, folder: Path, of_many: bool = False) -> None:
+    """Train in `folder`, unless it holds this run already; then say what came of it. A run `of_many` names itself.
 
     Raises ConfigError before anything is written where the configuration or the folder cannot be used, and
     TrainingDiverged when the loss is lost.
@@ -83,7 +84,7 @@ def train(config: Any, folder: Path) -> None:
 
     quieten()
     check(config)
-    run, console = RunFolder(folder), Console()
+    run, console = RunFolder(folder), Console(force_terminal=False if of_many else None)
     if differing := run.differing_keys(config):
         raise ConfigError(
             f"{folder} holds a run of another configuration, which differs in {', '.join(differing)}; "
@@ -103,7 +104,7 @@ def train(config: Any, folder: Path) -> None:
     model = LanguageModel(network, partial(build, config, "optimizer"), partial(build, config, "scheduler"))
     clustering = build(config, "callbacks.clustering", data=data, run=run)
     others = [build(config, f"callbacks.{name}") for name in config["callbacks"] if name != "clustering"]
-    callbacks = [clustering, *others, ProgressCallback(clustering, console)]
+    callbacks = [clustering, *others, ProgressCallback(clustering, console, run.name if of_many else "")]
     trainer = build(config, "trainer", callbacks=callbacks, default_root_dir=folder, **OURS)
     if data.n_rows < trainer.world_size:
         raise ConfigError(f"data.batch_size={data.batch_size} leaves a process without a row; raise it")

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from taskcluster.clustering import Clusterer
+from taskcluster import clustering
+from taskcluster.clustering import Clusterer, adjusted_rand_index
 
 RNG = np.random.default_rng(0)
 TASKS = torch.arange(10).repeat_interleave(30)
@@ -105,3 +108,31 @@ def test_values_of_x_with_one_group_say_nothing() -> None:
 def test_more_clusters_than_states_are_refused() -> None:
     with pytest.raises(ValueError, match="n_clusters=301 exceeds the 300 states"):
         CLUSTERER.fit(PLANTED, 301)
+
+
+def test_problems_clustered_together_end_as_they_would_alone() -> None:
+    problems = [PLANTED[:90], NOISE[:200], PLANTED[100:290]]
+    together = CLUSTERER.fit_many(problems, [3, 8, 7])
+    for states, k, found in zip(problems, [3, 8, 7], together, strict=True):
+        alone = CLUSTERER.fit(states, k)
+        assert found.inertia == pytest.approx(alone.inertia, rel=0.02)
+        assert found.centroids.shape == (k, 16)
+        assert len(found.cluster_labels) == len(states)
+    assert adjusted_rand_index(TASKS[:90], together[0].cluster_labels) == 1
+
+
+def test_states_that_do_not_fit_at_once_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = 0.05 * 20 * CENTRES[TASKS] + NOISE
+    whole = CLUSTERER.fit(states, 12)
+    monkeypatch.setattr(clustering, "MEMORY", 3_000)
+    monkeypatch.setattr(clustering, "LOOKED_UP", 0)
+    parts = CLUSTERER.fit(states, 12)
+    assert torch.equal(parts.cluster_labels, whole.cluster_labels)
+    assert parts.inertia == pytest.approx(whole.inertia, rel=1e-5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(labels=st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 5)), min_size=1, max_size=80))
+def test_the_adjusted_rand_index_is_scikit_learns(labels: list[tuple[int, int]]) -> None:
+    truth, found = torch.tensor(labels).T
+    assert adjusted_rand_index(truth, found) == adjusted_rand_score(truth, found)

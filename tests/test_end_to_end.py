@@ -199,6 +199,20 @@ def test_a_multirun_keeps_its_runs_apart(taskcluster_train: Train, tmp_path: Pat
     assert timeless(RunFolder(last)) == timeless(RunFolder(tmp_path / "alone"))
 
 
+def test_jobs_side_by_side_end_as_one_after_the_other(run: RunFolder, taskcluster_train: Train, tmp_path: Path) -> None:
+    side_by_side = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.subdir=${model.n_head}_${seed}"]
+    outcome = taskcluster_train("-m", *SMALL, "name=sweep", *side_by_side, "model.n_head=3,2", "seed=0,1")
+    assert outcome.exit_code == 2
+    assert "model.n_head=3 does not divide" in outcome.err
+    for seed in (0, 1):
+        assert RunFolder(tmp_path / f"multirun/sweep/2_{seed}").status()["state"] == "finished"
+        assert f"sweep/2_{seed}  step      6" in outcome.out
+    assert [row["step"] for row in RunFolder(tmp_path / "multirun/sweep/2_0").rows()] == [0, 2, 4, 6]
+    assert RunFolder(tmp_path / "multirun/sweep/2_0").rows()[-1]["val/loss"] == pytest.approx(
+        run.rows()[-1]["val/loss"], abs=1e-4
+    )
+
+
 def wandb_steps(file: Path) -> list[int]:
     """Steps of the rows with a validation loss in an offline W&B run.
 
