@@ -58,7 +58,7 @@ def _tsne_points(run: RunFolder, data: SequenceDataModule, network: PreTrainedMo
         perplexity = min(30, states.shape[1] / 4)
         for layer in sorted({0, (n_layer + 1) // 2, n_layer}):
             with threadpool_limits(1, user_api="blas"):
-                flat = TSNE(perplexity=perplexity, random_state=0).fit_transform(states[layer].numpy())
+                flat = TSNE(perplexity=perplexity, max_iter=500, random_state=0).fit_transform(states[layer].numpy())
             points += [
                 {"step": step, "layer": layer, "x": round(float(x), 2), "y": round(float(y), 2), "task": task}
                 for (x, y), task in zip(flat, rows.task_ids[: states.shape[1]].tolist(), strict=True)
