@@ -1,30 +1,29 @@
-"""KMeans on real hidden states: ours beside scikit-learn's, in one process, medians of alternating repeats.
+"""KMeans on real hidden states: ours beside scikit-learn's as it is called by default.
 
 in:  the run folder of `make reproduce`
-out: a table, and benchmarks/results.json: one row a checkpoint with `ours` and `peer` in seconds for all layers
+out: rows of results.json, one for each of three checkpoints: seconds for all layers at both positions. `inertia`: ours
+     relative to the peer's, the mean over positions, layers and seeds, layer 0 left out, which has few distinct states;
+     `ari` and `peer_ari`: of the last layer at the separator, means over seeds
 
     python benchmarks/clustering.py [RUN]
 """
 
-import json
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
-from rich.console import Console
-from rich.table import Table
+from side_by_side import alternate, record, row, seconds_of
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from taskcluster.clustering import Clusterer
+from taskcluster.clustering import Clusterer, adjusted_rand_index
 from taskcluster.figures import load_weights
 from taskcluster.measurement import observe
 from taskcluster.progress import quieten
@@ -32,8 +31,7 @@ from taskcluster.runs import RunFolder
 from taskcluster.train import prepare
 
 REPEATS = 5
-N_INIT = 10
-RESULTS = Path(__file__).parent / "results.json"
+STATES = 2000
 
 Fit = Callable[[Tensor, int], tuple[Any, float]]  # states (N, D), seed -> labels (N,), inertia
 
@@ -42,73 +40,55 @@ def main(folder: Path) -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
     quieten()
     run = RunFolder(folder)
-    data, network = prepare(yaml.safe_load((folder / "config.yaml").read_text()))
-    sequences = data.probe["train"]["instruction_end"]
-    steps = [row["step"] for row in run.rows()]
-    n_clusters = len(data.family.tasks)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["data"]["probe_size"] = STATES
+    n_init = config["callbacks"]["clustering"]["n_init"]
+    data, network = prepare(config)
+    probe, n_clusters = data.probe["train"], len(data.family.tasks)
 
     def ours(states: Tensor, seed: int) -> tuple[Any, float]:
-        found = Clusterer(N_INIT, seed).fit(states, n_clusters)
+        found = Clusterer(n_init, seed).fit(states, n_clusters)
         return found.cluster_labels, found.inertia
 
     def peer(states: Tensor, seed: int) -> tuple[Any, float]:
-        fitted = KMeans(n_clusters, n_init=N_INIT, random_state=seed).fit(states.numpy())
+        fitted = KMeans(n_clusters, n_init=10, random_state=seed).fit(states.numpy())
         return fitted.labels_, fitted.inertia_
 
-    rows, table = (
-        [],
-        Table("states", "ours, s", "scikit-learn, s", "ratio", "inertia", "ARI, ours", "ARI, scikit-learn"),
-    )
+    steps, rows = [journaled["step"] for journaled in run.rows()], []
     for step in (steps[0], steps[len(steps) // 2], steps[-1]):
         network.load_state_dict(load_weights(run, step))
-        states = observe(network, sequences, "instruction_end", data.loss_on).states
-        name = f"KMeans {' x '.join(map(str, states.shape))}, step {step}"
-        (seconds, inertia, ari), (peer_seconds, peer_inertia, peer_ari) = compare(
-            (ours, peer), states, sequences.task_ids
+        states = list(observe(network, probe, data.loss_on).states.values())
+        trials = Trials(ours, states), Trials(peer, states)
+        seconds = alternate({"ours": trials[0].run, "peer": trials[1].run}, REPEATS)
+        inertia, peer_inertia = (np.mean(trial.inertias, 0) for trial in trials)
+        ari, peer_ari = (
+            statistics.mean(
+                adjusted_rand_index(probe.task_ids[:-1], torch.as_tensor(labels)) for labels in trial.labels
+            )
+            for trial in trials
         )
-        relative = float(np.mean(inertia[1:] / peer_inertia[1:]))  # layer 0 has few distinct states and inertia 0
-        ratio = peer_seconds / seconds
-        rows.append(
-            {
-                "benchmark": name,
-                "ours": seconds,
-                "peer": peer_seconds,
-                "peer_name": f"sklearn.cluster.KMeans(n_init={N_INIT})",
-                "unit": "s",
-                "ratio": ratio,
-                "limit_fraction": None,
-                "inertia_ratio": relative,
-            }
-        )
-        numbers = (
-            f"{seconds:.2f}",
-            f"{peer_seconds:.2f}",
-            f"{ratio:.1f}",
-            f"{relative:.4f}",
-            f"{ari:.3f}",
-            f"{peer_ari:.3f}",
-        )
-        table.add_row(name, *numbers)
-    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
-    Console(width=120).print(table)
+        shape = f"{len(states[0])} x {len(states)} x {len(states[0][0])} x {states[0].shape[-1]}"
+        facts = {"inertia": float(np.mean(inertia / peer_inertia)), "ari": ari, "peer_ari": peer_ari}
+        name = f"KMeans {shape}, step {step}"
+        rows.append(row(name, seconds["ours"], seconds["peer"], "sklearn.cluster.KMeans(n_init=10)", "s", **facts))
+    record(rows)
 
 
-def compare(fits: tuple[Fit, ...], states: Tensor, tasks: Tensor) -> list[tuple[float, Any, float]]:
-    """For each fit: median seconds for all layers, mean inertia of every layer, last layer's mean ARI; over repeats."""
-    seconds: list[list[float]] = [[] for _ in fits]
-    inertias: list[list[list[float]]] = [[] for _ in fits]
-    aris: list[list[float]] = [[] for _ in fits]
-    for repeat in range(REPEATS):
-        for k, fit in enumerate(fits):  # side by side, so that both meet the same noise
-            started = time.perf_counter()
-            found = [fit(layer, repeat) for layer in states]
-            seconds[k].append(time.perf_counter() - started)
-            inertias[k].append([inertia for _, inertia in found])
-            aris[k].append(adjusted_rand_score(tasks, found[-1][0]))
-    return [
-        (statistics.median(s), np.mean(i, axis=0), statistics.mean(a))
-        for s, i, a in zip(seconds, inertias, aris, strict=True)
-    ]
+class Trials:
+    """Fits of all layers at all positions, each time from another seed. What was found is kept."""
+
+    def __init__(self, fit: Fit, positions: list[Tensor]) -> None:
+        self._fit, self._positions = fit, positions
+        self.inertias: list[list[float]] = []  # of every layer but the embedding, position after position
+        self.labels: list[Any] = []  # of the last layer at the first position
+
+    def run(self) -> float:
+        found: list[list[tuple[Any, float]]] = []
+        seed = len(self.labels)
+        seconds = seconds_of(lambda: found.extend([[self._fit(x, seed) for x in at] for at in self._positions]))
+        self.inertias.append([inertia for layers in found for _, inertia in layers[1:]])
+        self.labels.append(found[0][-1][0])
+        return seconds
 
 
 if __name__ == "__main__":

@@ -71,9 +71,10 @@ class ClusteringCallback(pl.Callback):
                 metrics = self.measurement(module.network)
             except FloatingPointError as error:
                 raise TrainingDiverged(step) from error
-            self.seconds += time.monotonic() - started
+            now = time.monotonic()
+            self.seconds += now - started
             self.rows.append({"step": step, **metrics})
-            self._run.append(self.rows[-1], elapsed=time.monotonic() - self._started)
+            self._run.append(self.rows[-1], elapsed=now - self._started, measuring=now - started)
             for logger in trainer.loggers:
                 logger.log_metrics(metrics, step)
         self._save(trainer, step)

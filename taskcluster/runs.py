@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 RECORDED = ("taskcluster-lm", "torch", "pytorch-lightning", "transformers", "scikit-learn", "numpy", "rstr", "wandb")
 
-TIMES = ("time", "elapsed")  # the keys of a journal row that differ between two runs of one configuration
+TIMES = ("time", "elapsed", "measuring")  # the keys of a journal row that differ between two runs of one configuration
 
 
 class RunFolder:
@@ -82,10 +82,13 @@ class RunFolder:
         old, new = _flat(yaml.safe_load(recorded.read_text())), _flat(config)
         return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
 
-    def append(self, row: Mapping[str, Any], elapsed: float) -> None:
-        """Add a line to the journal and wait until it is on the disk. Numbers that are not finite become null."""
+    def append(self, row: Mapping[str, Any], elapsed: float, measuring: float) -> None:
+        """Add a line to the journal and wait until it is on the disk. Numbers that are not finite become null.
+
+        elapsed: seconds since training began; measuring: those that this row took.
+        """
         values = {key: finite(value) for key, value in row.items()}
-        stamped = values | {"time": _now(), "elapsed": round(elapsed, 3)}
+        stamped = values | {"time": _now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
         with self.journal.open("a") as journal:
             journal.write(json.dumps(stamped) + "\n")
             journal.flush()

@@ -141,7 +141,7 @@ def test_divergence_fails_the_run_and_keeps_what_was_good(taskcluster_train: Tra
 
 def test_a_run_that_did_not_finish_starts_anew(run: RunFolder, taskcluster_train: Train) -> None:
     first = timeless(run)
-    run.append({"step": 99}, elapsed=0)
+    run.append({"step": 99}, elapsed=0, measuring=0)
     run.write_status("running")
     assert taskcluster_train(*SMALL, "hydra.run.dir=run").exit_code == 0
     assert timeless(run) == first
