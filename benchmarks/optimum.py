@@ -15,9 +15,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score
 
-from taskcluster.clustering import Clusterer
+from taskcluster.clustering import Clusterer, adjusted_rand_index
 from taskcluster.figures import load_weights
 from taskcluster.measurement import observe
 from taskcluster.progress import quieten
@@ -34,16 +33,16 @@ def main(folders: list[Path]) -> None:
         run = RunFolder(folder)
         data, network = prepare(yaml.safe_load((folder / "config.yaml").read_text()))
         network.load_state_dict(load_weights(run, run.rows()[-1]["step"]))
-        sequences = data.probe["val"]["instruction_end"]
-        states = observe(network, sequences, "instruction_end", data.loss_on).states[-1]
-        tasks, n_tasks = sequences.task_ids, len(data.family.tasks)
-        for n_init in (1, 10, 100):
+        probe = data.probe["val"]
+        states = observe(network, probe, data.loss_on).states["instruction_end"][-1]
+        tasks, n_tasks = probe.task_ids[:-1], len(data.family.tasks)
+        for n_init in (1, 16, 160):
             found = [Clusterer(n_init, seed).fit(states, n_tasks) for seed in range(SEEDS)]
-            ari = np.mean([adjusted_rand_score(tasks, f.cluster_labels) for f in found])
+            ari = np.mean([adjusted_rand_index(tasks, f.cluster_labels) for f in found])
             table.add_row(str(folder), f"best of {n_init}", f"{ari:.3f}", f"{np.mean([f.inertia for f in found]):.0f}")
         means = torch.stack([states[tasks == task].mean(0) for task in range(n_tasks)])
         true = KMeans(n_tasks, init=means.numpy(), n_init=1).fit(states.numpy())
-        ari = adjusted_rand_score(tasks, true.labels_)
+        ari = adjusted_rand_index(tasks, torch.as_tensor(true.labels_))
         table.add_row("", "true centroids", f"{ari:.3f}", f"{true.inertia_:.0f}", end_section=True)
     Console(width=120).print(table)
 

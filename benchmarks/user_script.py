@@ -1,9 +1,10 @@
 """What a user would write instead: Lightning, GPT2LMHeadModel, a shuffling DataLoader, output_hidden_states, KMeans.
 
-The same tasks, updates, optimizer, schedule and measurements as the default run of a seed; only how they are computed
-is the straightforward way. A line of metrics.jsonl for every measured step.
+The same tasks, number of updates and of sequences in each, schedule and measurements as the default run of a seed, computed
+the straightforward way. RECIPE "same" takes the default run's optimizer and initial weights too, "usual" those that a
+user begins with. A line of metrics.jsonl for every measured step.
 
-    python benchmarks/user_script.py SEED FOLDER
+    python benchmarks/user_script.py SEED FOLDER RECIPE
 """
 
 import json
@@ -116,8 +117,14 @@ class Model(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def main(seed, folder):
+USUAL = {"optimizer": {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01}, "model": {"initializer_range": 0.02}}
+
+
+def main(seed, folder, recipe):
     config = composed(f"seed={seed}")
+    if recipe == "usual":
+        for group, values in USUAL.items():
+            config[group].update(values)
     pl.seed_everything(seed)
     split = build(config, "task").split()
     names = {name for examples in split.values() for e in examples for name in (*e.instruction, e.x, e.y)}
@@ -140,4 +147,4 @@ def main(seed, folder):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -69,17 +69,16 @@ class Packer:
 
     def __call__(self, chosen: Tensor, rank: int = 0, world_size: int = 1) -> Batch:
         """The rows with numbers `chosen`, (n,); of these, process `rank` gets every `world_size`-th."""
-        rows, examples_only = self._resident, self._loss_on == "y"
+        rows, whole = self._resident, float(self._loss_on == "sequence")
         origin = self._lay_out(chosen[rank::world_size]).to(rows.tokens.device, non_blocking=True)
         row = rows.row_of[origin]
         place, separator, count = origin - rows.starts[row], rows.separators[row], rows.counts[row]
         column = torch.arange(origin.shape[1], device=origin.device)
         first = column - place  # the column where the own row begins
-        in_prefix = place <= separator
-        causal = column[:, None] >= column
-        visible = in_prefix[:, None, :] | (column[:, None] == column)
-        mask = (first[:, :, None] == first[:, None, :]) & causal & visible
-        before = torch.where(place < separator, count, 0)
+        is_x = place > separator
+        visible = (column[:, None] > column) & ~is_x[:, None, :] | (column[:, None] == column)
+        mask = (first[:, :, None] == first[:, None, :]) & visible
+        of_symbols = torch.where(place < separator, count, 0.0)
         return Batch(
             tokens=rows.tokens[origin].long(),
             positions=torch.minimum(place, separator + 1),
@@ -87,8 +86,8 @@ class Packer:
             origin=origin,
             separators=first + separator,
             targets=rows.targets[origin].long(),
-            weights=(~in_prefix).float() if examples_only else torch.where(in_prefix, before, 1).float(),
-            input_weights=torch.zeros_like(place, dtype=torch.float) if examples_only else (~in_prefix).float(),
+            weights=is_x + whole * of_symbols,
+            input_weights=whole * is_x,
             total=self._total(chosen) / world_size,
         )
 
@@ -110,6 +109,6 @@ class Packer:
             first[row] = line * width + width - room[line]
             room[line] -= length
         within = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-        index = torch.full((len(room) * width,), len(self._rows.tokens) - 1)
-        index[first.repeat_interleave(lengths) + within] = starts.repeat_interleave(lengths) + within
-        return index.view(len(room), width)[:, : width - min(room)]
+        origin = torch.full((len(room) * width,), len(self._rows.tokens) - 1)
+        origin[first.repeat_interleave(lengths) + within] = starts.repeat_interleave(lengths) + within
+        return origin.view(len(room), width)[:, : width - min(room)]

@@ -141,7 +141,7 @@ class _Batch:
         nearest = squared_distances(rows) * self.there  # (P, R, N): to the closest seed so far; 0 where only padding is
         seeds, labels = [rows], torch.zeros(nearest.shape, dtype=torch.long, device=device)
         for k in range(1, n_clusters):
-            mass = nearest.cumsum(2)
+            mass = nearest.cpu().cumsum(2).to(device)  # a GPU's sums are not the same to the bit each time
             drawn = torch.searchsorted(mass, draws[k] * mass[:, :, -1:]).minimum(sizes[:, :, None] - 1)
             closer = squared_distances(drawn.flatten(1)).view(*drawn.shape, n_states)
             torch.minimum(closer, nearest[:, :, None], out=closer)
@@ -193,9 +193,9 @@ class _Batch:
         changed = torch.ones_like(new, dtype=torch.bool) if old is None else old != new
         for columns in changed.any(0).any(0).nonzero().squeeze(1).split(_at_once(sizes)):
             one = self.there[:, None, :, columns].expand(*new.shape[:2], 1, -1)
-            member = sums.new_zeros(*sizes.shape, len(columns)).scatter_add_(2, new[:, :, None, columns], one)
+            member = sums.new_zeros(*sizes.shape, len(columns)).scatter_(2, new[:, :, None, columns], one)
             if old is not None:
-                member.scatter_add_(2, old[:, :, None, columns], -one)
+                member -= torch.zeros_like(member).scatter_(2, old[:, :, None, columns], one)
             sums += torch.bmm(member.flatten(1, 2), self.states[:, columns]).view_as(sums)
             sizes += member.sum(3)
 
