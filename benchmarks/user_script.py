@@ -1,8 +1,8 @@
 """What a user would write instead: Lightning, GPT2LMHeadModel, a shuffling DataLoader, output_hidden_states, KMeans.
 
-The same tasks, number of updates and of sequences in each, schedule and measurements as the default run of a seed, computed
-the straightforward way. RECIPE "same" takes the default run's optimizer and initial weights too, "usual" those that a
-user begins with. A line of metrics.jsonl for every measured step.
+The same tasks, number of updates and of sequences in each, schedule and measurements as the default run of a seed,
+computed the straightforward way. RECIPE "same" takes the default run's optimizer and initial weights too, "usual" those
+that a user begins with. A line of metrics.jsonl for every measured step.
 
     python benchmarks/user_script.py SEED FOLDER RECIPE
 """

@@ -39,11 +39,11 @@ def draw(run: RunFolder, data: SequenceDataModule, network: PreTrainedModel) -> 
         ),
         "tsne": plots.tsne_grid(_tsne_points(run, data, network), len(data.family.tasks)),
     }
-    for name, chart in charts.items():
-        specification = chart.to_json()
+    specifications = {name: chart.to_dict() for name, chart in charts.items()}  # slow: Altair checks every point
+    for name, specification in specifications.items():
         (run.figures / f"{name}.svg").write_text(vl_convert.vegalite_to_svg(specification))
         (run.figures / f"{name}.png").write_bytes(vl_convert.vegalite_to_png(specification, scale=2))
-    (run.figures / "index.html").write_text(_page(run, charts))
+    (run.figures / "index.html").write_text(_page(run, specifications))
 
 
 def _tsne_points(run: RunFolder, data: SequenceDataModule, network: PreTrainedModel) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def load_weights(run: RunFolder, step: int) -> dict[str, torch.Tensor]:
     return {key.removeprefix("network."): value for key, value in state.items()}
 
 
-def _page(run: RunFolder, charts: Mapping[str, plots.Chart]) -> str:
+def _page(run: RunFolder, specifications: Mapping[str, Any]) -> str:
     """All charts, live, with the verdict above them; scripts inlined."""
     title = html.escape(run.name)
     claims = "".join(
@@ -80,10 +80,10 @@ def _page(run: RunFolder, charts: Mapping[str, plots.Chart]) -> str:
         f"<td>{html.escape(c['relation'])} {c['threshold']}</td><td>{'pass' if c['passed'] else 'FAIL'}</td></tr>"
         for c in run.results()["claims"]
     )
-    boxes = "".join(f'<section id="{name}"></section>' for name in charts)
-    specifications = json.dumps({name: chart.to_dict() for name, chart in charts.items()}).replace("</", "<\\/")
+    boxes = "".join(f'<section id="{name}"></section>' for name in specifications)
+    inlined = json.dumps(specifications).replace("</", "<\\/")
     library = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # Vega and vega-embed
-    embed = f"for (const [name, chart] of Object.entries({specifications})) vegaEmbed('#' + name, chart, {ACTIONS});"
+    embed = f"for (const [name, chart] of Object.entries({inlined})) vegaEmbed('#' + name, chart, {ACTIONS});"
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body {{ font-family: sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
