@@ -63,12 +63,25 @@ def record(rows: list[Row]) -> None:
     new = {(r["benchmark"], r["peer_name"]) for r in rows}
     kept = [r for r in old if (r["benchmark"], r["peer_name"]) not in new]
     RESULTS.write_text(json.dumps(kept + rows, indent=2) + "\n")
-    table = Table("benchmark", "ours", "peer", "unit", "ratio", "of the limit", "peer is")
+    table = Table(*HEADER)
     for r in rows:
-        limit = "" if r["limit_fraction"] is None else f"{r['limit_fraction']:.0%}"
-        more = ", ".join(f"{k} {v:.4g}" for k, v in r.items() if k not in row("", 1, 1, "", ""))
-        name = f"{r['benchmark']} ({more})" if more else r["benchmark"]
-        table.add_row(
-            name, f"{r['ours']:.3g}", f"{r['peer']:.3g}", r["unit"], f"{r['ratio']:.1f}", limit, r["peer_name"]
-        )
+        table.add_row(*cells(r))
     Console(width=160).print(table)
+
+
+HEADER = ("benchmark", "ours", "peer", "unit", "ratio", "of the limit", "peer is", "also")
+
+
+def cells(r: Row) -> list[str]:
+    """A row as it is printed, under HEADER."""
+    limit = "" if r["limit_fraction"] is None else f"{r['limit_fraction']:.0%}"
+    also = ", ".join(f"{key} {value:.4g}" for key, value in r.items() if key not in row("", 1, 1, "", ""))
+    ours, peer = (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in (r["ours"], r["peer"]))
+    numbers = ours, peer, r["unit"], f"{r['ratio']:.1f}"
+    return [r["benchmark"], *numbers, limit, r["peer_name"], also]
+
+
+if __name__ == "__main__":  # results.json as Markdown
+    print("| " + " | ".join(HEADER) + " |\n|" + "---|" * len(HEADER))
+    for r in json.loads(RESULTS.read_text()):
+        print("| " + " | ".join(cells(r)) + " |")

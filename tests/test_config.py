@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from conftest import SMALL
+from omegaconf import OmegaConf
 
 from taskcluster import cli
 from taskcluster.batches import Packer
@@ -61,6 +62,15 @@ def test_every_key_has_a_comment_or_a_name_that_says_all() -> None:
         for key in content.get("clustering", content):
             line = next(line for line in text.splitlines() if line.strip().startswith(f"{key}:"))
             assert "#" in line or key in plain.split(), f"{file.name}: {key} has no comment"
+
+
+def test_the_defaults_that_help_names_are_the_defaults() -> None:
+    template = yaml.safe_load((cli.CONF / "train.yaml").read_text())["hydra"]["help"]["template"]
+    block = template.split("with their defaults:")[1].split("Groups")[0]
+    pairs = [pair.split("=") for pair in block.split()]
+    assert len(pairs) > 10
+    for key, value in pairs:
+        assert str(OmegaConf.select(OmegaConf.create(composed()), key)) == value, key
 
 
 def test_seeds_follow_the_one_seed_unless_set() -> None:
