@@ -1,10 +1,11 @@
-"""A multirun of two jobs, side by side with the threads divided and one after the other with all of them.
+"""A multirun of two jobs side by side with the threads divided, beside one after the other, on one core and on all.
 
-out: a row of results.json: seconds for both jobs, medians over repeats that take turns
+out: rows of results.json: seconds for both jobs, medians over repeats that take turns
 
     python benchmarks/jobs.py
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,21 +16,27 @@ REPEATS = 3
 SHORT = ("trainer.max_steps=120", "callbacks.clustering.n_early=0", "seed=0,1", "logger=none")
 
 
-def multirun(*overrides: str) -> float:
+def multirun(*overrides: str, **environment: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "taskcluster.train", "-m", *SHORT, *overrides]
-        return seconds_of(lambda: subprocess.run(command, cwd=folder, check=True, capture_output=True))
+        return seconds_of(
+            lambda: subprocess.run(
+                command, cwd=folder, check=True, capture_output=True, env={**os.environ, **environment}
+            )
+        )
 
 
 def main() -> None:
     seconds = alternate(
         {
             "ours": lambda: multirun("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-            "peer": multirun,
+            "one after the other, on one core": lambda: multirun(OMP_NUM_THREADS="1"),
+            "one after the other, on all cores": multirun,
         },
         REPEATS,
     )
-    record([row("two jobs side by side", seconds["ours"], seconds["peer"], "one after the other", "s")])
+    ours = seconds.pop("ours")
+    record([row("two jobs side by side", ours, peer, name, "s") for name, peer in seconds.items()])
 
 
 if __name__ == "__main__":
