@@ -77,6 +77,7 @@ def train(config: Any, folder: Path, of_many: bool = False) -> None:
 
     from taskcluster import tracking
     from taskcluster.config import build, check
+    from taskcluster.interrupts import InterruptCallback
     from taskcluster.model import LanguageModel
     from taskcluster.progress import ProgressCallback, quieten
     from taskcluster.runs import RunFolder
@@ -104,7 +105,9 @@ def train(config: Any, folder: Path, of_many: bool = False) -> None:
     model = LanguageModel(network, partial(build, config, "optimizer"), partial(build, config, "scheduler"))
     clustering = build(config, "callbacks.clustering", data=data, run=run)
     others = [build(config, f"callbacks.{name}") for name in config["callbacks"] if name != "clustering"]
-    callbacks = [clustering, *others, ProgressCallback(clustering, console, run.name if of_many else "")]
+    progress = ProgressCallback(clustering, console, run.name if of_many else "")
+    interrupts = InterruptCallback()
+    callbacks = [clustering, *others, progress, interrupts]
     trainer = build(config, "trainer", callbacks=callbacks, default_root_dir=folder, **OURS)
     if data.n_rows < trainer.world_size:
         raise ConfigError(f"data.batch_size={data.batch_size} leaves a process without a row; raise it")
@@ -112,7 +115,8 @@ def train(config: Any, folder: Path, of_many: bool = False) -> None:
         trainer.logger = build(config, "logger", run=run, config=config)
     with run.writing(config, owner=trainer.is_global_zero, device=str(trainer.strategy.root_device)):
         try:
-            trainer.fit(model, data)
+            with interrupts:
+                trainer.fit(model, data)
         finally:
             tracking.finish(trainer.logger)
         if trainer.is_global_zero:
