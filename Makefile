@@ -25,7 +25,7 @@ format: .venv/installed-dev ## put the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: reproduce .venv/installed-bench ## speed beside what a user would write: about 15 minutes
+bench: reproduce .venv/installed-bench ## speed beside what a user would write: about half an hour
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/clustering.py
