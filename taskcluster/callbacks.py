@@ -1,23 +1,25 @@
-"""When a run is measured, and what is recorded of it."""
+"""When a run is measured and when it is saved, and what is recorded of it."""
 
-import os
 import time
 from typing import Any
 
 import pytorch_lightning as pl
-from pydantic import NonNegativeInt, PositiveInt
+import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from taskcluster.clustering import Clusterer
 from taskcluster.datamodule import SequenceDataModule
+from taskcluster.interrupts import Interrupted, Interrupts
 from taskcluster.measurement import Measurement
 from taskcluster.model import LanguageModel, TrainingDiverged
-from taskcluster.runs import Row, RunFolder
+from taskcluster.runs import Row, RunFolder, drop_checkpoint
 from taskcluster.validation import Seed, validated
 
 
 class ClusteringCallback(pl.Callback):
-    """Measures at the steps of `schedule`; then appends to the journal, mirrors the row to the loggers and keeps a
-    checkpoint, in this order, so that no checkpoint exists whose measurement is missing.
+    """Measures at the steps of `schedule`; then appends to the journal and mirrors the row to the loggers.
+
+    measured: the last step that the journal has, -1 for none; whoever resumes a run sets it first.
 
     n_clusters: k of KMeans over all tasks; None for the number of tasks.
     Raises ValueError for more clusters than probe states, and TrainingDiverged, before anything is written, where the
@@ -44,6 +46,7 @@ class ClusteringCallback(pl.Callback):
         self.measurement = Measurement(data.probe, data.loss_on, Clusterer(n_init, seed), k)
         self.rows: list[Row] = []  # what this process measured
         self.seconds = 0.0  # spent measuring
+        self.measured = -1
         self._run, self._every, self._n_early = run, every_n_steps, n_early
 
     def schedule(self, max_steps: int) -> list[int]:
@@ -52,8 +55,11 @@ class ClusteringCallback(pl.Callback):
         return sorted({step for step in early | {*range(0, max_steps, self._every)} if step < max_steps} | {max_steps})
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.monotonic()
-        self.due = self.schedule(trainer.max_steps)
+        rows = self._run.rows() if trainer.is_global_zero else []
+        self._started = time.monotonic() - (rows[-1]["elapsed"] if rows else 0.0)
+        first = trainer.global_step
+        due = self.schedule(trainer.max_steps) if self.measured >= 0 else [first, *self.schedule(trainer.max_steps)]
+        self.due = sorted({step for step in due if step >= first and step > self.measured})
         self._measure_if_due(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
@@ -63,26 +69,80 @@ class ClusteringCallback(pl.Callback):
         step = trainer.global_step
         if not self.due or step < self.due[0]:
             return
-        self.due.pop(0)
-        if trainer.is_global_zero:  # the states of one process stand for all: the weights are the same
-            assert isinstance(module, LanguageModel)
-            started = time.monotonic()
-            try:
-                metrics = self.measurement(module.network)
-            except FloatingPointError as error:
-                raise TrainingDiverged(step) from error
-            now = time.monotonic()
-            self.seconds += now - started
-            self.rows.append({"step": step, **metrics})
+        self.measured = self.due.pop(0)
+        assert isinstance(module, LanguageModel)
+        started = time.monotonic()
+        try:
+            metrics = self.measurement(module.network)
+        except FloatingPointError as error:
+            raise TrainingDiverged(step) from error
+        now = time.monotonic()
+        self.seconds += now - started
+        self.rows.append({"step": step, **metrics})
+        if trainer.is_global_zero:
             self._run.append(self.rows[-1], elapsed=now - self._started, measuring=now - started)
             for logger in trainer.loggers:
                 logger.log_metrics(metrics, step)
-        self._save(trainer, step)
 
-    def _save(self, trainer: pl.Trainer, step: int) -> None:
-        """Weights of this step for analysis, and the whole state of training as the last checkpoint."""
-        for target, weights_only in ((self._run.checkpoint(step), True), (self._run.checkpoints / "last.ckpt", False)):
-            partial = target.with_suffix(".partial")
-            trainer.save_checkpoint(partial, weights_only=weights_only)  # every process takes part
-            if trainer.is_global_zero:
-                os.replace(partial, target)
+
+class CheckpointCallback(pl.Callback):
+    """Saves the whole state of training at every measured step, once the journal has it, so that no checkpoint lacks
+    its measurement; every `every_minutes` in between; and when a signal has come, which then ends the run.
+
+    Stands after the ClusteringCallback. Raises Interrupted.
+    """
+
+    @validated
+    def __init__(
+        self,
+        clustering: ClusteringCallback,
+        run: RunFolder,
+        config: dict[str, Any],
+        interrupts: Interrupts,
+        every_minutes: PositiveFloat,
+    ) -> None:
+        self._clustering, self._run, self._config, self._interrupts = clustering, run, config, interrupts
+        self._seconds = 60 * every_minutes
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._interrupts.listen()  # Lightning has taken SIGTERM by now
+        self._saved_at = time.monotonic()
+        self._save_if_due(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._save_if_due(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["config"] = self._config
+
+    def _save_if_due(self, trainer: pl.Trainer) -> None:
+        measured = self._clustering.measured == trainer.global_step
+        signal, overdue = self._agreed(trainer)
+        if measured or overdue or signal:
+            self._save(trainer, measured)
+        if signal and self._interrupts.end_the_run(signal):
+            raise Interrupted(signal)
+        self._interrupts.received = 0
+
+    def _agreed(self, trainer: pl.Trainer) -> tuple[int, int]:
+        """The signal that any process of the run has received, 0 for none, and whether it is time to save."""
+        own = self._interrupts.received, int(time.monotonic() - self._saved_at > self._seconds)
+        if trainer.world_size == 1:
+            return own
+        said = torch.tensor(own, device=trainer.strategy.root_device)
+        signal, overdue = trainer.strategy.reduce(said, reduce_op="max").tolist()
+        return signal, overdue
+
+    def _save(self, trainer: pl.Trainer, measured: bool) -> None:
+        target = self._run.checkpoint(trainer.global_step, measured)
+        trainer.save_checkpoint(target, weights_only=False)  # every process takes part
+        self._saved_at = time.monotonic()
+        if trainer.is_global_zero:
+            for _, file in self._run.saved():
+                if file.name.startswith("last=") and file != target:
+                    drop_checkpoint(file)

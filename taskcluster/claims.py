@@ -32,20 +32,22 @@ class Claim:
 
 
 def judge(rows: Rows) -> list[Claim]:
-    """The verdict on every claim for a journal whose first row is step 0 and whose last row is the final step."""
+    """The verdict on every claim for a journal whose last row is the final step."""
     first, last = rows[0], rows[-1]
     n_layer = len(layers_of(last, "ari/val")) - 1
     deepest = f"ari/val/layer_{n_layer}"
     embedding = _column(rows, "ari/val/layer_0")
     starts = [value for split in ("train", "val") for value in layers_of(first, f"ari/{split}")]
+    if first["step"] != 0:  # begun with another run's checkpoint
+        starts = [math.nan]
     near_end = [row for row in rows if row["step"] <= 0.8 * last["step"]][-1]
     return [
         Claim("starts near 0 (largest ARI at step 0, all layers)", "near 0", float(np.max(starts)), "<", 0.1),
-        Claim("ends high on validation (last layer)", "above 0.6", _number(last, deepest), ">", 0.6),
+        Claim("ends high on validation (last layer)", "above 0.6", number(last, deepest), ">", 0.6),
         Claim(
             "saturates (change of the last layer over the last fifth)",
             "flat at the end",
-            abs(_number(last, deepest) - _number(near_end, deepest)),
+            abs(number(last, deepest) - number(near_end, deepest)),
             "<",
             0.1,
         ),
@@ -60,7 +62,7 @@ def judge(rows: Rows) -> list[Claim]:
         Claim(
             "holds on unseen instructions (last layer, |train - validation|)",
             "close",
-            abs(_number(last, f"ari/train/layer_{n_layer}") - _number(last, deepest)),
+            abs(number(last, f"ari/train/layer_{n_layer}") - number(last, deepest)),
             "<",
             0.1,
         ),
@@ -78,7 +80,7 @@ def layers_of(row: Mapping[str, Any], metric: str) -> list[float]:
     """Values of "<metric>/layer_0", "<metric>/layer_1", ... in a row."""
     values: list[float] = []
     while (key := f"{metric}/layer_{len(values)}") in row:
-        values.append(_number(row, key))
+        values.append(number(row, key))
     return values
 
 
@@ -90,8 +92,9 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _column(rows: Rows, key: str) -> list[float]:
-    return [_number(row, key) for row in rows]
+    return [number(row, key) for row in rows]
 
 
-def _number(row: Mapping[str, Any], key: str) -> float:
+def number(row: Mapping[str, Any], key: str) -> float:
+    """A value of a journal row, NaN where the journal has null."""
     return math.nan if row[key] is None else float(row[key])

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -60,6 +60,8 @@ class _Config(_Strict):
     """Keys of train.yaml, and what their own constructors would not say as clearly."""
 
     name: Annotated[str, Field(pattern=r"^[\w.=+-]+$")]
+    resume: Literal["auto", "never", "must"]
+    ckpt_path: str | None
     seed: Seed
     seeds: _Seeds
     task: Node

@@ -8,7 +8,7 @@ out: the Batch of every step, a pure function of (seed, step)
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import chain, groupby, zip_longest
+from itertools import chain, count, groupby, zip_longest
 from typing import Literal, TypeVar
 
 import pytorch_lightning as pl
@@ -96,8 +96,8 @@ class SequenceDataModule(pl.LightningDataModule):
         assert trainer is not None
         batches = TrainingBatches(self.train_rows, self.n_rows, self.loss_on, self.seed, trainer)
         per_step = trainer.accumulate_grad_batches
-        due = range(trainer.global_step * per_step, trainer.max_steps * per_step)
-        return DataLoader(batches, batch_size=None, sampler=due)
+        # Without an end, since Lightning would take the batches left for those of an epoch already begun.
+        return DataLoader(batches, batch_size=None, sampler=count(trainer.global_step * per_step))
 
 
 def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[Example]:

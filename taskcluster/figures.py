@@ -9,13 +9,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import vl_convert
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 from transformers import PreTrainedModel
 
 from taskcluster import plots
+from taskcluster.checkpoints import load, network_weights
 from taskcluster.datamodule import SequenceDataModule
 from taskcluster.measurement import observe
 from taskcluster.runs import RunFolder
@@ -53,7 +53,7 @@ def _tsne_points(run: RunFolder, data: SequenceDataModule, network: PreTrainedMo
     rows = data.probe["val"]
     points = []
     for step in sorted({steps[0], steps[len(steps) // 2], steps[-1]}):
-        network.load_state_dict(load_weights(run, step))
+        network.load_state_dict(network_weights(load(run.checkpoint(step))))
         states = observe(network, rows, data.loss_on).states["instruction_end"][:, :TSNE_STATES]
         perplexity = min(30, states.shape[1] / 4)
         for layer in sorted({0, (n_layer + 1) // 2, n_layer}):
@@ -64,12 +64,6 @@ def _tsne_points(run: RunFolder, data: SequenceDataModule, network: PreTrainedMo
                 for (x, y), task in zip(flat, rows.task_ids[: states.shape[1]].tolist(), strict=True)
             ]
     return points
-
-
-def load_weights(run: RunFolder, step: int) -> dict[str, torch.Tensor]:
-    """The network's weights in a run's checkpoint."""
-    state = torch.load(run.checkpoint(step), map_location="cpu", weights_only=True)["state_dict"]
-    return {key.removeprefix("network."): value for key, value in state.items()}
 
 
 def _page(run: RunFolder, specifications: Mapping[str, Any]) -> str:

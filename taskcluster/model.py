@@ -12,10 +12,11 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from taskcluster.batches import Batch
+from taskcluster.processes import reseed
 from taskcluster.validation import Seed, validated
 
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
@@ -77,7 +78,11 @@ class LanguageModel(pl.LightningModule):
 
     optimizer: three parameter groups (matrices, embeddings, and biases with LayerNorms) -> Optimizer; weight decay is
     left off the last, as in GPT-2's training.
-    scheduler: Optimizer -> LRScheduler, stepped once an update.
+    scheduler: Optimizer -> LambdaLR, stepped once an update.
+    seed: dropout at a step is a function of it and the step.
+
+    A run that goes on from a checkpoint takes weights, moments and counts from there, and what is configured, such as
+    learning rates, from the optimizer and the scheduler that it is given.
 
     Raises TrainingDiverged within CHECK_EVERY steps of a loss that is not finite.
     """
@@ -86,7 +91,8 @@ class LanguageModel(pl.LightningModule):
         self,
         network: PreTrainedModel,
         optimizer: Callable[[Iterable[Any]], Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler],
+        scheduler: Callable[[Optimizer], LambdaLR],
+        seed: Seed,
     ) -> None:
         super().__init__()
         self.network = network
@@ -101,13 +107,28 @@ class LanguageModel(pl.LightningModule):
             ]
         )
         self._scheduler = scheduler(self._optimizer)
+        self._configured = [{k: v for k, v in group.items() if k != "params"} for group in self._optimizer.param_groups]
+        self._seed = seed
+
+    def on_train_start(self) -> None:
+        if self.global_step:
+            step, rates = self._scheduler.last_epoch, self._scheduler.lr_lambdas
+            self._scheduler.base_lrs = [configured["initial_lr"] for configured in self._configured]
+            for group, configured, rate in zip(self._optimizer.param_groups, self._configured, rates, strict=True):
+                group |= configured | {"lr": configured["initial_lr"] * rate(step)}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        reseed(self._seed, batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = batch.loss(self.network(**batch.inputs).logits)
-        if self.global_step % CHECK_EVERY == 0 and not torch.isfinite(loss):
+        if self.global_step % CHECK_EVERY == 0 and not self._everywhere(bool(torch.isfinite(loss))):
             raise TrainingDiverged(self.global_step)
         self.log("train/batch_loss", loss)
         return loss
+
+    def _everywhere(self, finite: bool) -> bool:
+        return self.trainer.strategy.reduce_boolean_decision(finite, all=True)
 
     def configure_optimizers(self) -> Any:
         return {"optimizer": self._optimizer, "lr_scheduler": {"scheduler": self._scheduler, "interval": "step"}}

@@ -13,13 +13,12 @@ from taskcluster.runs import RunFolder, finite
 
 
 def conclude(run: RunFolder, data: SequenceDataModule, network: PreTrainedModel, console: Console) -> None:
-    """Write results.json and the figures, and print the verdict."""
+    """Write results.json and the figures."""
     rows = run.rows()
     claims = [{**asdict(claim), "value": finite(claim.value), "passed": claim.passed} for claim in judge(rows)]
     run.write_results({"claims": claims, "final": rows[-1], "tasks_sha256": data.family.fingerprint()})
     with console.status("drawing figures"):
         figures.draw(run, data, network)
-    show(run, console)
 
 
 def show(run: RunFolder, console: Console) -> None:

@@ -35,9 +35,10 @@ class ProgressCallback(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._started = time.monotonic() - self._clustering.seconds  # step 0 is measured by now
+            self._started = time.monotonic() - self._clustering.seconds  # the first step is measured by now
+            self._first_step = trainer.global_step
             self._bar.start()
-            self._task = self._bar.add_task("", total=trainer.max_steps)
+            self._task = self._bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
             self._show_rows()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
@@ -54,7 +55,7 @@ class ProgressCallback(pl.Callback):
 
     def _seconds_left(self, trainer: pl.Trainer) -> float:
         elapsed, measuring = time.monotonic() - self._started, self._clustering.seconds
-        a_step = (elapsed - measuring) / max(trainer.global_step, 1)
+        a_step = (elapsed - measuring) / max(trainer.global_step - self._first_step, 1)
         a_measurement = measuring / max(len(self._clustering.rows), 1)
         return a_step * (trainer.max_steps - trainer.global_step) + a_measurement * len(self._clustering.due)
 
@@ -78,4 +79,5 @@ def quieten() -> None:
     transformers_logging.set_verbosity_error()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    logging.raiseExceptions = False  # on a full disk their logs would each print a traceback
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.jit|wandb")

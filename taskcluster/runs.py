@@ -1,36 +1,42 @@
 """The run folder: the truth about a run, which everything else only reads.
 
 config.yaml     the resolved configuration
-status.json     running | finished | failed, with step, versions, device and wall time
+status.json     running | finished | interrupted | failed, with step, wall time, and every start: when, where, on what
 metrics.jsonl   the journal: a line for every measured step
 results.json    the last metrics and the verdict on every claim
-checkpoints/    step=000200.ckpt (weights, one for each measurement), last.ckpt (weights and optimizer)
+checkpoints/    step=000200.ckpt for each line of the journal and last=000237.ckpt in between, if any: the whole state
+                of training, each with its SHA-256 beside it
 figures/        pictures of the above
+.lock           held by the process that writes here
 """
 
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
+
+from taskcluster.validation import ConfigError
 
 Row = dict[str, Any]
 
-RECORDED = ("taskcluster-lm", "torch", "pytorch-lightning", "transformers", "scikit-learn", "numpy", "rstr", "wandb")
-
 TIMES = ("time", "elapsed", "measuring")  # the keys of a journal row that differ between two runs of one configuration
+
+WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.")  # keys that change no number of a run
 
 
 class RunFolder:
-    """One run's folder. Writing is for the process that trains; reading is for everyone."""
+    """One run's folder. Writing is for the process that trains; reading is for everyone.
+
+    Raises ConfigError, whoever reads or writes, where the folder cannot be used.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,44 +49,90 @@ class RunFolder:
         """CONDITION/seed=SEED, or the last two folders of wherever the run lies."""
         return "/".join(self.path.parts[-2:])
 
-    def start(self, config: Mapping[str, Any]) -> None:
-        """Begin a run here, in place of one with this configuration that did not finish."""
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        self.figures.mkdir(exist_ok=True)
-        for old in self.checkpoints.glob("*.ckpt"):
-            old.unlink()
-        self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-        self._write("metrics.jsonl", "")
+    @property
+    def state(self) -> str:
+        """That of status.json, but "new" where there is none, and "killed" where "running" is what a dead one left."""
+        state = str(self.status().get("state", "new"))
+        return "killed" if state == "running" and not self.in_use() else state
 
     @contextmanager
-    def writing(self, config: Mapping[str, Any], owner: bool, device: str) -> Iterator[None]:
-        """Start the run, and leave it finished or failed. Does nothing in a process that does not own the folder."""
-        if not owner:
-            yield
-            return
-        started = time.monotonic()
-        self.start(config)
-        self.write_status("running", started=_now(), versions=_versions(), device=device, machine=_machine())
-        state, error = "failed", None
+    def locked(self) -> Iterator[None]:
+        """Hold the right to write here, which ends with the process at the latest."""
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise ConfigError(f"{self.path} is in use by another process; wait for its end, or end it") from None
+        except OSError as error:
+            raise ConfigError(f"{self.path}: {error.strerror}; choose a folder that can be written to") from None
         try:
             yield
-            state = "finished"
-        except BaseException as failure:
-            stopped = isinstance(failure, KeyboardInterrupt | SystemExit)
-            error = "interrupted" if stopped else f"{type(failure).__name__}: {failure}"
-            raise
         finally:
-            rows = self.rows()
-            step = rows[-1]["step"] if rows else None
-            self.write_status(state, error=error, step=step, wall_seconds=round(time.monotonic() - started, 1))
+            if not self.status():  # nothing came of it
+                Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
+    def in_use(self) -> bool:
+        """Whether a process holds the lock."""
+        try:
+            with (self.path / ".lock").open("r+"), FileLock(self.path / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # never locked, or not to be written to
+            return False
+
+    def start(self, config: Mapping[str, Any], step: int | None) -> None:
+        """Make ready to go on after `step`, or to begin where it is None: what was written later is dropped."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.figures.mkdir(exist_ok=True)
+        for abandoned in self.path.rglob(".*.partial"):
+            abandoned.unlink()
+        last = -1 if step is None else step
+        for saved, file in self.saved():
+            if saved > last:
+                drop_checkpoint(file)
+        kept = [row for row in self.rows() if row["step"] <= last]
+        self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+
+    @contextmanager
+    def writing(self, step: int | None, **facts: Any) -> Iterator[None]:
+        """Record a start at `step` with these facts, and leave the run finished, interrupted or failed."""
+        started, before = time.monotonic(), self.status()
+        starts = [] if step is None else before.get("starts", [])
+        starts.append({"time": _now(), "step": step or 0, **facts})
+        spent = before.get("wall_seconds", 0) if step is not None else 0
+        self.write_status("running", error=None, starts=starts)
+
+        def end(state: str, error: str | None = None) -> None:
+            steps = [row["step"] for row in self.rows()] + [saved for saved, _ in self.saved()]
+            seconds = round(spent + time.monotonic() - started, 1)
+            self.write_status(state, error=error, step=max(steps, default=None), wall_seconds=seconds)
+
+        try:
+            yield
+        except BaseException as failure:
+            with suppress(OSError):  # a full disk, say, of which the failure itself tells
+                if isinstance(failure, Exception):
+                    end("failed", f"{type(failure).__name__}: {failure}")
+                else:
+                    end("interrupted", str(failure))
+            raise
+        end("finished")
+
+    def config(self) -> Row:
+        """The configuration that the folder was last written under, {} for a folder without a run."""
+        return self._read("config.yaml", yaml.safe_load)
 
     def differing_keys(self, config: Mapping[str, Any]) -> list[str]:
-        """Dotted keys whose values differ from the configuration that this folder was written under, if any was."""
-        recorded = self.path / "config.yaml"
-        if not recorded.exists():
+        """Dotted keys whose values differ from the recorded ones and matter to a run's numbers, if any run is here."""
+        if not self.config():
             return []
-        old, new = _flat(yaml.safe_load(recorded.read_text())), _flat(config)
-        return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        old, new = _flat(self.config()), _flat(config)
+        differing = (key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        return sorted(key for key in differing if not key.startswith(WITHOUT_EFFECT))
 
     def append(self, row: Mapping[str, Any], elapsed: float, measuring: float) -> None:
         """Add a line to the journal and wait until it is on the disk. Numbers that are not finite become null.
@@ -95,40 +147,79 @@ class RunFolder:
             os.fsync(journal.fileno())
 
     def rows(self) -> list[Row]:
-        """The journal, first step first. A last line that was torn by a crash is left out."""
-        lines = self.journal.read_text().split("\n") if self.journal.exists() else []
-        return [json.loads(line) for line in lines[:-1]]  # what follows the last newline is empty or torn
+        """The journal, first step first, up to a line that a crash tore or that is damaged otherwise."""
+        rows: list[Row] = []
+        lines = self.journal.read_text(errors="replace").split("\n") if self.journal.exists() else []
+        with suppress(ValueError):
+            rows.extend(json.loads(line) for line in lines[:-1])  # what follows the last newline is empty or torn
+        return rows
 
-    def checkpoint(self, step: int) -> Path:
-        return self.checkpoints / f"step={step:06d}.ckpt"
+    def checkpoint(self, step: int, measured: bool = True) -> Path:
+        return self.checkpoints / f"{'step' if measured else 'last'}={step:06d}.ckpt"
+
+    def saved(self) -> list[tuple[int, Path]]:
+        """Every checkpoint with its step, first to last."""
+        files = self.checkpoints.glob("*=*.ckpt")
+        return sorted((int(file.stem.partition("=")[2]), file) for file in files)
 
     def write_status(self, state: str, **facts: Any) -> None:
         """Replace status.json by the recorded facts, updated by these."""
         self._write_json("status.json", self.status() | {"state": state} | facts)
 
     def status(self) -> Row:
-        return self._read_json("status.json")
+        return self._read("status.json", json.loads)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         self._write_json("results.json", results)
 
     def results(self) -> Row:
-        return self._read_json("results.json")
+        return self._read("results.json", json.loads)
 
-    def _read_json(self, name: str) -> Row:
-        file = self.path / name
-        content: Row = json.loads(file.read_text()) if file.exists() else {}
+    def _read(self, name: str, parse: Any) -> Row:
+        try:
+            content = parse((self.path / name).read_text())
+        except FileNotFoundError:
+            return {}
+        except (ValueError, yaml.YAMLError):
+            content = None
+        if not isinstance(content, dict):
+            raise ConfigError(f"{self.path / name} is damaged; restore it, or choose another folder")
         return content
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         self._write(name, json.dumps(content, indent=2) + "\n")
 
     def _write(self, name: str, text: str) -> None:
-        """Replace a file as a whole: a reader sees the old one or the new one."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.path / f".{name}.partial"
-        partial.write_text(text)
-        os.replace(partial, self.path / name)
+        replace_file(self.path / name, text.encode())
+
+
+def drop_checkpoint(checkpoint: Path) -> None:
+    checkpoint.unlink()
+    digest_file(checkpoint).unlink(missing_ok=True)
+
+
+def digest_file(checkpoint: Path) -> Path:
+    """Where a checkpoint's SHA-256 stands, as `sha256sum --check` reads it."""
+    return checkpoint.with_name(f"{checkpoint.name}.sha256")
+
+
+def replace_file(file: Path, content: bytes | memoryview) -> None:
+    """Put a whole file in place and on the disk: however this ends, the old one or the new one is there."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        with partial.open("wb") as target:
+            target.write(content)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(partial, file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # or the new name might not survive a loss of power
+    finally:
+        os.close(folder)
 
 
 def finite(value: Any) -> Any:
@@ -145,11 +236,3 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in RECORDED}
-
-
-def _machine() -> str:
-    return f"{platform.platform()}, {os.cpu_count()} cores"

@@ -1,7 +1,7 @@
 """Mirrors of the journal for those who follow runs elsewhere."""
 
+import hashlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
@@ -13,32 +13,30 @@ STEP = "trainer/global_step"  # Lightning's name of the axis
 
 
 class WandbMirror(Logger):
-    """A W&B run of its own, kept in the run folder; `wandb sync` uploads it. Needs no account and no network.
+    """A W&B run in the run folder, one for every start, each with the whole journal: `wandb sync` uploads the newest.
 
-    It opens in the background: that takes a second or more, in which the model can be measured already.
+    Needs no account and no network.
     """
 
     def __init__(self, run: RunFolder, config: Mapping[str, Any], project: str) -> None:
-        super().__init__()
-        self._run, self._config, self._project = run, config, project
-        self._opening = ThreadPoolExecutor(1).submit(self._open)
-
-    def _open(self) -> Any:
         import wandb
 
-        self._run.path.mkdir(parents=True, exist_ok=True)
-        mirror = wandb.init(
+        super().__init__()
+        self._name, self._project = run.name, project
+        self._mirror = wandb.init(
             mode="offline",
-            project=self._project,
-            dir=self._run.path,
-            name=self._run.name,
-            group=self._run.path.parent.name,  # the condition: runs that differ in their seed alone stand together
-            config=dict(self._config),
+            project=project,
+            dir=run.path,
+            id=hashlib.sha256(run.status()["starts"][0]["time"].encode() + str(run.path).encode()).hexdigest()[:16],
+            name=run.name,
+            group=run.path.parent.name,  # the condition: runs that differ in their seed alone stand together
+            config=dict(config),
             reinit="finish_previous",
             settings=wandb.Settings(silent=True, console="off"),
         )
-        mirror.define_metric("*", step_metric=STEP)
-        return mirror
+        self._mirror.define_metric("*", step_metric=STEP)
+        for row in run.rows():
+            self.log_metrics({key: value for key, value in row.items() if "/" in key}, row["step"])
 
     @property
     def name(self) -> str:
@@ -46,17 +44,17 @@ class WandbMirror(Logger):
 
     @property
     def version(self) -> str:
-        return self._run.name
+        return self._name
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """Nothing: the whole configuration is there from the start."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._opening.result().log({**metrics, STEP: step})
+        self._mirror.log({**metrics, STEP: step})
 
     def finish(self) -> None:
         """End the W&B run, or the next run of this process would log into it."""
-        self._opening.result().finish()
+        self._mirror.finish()
 
 
 def no_logger(run: RunFolder, config: Mapping[str, Any]) -> Logger:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import pytorch_lightning as pl
 from hydra.core.global_hydra import GlobalHydra
 
 from taskcluster import train
 from taskcluster.cli import composed
+from taskcluster.processes import RunEnvironment
 from taskcluster.tasks import TaskFamily
 from taskcluster.tasks.regex import random_family
 
@@ -37,6 +39,15 @@ class Outcome(NamedTuple):
     exit_code: int
     out: str
     err: str
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=4, help="runs to kill at random moments, one to three times each")
+
+
+def bare_trainer() -> pl.Trainer:
+    """A Trainer that finds no cluster around it."""
+    return pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, plugins=[RunEnvironment()])
 
 
 @pytest.fixture

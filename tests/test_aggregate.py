@@ -10,6 +10,7 @@ def finished(path: Path, ari: float, passed: bool) -> RunFolder:
     run = RunFolder(path)
     claim = {"name": "ends high", "value": ari, "passed": passed}
     final = {"val/accuracy": 0.5, "ari/val/layer_0": 0.0, "ari/val/layer_1": ari, "nmi/val/layer_0": 1.0}
+    run.path.mkdir(exist_ok=True)
     run.write_results({"claims": [claim], "final": final})
     run.write_status("finished")
     return run
@@ -18,6 +19,7 @@ def finished(path: Path, ari: float, passed: bool) -> RunFolder:
 def test_the_table_has_mean_spread_range_and_verdicts(tmp_path: Path) -> None:
     for seed, ari in enumerate((0.7, 0.8, 0.9)):
         finished(tmp_path / f"seed={seed}", ari, passed=ari > 0.75)
+    (tmp_path / "seed=3").mkdir()
     RunFolder(tmp_path / "seed=3").write_status("running")
     table = markdown(finished_runs(tmp_path)).splitlines()
     assert table[0] == "| 3 runs | mean | s.d. | lowest | highest | passed |"

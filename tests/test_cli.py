@@ -102,12 +102,6 @@ def test_a_seed_of_a_custom_key_is_named_in_full(taskcluster_train: Train) -> No
     assert "task.tasks.0.mapping={}: dictionary should have at least 1 item" in outcome.err
 
 
-def test_processes_are_refused_inside_a_multirun(taskcluster_train: Train) -> None:
-    outcome = taskcluster_train("-m", *SMALL, "trainer=ddp", "seed=0,1")
-    assert outcome.exit_code == 2
-    assert "trainer.strategy='ddp' would repeat the whole multirun in every process; run it alone" in outcome.err
-
-
 def test_a_batch_that_processes_cannot_share_is_refused(taskcluster_train: Train) -> None:
     outcome = taskcluster_train(*SMALL, "trainer=ddp", "data.batch_size=1")
     assert outcome.exit_code == 2

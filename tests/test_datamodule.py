@@ -3,9 +3,8 @@
 from collections import Counter
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from conftest import family
+from conftest import bare_trainer, family
 
 from taskcluster.cli import composed
 from taskcluster.datamodule import SequenceDataModule, TrainingBatches
@@ -21,8 +20,7 @@ def datamodule(tasks: TaskFamily, **changes: Any) -> SequenceDataModule:
 
 def batches(seed: int, n_rows: int = 7) -> TrainingBatches:
     rows = datamodule(family(n_tasks=8, instructions_per_task=10, instructions_spread=0)).train_rows
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    return TrainingBatches(rows, n_rows, "sequence", seed, trainer)
+    return TrainingBatches(rows, n_rows, "sequence", seed, bare_trainer())
 
 
 def instructions(rows: Rows) -> list[tuple[int, ...]]:

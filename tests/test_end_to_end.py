@@ -5,25 +5,23 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 from conftest import SMALL, Outcome
+from faults import timeless
 
+from taskcluster.checkpoints import load, network_weights
 from taskcluster.cli import composed
 from taskcluster.config import build
-from taskcluster.figures import load_weights
+from taskcluster.experiment import prepare
 from taskcluster.runs import TIMES, RunFolder
-from taskcluster.train import prepare
 
 Train = Callable[..., Outcome]
 ROOT = Path(__file__).parent.parent
@@ -31,12 +29,12 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
 
-def timeless(run: RunFolder) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in run.rows()]
-
-
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
     return load_weights(run, run.rows()[-1]["step"])
+
+
+def load_weights(run: RunFolder, step: int) -> dict[str, torch.Tensor]:
+    return network_weights(load(run.checkpoint(step)))
 
 
 @pytest.fixture
@@ -68,9 +66,9 @@ def test_a_run_leaves_its_journal_results_checkpoints_and_figures(run: RunFolder
     assert results["final"] == run.rows()[-1]
     assert not all(claim["passed"] for claim in results["claims"])  # six steps teach nothing
     assert sorted(path.name for path in run.checkpoints.iterdir()) == [
-        "last.ckpt",
-        *(f"step={step:06d}.ckpt" for step in (0, 2, 4, 6)),
+        f"step={step:06d}.ckpt{digest}" for step in (0, 2, 4, 6) for digest in ("", ".sha256")
     ]
+    subprocess.run(["sha256sum", "--check", *run.checkpoints.glob("*.sha256")], cwd=run.checkpoints, check=True)
     for name in ("ari", "ari_within_x", "ari_by_layer", "tsne"):
         assert (run.figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (run.figures / f"{name}.svg").read_text()
@@ -139,33 +137,11 @@ def test_divergence_fails_the_run_and_keeps_what_was_good(taskcluster_train: Tra
     assert torch.isfinite(load_weights(run, 0)["transformer.wte.weight"]).all()
 
 
-def test_a_run_that_did_not_finish_starts_anew(run: RunFolder, taskcluster_train: Train) -> None:
-    first = timeless(run)
-    run.append({"step": 99}, elapsed=0, measuring=0)
-    run.write_status("running")
-    assert taskcluster_train(*SMALL, "hydra.run.dir=run").exit_code == 0
-    assert timeless(run) == first
-
-
-def test_an_interrupted_run_says_so_and_keeps_what_was_good(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "taskcluster.train", *SMALL, "trainer.max_steps=100000", "hydra.run.dir=run"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    run = RunFolder(tmp_path / "run")
-    while len(run.rows()) < 3:
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "taskcluster-train: interrupted. The journal and the checkpoints so far are in" in err
-    assert (run.status()["state"], run.status()["error"]) == ("failed", "interrupted")
-    load_weights(run, run.rows()[2]["step"])
-
-
 def test_a_failing_job_does_not_stop_the_others(taskcluster_train: Train, tmp_path: Path) -> None:
     outcome = taskcluster_train("-m", *SMALL, "name=sweep", "hydra.sweep.subdir=${model.n_head}", "model.n_head=3,2")
     assert outcome.exit_code == 2
-    assert "model.n_head=3 does not divide" in outcome.err
+    assert "3: refused: model.n_head=3 does not divide" in outcome.err
+    assert re.search(r"3 +│ refused .*2 +│ finished +│ 6 ", outcome.out, re.DOTALL)
     assert RunFolder(tmp_path / "multirun/sweep/2").status()["state"] == "finished"
 
 

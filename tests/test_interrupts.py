@@ -1,39 +1,62 @@
-"""Ctrl-C while training, swallowed by whatever was running."""
+"""Signals: at once, after the step, twice, and handed on to whoever had them before."""
 
 import os
 import signal
+import time
+from collections.abc import Iterator
 
 import pytest
-import pytorch_lightning as pl
-import torch
-from pytorch_lightning.demos.boring_classes import BoringModel
 
-from taskcluster.interrupts import InterruptCallback
+from taskcluster import interrupts
+from taskcluster.interrupts import Interrupted, Interrupts
 
 
-class Swallowing(BoringModel):
-    """Is interrupted in its second step, and ignores it as a destructor would."""
-
-    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        if batch_idx == 1:
-            try:
-                os.kill(os.getpid(), signal.SIGINT)
-                sum(range(1_000))  # somewhere here the signal is delivered
-            except KeyboardInterrupt:
-                pass
-        loss: torch.Tensor = self(batch).sum()
-        return loss
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+    sum(range(1_000))  # somewhere here the signal is delivered
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_swallowed_interrupt_ends_the_run_after_the_batch() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    interrupts = InterruptCallback()
-    trainer = pl.Trainer(
-        max_steps=50, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        limit_val_batches=0, callbacks=[interrupts],
-    )  # fmt: skip
-    with pytest.raises((KeyboardInterrupt, SystemExit)), interrupts:
-        trainer.fit(Swallowing(), torch.utils.data.DataLoader(torch.randn(64, 32)))
-    assert trainer.global_step == 2
-    assert signal.getsignal(signal.SIGINT) == before
+@pytest.fixture(autouse=True)
+def handlers_stay() -> Iterator[None]:
+    before = [signal.getsignal(number) for number in interrupts.SIGNALS]
+    yield
+    assert [signal.getsignal(number) for number in interrupts.SIGNALS] == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR2, 143)])
+def test_a_signal_raises_at_once(number: signal.Signals, code: int) -> None:
+    with pytest.raises(Interrupted, match=number.name) as interrupted, Interrupts():
+        send(number)
+        pytest.fail("went on")
+    assert interrupted.value.exit_code == code
+
+
+def test_a_deferred_signal_waits_for_the_end() -> None:
+    reached = []
+    with pytest.raises(Interrupted, match="SIGTERM"), Interrupts() as listening:  # noqa: SIM117
+        with listening.deferred():
+            send(signal.SIGTERM)
+            send(signal.SIGINT)  # what a terminal sends beside
+            assert listening.received == signal.SIGTERM
+            reached.append("end")
+    assert reached == ["end"]
+
+
+def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "GRACE", 0.0)
+    with pytest.raises(Interrupted), Interrupts() as listening, listening.deferred():
+        send(signal.SIGINT)
+        time.sleep(0.01)
+        send(signal.SIGINT)
+        pytest.fail("went on")
+
+
+def test_who_had_the_signal_before_is_told_afterwards() -> None:
+    told: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: told.append(number))
+    try:
+        with pytest.raises(Interrupted), Interrupts():
+            send(signal.SIGUSR2)
+        assert told == [signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, before)

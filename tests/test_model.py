@@ -4,11 +4,13 @@ from functools import partial
 
 import pytest
 import torch
+from conftest import bare_trainer
 from pydantic import ValidationError
 
 from taskcluster.batches import Packer
 from taskcluster.cli import composed
 from taskcluster.model import LanguageModel, TrainingDiverged, gpt2
+from taskcluster.schedulers import constant
 from taskcluster.tokenizer import Rows
 
 
@@ -19,8 +21,8 @@ def network(**changes: object) -> torch.nn.Module:
 
 
 def module(net: torch.nn.Module) -> LanguageModel:
-    constant = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
-    return LanguageModel(net, partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1), constant)
+    training = partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1), partial(constant, warmup=0.0, max_steps=9)
+    return LanguageModel(net, *training, seed=0)
 
 
 def test_initial_weights_are_a_function_of_the_seed() -> None:
@@ -60,7 +62,9 @@ def test_a_loss_that_is_not_finite_stops_training() -> None:
     rows = Rows(*map(torch.tensor, ([3, 1, 5, 0], [1, 0, 7, 0], [0, 0, 0, 1], [0, 3], [1, 0], [1, 0], [0, -1])))
     batch = Packer(rows, "sequence", torch.device("cpu"))(torch.tensor([0]))
     with pytest.raises(TrainingDiverged, match="step 0"):
-        module(net).training_step(batch, 0)
+        diverging = module(net)
+        diverging.trainer = bare_trainer()
+        diverging.training_step(batch, 0)
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from taskcluster.runs import RunFolder
+from taskcluster.interrupts import Interrupted
+from taskcluster.runs import RunFolder, digest_file, replace_file
+from taskcluster.validation import ConfigError
 
 CONFIG = {"seed": 0, "model": {"n_layer": 6, "n_embd": 128}}
 
@@ -29,36 +31,85 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     assert [row["step"] for row in run.rows()] == [0]
 
 
+def test_a_damaged_line_ends_what_can_be_read(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for step in (0, 5, 10):
+        run.append({"step": step}, elapsed=0, measuring=0)
+    run.journal.write_text(run.journal.read_text().replace('"step": 5', '"step" 5'))
+    assert [row["step"] for row in run.rows()] == [0]
+
+
+def test_going_on_drops_what_was_written_later(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.start(CONFIG, None)
+    for step in (0, 5, 10):
+        run.append({"step": step}, elapsed=0, measuring=0)
+    for file in (run.checkpoint(5), run.checkpoint(7, measured=False), run.checkpoint(10)):
+        file.touch()
+        digest_file(file).touch()
+    (run.checkpoints / ".step=000015.ckpt.partial").touch()
+    run.start(CONFIG, 7)
+    assert [row["step"] for row in run.rows()] == [0, 5]
+    assert [step for step, _ in run.saved()] == [5, 7]
+    run.start(CONFIG, None)
+    assert run.rows() == run.saved() == list(run.checkpoints.iterdir()) == []
+
+
 def test_differing_keys_are_named_and_none_differ_in_a_new_folder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.differing_keys(CONFIG) == []
-    run.start(CONFIG)
-    assert run.differing_keys(CONFIG) == []
+    run.start(CONFIG, None)
+    assert run.differing_keys(CONFIG | {"name": "other", "logger": {"project": "other"}}) == []
     changed = {"seed": 0, "model": {"n_layer": 2, "n_embd": 128, "n_head": 4}}
     assert run.differing_keys(changed) == ["model.n_head", "model.n_layer"]
 
 
 def test_status_follows_the_run(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with run.writing(CONFIG, owner=True, device="cpu"):
-        assert run.status()["state"] == "running"
-        assert "torch" in run.status()["versions"]
+    assert run.state == "new"
+    with run.locked(), run.writing(None, device="cpu"):
+        assert run.state == "running"
         run.append({"step": 7}, elapsed=0, measuring=0)
-    assert run.status()["state"] == "finished"
+    assert run.state == "finished"
     assert run.status()["step"] == 7
+    (start,) = run.status()["starts"]
+    assert (start["step"], start["device"]) == (0, "cpu")
 
 
 def test_a_failure_is_recorded_and_passed_on(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with pytest.raises(RuntimeError, match="lost"), run.writing(CONFIG, owner=True, device="cpu"):
+    with pytest.raises(RuntimeError, match="lost"), run.writing(None):
         run.append({"step": 3}, elapsed=0, measuring=0)
         raise RuntimeError("lost")
     assert run.status()["state"] == "failed"
     assert run.status()["error"] == "RuntimeError: lost"
     assert [row["step"] for row in run.rows()] == [3]
+    with pytest.raises(Interrupted), run.writing(3):
+        raise Interrupted(15)
+    assert (run.state, run.status()["error"]) == ("interrupted", "SIGTERM")
+    assert [start["step"] for start in run.status()["starts"]] == [0, 3]
 
 
-def test_a_process_that_does_not_own_the_folder_leaves_it_alone(tmp_path: Path) -> None:
-    with RunFolder(tmp_path).writing(CONFIG, owner=False, device="cpu"):
-        pass
+def test_a_locked_folder_is_refused_to_others_and_an_unused_lock_leaves_nothing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with run.locked():
+        assert run.in_use()
+        with pytest.raises(ConfigError, match="is in use by another process"), RunFolder(tmp_path).locked():
+            pass
+    assert not run.in_use()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_status_is_said_to_be_damaged(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"status\.json is damaged; restore it, or choose another folder"):
+        RunFolder(tmp_path).status()
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    replace_file(file, b"old")
+    (tmp_path / ".file.partial").mkdir()  # whatever makes writing fail
+    with pytest.raises(OSError, match="directory"):
+        replace_file(file, b"new")
+    assert file.read_bytes() == b"old"

@@ -1,0 +1,86 @@
+"""The parts of one run, built from its configuration and wired together."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from taskcluster.callbacks import CheckpointCallback, ClusteringCallback
+from taskcluster.checkpoints import TrustedCheckpointIO, load, refuse_other_model
+from taskcluster.config import build, check
+from taskcluster.datamodule import SequenceDataModule
+from taskcluster.interrupts import Interrupts
+from taskcluster.model import LanguageModel
+from taskcluster.processes import RunEnvironment
+from taskcluster.progress import ProgressCallback
+from taskcluster.runs import RunFolder
+from taskcluster.validation import ConfigError
+
+OURS = {  # what the Trainer must leave to the other modules
+    "max_epochs": -1,
+    "use_distributed_sampler": False,  # the batches divide themselves
+    "num_sanity_val_steps": 0,
+    "logger": False,  # opened once everything else has been accepted
+    "enable_checkpointing": False,  # a checkpoint belongs to a measurement
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+def prepare(config: Any) -> tuple[SequenceDataModule, PreTrainedModel]:
+    """The data and the untrained network of a resolved configuration. Raises ConfigError."""
+    check(config)
+    data = build(config, "data", family=build(config, "task"))
+    return data, build(config, "model", vocab_size=len(data.tokenizer), longest=data.longest)
+
+
+class Experiment:
+    """Everything that a run consists of, in any of its processes. Raises ConfigError where it cannot be built.
+
+    console: where the first process shows how it goes, None for the others; label: how it names itself there.
+    """
+
+    def __init__(
+        self, config: Any, run: RunFolder, interrupts: Interrupts, console: Console | None = None, label: str = ""
+    ) -> None:
+        self.config, self.interrupts = config, interrupts
+        self.data, self.network = prepare(config)
+        training = partial(build, config, "optimizer"), partial(build, config, "scheduler")
+        self.model = LanguageModel(self.network, *training, config["seeds"]["model"])
+        self.clustering: ClusteringCallback = build(config, "callbacks.clustering", data=self.data, run=run)
+        wired = {"clustering": self.clustering, "run": run, "config": config, "interrupts": interrupts}
+        checkpointing: CheckpointCallback = build(config, "callbacks.checkpoint", **wired)
+        others = [build(config, f"callbacks.{k}") for k in config["callbacks"] if k not in ("clustering", "checkpoint")]
+        callbacks: list[Callback] = [self.clustering, *others, checkpointing]
+        if console:
+            callbacks.append(ProgressCallback(self.clustering, console, label))
+        # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        self.environment = RunEnvironment()
+        plugins = [self.environment, TrustedCheckpointIO()]
+        self.trainer: Trainer = build(
+            config, "trainer", callbacks=callbacks, default_root_dir=run.path, plugins=plugins, **OURS
+        )
+        if self.data.n_rows < self.trainer.world_size:
+            raise ConfigError(f"data.batch_size={self.data.batch_size} leaves a process without a row; raise it")
+
+    def refuse(self, checkpoint: Path) -> None:
+        """Raise ConfigError for a checkpoint that this run cannot begin with."""
+        content = load(checkpoint)
+        refuse_other_model(checkpoint, content, self.config, self.network)
+        if content["global_step"] > self.trainer.max_steps:
+            raise ConfigError(
+                f"{checkpoint} is {content['global_step']} steps old, more than "
+                f"trainer.max_steps={self.trainer.max_steps}; raise it"
+            )
+
+    def fit(self, checkpoint: Path | None, measured: int) -> None:
+        """Train to the last step, from a checkpoint if there is one; `measured`: the last step that the journal has."""
+        self.clustering.measured = measured
+        with self.interrupts.deferred():
+            self.trainer.fit(self.model, self.data, ckpt_path=checkpoint)
+        assert self.trainer.global_step == self.clustering.measured == self.trainer.max_steps

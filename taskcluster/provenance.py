@@ -1,0 +1,39 @@
+"""What a run was made with: recorded at every start, compared when it goes on."""
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RECORDED = ("taskcluster-lm", "torch", "pytorch-lightning", "transformers", "scikit-learn", "numpy", "rstr", "wandb")
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """Whatever the bits of a result may depend on beside the configuration."""
+    return {
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED},
+    }
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """A sentence about what is different from the last start, "" for nothing."""
+    pairs = [(key, before[key], now[key]) for key in ("device", "threads", "machine")]
+    pairs += [(name, before["versions"].get(name), number) for name, number in now["versions"].items()]
+    told = ", ".join(f"{name} {new} (before: {old})" for name, old, new in pairs if old != new)
+    return told and f"this run goes on with {told}: it may end with other digits than it would have had"
+
+
+def _processor() -> str:
+    if torch.accelerator.is_available() and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or "unknown processor")

@@ -1,0 +1,116 @@
+"""Real runs as processes of their own, to be killed, starved and corrupted, and what they leave compared to the bit.
+
+A server that has imported everything forks each process, so a run starts in a second and is killed in its own time, not
+while it imports.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import SMALL
+
+from taskcluster.checkpoints import load
+from taskcluster.runs import TIMES, RunFolder
+
+RUN = (*SMALL, "trainer.max_steps=30", "callbacks.clustering.every_n_steps=10", "model.dropout=0.1")
+LONG = 120  # seconds that no process here needs
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["taskcluster.experiment", "taskcluster.outcome", "taskcluster.multirun"])
+
+
+class Command:
+    """`taskcluster-train ARGUMENTS` in a folder, begun."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.log = folder / f"log-{time.monotonic_ns()}"
+        self._process = _context.Process(target=_train, args=(folder, self.log, arguments))
+        self._process.start()
+
+    def send(self, number: int) -> None:
+        assert self._process.pid is not None
+        if self._process.is_alive():
+            os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        self._process.join(LONG)
+
+    def end(self) -> tuple[int, str]:
+        """The exit code, and what was printed, once it has ended by itself."""
+        self._process.join(LONG)
+        if self._process.is_alive():
+            self.kill()
+            raise AssertionError(f"still running after {LONG} s: {self.log.read_text()}")
+        assert self._process.exitcode is not None
+        return self._process.exitcode, self.log.read_text()
+
+    def until(self, condition: Callable[[], bool]) -> "Command":
+        """Wait while it runs."""
+        while not condition():
+            assert self._process.is_alive(), self.log.read_text()
+            time.sleep(0.002)
+        return self
+
+
+def _train(folder: Path, log: Path, arguments: tuple[str, ...]) -> None:
+    from taskcluster import train
+
+    os.chdir(folder)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.argv = ["taskcluster-train", *arguments]
+    train.main()
+
+
+def train(folder: Path, *arguments: str) -> str:
+    """What a command that must succeed printed."""
+    code, output = Command(folder, *arguments).end()
+    assert code == 0, output
+    return output
+
+
+def timeless(run: RunFolder) -> list[dict[str, Any]]:
+    """The journal without what differs between any two runs."""
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in run.rows()]
+
+
+def assert_identical(one: RunFolder, other: RunFolder) -> None:
+    """Journal, verdict and every checkpoint (weights, optimizer, schedule, counters) agree to the bit."""
+    assert timeless(one) == timeless(other)
+    assert one.results()["claims"] == other.results()["claims"]
+    assert one.differing_keys(other.config()) == []
+    assert [file.name for _, file in one.saved()] == [file.name for _, file in other.saved()]
+    for (_, file), (_, counterpart) in zip(one.saved(), other.saved(), strict=True):
+        assert_equal(*(load(path) | {"config": None} for path in (file, counterpart)), at=file.name)
+    for run in (one, other):
+        assert run.state == "finished"
+        assert not list(run.path.rglob(".*.partial"))
+        assert all(json.loads(line) for line in run.journal.read_text().splitlines())
+
+
+def assert_equal(one: Any, other: Any, at: str) -> None:
+    assert type(one) is type(other), at
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), at
+    elif isinstance(one, dict):
+        assert list(one) == list(other), at
+        for key in one:
+            assert_equal(one[key], other[key], f"{at}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), at
+        for k, pair in enumerate(zip(one, other, strict=True)):
+            assert_equal(*pair, at=f"{at}/{k}")
+    else:
+        assert one == other, at

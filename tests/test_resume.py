@@ -1,0 +1,134 @@
+"""Where a run begins, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SMALL, Outcome
+from faults import assert_equal, timeless
+
+from taskcluster.checkpoints import load
+from taskcluster.runs import RunFolder
+
+Train = Callable[..., Outcome]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(taskcluster_train: Train, tmp_path: Path) -> RunFolder:
+    outcome = taskcluster_train(*SMALL, "hydra.run.dir=run")
+    assert outcome.exit_code == 0, outcome.err
+    return RunFolder(tmp_path / "run")
+
+
+def learning_rate(run: RunFolder, step: int) -> float:
+    state: Any = load(run.checkpoint(step))["optimizer_states"][0]
+    return float(state["param_groups"][0]["lr"])
+
+
+def test_never_refuses_a_folder_with_a_run_and_must_one_without(taskcluster_train: Train, run: RunFolder) -> None:
+    before = run.journal.read_bytes()
+    outcome = taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=never")
+    assert outcome.exit_code == 2
+    assert "resume='never', but" in outcome.err
+    assert "holds a run already (finished); choose another name=" in outcome.err
+    outcome = taskcluster_train(*SMALL, "hydra.run.dir=other", "resume=must")
+    assert outcome.exit_code == 2
+    assert "holds nothing to go on from; leave it out to begin" in outcome.err
+    assert taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=must").exit_code == 0
+    assert run.journal.read_bytes() == before
+    assert taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=maybe").exit_code == 2
+
+
+def test_more_steps_go_on_from_a_finished_run_with_the_schedule_of_the_longer(
+    taskcluster_train: Train, run: RunFolder, tmp_path: Path
+) -> None:
+    first = timeless(run)
+    assert learning_rate(run, 6) == 0
+    outcome = taskcluster_train(*SMALL, "hydra.run.dir=run", "trainer.max_steps=12")
+    assert outcome.exit_code == 0, outcome.err
+    assert (
+        "trainer.max_steps is 12 instead of 6: from here on the learning rate follows the schedule of 12" in outcome.out
+    )
+    assert [row["step"] for row in run.rows()] == [0, 2, 4, 6, 8, 12]
+    assert timeless(run)[:4] == first
+    assert [(start["step"], start["max_steps"]) for start in run.status()["starts"]] == [(0, 6), (6, 12)]
+    assert taskcluster_train(*SMALL, "trainer.max_steps=12", "hydra.run.dir=straight").exit_code == 0
+    straight = RunFolder(tmp_path / "straight")
+    assert learning_rate(run, 8) == learning_rate(straight, 8) > 0
+
+
+def test_fewer_steps_than_done_are_refused(taskcluster_train: Train, run: RunFolder) -> None:
+    outcome = taskcluster_train(*SMALL, "hydra.run.dir=run", "trainer.max_steps=5")
+    assert outcome.exit_code == 2
+    assert f"trainer.max_steps=5 is not above the 6 steps that {run.path} has done; raise it" in outcome.err
+    assert run.state == "finished"
+
+
+def test_a_run_can_begin_with_the_checkpoint_of_another(
+    taskcluster_train: Train, run: RunFolder, tmp_path: Path
+) -> None:
+    checkpoint = f"ckpt_path={run.checkpoint(4)}"
+    outcome = taskcluster_train(*SMALL, checkpoint, "hydra.run.dir=same")
+    assert outcome.exit_code == 0, outcome.err
+    same = RunFolder(tmp_path / "same")
+    assert timeless(same) == timeless(run)[2:]
+    for key in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert_equal(load(same.checkpoint(6))[key], load(run.checkpoint(6))[key], at=key)
+    assert same.results()["claims"][0]["value"] is None  # what is said of step 0 is not known
+
+    outcome = taskcluster_train(
+        *SMALL, checkpoint, "hydra.run.dir=slower", "optimizer.lr=0.0001", "trainer.max_steps=8"
+    )
+    assert outcome.exit_code == 0, outcome.err
+    groups = load(RunFolder(tmp_path / "slower").checkpoint(8))["optimizer_states"][0]["param_groups"]
+    assert [group["initial_lr"] for group in groups] == [0.0001] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["ckpt_path=nowhere.ckpt"], "ckpt_path='nowhere.ckpt' cannot be used: there is no such file; choose another"),
+        (["trainer.max_steps=3", "ckpt_path=CHECKPOINT"], "is 6 steps old, more than trainer.max_steps=3; raise it"),
+        (["optimizer=sgd", "ckpt_path=CHECKPOINT"], "was trained with torch.optim.AdamW, not torch.optim.SGD; choose"),
+        (["model.n_layer=1", "ckpt_path=CHECKPOINT"], "is of another architecture: transformer.h.1.attn.c_attn.bias"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    taskcluster_train: Train, run: RunFolder, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    arguments = [argument.replace("CHECKPOINT", str(run.checkpoint(6))) for argument in arguments]
+    outcome = taskcluster_train(*SMALL, *arguments, "hydra.run.dir=other")
+    assert outcome.exit_code == 2
+    assert sentence in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(taskcluster_train: Train, tmp_path: Path) -> None:
+    (tmp_path / "some.ckpt").write_text("not a checkpoint")
+    outcome = taskcluster_train(*SMALL, "ckpt_path=some.ckpt")
+    assert outcome.exit_code == 2
+    assert "some.ckpt" in outcome.err
+
+
+def test_every_optimizer_goes_on_exactly(taskcluster_train: Train, tmp_path: Path) -> None:
+    for optimizer in ("muon", "sgd", "adafactor", "radam"):
+        assert taskcluster_train(*SMALL, f"optimizer={optimizer}", f"hydra.run.dir={optimizer}").exit_code == 0
+        run = RunFolder(tmp_path / optimizer)
+        again = [*SMALL, f"optimizer={optimizer}", "hydra.run.dir=again-" + optimizer, f"ckpt_path={run.checkpoint(2)}"]
+        assert taskcluster_train(*again).exit_code == 0
+        other = RunFolder(tmp_path / f"again-{optimizer}")
+        assert timeless(other) == timeless(run)[1:]
+
+
+def test_a_change_of_machine_is_said(taskcluster_train: Train, run: RunFolder) -> None:
+    starts = run.status()["starts"]
+    starts[0] |= {"threads": 64, "versions": starts[0]["versions"] | {"torch": "2.8.0"}}
+    run.write_status("failed", starts=starts)
+    outcome = taskcluster_train(*SMALL, "hydra.run.dir=run")
+    assert outcome.exit_code == 0
+    assert "this run goes on with threads" in outcome.out
+    assert "(before: 64), torch" in outcome.out
