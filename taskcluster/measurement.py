@@ -4,7 +4,7 @@ Training and the analysis of saved checkpoints call the same `Measurement`, so t
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,11 @@ from transformers import PreTrainedModel
 from taskcluster.batches import LossOn, Packer, Position
 from taskcluster.clustering import Clusterer
 from taskcluster.hidden_states import forward_with_states
+from taskcluster.processes import count, share_out
 from taskcluster.tokenizer import Rows
 
 CHUNK = 256  # rows a forward pass
+POSITIONS: tuple[Position, Position] = ("instruction_end", "input")
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,33 @@ class Observation:
 
 @torch.no_grad()
 def observe(network: PreTrainedModel, rows: Rows, loss_on: LossOn) -> Observation:
-    """Run `network`, without dropout, over rows; keep every layer's state at both positions, in the order of `rows`."""
+    """Run `network`, without dropout, over rows; keep every layer's state at both positions, in the order of `rows`.
+
+    The processes of a run divide the chunks of rows, and each gets everything.
+    """
+    pack = Packer(rows, loss_on, network.device)
+
+    def of_chunk(chosen: Tensor) -> tuple[list[Tensor], float, float, int]:
+        """States at each position, the summed loss, its weight, and how many answers are right."""
+        batch = pack(chosen)
+        places = [batch.places(position) for position in POSITIONS]
+        line, column = (torch.cat(axis) for axis in zip(*places, strict=True))
+        output, layers = forward_with_states(network, (line, column), **batch.inputs)
+        answers = output.logits[places[1]].argmax(-1)
+        right = int((answers == batch.targets[places[1]]).sum())
+        parts = layers.float().split([len(lines) for lines, _ in places], dim=1)
+        return list(parts), float(batch.loss(output.logits)) * batch.total, batch.total, right
+
     training = network.training
     network.eval()
-    pack = Packer(rows, loss_on, network.device)
-    states: dict[Position, list[Tensor]] = {"instruction_end": [], "input": []}
-    loss, weight, right = 0.0, 0.0, 0
-    for chosen in torch.arange(len(rows)).split(CHUNK):
-        batch = pack(chosen)
-        places = {position: batch.places(position) for position in states}
-        line, column = (torch.cat(axis) for axis in zip(*places.values(), strict=True))
-        output, layers = forward_with_states(network, (line, column), **batch.inputs)
-        parts = layers.float().split([len(lines) for lines, _ in places.values()], dim=1)
-        for position, part in zip(states, parts, strict=True):
-            states[position].append(part)
-        loss, weight = loss + float(batch.loss(output.logits)) * batch.total, weight + batch.total
-        answers = output.logits[places["input"]].argmax(-1)
-        right += int((answers == batch.targets[places["input"]]).sum())
+    chunks = share_out(of_chunk, torch.arange(len(rows)).split(CHUNK))
     network.train(training)
-    in_order = {position: torch.cat(chunks, dim=1) for position, chunks in states.items()}
-    return Observation(in_order, loss / weight, right / len(rows.examples))
+    parts, losses, weights, right = zip(*chunks, strict=True)
+    states = {
+        position: torch.cat([part.to(network.device) for part in of_position], dim=1)
+        for position, of_position in zip(POSITIONS, zip(*parts, strict=True), strict=True)
+    }
+    return Observation(states, sum(losses) / sum(weights), sum(right) / len(rows.examples))
 
 
 @dataclass(frozen=True)
@@ -80,12 +89,19 @@ class Measurement:
         return metrics
 
     def _at_instruction_end(self, states: Tensor, rows: Rows) -> dict[str, list[float]]:
-        return self.clusterer.score_layers(states, rows.task_ids[:-1], self.n_clusters)
+        return _by_layer(states, lambda part: self.clusterer.score_layers(part, rows.task_ids[:-1], self.n_clusters))
 
     def _at_input(self, states: Tensor, rows: Rows) -> dict[str, list[float]]:
         x, y = rows.tokens[rows.examples], rows.targets[rows.examples]
         tasks = rows.task_ids[rows.row_of[rows.examples]]
-        plain = self.clusterer.score_layers(states, tasks, self.n_clusters)
         truths = {"ari_within_x": tasks, "ari_within_x_to_y": y}
-        within = self.clusterer.score_layers_within(states, x, n_clusters_from=tasks, truths=truths)
+        plain = _by_layer(states, lambda part: self.clusterer.score_layers(part, tasks, self.n_clusters))
+        within = _by_layer(states, lambda part: self.clusterer.score_layers_within(part, x, tasks, truths))
         return {f"{name}_at_input": values for name, values in plain.items()} | within
+
+
+def _by_layer(states: Tensor, score: Callable[[Tensor], dict[str, list[float]]]) -> dict[str, list[float]]:
+    """`score` of states (L+1, N, D), whose layers the processes of a run divide."""
+    n = min(count(), len(states))
+    scored = share_out(score, [states[k::n] for k in range(n)])
+    return {name: [scored[k % n][name][k // n] for k in range(len(states))] for name in scored[0]}
