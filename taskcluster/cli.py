@@ -4,9 +4,10 @@ import hashlib
 import os
 import re
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
@@ -14,47 +15,98 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from taskcluster.interrupts import Interrupted
+
 PACKAGE = Path(__file__).parent
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # in a wheel, in a checkout
 
-NOT_A_CONDITION = {"seed", "name", "logger"}  # overrides that do not change what is being studied
+NOT_A_CONDITION = {
+    "seed",
+    "name",
+    "logger",
+    "resume",
+    "experiment",
+}  # overrides that do not change what is being studied
 LONGEST_NAME = 120
+
+PATH_KEYS = re.compile(
+    r"^(ckpt_path|hydra\.(?:run|sweep)\.dir)=([^'\"$]*=.*)$"
+)  # with a value that Hydra would not read
 
 
 class Reported(Exception):
-    """The job failed and its user has been told why."""
+    """The job failed, and its user is told why in one sentence."""
 
-    def __init__(self, exit_code: int) -> None:
-        super().__init__(exit_code)
-        self.exit_code = exit_code
+    def __init__(self, exit_code: int, sentence: str) -> None:
+        super().__init__(exit_code, sentence)
+        self.exit_code, self.sentence = exit_code, sentence
 
 
-def run(job: Callable[[DictConfig], None]) -> None:
-    """Run a job under Hydra, once or as a multirun. Exit code 2 for a user's mistake, said in one sentence.
+class Job:
+    """What Hydra is given to run, here or in other processes: gives an exit code and never fails with an exception,
+    since launchers would answer one each in its own way.
 
-    `job` reports its own failures and raises Reported.
+    exit_code: 0, that of a Reported failure, 1 for a failure that nobody foresaw, whose traceback is printed, or that
+    of a signal, after which this process begins no other job.
+    """
+
+    stopped = 0  # the exit code of the signal that ended a job of this process
+
+    def __init__(self, train: Callable[[DictConfig], None]) -> None:
+        self._train = train
+        self.exit_code = 0
+
+    def __call__(self, cfg: DictConfig) -> int:
+        self.exit_code = Job.stopped or self._attempt(cfg)
+        return self.exit_code
+
+    def _attempt(self, cfg: DictConfig) -> int:
+        try:
+            self._train(cfg)
+        except Reported as failure:
+            report(failure.sentence)
+            return failure.exit_code
+        except Interrupted as signal:
+            Job.stopped = signal.exit_code
+            return signal.exit_code
+        except Exception:
+            traceback.print_exc()
+            return 1
+        return 0
+
+
+def run(train: Callable[[DictConfig], None]) -> None:
+    """Run `train` under Hydra, once or as a multirun. Exit code 2 for a user's mistake, said in one sentence.
+
+    `train` raises Reported for the failures that it foresees, and Interrupted after a signal.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     os.environ.setdefault("WANDB_SILENT", "true")  # read when wandb is first imported
-
-    def guarded(cfg: DictConfig) -> None:  # Hydra would add its own words to an exception
-        try:
-            job(cfg)
-        except Reported as failure:
-            with failures.open("a") as codes:  # a file, since a launcher may run this in another process
-                codes.write(f"{failure.exit_code}\n")
-
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # as are these by ray: it would report to its makers,
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # leave out lines of a job that look like another's,
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # colour what is not a terminal,
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and warn that it will not hide GPUs one day
+    job = Job(train)
     try:
         _check_flags(sys.argv[1:])
-        with TemporaryDirectory() as scratch:
-            failures = Path(scratch) / "exit_codes"
-            failures.touch()
-            hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(guarded)()
-            sys.exit(max(map(int, failures.read_text().split()), default=0))
+        sys.argv[1:] = [PATH_KEYS.sub(_quoted, argument) for argument in sys.argv[1:]]
+        hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
+        sys.exit(job.exit_code)
     except Reported as failure:
+        report(failure.sentence)
         sys.exit(failure.exit_code)
+    except Interrupted as signal:
+        sys.exit(signal.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         report(_sentence(error))
+        sys.exit(2)
+    except RuntimeError as error:
+        if "Unknown plugin class" not in str(error):
+            raise
+        report("this launcher is not installed; see the README for what hydra/launcher=ray and submitit_slurm need")
+        sys.exit(2)
+    except OSError as error:  # Hydra could not make the folder
+        report(f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir= or hydra.sweep.dir=")
         sys.exit(2)
 
 
@@ -82,7 +134,16 @@ def run_folder(seed: Any, overrides: Sequence[str]) -> str:
     return f"{condition}/seed={seed}".lstrip("/")
 
 
-OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)  # on import: other processes need it too
+# On import: processes that a launcher starts need both. (Hydra checks conf/hydra/launcher against what the plugins
+# register under those names, and warns that it does.)
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
+
+
+def _quoted(path: re.Match[str]) -> str:
+    """Our paths hold equals signs, as in seed=0, which Hydra takes within quotes alone."""
+    escaped = path[2].replace("'", "\\'")
+    return f"{path[1]}='{escaped}'"
 
 
 def _check_flags(arguments: Sequence[str]) -> None:
@@ -95,8 +156,7 @@ def _check_flags(arguments: Sequence[str]) -> None:
         if flag.startswith("--") and flag not in flags:
             from taskcluster.validation import did_you_mean
 
-            report(f"{flag} is not an option{did_you_mean(flag, flags)}; see --help")
-            raise Reported(2)
+            raise Reported(2, f"{flag} is not an option{did_you_mean(flag, flags)}; see --help")
 
 
 def _sentence(error: Exception) -> str:

@@ -1,0 +1,164 @@
+"""A multirun as a whole: what each of its runs has before it, and what came of all of them.
+
+in:  the overrides of every job, as Hydra's sweeper makes them
+out: the jobs that have something to do, handed to Hydra's launcher; a table of all; an exit code
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGTERM
+from types import FrameType
+from typing import Any
+
+import psutil
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from taskcluster.claims import layers_of, number
+from taskcluster.cli import report
+from taskcluster.interrupts import Interrupts
+from taskcluster.lost import lost_jobs_fail
+from taskcluster.resume import find_start, is_finished
+from taskcluster.runs import RunFolder
+from taskcluster.validation import ConfigError
+
+ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
+
+HERE = ("BasicLauncher", "JoblibLauncher")  # launchers whose jobs run on this machine
+
+
+@dataclass
+class Planned:
+    """One run. plan: what it has before it, in words; exit_code: what came of it, None while that is not known."""
+
+    overrides: Sequence[str]
+    name: str
+    folder: RunFolder
+    plan: str
+    exit_code: int | None = None
+
+
+class PassedOn(Interrupts):
+    """Signals go on to worker processes, whose runs save and end; inside `deferred` this one then ends by itself."""
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        for worker in psutil.Process().children():
+            worker.send_signal(SIGTERM)
+        super()._receive(number, frame)
+
+
+class Multirun:
+    """Stands before a launcher and lets through what has something to do."""
+
+    def __init__(self, launcher: Launcher, loader: ConfigLoader, config: DictConfig) -> None:
+        self._launcher, self._loader, self._config = launcher, loader, config
+        self._kind = type(launcher).__name__
+        self._runs: list[Planned] = []
+        self._refusals: dict[str, str] = {}
+        self._console = Console(width=None if Console().is_terminal else 160, highlight=False)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        setup_globals()
+        batch = [self._plan(overrides) for overrides in job_overrides]
+        for run in batch:
+            if run.exit_code:
+                report(f"{run.name}: {run.plan}")
+            else:
+                self._console.print(f"{run.name}: {run.plan}", soft_wrap=True)
+        self._runs += batch
+        todo = [run for run in batch if run.exit_code is None]
+        for _ in range(ATTEMPTS if self._kind == "JoblibLauncher" else 1):  # where one lost job is the end of all
+            if todo:
+                self._attempt(todo, initial_job_idx)
+            todo = [run for run in todo if run.exit_code is None]
+        return [JobReturn(overrides=run.overrides, status=JobStatus.COMPLETED) for run in batch]
+
+    def _attempt(self, runs: Sequence[Planned], initial_job_idx: int) -> None:
+        try:
+            returns = self._launch([run.overrides for run in runs], initial_job_idx)
+        except Exception as error:  # the launcher's own
+            report(f"{self._kind}: {' '.join(str(error).split())}")
+            return
+        for run, returned in zip(runs, returns, strict=True):
+            run.exit_code = 1
+            if returned.status is JobStatus.COMPLETED:
+                run.exit_code = returned.return_value
+            else:
+                report(f"{run.name}: {returned._return_value}")  # whose getter would raise it
+
+    def _launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        if self._kind != "JoblibLauncher":
+            with Interrupts(), lost_jobs_fail(self._launcher):
+                return self._launcher.launch(job_overrides, initial_job_idx)
+        with PassedOn() as signals, signals.deferred():
+            return self._launcher.launch(job_overrides, initial_job_idx)
+
+    def conclude(self) -> int:
+        """Print what came of every run; the exit code is the worst of theirs."""
+        if not self._runs:
+            return 0
+        table = Table(title="Runs", title_justify="left")
+        for column in ("run", "status", "steps", "accuracy", "ARI", "claims", "at the start"):
+            table.add_column(column, overflow="fold")
+        for run in self._runs:
+            state, rows, claims = run.folder.state, run.folder.rows(), run.folder.results().get("claims", [])
+            if run.exit_code is None:
+                run.exit_code = 0 if state == "finished" else 1
+            if state == "new":
+                state = "refused" if run.exit_code == 2 else "not begun"
+            values = ["-"] * 3
+            if rows:
+                accuracy, ari = number(rows[-1], "val/accuracy"), layers_of(rows[-1], "ari/val")[-1]
+                values = [str(rows[-1]["step"]), f"{accuracy:.3f}", f"{ari:.3f}"]
+            held = f"{sum(c['passed'] for c in claims)} of {len(claims)}" if state == "finished" else "-"
+            table.add_row(run.name, state, *values, held, run.plan)
+        self._console.print(table)
+        return max(run.exit_code or 0 for run in self._runs)
+
+    def _plan(self, overrides: Sequence[str]) -> Planned:
+        composed = self._loader.load_sweep_config(self._config, list(overrides))
+        HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
+        name = str(composed.hydra.sweep.subdir)
+        run = RunFolder(Path(composed.hydra.sweep.dir).absolute() / name)
+        keys = [str(key) for key in composed if key != "hydra"]
+        config: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=True)
+        try:
+            if is_finished(run, config):
+                return Planned(overrides, name, run, "finished already, skipped", exit_code=0)
+            if run.in_use():
+                return Planned(overrides, name, run, "in use by another process, left to it", exit_code=1)
+            state, start = run.state, find_start(run, config)
+            self._refuse(config)
+        except ConfigError as error:
+            return Planned(overrides, name, run, f"refused: {error}", exit_code=2)
+        plan = "begins anew" if start.step is None else f"goes on after step {start.step}"
+        return Planned(overrides, name, run, "begins" if state == "new" else f"{state}, {plan}")
+
+    def _refuse(self, config: Any) -> None:
+        """Raise ConfigError for what can be known to be wrong before the first run, once for all seeds."""
+        if self._kind not in HERE:  # where it will run, there may be a GPU
+            return
+        from taskcluster.experiment import prepare
+
+        key = json.dumps(_without_seeds(config), sort_keys=True)
+        if key not in self._refusals:
+            try:
+                prepare(config)
+                self._refusals[key] = ""
+            except ConfigError as error:
+                self._refusals[key] = str(error)
+        if self._refusals[key]:
+            raise ConfigError(self._refusals[key])
+
+
+def _without_seeds(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_seeds(value) for key, value in node.items() if "seed" not in key}
+    return node
