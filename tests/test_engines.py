@@ -1,0 +1,236 @@
+"""Multiruns on a real Slurm and a real Ray: what they interrupt ends, to the bit, as if nothing had happened."""
+
+import importlib.util
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import SMALL
+from faults import assert_identical
+
+from taskcluster.runs import RunFolder
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sacctmgr", "munged", "mariadbd", "mariadb-install-db")
+MISSING = [name for name in PROGRAMS if not shutil.which(name)]
+MISSING += [] if importlib.util.find_spec("submitit") else ["submitit"]
+# Five seconds of training or more, and a journal of 16 rows. (Of two values of a key the later counts.)
+RUN = (*SMALL, "trainer.max_steps=600", "callbacks.clustering.every_n_steps=40", "callbacks.clustering.n_early=0")
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "SLURM_", "RAY_"))}
+
+needs_slurm = pytest.mark.skipif(
+    bool(MISSING) or os.geteuid() != 0,
+    reason=f"needs root, and slurm-wlm munge slurmdbd mariadb-server submitit; not here: {' '.join(MISSING) or '-'}",
+)
+needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason='needs Ray: pip install ".[ray]"')
+
+
+class Multirun:
+    """`taskcluster-train -m ARGUMENTS` in a folder, while it runs and after."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.folder = folder
+        self.out = folder / "output.txt"
+        with self.out.open("w") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "taskcluster.train", "-m", "name=engine", *RUN, *arguments],
+                cwd=folder,
+                env=ENVIRONMENT | environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def run(self, seed: int) -> RunFolder:
+        found = list(self.folder.glob(f"multirun/engine/*/seed={seed}"))
+        return RunFolder(found[0] if found else self.folder / "not yet")
+
+    def until(self, happened: Callable[[], object], seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while not happened():
+            assert self.process.poll() is None, self.out.read_text()
+            assert time.monotonic() < end, self.out.read_text()
+            time.sleep(0.05)
+
+    def until_mid_training(self, seed: int) -> None:
+        self.until(lambda: len(self.run(seed).rows()) >= 4)
+
+    def ends_well(self) -> None:
+        assert self.process.wait(timeout=240) == 0, self.out.read_text()
+        assert "Traceback" not in self.out.read_text()
+        assert "Warning" not in self.out.read_text()
+
+
+@pytest.fixture
+def multirun(tmp_path: Path) -> Iterator[Callable[..., Multirun]]:
+    started: list[Multirun] = []
+
+    def start(*arguments: str, **environment: str) -> Multirun:
+        started.append(Multirun(tmp_path, *arguments, **environment))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Seed 0, alone and with one thread, as a job of one core has."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    command = [sys.executable, "-m", "taskcluster.train", *RUN, "hydra.run.dir=run"]
+    subprocess.run(command, cwd=folder, check=True, env=ENVIRONMENT | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    return RunFolder(folder / "run")
+
+
+def assert_resumed(run: RunFolder, undisturbed: RunFolder) -> None:
+    """It was started at least twice, later not from the beginning, and this is not to be seen in the result."""
+    begun, *again = (start["step"] for start in run.status()["starts"])
+    assert begun == 0
+    assert again
+    assert all(again)
+    assert_identical(run, undisturbed)
+
+
+# Slurm
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[dict[str, str]]:
+    """The environment in which commands reach a Slurm that is ours alone."""
+    folder = tempfile.mkdtemp(prefix="slurm")  # not pytest's: a socket's path must be short
+    try:
+        subprocess.run([HERE / "slurm/start.sh", folder], check=True, timeout=120)
+        yield {"SLURM_CONF": f"{folder}/slurm.conf"}
+    finally:
+        subprocess.run([HERE / "slurm/stop.sh", folder], check=True, timeout=120)
+        shutil.rmtree(folder)
+
+
+ON_SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1")
+
+
+def ask(slurm: dict[str, str], *command: str) -> str:
+    return subprocess.run(command, env=ENVIRONMENT | slurm, check=True, capture_output=True, text=True).stdout
+
+
+def restarts(slurm: dict[str, str], job: str) -> int:
+    (count,) = re.findall(r"Restarts=(\d+)", ask(slurm, "scontrol", "show", "job", job))
+    return int(count)
+
+
+@needs_slurm
+def test_a_job_that_slurm_preempts_ends_as_the_undisturbed_one(
+    slurm: dict[str, str], multirun: Callable[..., Multirun], undisturbed: RunFolder
+) -> None:
+    many = multirun(*ON_SLURM, "seed=0,1", **slurm)
+    many.until_mid_training(seed=0)
+    jobs = ask(slurm, "squeue", "--noheader", "--format=%i %j").split("\n")
+    (job,) = (line.split()[0] for line in jobs if line.endswith("_0 engine"))
+    ask(slurm, "scancel", "--signal=USR2", job)
+    many.until(lambda: restarts(slurm, job) == 1)
+    many.ends_well()
+    assert_resumed(many.run(0), undisturbed)
+    assert many.run(1).status()["state"] == "finished"
+
+
+@needs_slurm
+def test_a_job_that_reaches_its_time_limit_ends_as_the_undisturbed_one(
+    slurm: dict[str, str], multirun: Callable[..., Multirun], undisturbed: RunFolder
+) -> None:
+    one = multirun(*ON_SLURM, "seed=0", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10", **slurm)
+    one.until_mid_training(seed=0)
+    job = ask(slurm, "squeue", "--noheader", "--format=%i").strip()
+    # It sleeps until Slurm's signal wakes it, 20 to 50 s after its start, however long the machine would take to train.
+    ask(slurm, "scancel", "--signal=STOP", job)
+    one.until(lambda: restarts(slurm, job) == 1)
+    one.ends_well()
+    assert_resumed(one.run(0), undisturbed)
+
+
+# Ray
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> dict[str, str]:
+    """What a Ray and those who ask it share, in place of a file in the home folder."""
+    file = tmp_path / "token"
+    file.write_text(secrets.token_hex(32))
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
+
+
+def workers(folder: Path) -> list[int]:
+    """The processes of Ray that execute a job in this folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cmdline").read_bytes().startswith(b"ray::job") and (process / "cwd").readlink() == folder:
+                found.append(int(process.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+@needs_ray
+def test_a_job_whose_process_is_killed_ends_as_the_undisturbed_one(
+    multirun: Callable[..., Multirun], token: dict[str, str], undisturbed: RunFolder, tmp_path: Path
+) -> None:
+    many = multirun("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=1", "seed=0,1", **token)
+    many.until_mid_training(seed=0)
+    (process,) = workers(tmp_path)
+    os.kill(process, signal.SIGKILL)
+    many.ends_well()
+    assert_resumed(many.run(0), undisturbed)
+    assert many.run(1).status()["state"] == "finished"
+
+
+@contextmanager
+def cluster(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """A Ray of its own, started in another folder. Its processes are children of one and end with it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    temporary = tempfile.mkdtemp(prefix="ray")  # not pytest's: a socket's path must be short
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
+    command += ["--node-ip-address=127.0.0.1", f"--port={address.split(':')[1]}", f"--temp-dir={temporary}"]
+    command += ["--include-dashboard=false", "--disable-usage-stats"]
+    with (folder / "cluster.txt").open("w") as out:
+        head = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT | environment, stdout=out, stderr=out)
+    try:
+        end = time.monotonic() + 60
+        while "Ray runtime started" not in (folder / "cluster.txt").read_text():
+            assert head.poll() is None, (folder / "cluster.txt").read_text()
+            assert time.monotonic() < end, (folder / "cluster.txt").read_text()
+            time.sleep(0.1)
+        yield address
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@needs_ray
+def test_jobs_run_on_a_ray_that_runs_already(
+    multirun: Callable[..., Multirun], token: dict[str, str], undisturbed: RunFolder, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with cluster(elsewhere, token) as address:
+        many = multirun("hydra/launcher=ray", f"hydra.launcher.ray.init.address={address}", "seed=0,1", **token)
+        many.ends_well()
+    assert_identical(many.run(0), undisturbed)
+    assert many.run(1).status()["state"] == "finished"
+    assert not (elsewhere / "multirun").exists()
