@@ -23,12 +23,12 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from taskcluster.checkpoints import load_weights
 from taskcluster.clustering import Clusterer, adjusted_rand_index
-from taskcluster.figures import load_weights
+from taskcluster.experiment import prepare
 from taskcluster.measurement import observe
 from taskcluster.progress import quieten
 from taskcluster.runs import RunFolder
-from taskcluster.train import prepare
 
 REPEATS = 5
 STATES = 2000
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
 
     steps, rows = [journaled["step"] for journaled in run.rows()], []
     for step in (steps[0], steps[len(steps) // 2], steps[-1]):
-        network.load_state_dict(load_weights(run, step))
+        network.load_state_dict(load_weights(run.checkpoint(step)))
         states = list(observe(network, probe, data.loss_on).states.values())
         trials = Trials(ours, states), Trials(peer, states)
         seconds = alternate({"ours": trials[0].run, "peer": trials[1].run}, REPEATS)

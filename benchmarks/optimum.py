@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.cluster import KMeans
 
+from taskcluster.checkpoints import load_weights
 from taskcluster.clustering import Clusterer, adjusted_rand_index
-from taskcluster.figures import load_weights
+from taskcluster.experiment import prepare
 from taskcluster.measurement import observe
 from taskcluster.progress import quieten
 from taskcluster.runs import RunFolder
-from taskcluster.train import prepare
 
 SEEDS = 5
 
@@ -32,7 +32,7 @@ def main(folders: list[Path]) -> None:
     for folder in folders:
         run = RunFolder(folder)
         data, network = prepare(yaml.safe_load((folder / "config.yaml").read_text()))
-        network.load_state_dict(load_weights(run, run.rows()[-1]["step"]))
+        network.load_state_dict(load_weights(run.saved()[-1][1]))
         probe = data.probe["val"]
         states = observe(network, probe, data.loss_on).states["instruction_end"][-1]
         tasks, n_tasks = probe.task_ids[:-1], len(data.family.tasks)

@@ -24,9 +24,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, 
 from taskcluster.cli import composed
 from taskcluster.config import build
 from taskcluster.datamodule import SequenceDataModule, TrainingBatches
+from taskcluster.experiment import OURS
 from taskcluster.model import LanguageModel
 from taskcluster.progress import quieten
-from taskcluster.train import OURS
 
 STEPS = 20  # timed at once
 REPEATS = 7
@@ -56,7 +56,7 @@ def ours(*overrides: str) -> tuple[Callable[[], float], LanguageModel, SequenceD
     config = composed(f"data.batch_size={SEQUENCES}", f"trainer.max_steps={STEPS + 1}", *overrides)
     data = build(config, "data", family=build(config, "task"))
     network = build(config, "model", vocab_size=len(data.tokenizer), longest=data.longest)
-    model = LanguageModel(network, partial(build, config, "optimizer"), partial(build, config, "scheduler"))
+    model = LanguageModel(network, partial(build, config, "optimizer"), partial(build, config, "scheduler"), seed=0)
 
     def measure() -> float:
         watch = Stopwatch()

@@ -127,7 +127,8 @@ class CheckpointCallback(pl.Callback):
             self._save(trainer, measured)
         if signal and self._interrupts.end_the_run(signal):
             raise Interrupted(signal)
-        self._interrupts.received = 0
+        if signal:
+            self._interrupts.received = 0  # it is saved; what follows is Slurm's
 
     def _agreed(self, trainer: pl.Trainer) -> tuple[int, int]:
         """The signal that any process of the run has received, 0 for none, and whether it is time to save."""

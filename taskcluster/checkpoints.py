@@ -49,8 +49,12 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def network_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint by the names that the network itself has for them."""
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights, by the names that the network itself has for them."""
+    return _weights(load(path))
+
+
+def _weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
 
 
@@ -58,7 +62,7 @@ def refuse_other_model(path: Path, checkpoint: dict[str, Any], config: Any, netw
     """Raise ConfigError unless a checkpoint's weights fit the network and its optimizer is the configured one."""
     there, here = (
         {name: tuple(w.shape) for name, w in weights.items()}
-        for weights in (network_weights(checkpoint), network.state_dict())
+        for weights in (_weights(checkpoint), network.state_dict())
     )
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from transformers import PreTrainedModel
 
 from taskcluster import plots
-from taskcluster.checkpoints import load, network_weights
+from taskcluster.checkpoints import load_weights
 from taskcluster.datamodule import SequenceDataModule
 from taskcluster.measurement import observe
 from taskcluster.runs import RunFolder
@@ -53,7 +53,7 @@ def _tsne_points(run: RunFolder, data: SequenceDataModule, network: PreTrainedMo
     rows = data.probe["val"]
     points = []
     for step in sorted({steps[0], steps[len(steps) // 2], steps[-1]}):
-        network.load_state_dict(network_weights(load(run.checkpoint(step))))
+        network.load_state_dict(load_weights(run.checkpoint(step)))
         states = observe(network, rows, data.loss_on).states["instruction_end"][:, :TSNE_STATES]
         perplexity = min(30, states.shape[1] / 4)
         for layer in sorted({0, (n_layer + 1) // 2, n_layer}):

@@ -17,7 +17,7 @@ import yaml
 from conftest import SMALL, Outcome
 from faults import timeless
 
-from taskcluster.checkpoints import load, network_weights
+from taskcluster.checkpoints import load_weights
 from taskcluster.cli import composed
 from taskcluster.config import build
 from taskcluster.experiment import prepare
@@ -30,11 +30,7 @@ pytestmark = pytest.mark.slow
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
-    return load_weights(run, run.rows()[-1]["step"])
-
-
-def load_weights(run: RunFolder, step: int) -> dict[str, torch.Tensor]:
-    return network_weights(load(run.checkpoint(step)))
+    return load_weights(run.saved()[-1][1])
 
 
 @pytest.fixture
@@ -99,7 +95,7 @@ def test_a_saved_checkpoint_measures_as_it_did_while_training(run: RunFolder) ->
     data, network = prepare(config)
     measurement = build(config, "callbacks.clustering", data=data, run=run).measurement
     for row in timeless(run):
-        network.load_state_dict(load_weights(run, row["step"]))
+        network.load_state_dict(load_weights(run.checkpoint(row["step"])))
         again = json.loads(json.dumps(measurement(network)))
         assert again == {key: value for key, value in row.items() if key != "step"}
 
@@ -134,7 +130,7 @@ def test_divergence_fails_the_run_and_keeps_what_was_good(taskcluster_train: Tra
     run = RunFolder(tmp_path / "run")
     assert run.status()["state"] == "failed"
     assert [row["step"] for row in run.rows()] == [0]
-    assert torch.isfinite(load_weights(run, 0)["transformer.wte.weight"]).all()
+    assert torch.isfinite(load_weights(run.checkpoint(0))["transformer.wte.weight"]).all()
 
 
 def test_a_failing_job_does_not_stop_the_others(taskcluster_train: Train, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -25,13 +27,21 @@ EVERY_STEP = "callbacks.checkpoint.every_minutes=1e-9"  # a checkpoint a step: m
 ENDLESS = "trainer.max_steps=100000"
 
 
+class Undisturbed(NamedTuple):
+    """A run that nothing happened to; how many seconds it took, and how many until its last measurement."""
+
+    run: RunFolder
+    seconds: float
+    training: float
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, float]:
-    """A run that nothing happened to, and the seconds it took."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
-    started = time.monotonic()
+    train(folder, "--version")  # by now the server is there that all others are forked from
+    run, started = RunFolder(folder / "run"), time.time()
     train(folder, *RUN, "hydra.run.dir=run")
-    return RunFolder(folder / "run"), time.monotonic() - started
+    return Undisturbed(run, time.time() - started, run.journal.stat().st_mtime - started)
 
 
 @pytest.fixture
@@ -46,9 +56,8 @@ def cut_short(tmp_path: Path) -> RunFolder:
 
 
 def test_runs_killed_at_any_moment_end_as_if_nothing_had_happened(
-    undisturbed: tuple[RunFolder, float], tmp_path: Path, pytestconfig: pytest.Config
+    undisturbed: Undisturbed, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    reference, seconds = undisturbed
     moments = random.Random(pytestconfig.getoption("kills"))
     seen = {"before the first row": 0, "while saving": 0, "between": 0, "after the last row": 0}
     for k in range(pytestconfig.getoption("kills")):
@@ -56,7 +65,7 @@ def test_runs_killed_at_any_moment_end_as_if_nothing_had_happened(
         command = [*RUN, f"hydra.run.dir={run.path}", *[EVERY_STEP] * (k % 2)]
         for _ in range(moments.randint(1, 3)):
             process = Command(tmp_path, *command)
-            time.sleep(moments.uniform(0, seconds))
+            time.sleep(moments.uniform(0, moments.choice([undisturbed.seconds, *[undisturbed.training] * 3])))
             process.kill()
             steps = [row["step"] for row in run.rows()]
             half = list(run.path.rglob(".*.ckpt*.partial"))
@@ -67,7 +76,7 @@ def test_runs_killed_at_any_moment_end_as_if_nothing_had_happened(
                 "between"
             ] += 1  # fmt: skip
         train(tmp_path, *command)
-        assert_identical(run, reference)
+        assert_identical(run, undisturbed.run)
     print(f"killed: {seen}")
 
 
@@ -94,7 +103,7 @@ def test_a_multirun_killed_three_times_ends_as_an_untouched_one(tmp_path: Path) 
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143)]
 )
 def test_a_signal_ends_the_run_after_the_step_and_the_command_goes_on_from_it(
-    undisturbed: tuple[RunFolder, float], tmp_path: Path, number: signal.Signals, code: int
+    undisturbed: Undisturbed, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     run = RunFolder(tmp_path / "run")
     process = Command(tmp_path, *RUN, "hydra.run.dir=run").until(lambda: len(run.rows()) > 1)
@@ -108,7 +117,7 @@ def test_a_signal_ends_the_run_after_the_step_and_the_command_goes_on_from_it(
     assert status["step"] == saved
     assert f"run goes on after step {saved}" in train(tmp_path, *RUN, "hydra.run.dir=run")
     assert [start["step"] for start in run.status()["starts"]] == [0, saved]
-    assert_identical(run, undisturbed[0])
+    assert_identical(run, undisturbed.run)
 
 
 def test_a_signal_ends_a_multirun_and_not_only_its_run(tmp_path: Path) -> None:
@@ -126,12 +135,17 @@ def test_a_signal_to_a_multirun_side_by_side_reaches_every_run(tmp_path: Path) -
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep = ["-m", *SMALL, "name=sweep", ENDLESS, "seed=0,1,2", "hydra.sweep.subdir=${seed}", *launcher]
     runs = [RunFolder(tmp_path / f"multirun/sweep/{seed}") for seed in (0, 1, 2)]
-    process = subprocess.Popen([sys.executable, "-m", "taskcluster.train", *sweep], cwd=tmp_path)
-    while not all(len(run.rows()) > 2 for run in runs[:2]):
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    command = [sys.executable, "-m", "taskcluster.train", *sweep]
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    try:
+        while not all(len(run.rows()) > 2 for run in runs[:2]):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert [run.state for run in runs] == ["interrupted", "interrupted", "new"]
     assert all(file.name.startswith("last=") or step % 2 == 0 for run in runs for step, file in run.saved()[-1:])
 
@@ -145,36 +159,36 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-    undisturbed: tuple[RunFolder, float], cut_short: RunFolder, tmp_path: Path, damage: str
+    undisturbed: Undisturbed, cut_short: RunFolder, tmp_path: Path, damage: str
 ) -> None:
     file = cut_short.checkpoint(20)
     file.write_bytes(DAMAGES[damage](file.read_bytes()))
     output = train(tmp_path, *RUN, "hydra.run.dir=run")
     assert f"{file} is passed over: its SHA-256 does not match" in output
     assert "run goes on after step 10" in output
-    assert_identical(cut_short, undisturbed[0])
+    assert_identical(cut_short, undisturbed.run)
 
 
 def test_a_journal_that_lost_a_line_is_made_whole_again(
-    undisturbed: tuple[RunFolder, float], cut_short: RunFolder, tmp_path: Path
+    undisturbed: Undisturbed, cut_short: RunFolder, tmp_path: Path
 ) -> None:
     lines = cut_short.journal.read_text().splitlines(keepends=True)
     cut_short.journal.write_text("".join([*lines[:2], "\0" * 100 + "\n", *lines[3:]]))
     output = train(tmp_path, *RUN, "hydra.run.dir=run")
     assert "is passed over: the journal has lost step 10" in output
     assert "run goes on after step 5" in output
-    assert_identical(cut_short, undisturbed[0])
+    assert_identical(cut_short, undisturbed.run)
 
 
 def test_with_every_checkpoint_damaged_the_run_begins_anew(
-    undisturbed: tuple[RunFolder, float], cut_short: RunFolder, tmp_path: Path
+    undisturbed: Undisturbed, cut_short: RunFolder, tmp_path: Path
 ) -> None:
     for _, file in cut_short.saved():
         digest_file(file).unlink()
     code, output = Command(tmp_path, *RUN, "hydra.run.dir=run", "resume=must").end()
     assert (code, "holds nothing to go on from" in output) == (2, True)
     assert "its SHA-256 is missing" in train(tmp_path, *RUN, "hydra.run.dir=run")
-    assert_identical(cut_short, undisturbed[0])
+    assert_identical(cut_short, undisturbed.run)
 
 
 def replant(file: Path, content: bytes) -> None:
@@ -250,7 +264,7 @@ def fill(disk: Path) -> Path:
 @pytest.mark.parametrize("logger", ["none", "wandb"])
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_full_disk_costs_nothing_that_was_saved(
-    undisturbed: tuple[RunFolder, float], small_disk: Path, tmp_path: Path, rows: int, logger: str
+    undisturbed: Undisturbed, small_disk: Path, tmp_path: Path, rows: int, logger: str
 ) -> None:
     run = RunFolder(small_disk / "run")
     command = [*RUN, f"hydra.run.dir={run.path}", f"logger={logger}", *[EVERY_STEP] * (rows == 2)]
@@ -262,7 +276,7 @@ def test_a_full_disk_costs_nothing_that_was_saved(
     assert "Traceback" not in output
     filler.unlink()
     train(tmp_path, *command)
-    assert_identical(run, undisturbed[0])
+    assert_identical(run, undisturbed.run)
 
 
 def test_a_journal_on_a_full_disk_keeps_its_lines(small_disk: Path) -> None:
