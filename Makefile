@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test quick check format bench bench-end-to-end clean
+.PHONY: help reproduce test faults quick check format bench bench-end-to-end clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,6 +12,9 @@ reproduce: .venv/installed ## the paper's experiment on a CPU: about a minute, r
 
 test: .venv/installed-dev ## every test
 	$(BIN)/pytest
+
+faults: .venv/installed-dev ## 25 runs killed at random moments: about four minutes
+	$(BIN)/pytest tests/test_faults.py -k any_moment --kills 25 -s
 
 quick: .venv/installed-dev ## the tests that train nothing
 	$(BIN)/pytest -m "not slow"
@@ -31,6 +34,7 @@ bench: reproduce .venv/installed-bench ## speed beside what a user would write: 
 	$(BIN)/python benchmarks/clustering.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/saving.py
 
 bench-end-to-end: .venv/installed-bench ## the default run beside a user's script, twice three seeds: about 40 minutes
 	$(BIN)/python benchmarks/end_to_end.py usual
@@ -50,5 +54,5 @@ clean: ## remove the environment and caches; runs stay
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,slurm,ray]"
 	touch $@

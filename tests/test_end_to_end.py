@@ -211,15 +211,6 @@ def wandb_steps(file: Path) -> list[int]:
     return steps
 
 
-def test_processes_that_share_a_batch_end_as_one_would(run: RunFolder, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "taskcluster.train", *SMALL, "trainer=ddp", "hydra.run.dir=shared"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
-    shared = RunFolder(tmp_path / "shared")
-    assert [row["step"] for row in shared.rows()] == [0, 2, 4, 6]
-    assert shared.rows()[0]["val/loss"] == run.rows()[0]["val/loss"]
-    assert shared.rows()[-1]["val/loss"] == pytest.approx(run.rows()[-1]["val/loss"], abs=1e-5)
-
-
 def test_an_installed_wheel_trains_from_any_folder(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
