@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import yaml
@@ -28,6 +29,8 @@ from taskcluster.validation import ConfigError
 Row = dict[str, Any]
 
 TIMES = ("time", "elapsed", "measuring")  # the keys of a journal row that differ between two runs of one configuration
+
+PATIENCE = 1.0  # seconds that a lock is waited for: whoever only looks holds it for a moment
 
 WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.")  # keys that change no number of a run
 
@@ -58,7 +61,7 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the right to write here, which ends with the process at the latest."""
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = FileLock(self.path / ".lock", timeout=PATIENCE)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -99,12 +102,16 @@ class RunFolder:
 
     @contextmanager
     def writing(self, step: int | None, **facts: Any) -> Iterator[None]:
-        """Record a start at `step` with these facts, and leave the run finished, interrupted or failed."""
+        """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
+
+        What begins gets an id of its own, which stays when it goes on.
+        """
         started, before = time.monotonic(), self.status()
         starts = [] if step is None else before.get("starts", [])
         starts.append({"time": _now(), "step": step or 0, **facts})
         spent = before.get("wall_seconds", 0) if step is not None else 0
-        self.write_status("running", error=None, starts=starts)
+        identity = before.get("id") if step is not None else None
+        self.write_status("running", id=identity or token_hex(4), error=None, starts=starts)
 
         def end(state: str, error: str | None = None) -> None:
             steps = [row["step"] for row in self.rows()] + [saved for saved, _ in self.saved()]

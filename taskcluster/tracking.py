@@ -1,6 +1,5 @@
 """Mirrors of the journal for those who follow runs elsewhere."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +26,7 @@ class WandbMirror(Logger):
             mode="offline",
             project=project,
             dir=run.path,
-            id=hashlib.sha256(run.status()["starts"][0]["time"].encode() + str(run.path).encode()).hexdigest()[:16],
+            id=run.status()["id"],
             name=run.name,
             group=run.path.parent.name,  # the condition: runs that differ in their seed alone stand together
             config=dict(config),

@@ -60,6 +60,8 @@ def custom(regex: str) -> tuple[str, ...]:
         (["+trainer.max_step=3"], "trainer.max_step is not a key of trainer; did you mean 'max_steps'?"),
         (["+optimizer.momentum=1"], "optimizer.momentum is not a key of optimizer"),
         (["model=gpt3"], "model=gpt3 is not an option of model; did you mean 'gpt2'?; choose from gpt2, gpt2_768"),
+        (["experiment=layrs"], "experiment=layrs is not an option of experiment; did you mean 'layers'?"),
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm is not an option of hydra/launcher"),
         (["modle=gpt2"], "modle is not a key of the configuration; did you mean 'model'?"),
         (["--hlep"], "--hlep is not an option; did you mean '--help'?"),
         (["model.n_layer=[1,2"], "model.n_layer=[1,2 cannot be read"),

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 import torch
 from conftest import SMALL
@@ -148,6 +149,26 @@ def test_a_signal_to_a_multirun_side_by_side_reaches_every_run(tmp_path: Path) -
             os.killpg(process.pid, signal.SIGKILL)
     assert [run.state for run in runs] == ["interrupted", "interrupted", "new"]
     assert all(file.name.startswith("last=") or step % 2 == 0 for run in runs for step, file in run.saved()[-1:])
+
+
+def test_a_killed_worker_does_not_stop_the_jobs_beside_it(tmp_path: Path) -> None:
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    sweep = ["-m", *SMALL, "trainer.max_steps=200", "name=sweep", "seed=0,1,2", "hydra.sweep.subdir=${seed}", *launcher]
+    runs = [RunFolder(tmp_path / f"multirun/sweep/{seed}") for seed in (0, 1, 2)]
+    command = [sys.executable, "-m", "taskcluster.train", *sweep]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not all(len(run.rows()) > 2 for run in runs[:2]):
+        assert process.poll() is None
+        time.sleep(0.1)
+    workers = [worker for worker in psutil.Process(process.pid).children() if "Loky" in " ".join(worker.cmdline())]
+    workers[0].kill()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "JoblibLauncher: A worker process managed by the executor was unexpectedly terminated" in err
+    assert "Traceback" not in err
+    for run in runs:
+        assert run.state == "finished"
+    assert max(len(run.status()["starts"]) for run in runs) == 2
 
 
 DAMAGES = {

@@ -114,14 +114,22 @@ def test_a_file_that_is_no_checkpoint_is_refused(taskcluster_train: Train, tmp_p
     assert "some.ckpt" in outcome.err
 
 
-def test_every_optimizer_goes_on_exactly(taskcluster_train: Train, tmp_path: Path) -> None:
-    for optimizer in ("muon", "sgd", "adafactor", "radam"):
-        assert taskcluster_train(*SMALL, f"optimizer={optimizer}", f"hydra.run.dir={optimizer}").exit_code == 0
-        run = RunFolder(tmp_path / optimizer)
-        again = [*SMALL, f"optimizer={optimizer}", "hydra.run.dir=again-" + optimizer, f"ckpt_path={run.checkpoint(2)}"]
-        assert taskcluster_train(*again).exit_code == 0
-        other = RunFolder(tmp_path / f"again-{optimizer}")
-        assert timeless(other) == timeless(run)[1:]
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *([f"optimizer={optimizer}"] for optimizer in ("muon", "sgd", "adafactor", "radam")),
+        ["trainer.accumulate_grad_batches=2", "model.dropout=0.1", "data.batching=sequences"],
+    ],
+    ids=" ".join,
+)
+def test_every_kind_of_training_goes_on_exactly(taskcluster_train: Train, tmp_path: Path, kind: list[str]) -> None:
+    assert taskcluster_train(*SMALL, *kind, "hydra.run.dir=run").exit_code == 0
+    run, again = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "again")
+    going_on = [f"ckpt_path={run.checkpoint(2)}", "hydra.run.dir=again"]
+    assert taskcluster_train(*SMALL, *kind, *going_on).exit_code == 0
+    assert timeless(again) == timeless(run)[1:]
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "loops"):
+        assert_equal(load(again.checkpoint(6))[key], load(run.checkpoint(6))[key], at=key)
 
 
 def test_a_change_of_machine_is_said(taskcluster_train: Train, run: RunFolder) -> None:
