@@ -55,7 +55,7 @@ class Batch(NamedTuple):
 
     def loss(self, logits: Tensor) -> Tensor:
         """Mean next-token cross-entropy, in nats, of logits (B, T, V)."""
-        log_p = logits.float().log_softmax(-1)
+        log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         own = log_p.gather(2, self.targets[:, :, None]).squeeze(2)
         at_separator = log_p.flatten(1).gather(1, self.separators * logits.shape[2] + self.tokens)
         return -(own * self.weights + at_separator * self.input_weights).sum() / self.total

@@ -20,18 +20,12 @@ from taskcluster.interrupts import Interrupted
 PACKAGE = Path(__file__).parent
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # in a wheel, in a checkout
 
-NOT_A_CONDITION = {
-    "seed",
-    "name",
-    "logger",
-    "resume",
-    "experiment",
-}  # overrides that do not change what is being studied
+# Overrides that do not change what is studied.
+NOT_A_CONDITION = {"seed", "name", "logger", "resume", "experiment"}
 LONGEST_NAME = 120
 
-PATH_KEYS = re.compile(
-    r"^(ckpt_path|hydra\.(?:run|sweep)\.dir)=([^'\"$]*=.*)$"
-)  # with a value that Hydra would not read
+# Keys of paths, with a value that Hydra would not read: our folders hold equals signs, which it takes in quotes alone.
+PATH_KEYS = re.compile(r"^(ckpt_path|hydra\.(?:run|sweep)\.dir)=([^'\"$]*=.*)$")
 
 
 class Reported(Exception):
@@ -141,7 +135,6 @@ warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against
 
 
 def _quoted(path: re.Match[str]) -> str:
-    """Our paths hold equals signs, as in seed=0, which Hydra takes within quotes alone."""
     escaped = path[2].replace("'", "\\'")
     return f"{path[1]}='{escaped}'"
 

@@ -114,3 +114,29 @@ def assert_equal(one: Any, other: Any, at: str) -> None:
             assert_equal(*pair, at=f"{at}/{k}")
     else:
         assert one == other, at
+
+
+def wandb_steps(file: Path) -> list[int]:
+    """Steps of the rows with a validation loss in an offline W&B run.
+
+    The file is a LevelDB log: after 7 bytes of its own, blocks of 32 KiB that hold fragments of records, each with a
+    header of checksum (4 bytes), length (2) and kind (1: whole, 2: first, 3: middle, 4: last).
+    """
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, at, fragments, steps = file.read_bytes(), 7, b"", []
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:  # too little room for a header: the block is filled with zeros
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        fragments += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            record = Record()
+            record.ParseFromString(fragments)
+            fragments = b""
+            items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
+            if "val/loss" in items:
+                steps.append(int(items["trainer/global_step"]))
+    return steps

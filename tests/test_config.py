@@ -51,13 +51,22 @@ def test_every_task_model_optimizer_and_scheduler_work_together(choices: tuple[s
     configured["lr_scheduler"]["scheduler"].step()
 
 
+@pytest.mark.parametrize("experiment", GROUPS["experiment"])
+def test_an_experiment_sweeps_under_its_own_name(experiment: str) -> None:
+    assert composed(f"experiment={experiment}")["name"] == experiment
+    assert f"taskcluster-train experiment={experiment}\n" in (cli.CONF / f"experiment/{experiment}.yaml").read_text()
+    swept = yaml.safe_load((cli.CONF / f"experiment/{experiment}.yaml").read_text())["hydra"]["sweeper"]["params"]
+    for key, values in swept.items():
+        assert [composed(f"{key}={value}") for value in str(values).split(",")]
+
+
 def test_every_key_has_a_comment_or_a_name_that_says_all() -> None:
     plain = "_target_ defaults seed probe_seed n_layer n_head n_embd accelerator devices precision strategy"
     plain += " momentum nesterov project max_steps n_tasks instructions_per_task"
     for file in cli.CONF.rglob("*.yaml"):
         text = file.read_text()
         assert text.startswith("# "), f"{file.name} does not say what it is"
-        if file.name == "train.yaml":
+        if file.name == "train.yaml" or file.parent.name == "experiment":
             continue
         content = yaml.safe_load(text) or {}
         for key in next(iter(content.values())) if file.parent.name == "callbacks" else content:

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from conftest import SMALL, Outcome
-from faults import timeless
+from faults import timeless, wandb_steps
 
 from taskcluster.checkpoints import load_weights
 from taskcluster.cli import composed
@@ -183,32 +183,6 @@ def test_jobs_side_by_side_end_as_one_after_the_other(run: RunFolder, taskcluste
     assert RunFolder(tmp_path / "multirun/sweep/2_0").rows()[-1]["val/loss"] == pytest.approx(
         run.rows()[-1]["val/loss"], abs=1e-4
     )
-
-
-def wandb_steps(file: Path) -> list[int]:
-    """Steps of the rows with a validation loss in an offline W&B run.
-
-    The file is a LevelDB log: after 7 bytes of its own, blocks of 32 KiB that hold fragments of records, each with a
-    header of checksum (4 bytes), length (2) and kind (1: whole, 2: first, 3: middle, 4: last).
-    """
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    content, at, fragments, steps = file.read_bytes(), 7, b"", []
-    while at + 7 <= len(content):
-        if 32768 - at % 32768 < 7:  # too little room for a header: the block is filled with zeros
-            at += 32768 - at % 32768
-            continue
-        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
-        fragments += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):
-            record = Record()
-            record.ParseFromString(fragments)
-            fragments = b""
-            items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
-            if "val/loss" in items:
-                steps.append(int(items["trainer/global_step"]))
-    return steps
 
 
 def test_an_installed_wheel_trains_from_any_folder(tmp_path: Path) -> None:

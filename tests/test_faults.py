@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 from conftest import SMALL
-from faults import RUN, Command, assert_identical, train
+from faults import RUN, Command, assert_identical, train, wandb_steps
 
 from taskcluster.runs import RunFolder, digest_file
 
@@ -244,6 +244,15 @@ def test_a_checkpoint_that_carries_code_is_refused_and_nothing_of_it_runs(cut_sh
             assert code == 2
             assert "perhaps code; it was refused, and nothing of it run" in output
             assert not (tmp_path / "harm").exists()
+
+
+def test_the_newest_mirror_holds_the_whole_journal_under_the_same_id(tmp_path: Path) -> None:
+    run, command = RunFolder(tmp_path / "run"), [*RUN, "hydra.run.dir=run", "logger=wandb"]
+    Command(tmp_path, *command).until(lambda: len(run.rows()) > 2).kill()
+    train(tmp_path, *command)
+    first, newest = sorted(run.path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert first.name == newest.name == f"run-{run.status()['id']}.wandb"
+    assert wandb_steps(newest) == [row["step"] for row in run.rows()]
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
