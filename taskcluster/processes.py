@@ -48,7 +48,10 @@ def share_out(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 @contextmanager
 def companions(world_size: int, environment: RunEnvironment, task: dict[str, Any]) -> Iterator[None]:
-    """Processes 1 to world_size - 1 of a run, which are given `task`, with an equal share of the threads."""
+    """Processes 1 to world_size - 1 of a run, which are given `task`, with an equal share of the threads.
+
+    Raises ChildProcessError for one that is killed.
+    """
     if world_size == 1:
         yield
         return
@@ -65,6 +68,11 @@ def companions(world_size: int, environment: RunEnvironment, task: dict[str, Any
         started.append(process)
     try:
         yield
+    except RuntimeError as error:  # torch's, about a connection that broke
+        for rank, process in enumerate(started, 1):
+            if (process.poll() or 0) < 0:
+                raise ChildProcessError(f"process {rank} of the run was killed") from error
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()  # those that wait for us hear of it

@@ -52,6 +52,8 @@ def run_or_report(config: Any, folder: Path, interrupts: Interrupts, of_many: bo
     except TrainingDiverged as error:
         said = f"{error}; lower optimizer.lr. The journal and the checkpoints so far are in {folder}"
         raise cli.Reported(1, said) from error
+    except ChildProcessError as error:
+        raise cli.Reported(1, f"{error}; the same command goes on from what {folder} holds") from error
     except OSError as error:
         if error.errno not in OF_THE_DISK:
             raise

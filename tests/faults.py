@@ -34,11 +34,12 @@ class Command:
         self.log = folder / f"log-{time.monotonic_ns()}"
         self._process = _context.Process(target=_train, args=(folder, self.log, arguments))
         self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
 
     def send(self, number: int) -> None:
-        assert self._process.pid is not None
         if self._process.is_alive():
-            os.kill(self._process.pid, number)
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send(signal.SIGKILL)

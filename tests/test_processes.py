@@ -2,11 +2,13 @@
 
 import os
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -101,10 +103,23 @@ def test_processes_that_share_a_run_stop_together_and_go_on_together(tmp_path: P
     command = [*SMALL, "trainer=ddp", "trainer.max_steps=40", "hydra.run.dir=run", "model.dropout=0.1"]
     run = RunFolder(tmp_path / "run")
     process = Command(tmp_path, *command).until(lambda: len(run.rows()) > 2)
-    process.send(15)
+    process.send(signal.SIGTERM)
     code, _ = process.end()
     assert (code, run.state) == (143, "interrupted")
     assert Command(tmp_path, *command).end()[0] == 0
     straight = [key if "run.dir" not in key else "hydra.run.dir=straight" for key in command]
     assert Command(tmp_path, *straight).end()[0] == 0
     assert_identical(run, RunFolder(tmp_path / "straight"))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_run_in_one_sentence(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    command = [*SMALL, "trainer=ddp", "trainer.max_steps=100000", "hydra.run.dir=run"]
+    process = Command(tmp_path, *command).until(lambda: len(run.rows()) > 2)
+    (companion,) = psutil.Process(process.pid).children()
+    companion.kill()
+    code, output = process.end()
+    assert (code, run.state) == (1, "failed")
+    assert "process 1 of the run was killed; the same command goes on from what" in output
+    assert "Traceback" not in output
