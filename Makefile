@@ -10,8 +10,9 @@ help: ## list the targets
 reproduce: .venv/installed ## the paper's experiment on a CPU: about a minute, results in outputs/reproduce/seed=0
 	$(BIN)/taskcluster-train name=reproduce
 
-test: .venv/installed-dev ## every test, files side by side in two processes: about eight minutes
-	$(BIN)/pytest -n 2 --dist loadfile
+# One thread each: two processes that take all cores would wait for each other.
+test: .venv/installed-dev ## every test, files side by side in two processes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 faults: .venv/installed-dev ## 25 runs killed at random moments: about four minutes
 	$(BIN)/pytest tests/test_faults.py -k any_moment --kills 25 -s
