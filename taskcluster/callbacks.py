@@ -15,9 +15,12 @@ from taskcluster.model import LanguageModel, TrainingDiverged
 from taskcluster.runs import Row, RunFolder, drop_checkpoint
 from taskcluster.validation import Seed, validated
 
+OF_A_BATCH = ("train/batch_loss", "train/learning_rate")  # what training itself says
+
 
 class ClusteringCallback(pl.Callback):
-    """Measures at the steps of `schedule`; then appends to the journal and mirrors the row to the loggers.
+    """Measures at the steps of `schedule`; then appends to the journal and mirrors the row to the loggers. Every
+    `trainer.log_every_n_steps` it does likewise with the loss of the batch and the learning rate.
 
     measured: the last step that the journal has, -1 for none; whoever resumes a run sets it first.
 
@@ -62,7 +65,14 @@ class ClusteringCallback(pl.Callback):
         self.due = sorted({step for step in due if step >= first and step > self.measured})
         self._measure_if_due(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        updated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if updated and trainer.is_global_zero and trainer.global_step % trainer.log_every_n_steps == 0:
+            row = {name: float(trainer.callback_metrics[name]) for name in OF_A_BATCH}
+            self._run.append_training({"step": trainer.global_step, **row}, time.monotonic() - self._started)
+            self._mirror(trainer, row)
         self._measure_if_due(trainer, pl_module)
 
     def _measure_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -81,8 +91,11 @@ class ClusteringCallback(pl.Callback):
         self.rows.append({"step": step, **metrics})
         if trainer.is_global_zero:
             self._run.append(self.rows[-1], elapsed=now - self._started, measuring=now - started)
-            for logger in trainer.loggers:
-                logger.log_metrics(metrics, step)
+            self._mirror(trainer, metrics)
+
+    def _mirror(self, trainer: pl.Trainer, row: Row) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(row, trainer.global_step)
 
 
 class CheckpointCallback(pl.Callback):

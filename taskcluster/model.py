@@ -124,7 +124,8 @@ class LanguageModel(pl.LightningModule):
         loss = batch.loss(self.network(**batch.inputs).logits)
         if self.global_step % CHECK_EVERY == 0 and not self._everywhere(bool(torch.isfinite(loss))):
             raise TrainingDiverged(self.global_step)
-        self.log("train/batch_loss", loss)
+        rate = self._optimizer.param_groups[0]["lr"]
+        self.log_dict({"train/batch_loss": loss, "train/learning_rate": rate}, logger=False)
         return loss
 
     def _everywhere(self, finite: bool) -> bool:

@@ -3,6 +3,7 @@
 config.yaml     the resolved configuration
 status.json     running | finished | interrupted | failed, with step, wall time, and every start: when, where, on what
 metrics.jsonl   the journal: a line for every measured step
+training.jsonl  loss of the batch and learning rate, every few steps
 results.json    the last metrics and the verdict on every claim
 checkpoints/    step=000200.ckpt for each line of the journal and last=000237.ckpt in between, if any: the whole state
                 of training, each with its SHA-256 beside it
@@ -10,6 +11,7 @@ figures/        pictures of the above
 .lock           held by the process that writes here
 """
 
+import fcntl
 import json
 import math
 import os
@@ -46,6 +48,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.figures = path / "figures"
         self.journal = path / "metrics.jsonl"
+        self.training = path / "training.jsonl"
 
     @property
     def name(self) -> str:
@@ -77,13 +80,14 @@ class RunFolder:
             lock.release()
 
     def in_use(self) -> bool:
-        """Whether a process holds the lock."""
+        """Whether a process holds the lock. Needs no right to write, and writes nothing."""
         try:
-            with (self.path / ".lock").open("r+"), FileLock(self.path / ".lock", timeout=0):
+            with (self.path / ".lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return False
-        except Timeout:
+        except BlockingIOError:
             return True
-        except OSError:  # never locked, or not to be written to
+        except OSError:  # never locked
             return False
 
     def start(self, config: Mapping[str, Any], step: int | None) -> None:
@@ -96,8 +100,9 @@ class RunFolder:
         for saved, file in self.saved():
             if saved > last:
                 drop_checkpoint(file)
-        kept = [row for row in self.rows() if row["step"] <= last]
-        self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        for file in (self.journal, self.training):
+            kept = [row for row in read_lines(file) if row["step"] <= last]
+            self._write(file.name, "".join(json.dumps(row) + "\n" for row in kept))
         self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
     @contextmanager
@@ -146,20 +151,16 @@ class RunFolder:
 
         elapsed: seconds since training began; measuring: those that this row took.
         """
-        values = {key: finite(value) for key, value in row.items()}
-        stamped = values | {"time": _now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
-        with self.journal.open("a") as journal:
-            journal.write(json.dumps(stamped) + "\n")
-            journal.flush()
-            os.fsync(journal.fileno())
+        times = {"time": _now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
+        _append(self.journal, {**row, **times})
+
+    def append_training(self, row: Mapping[str, Any], elapsed: float) -> None:
+        """Add a line to training.jsonl likewise."""
+        _append(self.training, {**row, "elapsed": round(elapsed, 3)})
 
     def rows(self) -> list[Row]:
         """The journal, first step first, up to a line that a crash tore or that is damaged otherwise."""
-        rows: list[Row] = []
-        lines = self.journal.read_text(errors="replace").split("\n") if self.journal.exists() else []
-        with suppress(ValueError):
-            rows.extend(json.loads(line) for line in lines[:-1])  # what follows the last newline is empty or torn
-        return rows
+        return read_lines(self.journal)
 
     def checkpoint(self, step: int, measured: bool = True) -> Path:
         return self.checkpoints / f"{'step' if measured else 'last'}={step:06d}.ckpt"
@@ -198,6 +199,22 @@ class RunFolder:
 
     def _write(self, name: str, text: str) -> None:
         replace_file(self.path / name, text.encode())
+
+
+def read_lines(file: Path) -> list[Row]:
+    """The rows of a file of JSON lines, up to the first that is torn or damaged; [] where there is none."""
+    rows: list[Row] = []
+    lines = file.read_text(errors="replace").split("\n") if file.exists() else []
+    with suppress(ValueError):
+        rows.extend(json.loads(line) for line in lines[:-1])  # what follows the last newline is empty or torn
+    return rows
+
+
+def _append(file: Path, row: Row) -> None:
+    with file.open("a") as lines:
+        lines.write(json.dumps({key: finite(value) for key, value in row.items()}) + "\n")
+        lines.flush()
+        os.fsync(lines.fileno())
 
 
 def drop_checkpoint(checkpoint: Path) -> None:

@@ -28,6 +28,7 @@ SMALL = (
     "model.n_head=2",
     "model.n_embd=16",
     "trainer.max_steps=6",
+    "trainer.log_every_n_steps=2",
     "callbacks.clustering.every_n_steps=4",
     "callbacks.clustering.n_early=1",
     "callbacks.clustering.n_init=2",

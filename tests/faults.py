@@ -18,7 +18,7 @@ import torch
 from conftest import SMALL
 
 from taskcluster.checkpoints import load
-from taskcluster.runs import TIMES, RunFolder
+from taskcluster.runs import TIMES, RunFolder, read_lines
 
 RUN = (*SMALL, "trainer.max_steps=30", "callbacks.clustering.every_n_steps=10", "model.dropout=0.1")
 LONG = 120  # seconds that no process here needs
@@ -87,9 +87,15 @@ def timeless(run: RunFolder) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in TIMES} for row in run.rows()]
 
 
+def training(run: RunFolder) -> list[dict[str, Any]]:
+    """Losses of batches and learning rates, likewise."""
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in read_lines(run.training)]
+
+
 def assert_identical(one: RunFolder, other: RunFolder) -> None:
     """Journal, verdict and every checkpoint (weights, optimizer, schedule, counters) agree to the bit."""
     assert timeless(one) == timeless(other)
+    assert training(one) == training(other)
     assert one.results()["claims"] == other.results()["claims"]
     assert one.differing_keys(other.config()) == []
     assert [file.name for _, file in one.saved()] == [file.name for _, file in other.saved()]

@@ -83,13 +83,12 @@ def test_runs_killed_at_any_moment_end_as_if_nothing_had_happened(
 
 def test_a_multirun_killed_three_times_ends_as_an_untouched_one(tmp_path: Path) -> None:
     sweep = ["-m", *RUN, "seed=0,1,2", "data.batch_size=8,16", "hydra.sweep.subdir=${data.batch_size}_${seed}"]
-    started = time.monotonic()
     train(tmp_path, *sweep, "name=untouched")
-    seconds = time.monotonic() - started
     moments = random.Random(0)
-    for _ in range(3):
+    for k in range(3):
         process = Command(tmp_path, *sweep, "name=killed")
-        time.sleep(moments.uniform(0.2, 0.5) * seconds)
+        process.until(lambda: len(list(tmp_path.glob("multirun/killed/*/results.json"))) > k)  # noqa: B023
+        time.sleep(moments.uniform(0, 3))
         process.kill()
     output = train(tmp_path, *sweep, "name=killed")
     assert "finished already, skipped" in output

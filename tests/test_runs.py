@@ -94,6 +94,7 @@ def test_a_locked_folder_is_refused_to_others_and_an_unused_lock_leaves_nothing(
     run = RunFolder(tmp_path)
     with run.locked():
         assert run.in_use()
+        (tmp_path / ".lock").chmod(0o400)  # of somebody else's run
         with pytest.raises(ConfigError, match="is in use by another process"), RunFolder(tmp_path).locked():
             pass
     assert not run.in_use()
