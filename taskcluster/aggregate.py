@@ -1,66 +1,180 @@
-"""Many runs as one table. Free of torch, so it starts at once.
+"""Many runs as one table: conditions, and mean and interval over the runs of each. Free of torch, so it starts at once.
 
 in:  a folder that holds run folders at any depth
-out: the final value of every claim and metric, by run; its mean and spread over runs
-
-    python -m taskcluster.aggregate multirun/seeds
+out: its conditions, each with its runs; for each step and metric the mean over runs with its 95 % interval
 """
 
-import argparse
-import statistics
-import sys
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
-from taskcluster.runs import RunFolder
+import numpy as np
 
-METRICS = {"ari": "ARI at the separator", "ari_within_x": "ARI within each x"}
+from taskcluster.journal import Row, parse
+from taskcluster.runs import RunFolder, flatten, matters
 
+R = TypeVar("R")
 
-def finished_runs(folder: Path) -> list[RunFolder]:
-    """The finished runs below `folder`, in the order of their paths."""
-    runs = [RunFolder(file.parent) for file in sorted(folder.rglob("results.json"))]
-    return [run for run in runs if run.status().get("state") == "finished"]
-
-
-def final_values(run: RunFolder) -> dict[str, float]:
-    """Label -> number: each claim's, then the validation accuracy and the validation ARI of every layer."""
-    results = run.results()
-    values = {claim["name"]: claim["value"] for claim in results["claims"]}
-    values["validation accuracy"] = results["final"]["val/accuracy"]
-    for metric, label in METRICS.items():
-        prefix = f"{metric}/val/layer_"
-        values |= {f"{label}, layer {k.removeprefix(prefix)}": v for k, v in results["final"].items() if prefix in k}
-    return values
+CONFIDENCE = 0.95
 
 
-def markdown(runs: Sequence[RunFolder]) -> str:
-    """A Markdown table: mean, standard deviation over runs (n - 1), smallest and largest, and how many runs passed."""
-    columns = [final_values(run) for run in runs]
-    passed = [{c["name"]: c["passed"] for c in run.results()["claims"]} for run in runs]
-    lines = [f"| {len(runs)} runs | mean | s.d. | lowest | highest | passed |", "|---|---|---|---|---|---|"]
-    for label in columns[0]:
-        values = [column[label] for column in columns if column.get(label) is not None]
-        spread = f"{statistics.stdev(values):.3f}" if len(values) > 1 else "-"
-        mean = (
-            f"{statistics.mean(values):.3f} | {spread} | {min(values):.3f} | {max(values):.3f}"
-            if values
-            else "- | - | - | -"
-        )
-        verdict = f"{sum(p[label] for p in passed)} of {len(runs)}" if label in passed[0] else ""
-        lines.append(f"| {label.replace('|', '&#124;')} | {mean} | {verdict} |")
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Condition:
+    """Runs of one sweep that differ in nothing but seeds.
+
+    key: names it whatever else is there; sweep: see `sweep_of`; label: what tells it from the sweep's other conditions,
+    "model.n_layer=2", or the sweep's name where it is the only one; settings: dotted key -> value of every key in which
+    the sweep's conditions differ; runs: in the order they were given.
+    """
+
+    key: str
+    sweep: str
+    label: str
+    settings: dict[str, Any] = field(hash=False)
+    runs: list[Any] = field(hash=False)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Mean and spread of what finished runs ended with, as Markdown.")
-    parser.add_argument("folder", type=Path, help="for example multirun/seeds")
-    folder = parser.parse_args().folder
-    runs = finished_runs(folder)
-    if not runs:
-        sys.exit(f"{folder} holds no finished run; give the folder of a multirun")
-    print(markdown(runs))
+class Interval(NamedTuple):
+    """Over n finite values. sd: standard deviation (n - 1); lower, upper: of the interval for the mean. With one value
+    the last three are NaN, with none all are.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    lower: float
+    upper: float
 
 
-if __name__ == "__main__":
-    main()
+def find_runs(root: Path) -> list[RunFolder]:
+    """The run folders at or below `root`, in natural order (seed=2 before seed=10). Links are not followed."""
+
+    def walk(folder: str) -> Iterator[str]:
+        entries = {entry.name: entry for entry in os.scandir(folder)}
+        if "config.yaml" in entries:
+            yield folder
+            return
+        for name, entry in entries.items():
+            if not name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                yield from walk(entry.path)
+
+    return [RunFolder(Path(path)) for path in sorted(walk(str(root)), key=natural)]
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A key to sort by that takes digits as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def sweep_of(run: Path, root: Path) -> str:
+    """The folder that holds the folders of conditions and seeds, relative to `root`; the name of `root` if it is that."""
+    above = run.relative_to(root).parts[:-1]
+    return "/".join(takewhile(lambda name: "=" not in name, above)) or root.resolve().name
+
+
+def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Condition]:
+    """Group runs, each given with its sweep and its resolved configuration, in the order in which they first appear."""
+    groups: dict[tuple[str, str], list[R]] = {}
+    settings: dict[tuple[str, str], dict[str, Any]] = {}
+    for run, sweep, config in runs:
+        decisive = {k: v for k, v in flatten(config).items() if matters(k) and not is_seed(k)}
+        key = sweep, hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+        groups.setdefault(key, []).append(run)
+        settings[key] = decisive
+    found = []
+    for (sweep, digest), members in groups.items():
+        others = [values for (name, _), values in settings.items() if name == sweep]
+        differing = _differing(others)
+        own = {key: settings[sweep, digest].get(key) for key in differing}
+        label = ", ".join(f"{key}={_short(own[key])}" for key in _telling(differing, others)) or sweep
+        found.append(Condition(f"{sweep}-{digest}", sweep, label, own, members))
+    return found
+
+
+def seeds_of(config: Mapping[str, Any]) -> str:
+    """ "0", or "0, kmeans=3" where one of the seeds was set by itself."""
+    own = [f"{k}={v}" for k, v in config.get("seeds", {}).items() if v != config["seed"]]
+    return ", ".join([str(config.get("seed")), *own])
+
+
+def is_seed(key: str) -> bool:
+    """Whether a dotted key of the configuration is a seed: seed, seeds.kmeans, task.seed, data.probe_seed."""
+    return key.startswith("seeds.") or key.rpartition(".")[2].endswith("seed")
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """See `intervals`."""
+    n, *numbers = (column[0] for column in intervals(np.array(values, dtype=float)[:, None]))
+    return Interval(int(n), *map(float, numbers))
+
+
+def intervals(values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """n, mean, sd, lower, upper, each (M,), over the finite of the R runs in values (R, M).
+
+    Student's t (Student, "The Probable Error of a Mean", Biometrika 1908): it widens as it must for few runs, where a
+    bootstrap covers too little. One value gives no interval.
+    """
+    there = np.isfinite(values)
+    n = there.sum(0)
+    some, several = n > 0, n > 1
+    mean = np.where(some, np.where(there, values, 0).sum(0) / np.maximum(n, 1), np.nan)
+    squares = np.where(there, values - mean, 0) ** 2
+    sd = np.where(several, np.sqrt(squares.sum(0) / np.maximum(n - 1, 1)), np.nan)
+    quantiles = np.array([np.nan, np.nan, *(_quantile(k - 1) for k in range(2, len(values) + 1))])
+    half = quantiles[n] * sd / np.sqrt(np.maximum(n, 1))
+    return n, mean, sd, mean - half, mean + half
+
+
+def over_runs(journals: Sequence[Sequence[Row]], steps: set[int] | None = None) -> list[dict[str, Any]]:
+    """A point {"step", "metric", "split", "layer", "n", "mean", "sd", "lower", "upper"} for each step and metric of the
+    journals of one condition's runs; only for `steps`, if given. None stands for what is not a number.
+    """
+    by_step: dict[int, list[Row]] = {}
+    for rows in journals:
+        for row in rows:
+            if steps is None or row["step"] in steps:
+                by_step.setdefault(row["step"], []).append(row)
+    points = []
+    for step, rows in sorted(by_step.items()):
+        keys = {key: named for key in rows[0] if (named := parse(key))}
+        values = np.array([[row.get(key) for key in keys] for row in rows], dtype=float)
+        columns = [column.tolist() for column in intervals(values)]
+        for named, *numbers in zip(keys.values(), *columns, strict=True):
+            finite = (None if number != number else number for number in numbers)
+            points.append({"step": step} | named._asdict() | dict(zip(Interval._fields, finite, strict=True)))
+    return points
+
+
+def _quantile(degrees_of_freedom: int) -> float:
+    from scipy.special import stdtrit  # a third of a second, for which a page need not wait
+
+    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = dict.fromkeys(key for values in settings for key in values)
+    return [key for key in keys if any(values.get(key) != settings[0].get(key) for values in settings)]
+
+
+def _telling(differing: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The first keys that suffice to tell the settings apart; what was chosen before what follows from it."""
+    order = sorted(differing, key=lambda key: (not key.endswith("._target_"), key.startswith("scheduler.")))
+    chosen: list[str] = []
+    for key in order:
+        if _kinds([*chosen, key], settings) > _kinds(chosen, settings):
+            chosen.append(key)
+    return chosen
+
+
+def _kinds(keys: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> int:
+    return len({json.dumps([values.get(key) for key in keys]) for values in settings})
+
+
+def _short(value: Any) -> str:
+    return str(value).rpartition(".")[2] if isinstance(value, str) else str(value)

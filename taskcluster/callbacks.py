@@ -10,9 +10,10 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from taskcluster.clustering import Clusterer
 from taskcluster.datamodule import SequenceDataModule
 from taskcluster.interrupts import Interrupted, Interrupts
+from taskcluster.journal import Row
 from taskcluster.measurement import Measurement
 from taskcluster.model import LanguageModel, TrainingDiverged
-from taskcluster.runs import Row, RunFolder, drop_checkpoint
+from taskcluster.runs import RunFolder, drop_checkpoint
 from taskcluster.validation import Seed, validated
 
 OF_A_BATCH = ("train/batch_loss", "train/learning_rate")  # what training itself says

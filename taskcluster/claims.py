@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import ConstantInputWarning, spearmanr
 
+from taskcluster.journal import layers_of, number
+
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -76,14 +78,6 @@ def judge(rows: Rows) -> list[Claim]:
     ]
 
 
-def layers_of(row: Mapping[str, Any], metric: str) -> list[float]:
-    """Values of "<metric>/layer_0", "<metric>/layer_1", ... in a row."""
-    values: list[float] = []
-    while (key := f"{metric}/layer_{len(values)}") in row:
-        values.append(number(row, key))
-    return values
-
-
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's rank correlation; NaN where either side is constant."""
     with warnings.catch_warnings():
@@ -93,8 +87,3 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
 def _column(rows: Rows, key: str) -> list[float]:
     return [number(row, key) for row in rows]
-
-
-def number(row: Mapping[str, Any], key: str) -> float:
-    """A value of a journal row, NaN where the journal has null."""
-    return math.nan if row[key] is None else float(row[key])

@@ -21,9 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from taskcluster.claims import layers_of, number
 from taskcluster.cli import report
 from taskcluster.interrupts import Interrupts
+from taskcluster.journal import layers_of, number
 from taskcluster.lost import lost_jobs_fail
 from taskcluster.resume import find_start, is_finished
 from taskcluster.runs import RunFolder

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 from taskcluster import figures
 from taskcluster.claims import judge
 from taskcluster.datamodule import SequenceDataModule
-from taskcluster.runs import RunFolder, finite
+from taskcluster.journal import finite
+from taskcluster.runs import RunFolder
 
 
 def conclude(run: RunFolder, data: SequenceDataModule, network: PreTrainedModel, console: Console) -> None:

@@ -1,88 +1,128 @@
-"""Tidy rows in, chart specifications out (Altair, Vega-Lite). No files: see figures.py."""
+"""Chart specifications (Altair, Vega-Lite) over points of `aggregate.over_runs`, each with its "condition". No files.
 
-from collections.abc import Iterable, Mapping, Sequence
+Figures of a run, the report and the dashboard draw the same charts: the first two with the points inside (`inline`), the
+dashboard with the name of a source that it feeds (altair.NamedData). Colours that a theme may change come from `theme`.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
-from taskcluster.claims import layers_of
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 
-Points = list[dict[str, Any]]
-Chart = alt.Chart | alt.FacetChart
+UNIT = alt.Scale(domain=[0, 1], clamp=True)
+METRICS = {
+    "ari": "at the separator",
+    "ari_within_x": "at x, within each value of x",
+    "ari_within_x_to_y": "at x, within each x, against y",
+}
 
-SPLITS = {"train": "train", "val": "validation"}
-ARI_SCALE = alt.Scale(domain=[0, 1], clamp=True)
+
+def inline(points: Sequence[Mapping[str, Any]]) -> alt.Data:
+    """Points as part of the specification."""
+    return alt.Data(values=[dict(point) for point in points])
 
 
-def ari_against_step(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> Chart:
-    """One line a layer, train and validation side by side, for a metric such as "ari" or "ari_within_x"."""
-    points: Points = [
-        {"split": name, "step": row["step"], "layer": layer, "ari": value}
-        for split, name in SPLITS.items()
-        for row in rows
-        for layer, value in enumerate(layers_of(row, f"{metric}/{split}"))
-    ]
-    lines = (
-        alt.Chart()
-        .mark_line(point=alt.OverlayMarkDef(size=18))
-        .encode(
-            x=alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False)),
-            y=alt.Y("ari:Q", title="adjusted Rand index", scale=ARI_SCALE),
-            color=_layer_color(),
-            tooltip=["step:Q", "layer:O", alt.Tooltip("ari:Q", format=".3f")],
-        )
-        .properties(width=320, height=240)
+def theme(dark: bool = False) -> dict[str, Any]:
+    """Vega-Lite's `config`: later layers stand out from the background, bands are seen through."""
+    ink = "#dddddd" if dark else "#333333"
+    return {
+        "background": "transparent" if dark else "white",
+        "range": {"ordinal": {"scheme": "viridis", "extent": [0.15, 1] if dark else [0.95, 0]}},
+        "axis": {"gridColor": "#444444" if dark else "#e6e6e6", "domainColor": ink, "tickColor": ink},
+        "view": {"stroke": None},
+        "legend": {"labelColor": ink, "titleColor": ink, "symbolStrokeWidth": 2},
+        "header": {"labelColor": ink, "titleColor": ink},
+        "style": {name: {"fill": ink} for name in ("guide-label", "guide-title", "group-title", "group-subtitle")},
+    }
+
+
+def ari_against_step(data: Any, title: str, by_condition: bool = False) -> Chart:
+    """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each."""
+    rows = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
+    color = alt.Color("layer:O", title="layer", legend=alt.Legend(symbolOpacity=1, symbolType="stroke"))
+    panel = _lines(color, _unit_axis("adjusted Rand index")).properties(width=320, height=240 - 60 * by_condition)
+    return panel.add_params(_zoom()).facet(column=_splits(), **rows, data=data).properties(title=title)
+
+
+def layer_by_condition(data: Any, title: str) -> Chart:
+    """One layer: a line a condition, train beside validation."""
+    panel = _lines(_conditions(), _unit_axis("adjusted Rand index")).properties(width=320, height=240)
+    return panel.add_params(_zoom()).facet(column=_splits(), data=data).properties(title=title)
+
+
+def learning(data: Any, title: str) -> Chart:
+    """Accuracy beside loss over the same steps: a line a condition, train dashed."""
+    panels = []
+    for metric, axis in (("accuracy", _unit_axis("accuracy")), ("loss", alt.Y("mean:Q", title="loss (nats)"))):
+        panel = _lines(_conditions(), axis, strokeDash=_dashes()).properties(width=320, height=240)
+        panels.append(panel.transform_filter(alt.datum.metric == metric).add_params(_zoom(metric)))
+    return alt.hconcat(*panels, data=data).properties(title=title)
+
+
+def ari_by_layer(data: Any, title: str) -> Chart:
+    """ARI by layer, a column for each metric of METRICS: a line a condition with intervals, train dashed."""
+    base = alt.Chart().encode(
+        x=alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0)), color=_conditions()
     )
-    return lines.facet(column=alt.Column("split:N", title=None), data=_data(points)).properties(title=title)
+    lines = base.mark_line(point=True).encode(y=_unit_axis("adjusted Rand index"), strokeDash=_dashes(), tooltip=_hover())
+    bars = base.mark_rule().encode(y="lower:Q", y2="upper:Q").transform_filter("isValid(datum.lower)")
+    panel = alt.layer(bars, lines).properties(width=240, height=240)
+    column = alt.Column("where:N", title=None, sort=list(METRICS.values()))
+    return panel.facet(column=column, data=data).transform_calculate(where=f"({METRICS})[datum.metric]").properties(title=title)
 
 
-def final_ari_by_layer(row: Mapping[str, Any], metrics: Mapping[str, str]) -> Chart:
-    """The metrics, {name: label}, of one journal row by layer; train dashed, validation solid."""
-    points: Points = [
-        {"layer": layer, "ari": value, "clustering": label, "split": name}
-        for metric, label in metrics.items()
-        for split, name in SPLITS.items()
-        for layer, value in enumerate(layers_of(row, f"{metric}/{split}"))
-    ]
-    dash = alt.Scale(domain=list(SPLITS.values()), range=[[4, 3], [1, 0]])
-    return (
-        alt.Chart(_data(points))
-        .mark_line()
-        .encode(
-            x=alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("ari:Q", title="adjusted Rand index", scale=ARI_SCALE),
-            color=alt.Color("clustering:N", title=None, sort=list(metrics.values()), legend=alt.Legend(labelLimit=300)),
-            strokeDash=alt.StrokeDash("split:N", title=None, scale=dash),
-            tooltip=["clustering:N", "split:N", "layer:O", alt.Tooltip("ari:Q", format=".3f")],
-        )
-        .properties(width=420, height=260, title=f"ARI by layer at step {row['step']}")
-    )
-
-
-def tsne_grid(points: Points, n_tasks: int) -> Chart:
+def tsne(data: Any, n_tasks: int, title: str) -> Chart:
     """Points {"x", "y", "task", "step", "layer"}: a row of panels a checkpoint, a column a layer, a colour a task."""
-    hues = alt.Scale(scheme="sinebow", domain=[0, n_tasks])
     panel = (
         alt.Chart()
         .mark_circle(size=14, opacity=0.8)
         .encode(
             x=alt.X("x:Q", axis=None),
             y=alt.Y("y:Q", axis=None),
-            color=alt.Color("task:Q", scale=hues, legend=None),
+            color=alt.Color("task:Q", scale=alt.Scale(scheme="sinebow", domain=[0, n_tasks]), legend=None),
             tooltip=["task:Q"],
         )
         .properties(width=210, height=210)
     )
-    grid = panel.facet(
-        row=alt.Row("step:O", title="step"), column=alt.Column("layer:O", title="layer"), data=_data(points)
-    )
-    title = "t-SNE of validation states at the end of the instruction, coloured by task"
+    grid = panel.facet(row=alt.Row("step:O", title="step"), column=alt.Column("layer:O", title="layer"), data=data)
     return grid.resolve_scale(x="independent", y="independent").properties(title=title)
 
 
-def _layer_color() -> alt.Color:
-    return alt.Color("layer:O", title="layer", scale=alt.Scale(scheme="viridis", reverse=True))
+def _lines(color: alt.Color, y: alt.Y, **encoding: Any) -> alt.LayerChart:
+    """A line and a band for each colour, against the step; what the pointer is on is named."""
+    base = alt.Chart().encode(
+        x=alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False)), color=color, **encoding
+    )
+    band = base.mark_area(opacity=0.2).encode(y=alt.Y("lower:Q", title=""), y2="upper:Q")
+    lines = base.mark_line(point=alt.OverlayMarkDef(size=18)).encode(y=y, tooltip=_hover())
+    return alt.layer(band.transform_filter("isValid(datum.lower)"), lines)
 
 
-def _data(points: Iterable[Mapping[str, Any]]) -> alt.Data:
-    return alt.Data(values=[dict(point) for point in points])
+def _zoom(panel: str = "") -> alt.Parameter:
+    """Steps are zoomed with the wheel and moved by dragging."""
+    return alt.selection_interval(name=f"steps_{panel}", bind="scales", encodings=["x"])
+
+
+def _unit_axis(title: str) -> alt.Y:
+    return alt.Y("mean:Q", title=title, scale=UNIT)
+
+
+def _conditions() -> alt.Color:
+    legend = alt.Legend(labelLimit=300, symbolOpacity=1, symbolType="stroke")
+    return alt.Color("condition:N", title=None, sort=None, legend=legend)
+
+
+def _splits() -> alt.Column:
+    return alt.Column("split:N", title=None)
+
+
+def _dashes() -> alt.StrokeDash:
+    scale = alt.Scale(domain=["train", "validation"], range=[[4, 3], [1, 0]])
+    return alt.StrokeDash("split:N", title=None, scale=scale, legend=alt.Legend(symbolType="stroke", symbolStrokeColor="gray"))
+
+
+def _hover() -> list[Any]:
+    numbers = [alt.Tooltip(f"{field}:Q", format=".3f") for field in ("mean", "lower", "upper")]
+    return ["condition:N", "split:N", "layer:O", "step:Q", *numbers, "n:Q"]

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from transformers.utils import logging as transformers_logging
 
 from taskcluster.callbacks import ClusteringCallback
-from taskcluster.runs import Row
+from taskcluster.journal import Row
 
 REFRESH = 10  # steps between updates of the bar
 

@@ -13,7 +13,6 @@ figures/        pictures of the above
 
 import fcntl
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -26,11 +25,9 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from taskcluster import journal
+from taskcluster.journal import Row
 from taskcluster.validation import ConfigError
-
-Row = dict[str, Any]
-
-TIMES = ("time", "elapsed", "measuring")  # the keys of a journal row that differ between two runs of one configuration
 
 PATIENCE = 1.0  # seconds that a lock is waited for: whoever only looks holds it for a moment
 
@@ -101,7 +98,7 @@ class RunFolder:
             if saved > last:
                 drop_checkpoint(file)
         for file in (self.journal, self.training):
-            kept = [row for row in read_lines(file) if row["step"] <= last]
+            kept = [row for row in journal.read(file) if row["step"] <= last]
             self._write(file.name, "".join(json.dumps(row) + "\n" for row in kept))
         self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
@@ -142,25 +139,25 @@ class RunFolder:
         """Dotted keys whose values differ from the recorded ones and matter to a run's numbers, if any run is here."""
         if not self.config():
             return []
-        old, new = _flat(self.config()), _flat(config)
+        old, new = flatten(self.config()), flatten(config)
         differing = (key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        return sorted(key for key in differing if not key.startswith(WITHOUT_EFFECT))
+        return sorted(key for key in differing if matters(key))
 
     def append(self, row: Mapping[str, Any], elapsed: float, measuring: float) -> None:
-        """Add a line to the journal and wait until it is on the disk. Numbers that are not finite become null.
+        """Add a line to the journal.
 
         elapsed: seconds since training began; measuring: those that this row took.
         """
         times = {"time": _now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
-        _append(self.journal, {**row, **times})
+        journal.append(self.journal, {**row, **times})
 
     def append_training(self, row: Mapping[str, Any], elapsed: float) -> None:
         """Add a line to training.jsonl likewise."""
-        _append(self.training, {**row, "elapsed": round(elapsed, 3)})
+        journal.append(self.training, {**row, "elapsed": round(elapsed, 3)})
 
     def rows(self) -> list[Row]:
         """The journal, first step first, up to a line that a crash tore or that is damaged otherwise."""
-        return read_lines(self.journal)
+        return journal.read(self.journal)
 
     def checkpoint(self, step: int, measured: bool = True) -> Path:
         return self.checkpoints / f"{'step' if measured else 'last'}={step:06d}.ckpt"
@@ -201,22 +198,6 @@ class RunFolder:
         replace_file(self.path / name, text.encode())
 
 
-def read_lines(file: Path) -> list[Row]:
-    """The rows of a file of JSON lines, up to the first that is torn or damaged; [] where there is none."""
-    rows: list[Row] = []
-    lines = file.read_text(errors="replace").split("\n") if file.exists() else []
-    with suppress(ValueError):
-        rows.extend(json.loads(line) for line in lines[:-1])  # what follows the last newline is empty or torn
-    return rows
-
-
-def _append(file: Path, row: Row) -> None:
-    with file.open("a") as lines:
-        lines.write(json.dumps({key: finite(value) for key, value in row.items()}) + "\n")
-        lines.flush()
-        os.fsync(lines.fileno())
-
-
 def drop_checkpoint(checkpoint: Path) -> None:
     checkpoint.unlink()
     digest_file(checkpoint).unlink(missing_ok=True)
@@ -246,15 +227,16 @@ def replace_file(file: Path, content: bytes | memoryview) -> None:
         os.close(folder)
 
 
-def finite(value: Any) -> Any:
-    """The value, or None in place of a float that JSON cannot hold."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def matters(key: str) -> bool:
+    """Whether a dotted key of the configuration has to do with a run's numbers."""
+    return not key.startswith(WITHOUT_EFFECT)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 

@@ -18,7 +18,8 @@ import torch
 from conftest import SMALL
 
 from taskcluster.checkpoints import load
-from taskcluster.runs import TIMES, RunFolder, read_lines
+from taskcluster.journal import TIMES, read
+from taskcluster.runs import RunFolder
 
 RUN = (*SMALL, "trainer.max_steps=30", "callbacks.clustering.every_n_steps=10", "model.dropout=0.1")
 LONG = 120  # seconds that no process here needs
@@ -89,7 +90,7 @@ def timeless(run: RunFolder) -> list[dict[str, Any]]:
 
 def training(run: RunFolder) -> list[dict[str, Any]]:
     """Losses of batches and learning rates, likewise."""
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in read_lines(run.training)]
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in read(run.training)]
 
 
 def assert_identical(one: RunFolder, other: RunFolder) -> None:

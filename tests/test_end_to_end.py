@@ -21,7 +21,8 @@ from taskcluster.checkpoints import load_weights
 from taskcluster.cli import composed
 from taskcluster.config import build
 from taskcluster.experiment import prepare
-from taskcluster.runs import TIMES, RunFolder, read_lines
+from taskcluster.journal import TIMES, read
+from taskcluster.runs import RunFolder
 
 Train = Callable[..., Outcome]
 ROOT = Path(__file__).parent.parent
@@ -55,7 +56,7 @@ def test_a_run_leaves_its_journal_results_checkpoints_and_figures(run: RunFolder
     expected |= {f"{split}/{m}" for split in ("train", "val") for m in ("loss", "accuracy")}
     for row in run.rows():
         assert set(row) == expected | {"step", *TIMES}
-    assert [set(row) for row in read_lines(run.training)] == [
+    assert [set(row) for row in read(run.training)] == [
         {"step", "elapsed", "train/batch_loss", "train/learning_rate"} for _ in range(3)
     ]
     assert run.status()["state"] == "finished"
