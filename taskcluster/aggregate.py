@@ -73,7 +73,7 @@ def natural(text: str) -> list[tuple[int, str]]:
 
 
 def sweep_of(run: Path, root: Path) -> str:
-    """The folder that holds the folders of conditions and seeds, relative to `root`; the name of `root` if it is that."""
+    """The folder that holds those of conditions and seeds, relative to `root`, or the name of `root` if it is that."""
     above = run.relative_to(root).parts[:-1]
     return "/".join(takewhile(lambda name: "=" not in name, above)) or root.resolve().name
 

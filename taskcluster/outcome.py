@@ -8,18 +8,27 @@ from transformers import PreTrainedModel
 
 from taskcluster import figures
 from taskcluster.claims import judge
-from taskcluster.datamodule import SequenceDataModule
 from taskcluster.journal import finite
+from taskcluster.measurement import Measurement
+from taskcluster.noise import noise
 from taskcluster.runs import RunFolder
+from taskcluster.tasks import TaskFamily
 
 
-def conclude(run: RunFolder, data: SequenceDataModule, network: PreTrainedModel, console: Console) -> None:
+def conclude(
+    run: RunFolder, tasks: TaskFamily, measurement: Measurement, network: PreTrainedModel, console: Console
+) -> None:
     """Write results.json and the figures."""
     rows = run.rows()
     claims = [{**asdict(claim), "value": finite(claim.value), "passed": claim.passed} for claim in judge(rows)]
-    run.write_results({"claims": claims, "final": rows[-1], "tasks_sha256": data.family.fingerprint()})
-    with console.status("drawing figures"):
-        figures.draw(run, data, network)
+    with console.status("measuring noise, drawing figures"):
+        moved = {
+            source: {key: [finite(value) for value in values] for key, values in scores.items()}
+            for source, scores in noise(measurement, network).items()
+        }
+        fingerprint = tasks.fingerprint()
+        run.write_results({"claims": claims, "final": rows[-1], "noise": moved, "tasks_sha256": fingerprint})
+        figures.draw(run, len(tasks.tasks), measurement, network)
 
 
 def show(run: RunFolder, console: Console) -> None:

@@ -1,14 +1,16 @@
 """Chart specifications (Altair, Vega-Lite) over points of `aggregate.over_runs`, each with its "condition". No files.
 
-Figures of a run, the report and the dashboard draw the same charts: the first two with the points inside (`inline`), the
-dashboard with the name of a source that it feeds (altair.NamedData). Colours that a theme may change come from `theme`.
+Figures of a run, the report and the dashboard draw the same charts: the first two with the points inside (`inline`),
+the dashboard with the name of a source that it feeds (altair.NamedData). Colours that depend on light or dark come from
+`theme`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
+Points = Sequence[dict[str, Any]]
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 
 UNIT = alt.Scale(domain=[0, 1], clamp=True)
@@ -19,9 +21,27 @@ METRICS = {
 }
 
 
-def inline(points: Sequence[Mapping[str, Any]]) -> alt.Data:
+def inline(points: Points) -> alt.Data:
     """Points as part of the specification."""
-    return alt.Data(values=[dict(point) for point in points])
+    return alt.Data(values=list(points))
+
+
+def of_conditions(points: Points) -> dict[str, Chart]:
+    """The charts of a page by name, from points of every metric and step."""
+    ends = {point["condition"]: point["step"] for point in points}  # the last step of each
+    many = len(ends) > 1
+
+    def of(*metrics: str) -> Points:
+        return [point for point in points if point["metric"] in metrics]
+
+    final = [point for point in of(*METRICS) if point["step"] == ends[point["condition"]]]
+    titles = {name: f"ARI of clusters and tasks, {where}" for name, where in METRICS.items()}
+    return {
+        "ari": ari_against_step(inline(of("ari")), titles["ari"], by_condition=many),
+        "ari_by_layer": ari_by_layer(inline(final), "ARI by layer at the last step"),
+        "learning": learning(inline(of("accuracy", "loss")), "Accuracy of y, given I and x, and loss"),
+        "ari_within_x": ari_against_step(inline(of("ari_within_x")), titles["ari_within_x"], by_condition=many),
+    }
 
 
 def theme(dark: bool = False) -> dict[str, Any]:
@@ -66,11 +86,17 @@ def ari_by_layer(data: Any, title: str) -> Chart:
     base = alt.Chart().encode(
         x=alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0)), color=_conditions()
     )
-    lines = base.mark_line(point=True).encode(y=_unit_axis("adjusted Rand index"), strokeDash=_dashes(), tooltip=_hover())
+    lines = base.mark_line(point=True).encode(
+        y=_unit_axis("adjusted Rand index"), strokeDash=_dashes(), tooltip=_hover()
+    )
     bars = base.mark_rule().encode(y="lower:Q", y2="upper:Q").transform_filter("isValid(datum.lower)")
     panel = alt.layer(bars, lines).properties(width=240, height=240)
     column = alt.Column("where:N", title=None, sort=list(METRICS.values()))
-    return panel.facet(column=column, data=data).transform_calculate(where=f"({METRICS})[datum.metric]").properties(title=title)
+    return (
+        panel.facet(column=column, data=data)
+        .transform_calculate(where=f"({METRICS})[datum.metric]")
+        .properties(title=title)
+    )
 
 
 def tsne(data: Any, n_tasks: int, title: str) -> Chart:
@@ -120,7 +146,9 @@ def _splits() -> alt.Column:
 
 def _dashes() -> alt.StrokeDash:
     scale = alt.Scale(domain=["train", "validation"], range=[[4, 3], [1, 0]])
-    return alt.StrokeDash("split:N", title=None, scale=scale, legend=alt.Legend(symbolType="stroke", symbolStrokeColor="gray"))
+    return alt.StrokeDash(
+        "split:N", title=None, scale=scale, legend=alt.Legend(symbolType="stroke", symbolStrokeColor="gray")
+    )
 
 
 def _hover() -> list[Any]:

@@ -109,7 +109,7 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
                     tracking.finish(trainer.logger)
                 from taskcluster.outcome import conclude, show  # only now, as charts and t-SNE take long to load
 
-                conclude(run, experiment.data, experiment.network, console)
+                conclude(run, experiment.data.family, experiment.clustering.measurement, experiment.network, console)
     if not of_many:
         show(run, console)
 
