@@ -12,20 +12,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from taskcluster.estimates import Interval, intervals
 from taskcluster.journal import Row, parse
 from taskcluster.runs import RunFolder, flatten, matters
 
 R = TypeVar("R")
 
-CONFIDENCE = 0.95
-
 
 @dataclass(frozen=True)
-class Condition:
+class Condition(Generic[R]):
     """Runs of one sweep that differ in nothing but seeds.
 
     key: names it whatever else is there; sweep: see `sweep_of`; label: what tells it from the sweep's other conditions,
@@ -37,19 +36,7 @@ class Condition:
     sweep: str
     label: str
     settings: dict[str, Any] = field(hash=False)
-    runs: list[Any] = field(hash=False)
-
-
-class Interval(NamedTuple):
-    """Over n finite values. sd: standard deviation (n - 1); lower, upper: of the interval for the mean. With one value
-    the last three are NaN, with none all are.
-    """
-
-    n: int
-    mean: float
-    sd: float
-    lower: float
-    upper: float
+    runs: list[R] = field(hash=False)
 
 
 def find_runs(root: Path) -> list[RunFolder]:
@@ -78,7 +65,7 @@ def sweep_of(run: Path, root: Path) -> str:
     return "/".join(takewhile(lambda name: "=" not in name, above)) or root.resolve().name
 
 
-def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Condition]:
+def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Condition[R]]:
     """Group runs, each given with its sweep and its resolved configuration, in the order in which they first appear."""
     groups: dict[tuple[str, str], list[R]] = {}
     settings: dict[tuple[str, str], dict[str, Any]] = {}
@@ -108,29 +95,6 @@ def is_seed(key: str) -> bool:
     return key.startswith("seeds.") or key.rpartition(".")[2].endswith("seed")
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """See `intervals`."""
-    n, *numbers = (column[0] for column in intervals(np.array(values, dtype=float)[:, None]))
-    return Interval(int(n), *map(float, numbers))
-
-
-def intervals(values: np.ndarray) -> tuple[np.ndarray, ...]:
-    """n, mean, sd, lower, upper, each (M,), over the finite of the R runs in values (R, M).
-
-    Student's t (Student, "The Probable Error of a Mean", Biometrika 1908): it widens as it must for few runs, where a
-    bootstrap covers too little. One value gives no interval.
-    """
-    there = np.isfinite(values)
-    n = there.sum(0)
-    some, several = n > 0, n > 1
-    mean = np.where(some, np.where(there, values, 0).sum(0) / np.maximum(n, 1), np.nan)
-    squares = np.where(there, values - mean, 0) ** 2
-    sd = np.where(several, np.sqrt(squares.sum(0) / np.maximum(n - 1, 1)), np.nan)
-    quantiles = np.array([np.nan, np.nan, *(_quantile(k - 1) for k in range(2, len(values) + 1))])
-    half = quantiles[n] * sd / np.sqrt(np.maximum(n, 1))
-    return n, mean, sd, mean - half, mean + half
-
-
 def over_runs(journals: Sequence[Sequence[Row]], steps: set[int] | None = None) -> list[dict[str, Any]]:
     """A point {"step", "metric", "split", "layer", "n", "mean", "sd", "lower", "upper"} for each step and metric of the
     journals of one condition's runs; only for `steps`, if given. None stands for what is not a number.
@@ -149,12 +113,6 @@ def over_runs(journals: Sequence[Sequence[Row]], steps: set[int] | None = None) 
             finite = (None if number != number else number for number in numbers)
             points.append({"step": step} | named._asdict() | dict(zip(Interval._fields, finite, strict=True)))
     return points
-
-
-def _quantile(degrees_of_freedom: int) -> float:
-    from scipy.special import stdtrit  # a third of a second, for which a page need not wait
-
-    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

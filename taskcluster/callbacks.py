@@ -70,7 +70,8 @@ class ClusteringCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         updated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if updated and trainer.is_global_zero and trainer.global_step % trainer.log_every_n_steps == 0:
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if updated and trainer.is_global_zero and trainer.global_step % every == 0:
             row = {name: float(trainer.callback_metrics[name]) for name in OF_A_BATCH}
             self._run.append_training({"step": trainer.global_step, **row}, time.monotonic() - self._started)
             self._mirror(trainer, row)

@@ -20,9 +20,9 @@ Scores = dict[str, list[float]]
 
 
 def noise(measurement: Measurement, network: PreTrainedModel) -> dict[str, Scores]:
-    """kmeans: the same states clustered with KMEANS_SEEDS seeds, the first of them the run's own, whose numbers are those
-    of the journal. chance: the run's own clusters against task labels that were shuffled SHUFFLES times; within x, among
-    the states of an x.
+    """kmeans: the same states clustered with KMEANS_SEEDS seeds, the first of them the run's own, whose numbers are
+    those of the journal. chance: the run's own clusters against task labels that were shuffled SHUFFLES times; within
+    x, among the states of an x.
     """
     rows, own = measurement.probe["val"], measurement.clusterer
     states = observe(network, rows, measurement.loss_on).states

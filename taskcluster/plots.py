@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 
 Points = Sequence[dict[str, Any]]
-Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+Chart = alt.FacetChart | alt.HConcatChart
 
 UNIT = alt.Scale(domain=[0, 1], clamp=True)
 METRICS = {
@@ -60,7 +60,7 @@ def theme(dark: bool = False) -> dict[str, Any]:
 
 def ari_against_step(data: Any, title: str, by_condition: bool = False) -> Chart:
     """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each."""
-    rows = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
+    rows: Any = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
     color = alt.Color("layer:O", title="layer", legend=alt.Legend(symbolOpacity=1, symbolType="stroke"))
     panel = _lines(color, _unit_axis("adjusted Rand index")).properties(width=320, height=240 - 60 * by_condition)
     return panel.add_params(_zoom()).facet(column=_splits(), **rows, data=data).properties(title=title)
@@ -83,14 +83,12 @@ def learning(data: Any, title: str) -> Chart:
 
 def ari_by_layer(data: Any, title: str) -> Chart:
     """ARI by layer, a column for each metric of METRICS: a line a condition with intervals, train dashed."""
-    base = alt.Chart().encode(
-        x=alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0)), color=_conditions()
-    )
-    lines = base.mark_line(point=True).encode(
-        y=_unit_axis("adjusted Rand index"), strokeDash=_dashes(), tooltip=_hover()
-    )
+    x = alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0))
+    base, y = alt.Chart().encode(x=x, color=_conditions(), detail="split:N"), _unit_axis("adjusted Rand index")
     bars = base.mark_rule().encode(y="lower:Q", y2="upper:Q").transform_filter("isValid(datum.lower)")
-    panel = alt.layer(bars, lines).properties(width=240, height=240)
+    lines = base.mark_line().encode(y=y, strokeDash=_dashes())
+    points = base.mark_circle(size=40, opacity=1).encode(y=y, tooltip=_hover())
+    panel = alt.layer(bars, lines, points).properties(width=240, height=240)
     column = alt.Column("where:N", title=None, sort=list(METRICS.values()))
     return (
         panel.facet(column=column, data=data)
@@ -116,14 +114,14 @@ def tsne(data: Any, n_tasks: int, title: str) -> Chart:
     return grid.resolve_scale(x="independent", y="independent").properties(title=title)
 
 
-def _lines(color: alt.Color, y: alt.Y, **encoding: Any) -> alt.LayerChart:
+def _lines(color: alt.Color, y: alt.Y, **dashes: alt.StrokeDash) -> Any:
     """A line and a band for each colour, against the step; what the pointer is on is named."""
-    base = alt.Chart().encode(
-        x=alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False)), color=color, **encoding
-    )
+    x = alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False))
+    base = alt.Chart().encode(x=x, color=color, detail="split:N")
     band = base.mark_area(opacity=0.2).encode(y=alt.Y("lower:Q", title=""), y2="upper:Q")
-    lines = base.mark_line(point=alt.OverlayMarkDef(size=18)).encode(y=y, tooltip=_hover())
-    return alt.layer(band.transform_filter("isValid(datum.lower)"), lines)
+    points = base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=_hover())
+    lines = base.mark_line().encode(y=y, **dashes)
+    return alt.layer(band.transform_filter("isValid(datum.lower)"), lines, points)
 
 
 def _zoom(panel: str = "") -> alt.Parameter:

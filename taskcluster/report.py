@@ -1,0 +1,63 @@
+"""taskcluster-report: a multirun's folder into a page, a summary, figures, and the table of every number."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from taskcluster.validation import ConfigError
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="taskcluster-report",
+        description="Write FOLDER/report: index.html (a page that needs no network), report.md, figures as PNG, SVG "
+        "and PDF, and every number in table.csv and table.parquet.",
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="a multirun, as in multirun/seeds, or any folder of runs"
+    )
+    folder = parser.parse_args().folder
+    try:
+        print(f"The report is {write(folder)}")
+    except (ConfigError, OSError) as error:
+        print(f"taskcluster-report: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def write(root: Path) -> Path:
+    """Write the report of the finished runs at or below `root`; gives the page.
+
+    Raises ConfigError where there is no finished run, OSError where the folder cannot be written to.
+    """
+    import polars
+
+    from taskcluster import pages, plots
+    from taskcluster.findings import Findings
+
+    found = Findings(root)
+    tables, table = found.tables(), polars.DataFrame(found.tidy(), infer_schema_length=None)
+    folder = root / "report"
+    folder.mkdir(exist_ok=True)
+    table.write_csv(folder / "table.csv")
+    table.write_parquet(folder / "table.parquet")
+    charts = pages.draw(plots.of_conditions(found.points()), folder, FORMATS)
+    content = {
+        "title": root.resolve().name,
+        "n_runs": len(found.runs),
+        "names": found.names,
+        "gaps": found.gaps,
+        "tables": tables,
+        "charts": charts,
+        "formats": FORMATS,
+        "n_numbers": len(table),
+    }
+    for name in ("report.md", "index.html"):
+        template = "report.md" if name.endswith("md") else "report.html"
+        (folder / name).write_text(pages.render(template, **content))
+    return folder / "index.html"
+
+
+if __name__ == "__main__":
+    main()
