@@ -79,7 +79,10 @@ def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Conditi
         others = [values for (name, _), values in settings.items() if name == sweep]
         differing = _differing(others)
         own = {key: settings[sweep, digest].get(key) for key in differing}
-        label = ", ".join(f"{key}={_short(own[key])}" for key in _telling(differing, others)) or sweep
+        label = (
+            ", ".join(f"{key.removesuffix('._target_')}={_short(own[key])}" for key in _telling(differing, others))
+            or sweep
+        )
         found.append(Condition(f"{sweep}-{digest}", sweep, label, own, members))
     return found
 

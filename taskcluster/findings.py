@@ -64,10 +64,12 @@ class Finished:
 class Findings:
     """The finished runs at or below `root`, by condition; `gaps` names in sentences what is not among them.
 
-    Raises ConfigError where there is no finished run.
+    Raises ConfigError where there is no folder, or no finished run in it.
     """
 
     def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise ConfigError(f"there is no folder {root}; give the folder of a multirun")
         self.gaps: list[str] = []
         read = [run for folder in find_runs(root) if (run := self._read(folder, root))]
         finished = self._once([run for run in read if run[0].status.get("state") == "finished"])
@@ -125,7 +127,7 @@ class Findings:
         of = status.get("starts", [{}])[-1].get("max_steps", "?")
         reached = f"at step {status['step']} of {of}" if status.get("step") is not None else "before its first step"
         error = f": {status['error']}" if status.get("error") else ""
-        self.gaps.append(f"{path} is {state} {reached}{error}")
+        self.gaps.append(f"{path}: {state} {reached}{error}")
         return None
 
     def _once(self, runs: list[Any]) -> list[Any]:

@@ -1,35 +1,80 @@
-"""Mean and spread over runs whose values are known."""
+"""Runs found, grouped and averaged, where the answer is known."""
 
 from pathlib import Path
 
-from taskcluster.aggregate import finished_runs, markdown
-from taskcluster.runs import RunFolder
+import pytest
+from planted import config, plant, rows
+
+from taskcluster.aggregate import conditions, find_runs, over_runs, seeds_of, sweep_of
 
 
-def finished(path: Path, ari: float, passed: bool) -> RunFolder:
-    run = RunFolder(path)
-    claim = {"name": "ends high", "value": ari, "passed": passed}
-    final = {"val/accuracy": 0.5, "ari/val/layer_0": 0.0, "ari/val/layer_1": ari, "nmi/val/layer_0": 1.0}
-    run.path.mkdir(exist_ok=True)
-    run.write_results({"claims": [claim], "final": final})
-    run.write_status("finished")
-    return run
+def test_runs_are_found_in_natural_order_and_links_are_not_followed(tmp_path: Path) -> None:
+    for path in ("a/seed=10", "a/seed=2", "b/model.n_layer=2/seed=0"):
+        plant(tmp_path / "root" / path, 0.9, config(0))
+    plant(tmp_path / "elsewhere", 0.9, config(0))
+    (tmp_path / "root/link").symlink_to(tmp_path / "elsewhere")
+    found = [str(run.path.relative_to(tmp_path / "root")) for run in find_runs(tmp_path / "root")]
+    assert found == ["a/seed=2", "a/seed=10", "b/model.n_layer=2/seed=0"]
+    assert [run.path for run in find_runs(tmp_path / "root/a/seed=2")] == [tmp_path / "root/a/seed=2"]
 
 
-def test_the_table_has_mean_spread_range_and_verdicts(tmp_path: Path) -> None:
-    for seed, ari in enumerate((0.7, 0.8, 0.9)):
-        finished(tmp_path / f"seed={seed}", ari, passed=ari > 0.75)
-    (tmp_path / "seed=3").mkdir()
-    RunFolder(tmp_path / "seed=3").write_status("running")
-    table = markdown(finished_runs(tmp_path)).splitlines()
-    assert table[0] == "| 3 runs | mean | s.d. | lowest | highest | passed |"
-    assert table[2:] == [
-        "| ends high | 0.800 | 0.100 | 0.700 | 0.900 | 2 of 3 |",
-        "| validation accuracy | 0.500 | 0.000 | 0.500 | 0.500 |  |",
-        "| ARI at the separator, layer 0 | 0.000 | 0.000 | 0.000 | 0.000 |  |",
-        "| ARI at the separator, layer 1 | 0.800 | 0.100 | 0.700 | 0.900 |  |",
+@pytest.mark.parametrize(
+    ("path", "sweep"),
+    [
+        ("seeds/seed=0", "seeds"),
+        ("sweep/model.n_layer=2/seed=0", "sweep"),
+        ("model.n_layer=2/seed=0", "multirun"),
+        ("a/b/0", "a/b"),
+        ("", "multirun"),
+    ],
+)
+def test_a_sweep_is_the_folder_above_conditions(path: str, sweep: str) -> None:
+    assert sweep_of(Path("multirun") / path, Path("multirun")) == sweep
+
+
+def test_conditions_differ_in_more_than_seeds_and_are_named_after_it() -> None:
+    muon = {"optimizer": {"_target_": "taskcluster.optimizers.MuonWithAdamW", "momentum": 0.95}}
+    adam = {"optimizer": {"_target_": "torch.optim.AdamW", "fused": True}}
+    given = [
+        ("a", "depth", config(0, n_layer=2)),
+        ("b", "depth", config(1, n_layer=2, logger={"project": "another"}, resume="must")),
+        ("c", "depth", config(0, n_layer=4)),
+        ("d", "optimizer", config(0, **adam)),
+        ("e", "optimizer", config(0, **muon)),
+        ("f", "length", config(0, trainer={"max_steps": 50}, scheduler={"max_steps": 50})),
+        ("g", "length", config(0)),
+        ("h", "seeds", config(0)),
     ]
+    found = conditions(given)
+    assert [(c.sweep, c.label, c.runs) for c in found] == [
+        ("depth", "model.n_layer=2", ["a", "b"]),
+        ("depth", "model.n_layer=4", ["c"]),
+        ("optimizer", "optimizer=AdamW", ["d"]),
+        ("optimizer", "optimizer=MuonWithAdamW", ["e"]),
+        ("length", "trainer.max_steps=50", ["f"]),
+        ("length", "trainer.max_steps=200", ["g"]),
+        ("seeds", "seeds", ["h"]),
+    ]
+    assert found[4].settings == {"trainer.max_steps": 50, "scheduler.max_steps": 50}
+    assert len({c.key for c in found}) == len(found)
+    assert conditions(given[2:])[0].key == found[1].key  # whatever else is there
 
 
-def test_one_run_has_no_spread(tmp_path: Path) -> None:
-    assert "| ends high | 0.700 | - | 0.700 |" in markdown([finished(tmp_path, 0.7, passed=False)])
+def test_a_seed_set_by_itself_is_named() -> None:
+    assert seeds_of(config(3)) == "3"
+    assert seeds_of(config(3) | {"seeds": {"tasks": 3, "kmeans": 8}}) == "3, kmeans=8"
+
+
+def test_points_are_means_over_the_runs_that_have_the_step() -> None:
+    journals = [rows(0.8), rows(0.9), rows(0.7)[:2]]
+    points = {(p["step"], p["metric"], p["split"], p["layer"]): p for p in over_runs(journals)}
+    last = points[200, "ari", "validation", 3]
+    assert (last["n"], last["mean"]) == (2, pytest.approx(0.85))
+    assert last["lower"] < 0.8 < 0.9 < last["upper"]
+    assert points[50, "ari", "train", 3]["n"] == 3
+    assert points[0, "accuracy", "validation", None]["mean"] == 0
+    assert {p["step"] for p in over_runs(journals, {50})} == {50}
+
+
+def test_one_run_has_points_without_interval() -> None:
+    assert {(p["n"], p["sd"], p["lower"], p["upper"]) for p in over_runs([rows(0.8)])} == {(1, None, None, None)}

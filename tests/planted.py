@@ -1,0 +1,54 @@
+"""Run folders whose numbers are known, as if they had been trained."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from taskcluster.claims import judge
+from taskcluster.runs import RunFolder
+
+STEPS = (0, 50, 100, 150, 200)
+PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)
+FACTS = {"machine": "a machine", "device": "cpu", "threads": 2, "versions": {"python": "3.11", "torch": "2.13"}}
+
+
+def config(seed: int, n_layer: int = 3, **others: Any) -> dict[str, Any]:
+    seeds = {"tasks": seed, "kmeans": seed}
+    parts = {"model": {"n_layer": n_layer, "seed": seed}, "trainer": {"max_steps": 200}}
+    return {"name": "planted", "seed": seed, "seeds": seeds, **parts, "scheduler": {"max_steps": 200}, **others}
+
+
+def rows(last_ari: float, n_layer: int = 3) -> list[dict[str, Any]]:
+    """ARI rises with layer and step, to `last_ari` at the last of both; accuracy leads by a measurement."""
+    planted = []
+    for k, (step, progress) in enumerate(zip(STEPS, PROGRESS, strict=True)):
+        row: dict[str, Any] = {"step": step}
+        for split in ("train", "val"):
+            row |= {f"{split}/loss": 4 - 2 * progress, f"{split}/accuracy": PROGRESS[min(k + 1, 4)] * (k > 0)}
+            for layer in range(n_layer + 1):
+                share = layer / n_layer
+                row[f"ari/{split}/layer_{layer}"] = 0.02 + progress * share * (last_ari - 0.02)
+                row[f"ari_within_x/{split}/layer_{layer}"] = 0.05 + progress * share * (last_ari - 0.1)
+        planted.append(row)
+    return planted
+
+
+def plant(
+    path: Path, last_ari: float, settings: dict[str, Any], kmeans: tuple[float, ...] = (), finished: bool = True
+) -> RunFolder:
+    """A run; `kmeans`: what is added to the final ARI by other seeds of KMeans."""
+    run, lines = RunFolder(path), rows(last_ari, settings["model"]["n_layer"])
+    run.start(settings, None)
+    with run.writing(None, max_steps=200, **FACTS):
+        for row in lines if finished else lines[:2]:
+            run.append(row, elapsed=float(row["step"]), measuring=1.0)
+        keys = [key for key in lines[-1] if "/val/layer_" in key]
+        noise = {
+            "kmeans": {key: [lines[-1][key] + moved for moved in kmeans] for key in keys},
+            "chance": {key: [-0.01, 0.02] for key in keys},
+        }
+        claims = [{**asdict(claim), "passed": claim.passed} for claim in judge(lines)]
+        run.write_results({"claims": claims, "final": lines[-1], **({"noise": noise} if kmeans else {})})
+    if not finished:
+        run.write_status("failed", error="OSError: no space left")
+    return run

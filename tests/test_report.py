@@ -1,0 +1,168 @@
+"""Reports on runs whose numbers are known: the page, the summary and the table say the same, and nothing is hidden."""
+
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars
+import pytest
+from planted import config, plant
+
+from taskcluster import report
+from taskcluster.estimates import interval
+from taskcluster.findings import Findings
+
+ARIS = {2: (0.7, 0.8, 0.75), 3: (0.9, 0.95, 0.85)}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two conditions, three seeds each, with a report."""
+    root = tmp_path_factory.mktemp("multirun") / "depth"
+    for n_layer, aris in ARIS.items():
+        for seed, ari in enumerate(aris):
+            settings = config(seed, n_layer=n_layer)
+            plant(root / f"model.n_layer={n_layer}/seed={seed}", ari, settings, kmeans=(0.0, -0.02, 0.02))
+    assert report.write(root) == root / "report/index.html"
+    return root
+
+
+def tables(text: str) -> dict[str, list[list[str]]]:
+    """Title -> rows of cells, of a Markdown summary."""
+    found: dict[str, list[list[str]]] = {}
+    for part in text.split("\n## ")[1:]:
+        title, _, body = part.partition("\n")
+        lines = [line for line in body.splitlines() if line.startswith("|")]
+        found[title] = [line.strip("| ").split(" | ") for line in lines[2:]]
+    return found
+
+
+def shown(values: list[float], digits: int = 3) -> str:
+    found = interval(values)
+    return f"{found.mean:.{digits}f} [{found.lower:.{digits}f}, {found.upper:.{digits}f}]"
+
+
+def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
+    summary = tables((sweep / "report/report.md").read_text())
+    table = polars.read_csv(sweep / "report/table.csv", infer_schema_length=None)
+    final = table.filter(polars.col("step") == 200)
+
+    def values(condition: str, metric: str, split: str | None = None, layer: int | None = None) -> list[float]:
+        chosen = final.filter((polars.col("condition") == condition) & (polars.col("metric") == metric))
+        if split:
+            chosen = chosen.filter(polars.col("split") == split)
+        if layer is not None:
+            chosen = chosen.filter(polars.col("layer") == layer)
+        return chosen["value"].to_list()
+
+    names = ["model.n_layer=2", "model.n_layer=3"]
+    for row in summary["ARI by layer, at the separator"]:
+        for name, cell in zip(names, row[1:], strict=True):
+            found = values(name, "ari", "validation", int(row[0]))
+            assert cell == (shown(found) if found else "-")
+    for row in summary["Accuracy and loss"]:
+        assert row[2] == shown(values(row[0], "accuracy", "validation"))
+        assert row[3] == shown(values(row[0], "loss", "train"))
+    for row in summary["The paper's claims"]:
+        name = html.unescape(row[0])
+        for condition, cell in zip(names, row[3:], strict=True):
+            assert cell.startswith(shown(values(condition, f"claim: {name}")) + ", holds in ")
+    for row in summary["When accuracy and ARI emerge"][::2]:
+        accuracy, ari = (values(row[0], f"emergence of {metric}") for metric in ("accuracy", "ari"))
+        later = [b - a for a, b in zip(accuracy, ari, strict=True)]
+        assert row[2:5] == [shown(column, digits=0) for column in (accuracy, ari, later)]
+    for row in summary["Noise of the ARI, at the separator"]:
+        repeated = values(row[0], "ari with another KMeans seed", "validation", int(row[1]))
+        assert row[2] == shown([sum(repeated[k : k + 3]) / 3 for k in (0, 3, 6)])
+        assert float(row[5]) == pytest.approx(0.005)
+        assert row[6] == "0.020"
+    assert summary["ARI by layer, at the separator"][3] == ["3", "-", shown(list(ARIS[3]))]
+
+
+def test_planted_noise_is_told_apart_and_accuracy_leads(sweep: Path) -> None:
+    summary = tables((sweep / "report/report.md").read_text())
+    last = summary["Noise of the ARI, at the separator"][-1]
+    between = (0.05**2 - 0.02**2 / 3) ** 0.5  # seeds are 0.05 apart; the mean over three KMeans seeds has a third
+    assert last[3:5] == ["0.020", f"{between:.3f}"]
+    assert {row[5] for row in summary["When accuracy and ARI emerge"]} == {"accuracy"}
+
+
+def test_the_page_has_every_cell_of_the_summary_and_loads_nothing(sweep: Path) -> None:
+    page = (sweep / "report/index.html").read_text()
+    cells = [html.unescape(cell) for cell in re.findall("<td>(.*?)</td>", page)]
+    said = [
+        html.unescape(cell)
+        for rows in tables((sweep / "report/report.md").read_text()).values()
+        for r in rows
+        for cell in r
+    ]
+    assert cells == said
+    markup = re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)
+    for loading in ("<script", "<link", "@import", "<img", "src=", "url("):
+        assert loading not in markup
+
+
+def test_figures_and_tables_are_there_in_every_format(sweep: Path) -> None:
+    begins = {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF"}
+    for name in ("ari", "ari_within_x", "ari_by_layer", "learning"):
+        for kind, begin in begins.items():
+            assert (sweep / f"report/{name}.{kind}").read_bytes().startswith(begin)
+    parquet = polars.read_parquet(sweep / "report/table.parquet")
+    assert polars.read_csv(sweep / "report/table.csv", schema=parquet.schema).equals(parquet)
+    assert len(parquet) == 3 * (5 * 2 * (2 + 2 * 3) + 10 + 2 * 3 * 5) + 3 * (5 * 2 * (2 + 2 * 4) + 10 + 2 * 4 * 5)
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    root = tmp_path / "sweep"
+    plant(root / "model.n_layer=2/seed=0", 0.9, config(0, n_layer=2))
+    plant(root / "model.n_layer=2/seed=1", 0.9, config(1, n_layer=2))
+    plant(root / "model.n_layer=3/seed=0", 0.9, config(0))
+    plant(root / "model.n_layer=3/seed=1", 0.9, config(1), finished=False)
+    plant(root / "again", 0.9, config(0))
+    damaged = plant(root / "model.n_layer=3/seed=2", 0.9, config(2))
+    (damaged.path / "results.json").write_text("{")
+    found = Findings(root)
+    assert found.gaps == [
+        "model.n_layer=3/seed=1: failed at step 50 of 200: OSError: no space left",
+        f"{damaged.path}/results.json is damaged; restore it, or choose another folder",
+        "model.n_layer=3/seed=0 is left out, as it repeats again",
+        "model.n_layer=3 has no finished run with seed 1, as others have",
+    ]
+    assert [len(condition.runs) for condition in found.conditions] == [1, 2]
+
+
+def test_one_seed_gives_no_interval(tmp_path: Path) -> None:
+    plant(tmp_path / "seed=0", 0.9, config(0), kmeans=(0.0, 0.01))
+    report.write(tmp_path)
+    text = (tmp_path / "report/report.md").read_text()
+    assert not re.search(r"\d \[", text)
+    assert "one run cannot tell" in text
+    assert "1 finished run, 1 condition." in text
+
+
+def test_names_with_markup_are_shown_as_they_are(tmp_path: Path) -> None:
+    root = tmp_path / "<img src=x onerror=alert(1)>"
+    plant(root / "seed=0", 0.9, config(0, task={"alphabet": "</script><b>"}))
+    plant(root / "other/seed=0", 0.9, config(0))
+    page = report.write(root).read_text()
+    title, library = html.escape(root.name), re.search("<script>.*?</script>", page, re.DOTALL)
+    assert f"<h1>{title}</h1>" in page
+    assert library
+    assert "<img" not in page.replace(library[0], "")
+    assert "</script><b>" not in page
+
+
+@pytest.mark.parametrize("folder", ["nothing", "."])
+def test_a_folder_without_finished_runs_is_refused_in_a_sentence(tmp_path: Path, folder: str) -> None:
+    plant(tmp_path / "seed=0", 0.9, config(0), finished=False)
+    command = [sys.executable, "-m", "taskcluster.report", folder]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert re.fullmatch(r"taskcluster-report: .*(holds no finished run|there is no folder).*\n", ended.stderr)
+
+
+def test_nothing_of_it_needs_torch() -> None:
+    code = "import sys, taskcluster.report, taskcluster.findings, taskcluster.pages; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
