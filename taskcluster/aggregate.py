@@ -43,7 +43,10 @@ def find_runs(root: Path) -> list[RunFolder]:
     """The run folders at or below `root`, in natural order (seed=2 before seed=10). Links are not followed."""
 
     def walk(folder: str) -> Iterator[str]:
-        entries = {entry.name: entry for entry in os.scandir(folder)}
+        try:
+            entries = {entry.name: entry for entry in os.scandir(folder)}
+        except (FileNotFoundError, NotADirectoryError, PermissionError):  # gone by now, or not ours to read
+            return
         if "config.yaml" in entries:
             yield folder
             return

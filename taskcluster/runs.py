@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,8 +55,15 @@ class RunFolder:
     @property
     def state(self) -> str:
         """That of status.json, but "new" where there is none, and "killed" where "running" is what a dead one left."""
-        state = str(self.status().get("state", "new"))
-        return "killed" if state == "running" and not self.in_use() else state
+        return self.state_by(self.status)
+
+    def state_by(self, status: Callable[[], Row]) -> str:
+        """The same by a reader of status.json, which is asked again where a run may just have ended."""
+        state = str(status().get("state", "new"))
+        if state == "running" and not self.in_use():
+            state = str(status().get("state", "new"))
+            return "killed" if state == "running" else state
+        return state
 
     @contextmanager
     def locked(self) -> Iterator[None]:
