@@ -6,6 +6,7 @@ out: the jobs that have something to do, handed to Hydra's launcher; a table of 
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
@@ -70,15 +71,23 @@ class Multirun:
         for run in batch:
             if run.exit_code:
                 report(f"{run.name}: {run.plan}")
-            else:
+            elif not self._console.is_terminal:  # there the view shows it
                 self._console.print(f"{run.name}: {run.plan}", soft_wrap=True)
         self._runs += batch
         todo = [run for run in batch if run.exit_code is None]
-        for _ in range(ATTEMPTS if self._kind == "JoblibLauncher" else 1):  # where one lost job is the end of all
-            if todo:
-                self._attempt(todo, initial_job_idx)
-            todo = [run for run in todo if run.exit_code is None]
+        with self._view(batch) if todo else nullcontext():
+            for _ in range(ATTEMPTS if self._kind == "JoblibLauncher" else 1):  # where one lost job is the end of all
+                if todo:
+                    self._attempt(todo, initial_job_idx)
+                todo = [run for run in todo if run.exit_code is None]
         return [JobReturn(overrides=run.overrides, status=JobStatus.COMPLETED) for run in batch]
+
+    def _view(self, batch: Sequence[Planned]) -> AbstractContextManager[None]:
+        if not self._console.is_terminal:
+            return nullcontext()
+        from taskcluster.view import View
+
+        return View(self._root, [run.name for run in batch if not run.exit_code])
 
     def _attempt(self, runs: Sequence[Planned], initial_job_idx: int) -> None:
         try:
@@ -101,7 +110,7 @@ class Multirun:
             return self._launcher.launch(job_overrides, initial_job_idx)
 
     def conclude(self) -> int:
-        """Print what came of every run; the exit code is the worst of theirs."""
+        """Print what came of every run, and write the report; the exit code is the worst of the runs'."""
         if not self._runs:
             return 0
         table = Table(title="Runs", title_justify="left")
@@ -120,13 +129,25 @@ class Multirun:
             held = f"{sum(c['passed'] for c in claims)} of {len(claims)}" if state == "finished" else "-"
             table.add_row(run.name, state, *values, held, run.plan)
         self._console.print(table)
+        self._report()
         return max(run.exit_code or 0 for run in self._runs)
+
+    def _report(self) -> None:
+        from taskcluster.report import write
+
+        try:
+            with self._console.status("writing the report"):
+                page = write(self._root)
+            self._console.print(f"The report is {page}", soft_wrap=True)
+        except (ConfigError, OSError) as error:  # no run is finished, say
+            self._console.print(f"There is no report: {error}", soft_wrap=True)
 
     def _plan(self, overrides: Sequence[str]) -> Planned:
         composed = self._loader.load_sweep_config(self._config, list(overrides))
         HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
         name = str(composed.hydra.sweep.subdir)
-        run = RunFolder(Path(composed.hydra.sweep.dir).absolute() / name)
+        self._root = Path(composed.hydra.sweep.dir).absolute()
+        run = RunFolder(self._root / name)
         keys = [str(key) for key in composed if key != "hydra"]
         config: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=True)
         try:

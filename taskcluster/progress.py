@@ -1,6 +1,7 @@
 """What a user sees while a run trains: a bar on a terminal, a line for each measurement elsewhere."""
 
 import logging
+import os
 import time
 import warnings
 from typing import Any
@@ -12,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from taskcluster.callbacks import ClusteringCallback
 from taskcluster.journal import Row
+from taskcluster.view import SHOWN
 
 REFRESH = 10  # steps between updates of the bar
 
@@ -61,7 +63,8 @@ class ProgressCallback(pl.Callback):
 
     def _show_rows(self, note: str = "") -> None:
         for row in self._clustering.rows[self._shown :]:
-            self._console.print(f"{self._run_name}  {_line(row)}  {note}".strip(), highlight=False, soft_wrap=True)
+            if SHOWN not in os.environ:
+                self._console.print(f"{self._run_name}  {_line(row)}  {note}".strip(), highlight=False, soft_wrap=True)
         self._shown = len(self._clustering.rows)
 
 

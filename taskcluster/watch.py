@@ -23,7 +23,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import yaml
 
-from taskcluster.aggregate import Condition, conditions, find_runs, intervals, seeds_of, sweep_of
+from taskcluster.aggregate import Condition, conditions, find_runs, seeds_of, sweep_of
+from taskcluster.estimates import intervals
 from taskcluster.journal import Row, complete, layers_of, number, parse
 from taskcluster.runs import RunFolder
 
