@@ -118,7 +118,7 @@ def _lines(color: alt.Color, y: alt.Y, **dashes: alt.StrokeDash) -> Any:
     """A line and a band for each colour, against the step; what the pointer is on is named."""
     x = alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False))
     base = alt.Chart().encode(x=x, color=color, detail="split:N")
-    band = base.mark_area(opacity=0.2).encode(y=alt.Y("lower:Q", title=""), y2="upper:Q")
+    band = base.mark_area(fillOpacity=0.2).encode(y=alt.Y("lower:Q", title=""), y2="upper:Q")
     points = base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=_hover())
     lines = base.mark_line().encode(y=y, **dashes)
     return alt.layer(band.transform_filter("isValid(datum.lower)"), lines, points)

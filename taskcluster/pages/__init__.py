@@ -9,11 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from taskcluster import plots
 
-WRITERS = {
-    "png": lambda chart: vl_convert.vegalite_to_png(chart, scale=2),
-    "svg": lambda chart: vl_convert.vegalite_to_svg(chart).encode(),
-    "pdf": vl_convert.vegalite_to_pdf,
-}
+FROM_SVG = {"svg": str.encode, "png": lambda svg: vl_convert.svg_to_png(svg, scale=2), "pdf": vl_convert.svg_to_pdf}
 
 _templates = Environment(
     loader=PackageLoader("taskcluster", "pages"),
@@ -28,8 +24,9 @@ def draw(charts: Mapping[str, plots.Chart], folder: Path, formats: Sequence[str]
     """Write every chart as folder/NAME.FORMAT (png, svg, pdf); gives the specifications, for a page."""
     specifications = {name: chart.to_dict() | {"config": plots.theme()} for name, chart in charts.items()}
     for name, specification in specifications.items():
+        svg = vl_convert.vegalite_to_svg(specification)
         for kind in formats:
-            (folder / f"{name}.{kind}").write_bytes(WRITERS[kind](specification))
+            (folder / f"{name}.{kind}").write_bytes(FROM_SVG[kind](svg))
     return specifications
 
 
