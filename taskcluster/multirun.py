@@ -129,7 +129,8 @@ class Multirun:
             held = f"{sum(c['passed'] for c in claims)} of {len(claims)}" if state == "finished" else "-"
             table.add_row(run.name, state, *values, held, run.plan)
         self._console.print(table)
-        self._report()
+        if "interrupted" not in {run.folder.state for run in self._runs}:  # whoever did it waits for the end
+            self._report()
         return max(run.exit_code or 0 for run in self._runs)
 
     def _report(self) -> None:

@@ -69,9 +69,14 @@ def test_a_run_leaves_its_journal_results_checkpoints_and_figures(run: RunFolder
         f"step={step:06d}.ckpt{digest}" for step in (0, 2, 4, 6) for digest in ("", ".sha256")
     ]
     subprocess.run(["sha256sum", "--check", *run.checkpoints.glob("*.sha256")], cwd=run.checkpoints, check=True)
-    for name in ("ari", "ari_within_x", "ari_by_layer", "tsne"):
+    for name in ("ari", "ari_within_x", "ari_by_layer", "learning", "tsne"):
         assert (run.figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (run.figures / f"{name}.svg").read_text()
+    tsne = json.loads((run.figures / "tsne.json").read_text())
+    assert {(point["step"], point["layer"]) for point in tsne["points"]} == {
+        (s, k) for s in (0, 2, 4, 6) for k in layers
+    }
+    assert {point["task"] for point in tsne["points"]} == set(range(tsne["n_tasks"]))
 
 
 def test_the_page_shows_the_verdict_and_loads_nothing(run: RunFolder) -> None:
@@ -91,7 +96,7 @@ def test_a_browser_draws_the_page_without_network(run: RunFolder, tmp_path: Path
     browser = ["chromium", *flags.split(), offline, f"--user-data-dir={tmp_path}/browser"]
     command = [*browser, "--virtual-time-budget=20000", "--dump-dom", page]
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert drawn.stdout.count('class="marks"') == 4  # Vega's root of a finished drawing
+    assert drawn.stdout.count('class="marks"') == 5  # Vega's root of a finished drawing
 
 
 def test_a_saved_checkpoint_measures_as_it_did_while_training(run: RunFolder) -> None:

@@ -1,31 +1,70 @@
 """Chart specifications hold the numbers they were given, and render."""
 
+from typing import Any
+
+import altair
+import pytest
 import vl_convert
-from test_claims import journal
+from planted import rows
 
 from taskcluster import plots
+from taskcluster.aggregate import over_runs
 
-ROWS = journal()
+POINTS = [
+    {"condition": name, **point}
+    for name, aris in (("a", (0.8, 0.9)), ("b", (0.5,)))
+    for point in over_runs([*map(rows, aris)])
+]
+
+
+def drawn(chart: Any) -> list[dict[str, Any]]:
+    return chart.to_dict()["data"]["values"]
 
 
 def test_every_layer_of_both_splits_is_drawn_at_every_step() -> None:
-    chart = plots.ari_against_step(ROWS, "ari", "title").to_dict()
-    values = chart["data"]["values"]
-    assert len(values) == 2 * 4 * len(ROWS)
-    drawn = {(v["split"], v["step"], v["layer"]): v["ari"] for v in values}
-    assert drawn["validation", 100, 2] == ROWS[2]["ari/val/layer_2"]
-    assert drawn["train", 200, 3] == ROWS[-1]["ari/train/layer_3"]
+    values = drawn(plots.of_conditions(POINTS)["ari"])
+    assert len(values) == 2 * 2 * 4 * 5
+    last = [v for v in values if (v["condition"], v["split"], v["step"], v["layer"]) == ("a", "validation", 200, 3)]
+    assert [v["mean"] for v in last] == [pytest.approx(0.85)]
 
 
 def test_the_final_chart_shows_the_last_row() -> None:
-    values = plots.final_ari_by_layer(ROWS[-1], {"ari": "here"}).to_dict()["data"]["values"]
-    assert [v["ari"] for v in values if v["split"] == "validation"] == [
-        ROWS[-1][f"ari/val/layer_{k}"] for k in range(4)
-    ]
+    values = drawn(plots.of_conditions(POINTS)["ari_by_layer"])
+    assert {v["step"] for v in values} == {200}
+    assert {v["metric"] for v in values} == {"ari", "ari_within_x"}
+
+
+def test_conditions_stand_in_rows_where_there_are_several() -> None:
+    assert "row" in plots.of_conditions(POINTS)["ari"].to_dict()["facet"]
+    alone = [point for point in POINTS if point["condition"] == "a"]
+    assert "row" not in plots.of_conditions(alone)["ari"].to_dict()["facet"]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("name", ["ari", "ari_within_x", "ari_by_layer", "learning"])
+def test_every_chart_renders_with_either_theme(name: str, dark: bool) -> None:
+    svg = vl_convert.vegalite_to_svg(plots.of_conditions(POINTS)[name].to_dict() | {"config": plots.theme(dark)})
+    assert "validation" in svg
+    assert "NaN" not in svg
+
+
+def test_a_band_is_drawn_only_where_there_is_an_interval() -> None:
+    def bands(condition: str) -> int:
+        data = plots.inline([p for p in POINTS if p["condition"] == condition and p["metric"] == "ari"])
+        svg = vl_convert.vegalite_to_svg(plots.ari_against_step(data, "title").to_dict())
+        return svg.count('fill-opacity="0.2"')
+
+    assert (bands("a"), bands("b")) == (2 * 4, 0)
+
+
+def test_a_source_can_be_named_and_fed_later() -> None:
+    source = altair.NamedData("points")
+    for chart in (plots.ari_against_step, plots.layer_by_condition, plots.learning, plots.ari_by_layer):
+        assert chart(source, "title").to_dict()["data"] == {"name": "points"}
 
 
 def test_panels_stand_by_checkpoint_and_layer() -> None:
     points = [{"x": 0.0, "y": 1.0, "task": 3, "step": step, "layer": layer} for step in (0, 9) for layer in (0, 6)]
-    svg = vl_convert.vegalite_to_svg(plots.tsne_grid(points, n_tasks=5).to_json())
+    svg = vl_convert.vegalite_to_svg(plots.tsne(plots.inline(points), n_tasks=5, title="t-SNE").to_json())
     for label in ("step", "layer", ">9<", ">6<"):
         assert label in svg
