@@ -24,7 +24,8 @@ def draw(charts: Mapping[str, plots.Chart], folder: Path, formats: Sequence[str]
     """Write every chart as folder/NAME.FORMAT (png, svg, pdf); gives the specifications, for a page."""
     specifications = {name: chart.to_dict() | {"config": plots.theme()} for name, chart in charts.items()}
     for name, specification in specifications.items():
-        svg = vl_convert.vegalite_to_svg(specification)
+        still = {key: value for key, value in specification.items() if key != "params"}  # zooming cuts off the edges
+        svg = vl_convert.vegalite_to_svg(still)
         for kind in formats:
             (folder / f"{name}.{kind}").write_bytes(FROM_SVG[kind](svg))
     return specifications
