@@ -14,8 +14,9 @@ reproduce: .venv/installed ## the paper's experiment on a CPU: about a minute, r
 test: .venv/installed-dev ## every test, files side by side in two processes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-faults: .venv/installed-dev ## 25 runs killed at random moments: about four minutes
+faults: .venv/installed-dev ## 25 runs killed at random moments, and 24 that W&B follows: about seven minutes
 	$(BIN)/pytest tests/test_faults.py -k any_moment --kills 25 -s
+	$(BIN)/pytest tests/test_tracking.py -k crashes --kills 24 -s
 
 quick: .venv/installed-dev ## the tests that train nothing
 	$(BIN)/pytest -m "not slow"
@@ -55,5 +56,5 @@ clean: ## remove the environment and caches; runs stay
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,slurm,ray]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,slurm,ray,tensorboard,workspace]"
 	touch $@

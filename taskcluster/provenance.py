@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ def surroundings(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED} | _commit(),
     }
 
 
@@ -28,6 +29,19 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     pairs += [(name, before["versions"].get(name), number) for name, number in now["versions"].items()]
     told = ", ".join(f"{name} {new} (before: {old})" for name, old, new in pairs if old != new)
     return told and f"this run goes on with {told}: it may end with other digits than it would have had"
+
+
+def _commit() -> dict[str, str]:
+    """{"commit": "0123456789ab"}, with "-dirty" behind it for changed files, of the checkout that this code runs from,
+    {} where it is installed or git does not say."""
+    checkout = Path(__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return {}
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return {"commit": subprocess.run(command, capture_output=True, text=True, check=True, timeout=2).stdout.strip()}
+    except (OSError, subprocess.SubprocessError):
+        return {}
 
 
 def _processor() -> str:

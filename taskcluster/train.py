@@ -67,7 +67,6 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
     A run `of_many` names itself. Raises ConfigError before anything is written where the configuration or the folder
     cannot be used, TrainingDiverged when the loss is lost, OSError when the disk fails, Interrupted after a signal.
     """
-    from taskcluster import tracking
     from taskcluster.config import build, check
     from taskcluster.progress import quieten
     from taskcluster.resume import find_start, is_finished
@@ -87,7 +86,7 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
 
     with untouched():
         experiment = Experiment(config, run, interrupts, console, run.name if of_many else "")
-        trainer = experiment.trainer
+        trainer, mirror = experiment.trainer, build(config, "logger", run=run, config=config, console=console)
         facts = surroundings(trainer.strategy.root_device)
         with run.locked():
             start = find_start(run, config)
@@ -100,16 +99,16 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
                 console.print(note, soft_wrap=True, highlight=False)
             run.start(config, start.step)
             with run.writing(start.step, max_steps=trainer.max_steps, **facts):
-                trainer.logger = build(config, "logger", run=run, config=config)
                 task = {"config": config, "folder": run.path, **start._asdict()}
-                try:
+                with mirror as trainer.logger:
                     with companions(trainer.world_size, experiment.environment, task):
                         experiment.fit(start.checkpoint, start.measured)
-                finally:
-                    tracking.finish(trainer.logger)
-                from taskcluster.outcome import conclude, show  # only now, as charts and t-SNE take long to load
+                    from taskcluster.outcome import conclude, show  # only now, as charts and t-SNE take long to load
 
-                conclude(run, experiment.data.family, experiment.clustering.measurement, experiment.network, console)
+                    conclude(
+                        run, experiment.data.family, experiment.clustering.measurement, experiment.network, console
+                    )
+                    mirror.conclude()
     if not of_many:
         show(run, console)
 

@@ -289,7 +289,7 @@ class _Pool:
         self._points: dict[int, tuple[int, list[list[Any]]]] = {}  # step -> version; n, mean, lower, upper, each (K,)
         self._all = False
 
-    def set(self, condition: Condition, version: int) -> None:
+    def set(self, condition: "Condition[_Run]", version: int) -> None:
         names = {"sweep": _text(condition.sweep), "label": _text(condition.label)}
         facts = {"id": self.id, **names, "runs": len(condition.runs)}
         self._all |= self._runs != condition.runs

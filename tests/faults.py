@@ -10,12 +10,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from conftest import SMALL
+from PIL import Image
 
 from taskcluster.checkpoints import load
 from taskcluster.journal import TIMES, read
@@ -29,11 +30,16 @@ _context.set_forkserver_preload(["taskcluster.experiment", "taskcluster.outcome"
 
 
 class Command:
-    """`taskcluster-train ARGUMENTS` in a folder, begun."""
+    """`taskcluster-train ARGUMENTS` in a folder, begun.
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    variables: of its environment, beside those of this process; figures: whether it draws them.
+    """
+
+    def __init__(
+        self, folder: Path, *arguments: str, variables: Mapping[str, str] | None = None, figures: bool = True
+    ) -> None:
         self.log = folder / f"log-{time.monotonic_ns()}"
-        self._process = _context.Process(target=_train, args=(folder, self.log, arguments))
+        self._process = _context.Process(target=_train, args=(folder, self.log, arguments, variables or {}, figures))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -63,9 +69,12 @@ class Command:
         return self
 
 
-def _train(folder: Path, log: Path, arguments: tuple[str, ...]) -> None:
-    from taskcluster import train
+def _train(folder: Path, log: Path, arguments: tuple[str, ...], variables: Mapping[str, str], figures: bool) -> None:
+    from taskcluster import outcome, train
 
+    os.environ.update(variables)
+    if not figures:
+        outcome.figures.draw = _draw_nothing
     os.chdir(folder)
     output = os.open(log, os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
@@ -76,9 +85,14 @@ def _train(folder: Path, log: Path, arguments: tuple[str, ...]) -> None:
     train.main()
 
 
-def train(folder: Path, *arguments: str) -> str:
+def _draw_nothing(run: RunFolder, *_: Any) -> None:
+    """In place of seconds of t-SNE."""
+    Image.new("RGB", (1, 1)).save(run.figures / "tsne.png")
+
+
+def train(folder: Path, *arguments: str, variables: Mapping[str, str] | None = None, figures: bool = True) -> str:
     """What a command that must succeed printed."""
-    code, output = Command(folder, *arguments).end()
+    code, output = Command(folder, *arguments, variables=variables, figures=figures).end()
     assert code == 0, output
     return output
 
@@ -146,5 +160,5 @@ def wandb_steps(file: Path) -> list[int]:
             fragments = b""
             items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
             if "val/loss" in items:
-                steps.append(int(items["trainer/global_step"]))
+                steps.append(int(items["step"]))
     return steps

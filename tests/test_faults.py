@@ -245,13 +245,13 @@ def test_a_checkpoint_that_carries_code_is_refused_and_nothing_of_it_runs(cut_sh
             assert not (tmp_path / "harm").exists()
 
 
-def test_the_newest_mirror_holds_the_whole_journal_under_the_same_id(tmp_path: Path) -> None:
+def test_an_offline_mirror_holds_the_whole_journal_and_replaces_the_one_before(tmp_path: Path) -> None:
     run, command = RunFolder(tmp_path / "run"), [*RUN, "hydra.run.dir=run", "logger=wandb"]
     Command(tmp_path, *command).until(lambda: len(run.rows()) > 2).kill()
     train(tmp_path, *command)
-    first, newest = sorted(run.path.glob("wandb/offline-run-*/run-*.wandb"))
-    assert first.name == newest.name == f"run-{run.status()['id']}.wandb"
-    assert wandb_steps(newest) == [row["step"] for row in run.rows()]
+    (mirror,) = run.path.glob("wandb/offline-run-*/run-*.wandb")
+    assert mirror.name == f"run-{run.status()['id']}.wandb"
+    assert wandb_steps(mirror) == [row["step"] for row in run.rows()]
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:

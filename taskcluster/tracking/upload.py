@@ -1,0 +1,38 @@
+"""python -m taskcluster.tracking.upload RUN ...: give W&B what it lacks of runs that nobody trains, from their folders.
+
+Can be repeated: what is there is left as it is.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from taskcluster.config import build
+from taskcluster.runs import RunFolder
+from taskcluster.tracking.wandb import WandbMirror
+from taskcluster.validation import ConfigError
+
+
+def upload(folders: Sequence[Path], console: Console) -> int:
+    """The exit code: 0, or 2 for a folder that cannot be uploaded, said in one sentence."""
+    exit_code = 0
+    for folder in folders:
+        run = RunFolder(folder.absolute())
+        try:
+            if not run.status():
+                raise ConfigError("there is no run here")
+            mirror = build(run.config(), "logger", run=run, config=run.config(), console=console)
+            if not isinstance(mirror, WandbMirror):
+                raise ConfigError("it was made without logger=wandb")
+            with run.locked():
+                mirror.upload()
+        except ConfigError as error:
+            print(f"{folder}: {error}", file=sys.stderr)
+            exit_code = 2
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(upload([Path(folder) for folder in sys.argv[1:]], Console()))

@@ -1,0 +1,65 @@
+"""The saved view, as a server gets it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb_server import Mode, WandbServer
+
+from taskcluster import workspace
+from taskcluster.validation import ConfigError
+from taskcluster.workspace import create_workspace
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    monkeypatch.chdir(tmp_path)  # where wandb would leave logs
+    with WandbServer() as server:
+        for name, value in (server.environment() | {"WANDB_HTTP_TIMEOUT": "1", "WANDB_SILENT": "true"}).items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def panels(specification: dict[str, Any]) -> dict[str, Any]:
+    """Configurations of all panels by title."""
+    sections = specification["section"]["panelBankConfig"]["sections"]
+    return {panel["config"]["chartTitle"]: panel["config"] for section in sections for panel in section["panels"]}
+
+
+def test_it_has_the_curves_of_every_layer_over_steps_grouped_by_condition(server: WandbServer) -> None:
+    url = create_workspace(None, "taskcluster", "layers", n_layers=3)
+    assert url.startswith(f"{server.url}/me/taskcluster?nw=")
+    specification = server.views["layers"]
+    shown = panels(specification)
+    (runs,) = specification["section"]["runSets"]
+    assert runs["grouping"] == [{"section": "run", "name": "group"}]
+    assert shown["ARI at the separator, val"]["metrics"] == [f"ari/val/layer_{layer}" for layer in range(3)]
+    assert shown["ARI at x, within each x, train"]["metrics"] == [
+        f"ari_within_x/train/layer_{layer}" for layer in range(3)
+    ]
+    assert shown["ARI at the separator, layer 2"]["metrics"] == ["ari/train/layer_2", "ari/val/layer_2"]
+    assert shown["accuracy"]["metrics"] == ["train/accuracy", "val/accuracy"]
+    assert shown["loss"]["metrics"] == ["train/loss", "val/loss"]
+    assert {config["xAxis"] for config in shown.values()} == {"step"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [("down", "no answer from"), ("hanging", "no answer from"), ("refusing keys", "API key")]
+)
+def test_a_server_that_cannot_be_used_is_said_in_a_sentence(server: WandbServer, mode: Mode, said: str) -> None:
+    server.turn(mode)
+    with pytest.raises(ConfigError, match=said):
+        create_workspace("me", "taskcluster", "layers", n_layers=3)
+
+
+def test_no_key_is_said_in_a_sentence(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_API_KEY")
+    with pytest.raises(ConfigError, match="no API key; try `wandb login`"):
+        create_workspace("me", "taskcluster", "layers", n_layers=3)
+
+
+def test_a_missing_package_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="wandb-workspaces is not installed; pip install"):
+        create_workspace("me", "taskcluster", "layers", n_layers=3)
