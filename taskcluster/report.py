@@ -18,9 +18,16 @@ def main() -> None:
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="a multirun, as in multirun/seeds, or any folder of runs"
     )
-    folder = parser.parse_args().folder
+    parser.add_argument(
+        "--wandb",
+        action="store_true",
+        help="also save a workspace with all curves in the W&B project that the runs are in",
+    )
+    arguments = parser.parse_args()
     try:
-        print(f"The report is {write(folder)}")
+        print(f"The report is {write(arguments.folder)}", flush=True)
+        if arguments.wandb:
+            print(f"The workspace is {save_workspace(arguments.folder)}")
     except (ConfigError, OSError) as error:
         print(f"taskcluster-report: {error}", file=sys.stderr)
         sys.exit(2)
@@ -57,6 +64,22 @@ def write(root: Path) -> Path:
         template = "report.md" if name.endswith("md") else "report.html"
         (folder / name).write_text(pages.render(template, **content))
     return folder / "index.html"
+
+
+def save_workspace(root: Path) -> str:
+    """A saved view of the W&B project of the finished runs at or below `root`, named after it; gives its address.
+
+    Raises ConfigError where no run was mirrored there, or W&B cannot be reached.
+    """
+    from taskcluster.findings import Findings
+    from taskcluster.workspace import create_workspace
+
+    runs = Findings(root).runs
+    logger = next((run.config["logger"] for run in runs if "project" in run.config["logger"]), None)
+    if logger is None:
+        raise ConfigError(f"{root} holds no run with logger=wandb; a workspace would be empty")
+    n_layers = max(len(run.ari_keys("ari")) for run in runs)
+    return create_workspace(logger["entity"], logger["project"], root.resolve().name, n_layers)
 
 
 if __name__ == "__main__":
