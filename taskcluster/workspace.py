@@ -37,7 +37,7 @@ def create_workspace(entity: str | None, project: str, name: str, n_layers: int)
     except Exception as error:  # of wandb's many kinds
         raise ConfigError(f"W&B did not save the workspace: {in_a_line(error)}") from error
     finally:
-        wandb.teardown()
+        account.leave()
 
 
 def _workspace(project: str, name: str, n_layers: int) -> Any:

@@ -4,10 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from planted import config, plant
 from wandb_server import Mode, WandbServer
 
 from taskcluster import workspace
+from taskcluster.report import save_workspace
+from taskcluster.tracking import account
 from taskcluster.validation import ConfigError
 from taskcluster.workspace import create_workspace
 
@@ -63,3 +67,26 @@ def test_a_missing_package_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(workspace, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="wandb-workspaces is not installed; pip install"):
         create_workspace("me", "taskcluster", "layers", n_layers=3)
+
+
+def test_the_report_saves_it_for_the_project_of_its_runs(server: WandbServer, tmp_path: Path) -> None:
+    logger = {"project": "depths", "entity": None}
+    for n_layer in (2, 3):
+        plant(tmp_path / f"sweep/model.n_layer={n_layer}/seed=0", 0.9, config(0, n_layer=n_layer, logger=logger))
+    assert save_workspace(tmp_path / "sweep").startswith(f"{server.url}/me/depths?nw=")
+    assert len(panels(server.views["sweep"])["ARI at the separator, val"]["metrics"]) == 4
+
+
+def test_runs_without_wandb_have_no_workspace(tmp_path: Path) -> None:
+    plant(tmp_path / "seed=0", 0.9, config(0, logger={}))
+    with pytest.raises(ConfigError, match="holds no run with logger=wandb"):
+        save_workspace(tmp_path)
+
+
+def test_wandbs_own_process_is_killed_if_it_does_not_end(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account, "LEAVING", 0.5)
+    assert account.hindrance() == ""
+    (core,) = [child for child in psutil.Process().children() if child.name() == "wandb-core"]
+    core.suspend()
+    account.leave()
+    assert not core.is_running()

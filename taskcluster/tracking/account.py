@@ -1,16 +1,23 @@
-"""Whether W&B can be used from here, found out without a prompt and in seconds.
+"""Whether W&B can be used from here, found out without a prompt and in seconds; and how it is left in seconds.
 
 wandb's own lookups decide: of the mode (WANDB_MODE, `wandb offline`), of the server (WANDB_BASE_URL, `wandb login
 --host`) and of the key (WANDB_API_KEY, netrc, settings).
 """
 
 import os
+import threading
 
+import psutil
 import wandb
 
 SECONDS = 3  # that the server has for an answer
 
+LEAVING = 4  # seconds that wandb's own process has for its end
+
 SILENT = wandb.Settings(silent=True)
+
+# wandb's makers would be told of errors, and a server that hangs would be waited for.
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 
 def mode() -> str:
@@ -33,3 +40,17 @@ def hindrance() -> str:
     except Exception as error:  # whatever it is, it is not worth a run
         said = " ".join(str(error).split())
         return f"no answer from {server()}" if "did not respond" in said else said or type(error).__name__
+
+
+def leave() -> None:
+    """End wandb's own process, whose next run would be as online or offline as this one. It is killed if it does not
+    end, which it may never do by itself while a server hangs; whoever waits for it then goes on, too.
+    """
+    own = [child for child in psutil.Process().children() if child.name() == "wandb-core"]
+    ending = threading.Thread(target=wandb.teardown, daemon=True)
+    ending.start()
+    ending.join(LEAVING)
+    if ending.is_alive():
+        for process in own:
+            process.kill()
+        ending.join(LEAVING)

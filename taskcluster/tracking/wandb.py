@@ -5,7 +5,6 @@ start, the folder gets an offline segment that holds the whole run. That is for 
 `wandb sync` adds to what is there. `python -m taskcluster.tracking.upload` gives any server what it lacks, and no more.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -53,8 +52,6 @@ class WandbMirror(Mirror):
 
     def open(self) -> None:
         if self._mode != "disabled":
-            # wandb's makers would be told of errors, and a server that hangs would be waited for.
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
             self._courier = ThreadPoolExecutor(1, "wandb")
             self.survives("W&B: off", self._begin)
 
@@ -104,9 +101,9 @@ class WandbMirror(Mirror):
                 return
             except Exception as error:
                 reason = in_a_line(error)
-                _leave()
+                account.leave()
         if any(self._run.path.glob("wandb/run-*")):  # the server may know a part of this run
-            _leave()
+            account.leave()
             self.note(f"W&B: away ({reason}); {self._remedy()}")
             return
         session = self._session = self._connect(online=False)
@@ -139,6 +136,8 @@ class WandbMirror(Mirror):
         self._courier.submit(deliver)
 
     def _end(self, exit_code: int) -> None:
+        from taskcluster.tracking import account
+
         session, self._session = self._session, None
         assert session
         if self._pending and self._is_covered(self._pending[0]):
@@ -154,7 +153,7 @@ class WandbMirror(Mirror):
             self._trouble = self._trouble or in_a_line(error)
         finally:
             self._courier.shutdown(wait=False, cancel_futures=True)
-            _leave()
+            account.leave()
         if self._trouble:
             self.note(f"W&B: not all of it arrived ({self._trouble}); {self._remedy()}")
 
@@ -162,10 +161,3 @@ class WandbMirror(Mirror):
         """Whether nothing more will come of a step: a checkpoint follows its measurement. Otherwise the run goes on
         before it, and W&B, where no row can be changed, is to get it whole then."""
         return any(saved >= step for saved, _ in self._run.saved())
-
-
-def _leave() -> None:
-    """End wandb's own process, whose next run would be as online or offline as this one."""
-    import wandb
-
-    wandb.teardown()
