@@ -6,6 +6,7 @@ wandb's own lookups decide: of the mode (WANDB_MODE, `wandb offline`), of the se
 
 import os
 import threading
+from contextlib import suppress
 
 import psutil
 import wandb
@@ -46,8 +47,13 @@ def leave() -> None:
     """End wandb's own process, whose next run would be as online or offline as this one. It is killed if it does not
     end, which it may never do by itself while a server hangs; whoever waits for it then goes on, too.
     """
+
+    def end() -> None:
+        with suppress(SystemExit):  # with the exit code of a process that was killed
+            wandb.teardown()
+
     own = [child for child in psutil.Process().children() if child.name() == "wandb-core"]
-    ending = threading.Thread(target=wandb.teardown, daemon=True)
+    ending = threading.Thread(target=end, daemon=True)
     ending.start()
     ending.join(LEAVING)
     if ending.is_alive():
