@@ -1,0 +1,293 @@
+// Charts: specifications of the server, fitted to the page, fed with rows, drawn only while they are near the screen.
+
+import { lastCommonStep, lastLayer, rows } from "./store.js";
+
+const PALETTE = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#ff9da6", "#9d755d", "#bab0ac"];
+const CROWDED = 40; // measurements beyond which markers would hide the lines
+const HEIGHT = 200;
+const LEGEND_ROWS = 14;
+
+export function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+// A colour for each condition, the same wherever it is shown and whatever is filtered.
+export function colors(conditions) {
+  return new Map([...conditions].map((condition, k) => [condition.id, PALETTE[k % PALETTE.length]]));
+}
+
+// What a chart is made of. name: of the specification; title; panels: side by side; legend: what stands beside them;
+// steps: of a condition that are shown, all if left out; wanted: curves of a condition that are shown; only: the
+// condition of a chart of its own.
+export function ariAgainstStep(condition) {
+  return {
+    name: "ari_against_step",
+    only: condition.id,
+    title: (context) => `${condition.name} · ARI ${context.metrics[context.view.metric]}`,
+    file: (context) => `${context.view.metric}-${condition.name}`,
+    panels: 2,
+    state: (view) => [view.metric],
+    wanted: (context) => (curve) => curve.metric === context.view.metric,
+  };
+}
+
+export const layerByCondition = {
+  name: "layer_by_condition",
+  title: ({ view, metrics }) => `ARI ${metrics[view.metric]} · ${view.layer === "last" ? "last layer" : `layer ${view.layer}`}`,
+  file: ({ view }) => `${view.metric}-layer-${view.layer}`,
+  panels: 2,
+  state: (view) => [view.metric, view.layer],
+  wanted: ({ view }, condition) => {
+    const layer = view.layer === "last" ? lastLayer(condition) : view.layer;
+    return (curve) => curve.metric === view.metric && curve.layer === layer;
+  },
+};
+
+export const learning = {
+  name: "learning",
+  title: () => "Accuracy and loss",
+  file: () => "learning",
+  panels: 2,
+  axes: 2,
+  state: () => [],
+  wanted: () => (curve) => curve.layer === null,
+};
+
+export const ariByLayer = {
+  name: "ari_by_layer",
+  title: () => "ARI by layer at the last step that all seeds have reached",
+  file: () => "ari-by-layer",
+  panels: 2,
+  unzoomed: true,
+  state: () => [],
+  steps: (condition) => [lastCommonStep(condition)],
+  wanted: ({ metrics }) => (curve) => curve.layer !== null && curve.metric in metrics,
+};
+
+export class Chart {
+  // context: {store, view, charts, themes, metrics, colors, dark, tooltip}
+  constructor(kind, context, ...controls) {
+    this.kind = kind;
+    this.context = context;
+    this.plot = element("div", { className: "plot" });
+    this.plot.style.minHeight = `${HEIGHT + 90}px`;
+    this.card = element("article", { className: "card" }, this.#head(controls), this.plot);
+    this.near = false;
+    this.embedded = null;
+    this.drawnAs = "";
+    this.pending = new Map(); // condition id -> steps to draw again, null for all
+    this.held = new Map(); // condition id -> step -> its rows, as Vega has them
+    this.drawing = null;
+  }
+
+  // Points that came: condition id -> steps, null for all.
+  touch(points) {
+    for (const [id, steps] of points) {
+      if (this.kind.only && this.kind.only !== id) continue;
+      const before = this.pending.get(id);
+      this.pending.set(id, steps === null || before === null || this.kind.steps ? null : [...(before ?? []), ...steps]);
+    }
+    return this.draw();
+  }
+
+  // Make the picture agree with the points and the view. One drawing at a time; what comes meanwhile follows it.
+  draw() {
+    if (!this.near || !this.context.charts) return Promise.resolve();
+    this.again = true;
+    this.drawing ??= this.#drawAll().finally(() => (this.drawing = null));
+    return this.drawing;
+  }
+
+  drop() {
+    this.near = false;
+    this.embedded?.finalize();
+    this.embedded = null;
+    this.drawnAs = "";
+    this.plot.replaceChildren();
+  }
+
+  // What is shown, row by row: within the steps of the zoom.
+  shown() {
+    const [from, to] = (!this.kind.unzoomed && this.context.view.steps) || [-Infinity, Infinity];
+    const all = this.#conditions().flatMap((condition) => this.#rows(condition, this.#steps(condition)));
+    return all.filter(({ step }) => from <= step && step <= to);
+  }
+
+  async #drawAll() {
+    while (this.again) {
+      this.again = false;
+      if (!this.near) return;
+      const as = this.#signature();
+      if (as !== this.drawnAs) await this.#embed(as);
+      else if (this.pending.size) await this.#update();
+    }
+  }
+
+  // What takes another specification to draw, not only other points.
+  #signature() {
+    const { view, dark, colors } = this.context;
+    const conditions = this.#conditions().map((condition) => [condition.name, colors.get(condition.id)]);
+    return JSON.stringify([conditions, dark, this.#width(), this.#crowded(), this.kind.state(view)]);
+  }
+
+  async #embed(as) {
+    this.pending.clear();
+    this.held.clear();
+    const values = this.#conditions().flatMap((condition) => this.#hold(condition, this.#steps(condition)));
+    const patch = (vega) => fill(vega, values, this.kind.unzoomed ? null : this.context.view.steps);
+    const old = this.embedded;
+    const made = await embed(this.plot, this.#specification(), this.context, patch);
+    old?.finalize();
+    this.embedded = made;
+    this.drawnAs = as;
+    if (!this.near) return this.drop();
+    for (const { name } of selections(made.spec)) {
+      made.view.addSignalListener(`${name}_step`, (_, range) => this.context.zoom(range));
+    }
+  }
+
+  async #update() {
+    const [gone, come] = [[], []];
+    for (const [id, steps] of this.pending) {
+      const condition = this.#conditions().find((one) => one.id === id);
+      if (!condition) continue;
+      const held = this.held.get(id) ?? new Map();
+      for (const step of steps ?? [...held.keys()]) gone.push(...(held.get(step) ?? []));
+      if (steps === null) held.clear();
+      come.push(...this.#hold(condition, steps ?? this.#steps(condition)));
+    }
+    this.pending.clear();
+    if (!gone.length && !come.length) return;
+    await this.embedded.view.change("points", vega.changeset().remove(gone).insert(come)).runAsync();
+  }
+
+  // Another range of steps, chosen in another chart or by hand.
+  async zoom(range) {
+    if (!this.embedded || this.kind.unzoomed) return;
+    const { view, spec } = this.embedded;
+    const other = selections(spec).filter(({ name }) => String(view.signal(`${name}_step`) ?? "") !== String(range ?? ""));
+    if (!other.length) return;
+    for (const { name } of other) view.signal(`${name}_step`, range);
+    await view.runAsync();
+  }
+
+  #hold(condition, steps) {
+    const held = this.held.get(condition.id) ?? new Map();
+    this.held.set(condition.id, held);
+    return [...steps].flatMap((step) => {
+      held.set(step, this.#rows(condition, [step]));
+      return held.get(step);
+    });
+  }
+
+  #rows(condition, steps) {
+    return rows(condition, steps, this.kind.wanted(this.context, condition));
+  }
+
+  #steps(condition) {
+    if (!condition.steps.size) return [];
+    return this.kind.steps?.(condition) ?? [...condition.steps.keys()].sort((one, other) => one - other);
+  }
+
+  #conditions() {
+    const { store, view } = this.context;
+    const one = this.kind.only && store.conditions.get(this.kind.only);
+    return one ? [one] : this.kind.only ? [] : [...store.conditions.values()].filter((condition) => view.shows(condition));
+  }
+
+  #crowded() {
+    return !this.kind.steps && this.#conditions().some((condition) => condition.steps.size > CROWDED);
+  }
+
+  #width() {
+    const legend = this.kind.only ? 62 : 62 + Math.min(160, 7 * Math.max(8, ...this.#conditions().map((c) => c.name.length)));
+    const room = this.plot.clientWidth - legend - 52 * (this.kind.axes ?? 1) - 22 * (this.kind.panels - 1);
+    return Math.max(110, Math.floor(room / this.kind.panels));
+  }
+
+  #specification() {
+    const shown = this.#conditions();
+    const scale = { domain: shown.map((one) => one.name), range: shown.map((one) => this.context.colors.get(one.id)) };
+    const specification = structuredClone(this.context.charts[this.kind.name]);
+    specification.title = this.kind.title(this.context);
+    adapt(specification, scale, this.#width(), this.#crowded());
+    return specification;
+  }
+
+  #head(controls) {
+    const buttons = [["PNG", () => this.#picture("png")], ["SVG", () => this.#picture("svg")], ["CSV", () => this.#table()]];
+    const made = buttons.map(([text, act]) => {
+      const button = element("button", { type: "button", textContent: text, ariaLabel: `download this chart as ${text}` });
+      button.addEventListener("click", act);
+      return button;
+    });
+    return element("div", { className: "card-head" }, element("span", { className: "card-controls" }, ...controls), ...made);
+  }
+
+  async #picture(kind) {
+    await this.draw();
+    download(await this.embedded.view.toImageURL(kind, 2), `${this.kind.file(this.context)}.${kind}`);
+  }
+
+  #table() {
+    download(csvAddress(this.shown()), `${this.kind.file(this.context)}.csv`);
+  }
+}
+
+// Draw a specification into an element.
+export function embed(plot, specification, context, patch) {
+  const config = structuredClone(context.themes[context.dark ? "dark" : "light"]);
+  config.background = getComputedStyle(plot).getPropertyValue("--card").trim();
+  config.mark = { aria: false }; // a sentence for each point, which a canvas cannot say
+  const tooltip = (_, event, item, value) => context.tooltip(event, item?.mark.marktype === "symbol" ? value : null);
+  const options = { mode: "vega-lite", actions: false, renderer: "canvas", ast: true, defaultStyle: false, config, patch, tooltip };
+  return vegaEmbed(plot, specification, options);
+}
+
+export function csvAddress(table) {
+  const columns = Object.keys(table[0] ?? {});
+  const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+  const lines = [columns, ...table.map((row) => columns.map((column) => row[column] ?? ""))];
+  const text = lines.map((line) => line.map((value) => quoted(String(value))).join(",") + "\n").join("");
+  return URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+}
+
+export function download(address, name) {
+  const link = element("a", { href: address, download: name.replace(/[^\w.=,+-]+/g, "_") });
+  link.click();
+  if (address.startsWith("blob:")) setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+// Give a compiled chart its first points, and the range of steps that is looked at.
+function fill(compiled, values, steps) {
+  compiled.data.find(({ name }) => name === "points").values = values;
+  for (const signal of compiled.signals ?? []) if (/^steps_\w*_step$/.test(signal.name) && steps) signal.value = steps;
+  return compiled;
+}
+
+function selections(specification) {
+  const own = specification.params ?? [];
+  return [...own, ...(specification.hconcat ?? []).flatMap(selections)].filter(({ name }) => name.startsWith("steps_"));
+}
+
+// Fit a specification to the page: size, colours; the wheel scrolls the page unless Ctrl is held; what a point says is
+// worked out where the pointer is, not for every point.
+function adapt(node, scale, width, crowded) {
+  if (Array.isArray(node)) return node.forEach((part) => adapt(part, scale, width, crowded));
+  if (node === null || typeof node !== "object") return;
+  if ("width" in node && "height" in node) Object.assign(node, { width, height: HEIGHT });
+  if (node.select?.type === "interval") node.select.zoom = "wheel![event.ctrlKey || event.metaKey]";
+  if (node.encoding?.tooltip) {
+    delete node.encoding.tooltip;
+    node.mark.tooltip = { content: "data" };
+    const point = { size: 18, stroke: "transparent", strokeWidth: 8 };
+    node.mark.point = crowded ? { ...point, opacity: 0 } : point;
+  }
+  if (node.color?.field === "condition") {
+    node.color.scale = scale;
+    Object.assign(node.color.legend, { labelLimit: 160, symbolLimit: LEGEND_ROWS });
+  }
+  Object.values(node).forEach((part) => adapt(part, scale, width, crowded));
+}
