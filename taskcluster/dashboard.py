@@ -1,10 +1,10 @@
 """The live page over run folders: what runs write, while they write it. Only reads, and needs no network.
 
-    GET /                  the page; /NAME.js, /NAME.css beside it: files of taskcluster/pages
-    GET /vega-VERSION.js   Vega, Vega-Lite and vega-embed, from vl-convert
-    GET /charts            chart specifications of plots.py, without points, and both themes
-    GET /changes?since=V   what is new after version V; see `_changes` for its shape
-    GET /runs/ID/tsne      the t-SNE that a run left, and its chart
+GET /                  the page; /NAME.js, /NAME.css beside it: files of taskcluster/pages
+GET /vega-VERSION.js   Vega, Vega-Lite and vega-embed
+GET /charts            chart specifications without points; see vega.py
+GET /changes?since=V   what is new after version V; see `_changes` for its shape
+GET /runs/ID/tsne      the t-SNE that a run left
 """
 
 import argparse
@@ -14,13 +14,11 @@ import json
 import logging
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
@@ -38,12 +36,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from taskcluster.vega import Vega
 from taskcluster.watch import Curves, Live, Watcher, is_plain, read_plain
 
 PORT = 8642
 PAGES = Path(__file__).parent / "pages"
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-VEGA = f"/vega-{version('vl-convert-python')}.js"
+LIBRARY = f"/vega-{version('vl-convert-python')}.js"
 FRESH = 0.25  # seconds for which one look at the folders serves every page that asks
 LARGEST_TSNE = 64 * 2**20  # bytes
 
@@ -58,61 +57,40 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-# It takes a second and a half without letting other threads run, so it has a process of its own.
-BUNDLE = "import sys, vl_convert; sys.stdout.buffer.write(vl_convert.javascript_bundle().encode())"
-
 
 class Refused(Exception):
     """The command cannot be carried out; says why in one sentence."""
 
 
-class Library:
-    """Vega as one script, made while the server starts."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-c", BUNDLE]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)  # no Ctrl-C for it
-        self._lock = threading.Lock()
-        self._script = b""
-
-    def script(self) -> bytes:
-        """Waits until it is there."""
-        with self._lock:
-            self._script = self._script or self._process.communicate()[0]
-        return self._script
-
-    def close(self) -> None:
-        self._process.kill()
-
-
 class Dashboard:
     """What the server answers. epoch: tells the page that versions count from another beginning."""
 
-    def __init__(self, root: Path, library: Library) -> None:
+    def __init__(self, root: Path, vega: Vega) -> None:
         self.epoch = token_hex(4)
         self._watcher = Watcher(root)
-        self._library = library
+        self._vega = vega
         self._lock = threading.Lock()
         self._looked = -FRESH
+        self._whole = 0, b""
 
     def warm_up(self) -> None:
-        """Read the folders and make the charts before anybody asks."""
+        """Read the folders before anybody asks."""
         self._scan()
-        charts()
+        self._everything()
 
     def routes(self) -> list[Route]:
         files = [self._file(path) for path in sorted(PAGES.iterdir()) if path.suffix in KINDS]
         return [
             *files,
-            Route(VEGA, self.vega),
-            Route("/charts", lambda _: _json(charts())),
+            Route(LIBRARY, self.library),
+            Route("/charts", lambda _: _json(self._vega.charts())),
             Route("/changes", self.changes),
             Route("/runs/{id}/tsne", self.tsne),
         ]
 
-    def vega(self, request: Request) -> Response:
+    def library(self, request: Request) -> Response:
         forever = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(self._library.script(), media_type="text/javascript", headers=forever)
+        return Response(self._vega.script(), media_type="text/javascript", headers=forever)
 
     def changes(self, request: Request) -> Response:
         since = request.query_params.get("since", "0")
@@ -120,7 +98,7 @@ class Dashboard:
             raise HTTPException(400, "since: a version")
         same = request.query_params.get("epoch") == self.epoch
         self._scan()
-        return _json({"epoch": self.epoch, "root": str(self._watcher.root), **self._changes(int(since) if same else 0)})
+        return _json(self._changes(int(since)) if same and int(since) else self._everything())
 
     def tsne(self, request: Request) -> Response:
         run = self._watcher.run(request.path_params["id"])
@@ -134,19 +112,30 @@ class Dashboard:
                 {key: int(point[key]) for key in ("step", "layer", "task")} | {key: float(point[key]) for key in "xy"}
                 for point in content["points"]
             ]
-            return _json({"chart": tsne_chart(n_tasks), "points": points})
+            return _json(_encoded({"n_tasks": n_tasks, "points": points}))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError, OSError):
             raise HTTPException(404, "the t-SNE is damaged") from None
 
-    def _changes(self, since: int) -> dict[str, Any]:
-        """{"version", "runs": ids in order, "changed_runs", "conditions": ids in order, "changed_conditions", "curves"};
-        only the version where nothing changed.
+    def _changes(self, since: int) -> bytes:
+        """{"epoch", "root", "version", "runs": ids in order, "changed_runs", "conditions": ids in order,
+        "changed_conditions", "curves"}; without the last five where nothing changed.
         """
         changes = self._watcher.changes(since)
-        if changes.version == since:
-            return {"version": since}
-        runs, curves = map(_run, changes.changed_runs), map(_packed, changes.curves)
-        return changes._asdict() | {"changed_runs": list(runs), "curves": list(curves)}
+        whole = {
+            "epoch": self.epoch,
+            "root": str(self._watcher.root).encode(errors="replace").decode(),
+            "version": changes.version,
+        }
+        if changes.version != since:
+            runs, curves = map(_run, changes.changed_runs), map(_packed, changes.curves)
+            whole |= changes._asdict() | {"changed_runs": list(runs), "curves": list(curves)}
+        return _encoded(whole)
+
+    def _everything(self) -> bytes:
+        """The same for a page that knows nothing yet, made once a version."""
+        if self._whole[0] != self._watcher.version or not self._whole[1]:
+            self._whole = self._watcher.version, self._changes(0)
+        return self._whole[1]
 
     def _scan(self) -> None:
         with self._lock:
@@ -155,7 +144,7 @@ class Dashboard:
                 self._looked = time.monotonic()
 
     def _file(self, path: Path) -> Route:
-        content = path.read_text().replace("VEGA", VEGA) if path.suffix == ".html" else path.read_text()
+        content = path.read_text().replace("LIBRARY", LIBRARY) if path.suffix == ".html" else path.read_text()
 
         def send(request: Request) -> Response:
             return Response(content, media_type=KINDS[path.suffix], headers={"Cache-Control": "no-cache"})
@@ -192,58 +181,29 @@ def application(dashboard: Dashboard, hosts: Sequence[str]) -> Starlette:
     return Starlette(routes=dashboard.routes(), middleware=middleware)
 
 
-@cache
-def charts() -> dict[str, Any]:
-    """Specifications that take their points from the source "points"; titles are the page's to set."""
-    import altair as alt  # most of a second, for which the page need not wait
-
-    from taskcluster import plots
-
-    points = alt.NamedData("points")
-    made = {
-        "ari_against_step": plots.ari_against_step(points, ""),
-        "layer_by_condition": plots.layer_by_condition(points, ""),
-        "learning": plots.learning(points, ""),
-        "ari_by_layer": plots.ari_by_layer(points, ""),
-    }
-    return {
-        "charts": {name: chart.to_dict() for name, chart in made.items()},
-        "themes": {"light": plots.theme(), "dark": plots.theme(dark=True)},
-        "metrics": plots.METRICS,
-    }
-
-
-def tsne_chart(n_tasks: int) -> dict[str, Any]:
-    import altair as alt
-
-    from taskcluster import plots
-
-    return plots.tsne(alt.NamedData("points"), n_tasks, "").to_dict()
-
-
 def main() -> None:
     arguments = _arguments(sys.argv[1:])
-    library = Library()
+    vega = Vega()
     try:
-        _serve(arguments, library)
+        _serve(arguments, vega)
     except Refused as refusal:
         _report(str(refusal))
         sys.exit(2)
     except KeyboardInterrupt:  # from the server, which has closed by then
         sys.exit(130)
     finally:
-        library.close()
+        vega.close()
 
 
-def _serve(arguments: argparse.Namespace, library: Library) -> None:
+def _serve(arguments: argparse.Namespace, vega: Vega) -> None:
     root = _root(arguments.root)
     listening = _listen(arguments.host, arguments.port)
     address = listening.getsockname()[0]
     if not ipaddress.ip_address(address).is_loopback:
         _report(f"{address} is no loopback address: anyone who reaches port {arguments.port} of it can read these runs")
-    dashboard = Dashboard(root, library)
+    dashboard = Dashboard(root, vega)
     app = application(dashboard, names(arguments.host, address))
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
     threading.Thread(target=dashboard.warm_up, daemon=True).start()
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
@@ -292,7 +252,9 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("root", nargs="?", default="multirun", help="folder of runs and sweeps (default: multirun)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
     parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}; 0 takes one that is free")
     return parser.parse_args(given)
 
@@ -327,9 +289,12 @@ def _packed(curves: Curves) -> dict[str, Any]:
     return curves._asdict() | {"n": [n[0] if len({*n}) == 1 else n for n in curves.n]} | bounds
 
 
-def _json(content: Any) -> Response:
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
+def _encoded(content: Any) -> bytes:
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 if __name__ == "__main__":

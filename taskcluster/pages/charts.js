@@ -4,8 +4,12 @@ import { lastCommonStep, lastLayer, rows } from "./store.js";
 
 const PALETTE = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#ff9da6", "#9d755d", "#bab0ac"];
 const CROWDED = 40; // measurements beyond which markers would hide the lines
+const MANY = 5000; // points beyond which they have no markers at all: the line says which it is, not where
 const HEIGHT = 200;
+const ERRORS = 1; // Vega's level; above it are hints on what it left out
 const LEGEND_ROWS = 14;
+const LEGEND = 190; // pixels of a condition's name
+const BUTTONS = 130; // pixels beside the title
 
 export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -13,9 +17,11 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-// A colour for each condition, the same wherever it is shown and whatever is filtered.
+// A colour for each condition, the same wherever it is shown and whatever is filtered; a ramp where there are many.
 export function colors(conditions) {
-  return new Map([...conditions].map((condition, k) => [condition.id, PALETTE[k % PALETTE.length]]));
+  const all = [...conditions];
+  const ramp = (k) => `hsl(${Math.round(265 - (250 * k) / (all.length - 1))}, 58%, 52%)`;
+  return new Map(all.map(({ id }, k) => [id, all.length > PALETTE.length ? ramp(k) : PALETTE[k]]));
 }
 
 // What a chart is made of. name: of the specification; title; panels: side by side; legend: what stands beside them;
@@ -129,7 +135,7 @@ export class Chart {
   #signature() {
     const { view, dark, colors } = this.context;
     const conditions = this.#conditions().map((condition) => [condition.name, colors.get(condition.id)]);
-    return JSON.stringify([conditions, dark, this.#width(), this.#crowded(), this.kind.state(view)]);
+    return JSON.stringify([conditions, dark, this.#width(), this.#markers(), this.kind.state(view)]);
   }
 
   async #embed(as) {
@@ -159,8 +165,9 @@ export class Chart {
       come.push(...this.#hold(condition, steps ?? this.#steps(condition)));
     }
     this.pending.clear();
-    if (!gone.length && !come.length) return;
-    await this.embedded.view.change("points", vega.changeset().remove(gone).insert(come)).runAsync();
+    const { view } = this.embedded;
+    if (gone.length) await view.remove("points", gone).runAsync(); // Vega takes one change of a source at a time
+    if (come.length) await view.insert("points", come).runAsync();
   }
 
   // Another range of steps, chosen in another chart or by hand.
@@ -197,12 +204,16 @@ export class Chart {
     return one ? [one] : this.kind.only ? [] : [...store.conditions.values()].filter((condition) => view.shows(condition));
   }
 
-  #crowded() {
-    return !this.kind.steps && this.#conditions().some((condition) => condition.steps.size > CROWDED);
+  // How markers are drawn: "seen", "unseen" (but under the pointer), or "none".
+  #markers() {
+    const sizes = this.kind.steps ? [0] : this.#conditions().map((condition) => condition.steps.size);
+    const lines = this.kind.only ? 14 : 4;
+    if (lines * sizes.reduce((sum, size) => sum + size, 0) > MANY) return "none";
+    return Math.max(0, ...sizes) > CROWDED ? "unseen" : "seen";
   }
 
   #width() {
-    const legend = this.kind.only ? 62 : 62 + Math.min(160, 7 * Math.max(8, ...this.#conditions().map((c) => c.name.length)));
+    const legend = this.kind.only ? 62 : 62 + Math.min(LEGEND, 6 * Math.max(8, ...this.#conditions().map((c) => c.name.length)));
     const room = this.plot.clientWidth - legend - 52 * (this.kind.axes ?? 1) - 22 * (this.kind.panels - 1);
     return Math.max(110, Math.floor(room / this.kind.panels));
   }
@@ -211,8 +222,8 @@ export class Chart {
     const shown = this.#conditions();
     const scale = { domain: shown.map((one) => one.name), range: shown.map((one) => this.context.colors.get(one.id)) };
     const specification = structuredClone(this.context.charts[this.kind.name]);
-    specification.title = this.kind.title(this.context);
-    adapt(specification, scale, this.#width(), this.#crowded());
+    specification.title = { text: this.kind.title(this.context), limit: this.plot.clientWidth - BUTTONS };
+    adapt(specification, scale, this.#width(), this.#markers());
     return specification;
   }
 
@@ -223,7 +234,7 @@ export class Chart {
       button.addEventListener("click", act);
       return button;
     });
-    return element("div", { className: "card-head" }, element("span", { className: "card-controls" }, ...controls), ...made);
+    return element("div", { className: controls.length ? "card-head" : "card-head beside" }, element("span", { className: "card-controls" }, ...controls), ...made);
   }
 
   async #picture(kind) {
@@ -241,9 +252,16 @@ export function embed(plot, specification, context, patch) {
   const config = structuredClone(context.themes[context.dark ? "dark" : "light"]);
   config.background = getComputedStyle(plot).getPropertyValue("--card").trim();
   config.mark = { aria: false }; // a sentence for each point, which a canvas cannot say
-  const tooltip = (_, event, item, value) => context.tooltip(event, item?.mark.marktype === "symbol" ? value : null);
-  const options = { mode: "vega-lite", actions: false, renderer: "canvas", ast: true, defaultStyle: false, config, patch, tooltip };
+  const tooltip = (_, event, item, value) => context.tooltip(event, value && told(item, value));
+  // ast: expressions are interpreted, as the page's policy forbids to compile them.
+  const options = { mode: "vega-lite", actions: false, renderer: "canvas", ast: true, defaultStyle: false, config, patch, tooltip, logLevel: ERRORS };
   return vegaEmbed(plot, specification, options);
+}
+
+// What the pointer is on: a point, or a line, whose datum is only the first of its points.
+function told(item, point) {
+  if (item.mark.marktype === "symbol") return point;
+  return { condition: point.condition, split: point.split, layer: point.layer };
 }
 
 export function csvAddress(table) {
@@ -274,8 +292,8 @@ function selections(specification) {
 
 // Fit a specification to the page: size, colours; the wheel scrolls the page unless Ctrl is held; what a point says is
 // worked out where the pointer is, not for every point.
-function adapt(node, scale, width, crowded) {
-  if (Array.isArray(node)) return node.forEach((part) => adapt(part, scale, width, crowded));
+function adapt(node, scale, width, markers) {
+  if (Array.isArray(node)) return node.forEach((part) => adapt(part, scale, width, markers));
   if (node === null || typeof node !== "object") return;
   if ("width" in node && "height" in node) Object.assign(node, { width, height: HEIGHT });
   if (node.select?.type === "interval") node.select.zoom = "wheel![event.ctrlKey || event.metaKey]";
@@ -283,11 +301,11 @@ function adapt(node, scale, width, crowded) {
     delete node.encoding.tooltip;
     node.mark.tooltip = { content: "data" };
     const point = { size: 18, stroke: "transparent", strokeWidth: 8 };
-    node.mark.point = crowded ? { ...point, opacity: 0 } : point;
+    node.mark.point = markers === "none" ? false : markers === "unseen" ? { ...point, opacity: 0 } : point;
   }
   if (node.color?.field === "condition") {
     node.color.scale = scale;
-    Object.assign(node.color.legend, { labelLimit: 160, symbolLimit: LEGEND_ROWS });
+    Object.assign(node.color.legend, { labelLimit: LEGEND, symbolLimit: LEGEND_ROWS });
   }
-  Object.values(node).forEach((part) => adapt(part, scale, width, crowded));
+  Object.values(node).forEach((part) => adapt(part, scale, width, markers));
 }

@@ -8,7 +8,7 @@ import { View } from "./view.js";
 
 const PERIOD = 1000; // milliseconds between questions
 const PATIENCE = 15_000; // milliseconds for an answer
-const NEAR = "600px"; // charts within this of the screen are drawn
+const NEAR = "150px"; // charts within this of the screen are drawn
 
 const $ = (id) => document.getElementById(id);
 const store = new Store();
@@ -40,6 +40,7 @@ const seen = new IntersectionObserver((entries) => {
 
 async function ask() {
   const changes = await answer(`changes?since=${store.version}&epoch=${store.epoch}`);
+  if (changes) connected("live");
   if (changes) await busy(take(changes));
   setTimeout(ask, PERIOD);
 }
@@ -49,9 +50,7 @@ async function answer(address) {
   try {
     const response = await fetch(address, { signal: AbortSignal.timeout(PATIENCE) });
     if (!response.ok) throw new Error(response.statusText);
-    const content = await response.json();
-    connected("live");
-    return content;
+    return await response.json();
   } catch (error) {
     connected("lost", error);
     return null;
@@ -282,7 +281,7 @@ function pause(milliseconds) {
 
 // Vega, and what is drawn with it. The table does not wait for either.
 async function prepare() {
-  const library = window.vegaEmbed ?? new Promise((resolve) => $("vega").addEventListener("load", resolve));
+  const library = window.vegaEmbed ?? new Promise((resolve) => $("library").addEventListener("load", resolve));
   let specifications = await answer("charts");
   for (; !specifications; specifications = await answer("charts")) await pause(PERIOD);
   await library;
@@ -297,5 +296,4 @@ showControls();
 listen();
 $("across").append(...across.map(({ card }) => card));
 $("tsne").append(tsne.card);
-ask();
-busy(prepare());
+busy(Promise.all([ask(), prepare()]));

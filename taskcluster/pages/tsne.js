@@ -58,10 +58,11 @@ export class Tsne {
       await this.embedded.view.data("points", points).runAsync();
       return;
     }
-    const specification = structuredClone(this.chart);
+    const specification = structuredClone(this.context.charts.tsne);
     const layers = new Set(this.points.map((point) => point.layer)).size;
     const side = Math.max(90, Math.min(210, Math.floor((this.plot.clientWidth - 40) / layers) - 22));
     Object.assign(specification.spec, { width: side, height: side });
+    specification.spec.encoding.color.scale.domain = [0, this.n_tasks];
     specification.title = this.context.store.runs.get(this.run)?.name ?? "";
     const old = this.embedded;
     this.embedded = await embed(this.plot, specification, this.context, (compiled) => {
