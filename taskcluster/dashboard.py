@@ -13,6 +13,7 @@ import ipaddress
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -184,6 +185,7 @@ def application(dashboard: Dashboard, hosts: Sequence[str]) -> Starlette:
 def main() -> None:
     arguments = _arguments(sys.argv[1:])
     vega = Vega()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # once the server has closed
     try:
         _serve(arguments, vega)
     except Refused as refusal:

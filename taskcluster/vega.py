@@ -5,9 +5,11 @@ other thread runs, and Altair most of a second to import.
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -35,6 +37,7 @@ class Vega:
 
     def close(self) -> None:
         self._process.kill()
+        self._process.communicate()
 
     def _line(self, number: int) -> bytes:
         assert self._process.stdout is not None
@@ -76,4 +79,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(BrokenPipeError):  # the server has ended meanwhile
+        main()
+    os._exit(0)  # which would say so again otherwise
