@@ -8,6 +8,8 @@ const MANY = 5000; // points beyond which they have no markers at all: the line 
 const HEIGHT = 200;
 const ERRORS = 1; // Vega's level; above it are hints on what it left out
 const LEGEND_ROWS = 14;
+const CRAMPED = 170; // width of a panel below which words are spared
+const NARROW = 460; // width of a chart below which its legend stands underneath
 const LEGEND = 190; // pixels of a condition's name
 const BUTTONS = 130; // pixels beside the title
 
@@ -213,7 +215,8 @@ export class Chart {
   }
 
   #width() {
-    const legend = this.kind.only ? 62 : 62 + Math.min(LEGEND, 6 * Math.max(8, ...this.#conditions().map((c) => c.name.length)));
+    const beside = this.kind.only ? 62 : 62 + Math.min(LEGEND, 6 * Math.max(8, ...this.#conditions().map((c) => c.name.length)));
+    const legend = this.plot.clientWidth < NARROW ? 10 : beside;
     const room = this.plot.clientWidth - legend - 52 * (this.kind.axes ?? 1) - 22 * (this.kind.panels - 1);
     return Math.max(110, Math.floor(room / this.kind.panels));
   }
@@ -251,6 +254,7 @@ export class Chart {
 export function embed(plot, specification, context, patch) {
   const config = structuredClone(context.themes[context.dark ? "dark" : "light"]);
   config.background = getComputedStyle(plot).getPropertyValue("--card").trim();
+  if (plot.clientWidth < NARROW) Object.assign(config.legend, { orient: "bottom", columns: 2 });
   config.mark = { aria: false }; // a sentence for each point, which a canvas cannot say
   const tooltip = (_, event, item, value) => context.tooltip(event, value && told(item, value));
   // ast: expressions are interpreted, as the page's policy forbids to compile them.
@@ -281,6 +285,9 @@ export function download(address, name) {
 // Give a compiled chart its first points, and the range of steps that is looked at.
 function fill(compiled, values, steps) {
   compiled.data.find(({ name }) => name === "points").values = values;
+  for (const legend of compiled.legends ?? []) {
+    if (legend.strokeDash) legend.encode.symbols.update.stroke = { value: "gray" }; // or bands make it transparent
+  }
   for (const signal of compiled.signals ?? []) if (/^steps_\w*_step$/.test(signal.name) && steps) signal.value = steps;
   return compiled;
 }
@@ -300,9 +307,9 @@ function adapt(node, scale, width, markers) {
   if (node.encoding?.tooltip) {
     delete node.encoding.tooltip;
     node.mark.tooltip = { content: "data" };
-    const point = { size: 18, stroke: "transparent", strokeWidth: 8 };
-    node.mark.point = markers === "none" ? false : markers === "unseen" ? { ...point, opacity: 0 } : point;
+    node.mark.point = { seen: { size: 24 }, unseen: { size: 70, opacity: 0 }, none: false }[markers];
   }
+  if (width < CRAMPED && node.x?.field === "step") node.x.title = "step";
   if (node.color?.field === "condition") {
     node.color.scale = scale;
     Object.assign(node.color.legend, { labelLimit: LEGEND, symbolLimit: LEGEND_ROWS });
