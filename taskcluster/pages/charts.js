@@ -88,6 +88,7 @@ export class Chart {
     this.pending = new Map(); // condition id -> steps to draw again, null for all
     this.held = new Map(); // condition id -> step -> its rows, as Vega has them
     this.drawing = null;
+    this.following = false;
   }
 
   // Points that came: condition id -> steps, null for all.
@@ -152,7 +153,7 @@ export class Chart {
     this.drawnAs = as;
     if (!this.near) return this.drop();
     for (const { name } of selections(made.spec)) {
-      made.view.addSignalListener(`${name}_step`, (_, range) => this.context.zoom(range));
+      made.view.addSignalListener(name, (_, { step }) => this.following || this.context.zoom(step));
     }
   }
 
@@ -178,8 +179,10 @@ export class Chart {
     const { view, spec } = this.embedded;
     const other = selections(spec).filter(({ name }) => String(view.signal(`${name}_step`) ?? "") !== String(range ?? ""));
     if (!other.length) return;
+    this.following = true; // or it would lead the others back to where it was sent
     for (const { name } of other) view.signal(`${name}_step`, range);
     await view.runAsync();
+    this.following = false;
   }
 
   #hold(condition, steps) {
