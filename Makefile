@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test faults quick check format bench bench-end-to-end clean
+.PHONY: help reproduce dashboard test faults quick check format bench bench-end-to-end clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,6 +9,9 @@ help: ## list the targets
 
 reproduce: .venv/installed ## the paper's experiment on a CPU: about a minute, results in outputs/reproduce/seed=0
 	$(BIN)/taskcluster-train name=reproduce
+
+dashboard: .venv/installed ## a live page over the runs in multirun/, on this machine alone
+	$(BIN)/taskcluster-dashboard multirun
 
 # One thread each: two processes that take all cores would wait for each other.
 test: .venv/installed-dev ## every test, files side by side in two processes
@@ -37,6 +40,7 @@ bench: reproduce .venv/installed-bench ## speed beside what a user would write: 
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/saving.py
+	$(BIN)/python benchmarks/dashboard.py
 
 bench-end-to-end: .venv/installed-bench ## the default run beside a user's script, twice three seeds: about 40 minutes
 	$(BIN)/python benchmarks/end_to_end.py usual

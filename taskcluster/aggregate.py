@@ -78,14 +78,15 @@ def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Conditi
         groups.setdefault(key, []).append(run)
         settings[key] = decisive
     found = []
+    of_sweep: dict[str, list[dict[str, Any]]] = {}
+    for (sweep, _), values in settings.items():
+        of_sweep.setdefault(sweep, []).append(values)
+    differing = {sweep: _differing(values) for sweep, values in of_sweep.items()}
+    telling = {sweep: _telling(differing[sweep], values) for sweep, values in of_sweep.items()}
     for (sweep, digest), members in groups.items():
-        others = [values for (name, _), values in settings.items() if name == sweep]
-        differing = _differing(others)
-        own = {key: settings[sweep, digest].get(key) for key in differing}
-        label = (
-            ", ".join(f"{key.removesuffix('._target_')}={_short(own[key])}" for key in _telling(differing, others))
-            or sweep
-        )
+        own = {key: settings[sweep, digest].get(key) for key in differing[sweep]}
+        named = [f"{key.removesuffix('._target_')}={_short(own[key])}" for key in telling[sweep]]
+        label = ", ".join(named) or sweep
         found.append(Condition(f"{sweep}-{digest}", sweep, label, own, members))
     return found
 

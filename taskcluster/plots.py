@@ -144,9 +144,8 @@ def _splits() -> alt.Column:
 
 def _dashes() -> alt.StrokeDash:
     scale = alt.Scale(domain=["train", "validation"], range=[[4, 3], [1, 0]])
-    return alt.StrokeDash(
-        "split:N", title=None, scale=scale, legend=alt.Legend(symbolType="stroke", symbolStrokeColor="gray")
-    )
+    legend = alt.Legend(symbolType="stroke", symbolStrokeColor="gray", symbolOpacity=1)
+    return alt.StrokeDash("split:N", title=None, scale=scale, legend=legend)
 
 
 def _hover() -> list[Any]:

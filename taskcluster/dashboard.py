@@ -1,0 +1,303 @@
+"""The live page over run folders: what runs write, while they write it. Only reads, and needs no network.
+
+GET /                  the page; /NAME.js, /NAME.css beside it: files of taskcluster/pages
+GET /vega-VERSION.js   Vega, Vega-Lite and vega-embed
+GET /charts            chart specifications without points; see vega.py
+GET /changes?since=V   what is new after version V; see `_changes` for its shape
+GET /runs/ID/tsne      the t-SNE that a run left
+"""
+
+import argparse
+import errno
+import ipaddress
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, NoReturn
+
+import psutil
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from taskcluster.vega import Vega
+from taskcluster.watch import Curves, Live, Watcher, is_plain, read_plain
+
+PORT = 8642
+PAGES = Path(__file__).parent / "pages"
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+LIBRARY = f"/vega-{version('vl-convert-python')}.js"
+FRESH = 0.25  # seconds for which one look at the folders serves every page that asks
+LARGEST_TSNE = 64 * 2**20  # bytes
+
+# Nothing but what this server sends may run, load or be sent; no other page may frame or read it.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
+    "style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Refused(Exception):
+    """The command cannot be carried out; says why in one sentence."""
+
+
+class Dashboard:
+    """What the server answers. epoch: tells the page that versions count from another beginning."""
+
+    def __init__(self, root: Path, vega: Vega) -> None:
+        self.epoch = token_hex(4)
+        self._watcher = Watcher(root)
+        self._vega = vega
+        self._lock = threading.Lock()
+        self._looked = -FRESH
+        self._whole = 0, b""
+
+    def warm_up(self) -> None:
+        """Read the folders before anybody asks."""
+        self._scan()
+        self._everything()
+
+    def routes(self) -> list[Route]:
+        files = [self._file(path) for path in sorted(PAGES.iterdir()) if path.suffix in KINDS]
+        return [
+            *files,
+            Route(LIBRARY, self.library),
+            Route("/charts", lambda _: _json(self._vega.charts())),
+            Route("/changes", self.changes),
+            Route("/runs/{id}/tsne", self.tsne),
+        ]
+
+    def library(self, request: Request) -> Response:
+        forever = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(self._vega.script(), media_type="text/javascript", headers=forever)
+
+    def changes(self, request: Request) -> Response:
+        since = request.query_params.get("since", "0")
+        if not (since.isascii() and since.isdigit() and len(since) < 16):
+            raise HTTPException(400, "since: a version")
+        same = request.query_params.get("epoch") == self.epoch
+        self._scan()
+        return _json(self._changes(int(since)) if same and int(since) else self._everything())
+
+    def tsne(self, request: Request) -> Response:
+        run = self._watcher.run(request.path_params["id"])
+        file = run and run.figures / "tsne.json"
+        if not file or not is_plain(file) or file.stat().st_size > LARGEST_TSNE:
+            raise HTTPException(404, "no t-SNE")
+        try:
+            content = json.loads(read_plain(file))
+            n_tasks = int(content["n_tasks"])
+            points = [
+                {key: int(point[key]) for key in ("step", "layer", "task")} | {key: float(point[key]) for key in "xy"}
+                for point in content["points"]
+            ]
+            return _json(_encoded({"n_tasks": n_tasks, "points": points}))
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError, OSError):
+            raise HTTPException(404, "the t-SNE is damaged") from None
+
+    def _changes(self, since: int) -> bytes:
+        """{"epoch", "root", "version", "runs": ids in order, "changed_runs", "conditions": ids in order,
+        "changed_conditions", "curves"}; without the last five where nothing changed.
+        """
+        changes = self._watcher.changes(since)
+        whole = {
+            "epoch": self.epoch,
+            "root": str(self._watcher.root).encode(errors="replace").decode(),
+            "version": changes.version,
+        }
+        if changes.version != since:
+            runs, curves = map(_run, changes.changed_runs), map(_packed, changes.curves)
+            whole |= changes._asdict() | {"changed_runs": list(runs), "curves": list(curves)}
+        return _encoded(whole)
+
+    def _everything(self) -> bytes:
+        """The same for a page that knows nothing yet, made once a version."""
+        if self._whole[0] != self._watcher.version or not self._whole[1]:
+            self._whole = self._watcher.version, self._changes(0)
+        return self._whole[1]
+
+    def _scan(self) -> None:
+        with self._lock:
+            if time.monotonic() - self._looked >= FRESH:
+                self._watcher.scan()
+                self._looked = time.monotonic()
+
+    def _file(self, path: Path) -> Route:
+        content = path.read_text().replace("LIBRARY", LIBRARY) if path.suffix == ".html" else path.read_text()
+
+        def send(request: Request) -> Response:
+            return Response(content, media_type=KINDS[path.suffix], headers={"Cache-Control": "no-cache"})
+
+        return Route("/" if path.suffix == ".html" else f"/{path.name}", send)
+
+
+class Headers:
+    """Adds HEADERS to every answer, refusals too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                there = {name for name, _ in message["headers"]}
+                added = HEADERS if b"cache-control" in there else HEADERS | {"Cache-Control": "no-store"}
+                message["headers"] += [(name.lower().encode(), value.encode()) for name, value in added.items()]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def application(dashboard: Dashboard, hosts: Sequence[str]) -> Starlette:
+    """hosts: names under which the server may be asked for. A page of another name that leads here, which is how a web
+    site would read what listens on this machine alone, gets nothing.
+    """
+    middleware = [
+        Middleware(Headers),
+        Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+        Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
+    ]
+    return Starlette(routes=dashboard.routes(), middleware=middleware)
+
+
+def main() -> None:
+    arguments = _arguments(sys.argv[1:])
+    vega = Vega()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # once the server has closed
+    try:
+        _serve(arguments, vega)
+    except Refused as refusal:
+        _report(str(refusal))
+        sys.exit(2)
+    except KeyboardInterrupt:  # from the server, which has closed by then
+        sys.exit(130)
+    finally:
+        vega.close()
+
+
+def _serve(arguments: argparse.Namespace, vega: Vega) -> None:
+    root = _root(arguments.root)
+    listening = _listen(arguments.host, arguments.port)
+    address = listening.getsockname()[0]
+    if not ipaddress.ip_address(address).is_loopback:
+        _report(f"{address} is no loopback address: anyone who reaches port {arguments.port} of it can read these runs")
+    dashboard = Dashboard(root, vega)
+    app = application(dashboard, names(arguments.host, address))
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    threading.Thread(target=dashboard.warm_up, daemon=True).start()
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    print(f"http://{host}:{listening.getsockname()[1]}/ shows the runs below {root}; Ctrl-C ends it", flush=True)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def names(host: str, address: str) -> list[str]:
+    """What the server may be called: this machine's names for itself, and all its addresses if it listens on them."""
+    own = ["127.0.0.1", "localhost", "[::1]", "::1", host, f"[{host}]", address]
+    if ipaddress.ip_address(address).is_unspecified:
+        found = [a.address.partition("%")[0] for cards in psutil.net_if_addrs().values() for a in cards]
+        own += [socket.gethostname(), socket.getfqdn(), *found, *(f"[{name}]" for name in found if ":" in name)]
+    return own
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen()
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise Refused(f"port {port} of {host} is in use; choose another with --port") from None
+        reason = error.strerror if isinstance(error, OSError) else "no name"
+        raise Refused(f"--host={host} --port={port} cannot be listened on: {reason}") from None
+    return listening
+
+
+def _root(given: str) -> Path:
+    root = Path(given)
+    if not root.is_dir():
+        reason = "is a file" if root.exists() else "does not exist"
+        raise Refused(f"{given} {reason}; name the folder that holds the runs, such as multirun or outputs")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise Refused(f"{given} cannot be read; name a folder that can")
+    return root.resolve()
+
+
+def _arguments(given: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="taskcluster-dashboard",
+        description="Show runs on a live web page, while they train. Reads their journals, writes nothing.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("root", nargs="?", default="multirun", help="folder of runs and sweeps (default: multirun)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}; 0 takes one that is free")
+    return parser.parse_args(given)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, without all of the usage."""
+        _report(f"{message}; see --help")
+        sys.exit(2)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; choose one from 1024 to 65535")
+    return int(text)
+
+
+def _report(sentence: str) -> None:
+    print(f"taskcluster-dashboard: {sentence}", file=sys.stderr, flush=True)
+
+
+def _run(live: Live) -> dict[str, Any]:
+    return asdict(live) | {"ari": [round(value, 4) for value in live.ari]}
+
+
+def _packed(curves: Curves) -> dict[str, Any]:
+    """Without what repeats: n is one number for a step at which all curves have the same, and a mean of one run has no
+    bounds.
+    """
+    several = any(n > 1 for counts in curves.n for n in counts)
+    bounds = {} if several else {"lower": None, "upper": None}
+    return curves._asdict() | {"n": [n[0] if len({*n}) == 1 else n for n in curves.n]} | bounds
+
+
+def _encoded(content: Any) -> bytes:
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,321 @@
+// Charts: specifications of the server, fitted to the page, fed with rows, drawn only while they are near the screen.
+
+import { lastCommonStep, lastLayer, rows } from "./store.js";
+
+const PALETTE = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#ff9da6", "#9d755d", "#bab0ac"];
+const CROWDED = 40; // measurements beyond which markers would hide the lines
+const MANY = 5000; // points beyond which they have no markers at all: the line says which it is, not where
+const HEIGHT = 200;
+const ERRORS = 1; // Vega's level; above it are hints on what it left out
+const LEGEND_ROWS = 14;
+const CRAMPED = 170; // width of a panel below which words are spared
+const NARROW = 460; // width of a chart below which its legend stands underneath
+const LEGEND = 190; // pixels of a condition's name
+const BUTTONS = 130; // pixels beside the title
+
+export function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+// A colour for each condition, the same wherever it is shown and whatever is filtered; a ramp where there are many.
+export function colors(conditions) {
+  const all = [...conditions];
+  const ramp = (k) => `hsl(${Math.round(265 - (250 * k) / (all.length - 1))}, 58%, 52%)`;
+  return new Map(all.map(({ id }, k) => [id, all.length > PALETTE.length ? ramp(k) : PALETTE[k]]));
+}
+
+// What a chart is made of. name: of the specification; title; panels: side by side; legend: what stands beside them;
+// steps: of a condition that are shown, all if left out; wanted: curves of a condition that are shown; only: the
+// condition of a chart of its own.
+export function ariAgainstStep(condition) {
+  return {
+    name: "ari_against_step",
+    only: condition.id,
+    title: (context) => `${condition.name} · ARI ${context.metrics[context.view.metric]}`,
+    file: (context) => `${context.view.metric}-${condition.name}`,
+    panels: 2,
+    state: (view) => [view.metric],
+    wanted: (context) => (curve) => curve.metric === context.view.metric,
+  };
+}
+
+export const layerByCondition = {
+  name: "layer_by_condition",
+  title: ({ view, metrics }) => `ARI ${metrics[view.metric]} · ${view.layer === "last" ? "last layer" : `layer ${view.layer}`}`,
+  file: ({ view }) => `${view.metric}-layer-${view.layer}`,
+  panels: 2,
+  state: (view) => [view.metric, view.layer],
+  wanted: ({ view }, condition) => {
+    const layer = view.layer === "last" ? lastLayer(condition) : view.layer;
+    return (curve) => curve.metric === view.metric && curve.layer === layer;
+  },
+};
+
+export const learning = {
+  name: "learning",
+  title: () => "Accuracy and loss",
+  file: () => "learning",
+  panels: 2,
+  axes: 2,
+  state: () => [],
+  wanted: () => (curve) => curve.layer === null,
+};
+
+export const ariByLayer = {
+  name: "ari_by_layer",
+  title: () => "ARI by layer at the last step that all seeds have reached",
+  file: () => "ari-by-layer",
+  panels: 2,
+  unzoomed: true,
+  state: () => [],
+  steps: (condition) => [lastCommonStep(condition)],
+  wanted: ({ metrics }) => (curve) => curve.layer !== null && curve.metric in metrics,
+};
+
+export class Chart {
+  // context: {store, view, charts, themes, metrics, colors, dark, tooltip}
+  constructor(kind, context, ...controls) {
+    this.kind = kind;
+    this.context = context;
+    this.plot = element("div", { className: "plot" });
+    this.plot.style.minHeight = `${HEIGHT + 90}px`;
+    this.card = element("article", { className: "card" }, this.#head(controls), this.plot);
+    this.near = false;
+    this.embedded = null;
+    this.drawnAs = "";
+    this.pending = new Map(); // condition id -> steps to draw again, null for all
+    this.held = new Map(); // condition id -> step -> its rows, as Vega has them
+    this.drawing = null;
+    this.following = false;
+  }
+
+  // Points that came: condition id -> steps, null for all.
+  touch(points) {
+    for (const [id, steps] of points) {
+      if (this.kind.only && this.kind.only !== id) continue;
+      const before = this.pending.get(id);
+      this.pending.set(id, steps === null || before === null || this.kind.steps ? null : [...(before ?? []), ...steps]);
+    }
+    return this.draw();
+  }
+
+  // Make the picture agree with the points and the view. One drawing at a time; what comes meanwhile follows it.
+  draw() {
+    if (!this.near || !this.context.charts) return Promise.resolve();
+    this.again = true;
+    this.drawing ??= this.#drawAll().finally(() => (this.drawing = null));
+    return this.drawing;
+  }
+
+  drop() {
+    this.near = false;
+    this.embedded?.finalize();
+    this.embedded = null;
+    this.drawnAs = "";
+    this.plot.replaceChildren();
+  }
+
+  // What is shown, row by row: within the steps of the zoom.
+  shown() {
+    const [from, to] = (!this.kind.unzoomed && this.context.view.steps) || [-Infinity, Infinity];
+    const all = this.#conditions().flatMap((condition) => this.#rows(condition, this.#steps(condition)));
+    return all.filter(({ step }) => from <= step && step <= to);
+  }
+
+  async #drawAll() {
+    while (this.again) {
+      this.again = false;
+      if (!this.near) return;
+      const as = this.#signature();
+      if (as !== this.drawnAs) await this.#embed(as);
+      else if (this.pending.size) await this.#update();
+    }
+  }
+
+  // What takes another specification to draw, not only other points.
+  #signature() {
+    const { view, dark, colors } = this.context;
+    const conditions = this.#conditions().map((condition) => [condition.name, colors.get(condition.id)]);
+    return JSON.stringify([conditions, dark, this.#width(), this.#markers(), this.kind.state(view)]);
+  }
+
+  async #embed(as) {
+    this.pending.clear();
+    this.held.clear();
+    const values = this.#conditions().flatMap((condition) => this.#hold(condition, this.#steps(condition)));
+    const patch = (vega) => fill(vega, values, this.kind.unzoomed ? null : this.context.view.steps);
+    const old = this.embedded;
+    const made = await embed(this.plot, this.#specification(), this.context, patch);
+    old?.finalize();
+    this.embedded = made;
+    this.drawnAs = as;
+    if (!this.near) return this.drop();
+    for (const { name } of selections(made.spec)) {
+      made.view.addSignalListener(name, (_, { step }) => this.following || this.context.zoom(step));
+    }
+  }
+
+  async #update() {
+    const [gone, come] = [[], []];
+    for (const [id, steps] of this.pending) {
+      const condition = this.#conditions().find((one) => one.id === id);
+      if (!condition) continue;
+      const held = this.held.get(id) ?? new Map();
+      for (const step of steps ?? [...held.keys()]) gone.push(...(held.get(step) ?? []));
+      if (steps === null) held.clear();
+      come.push(...this.#hold(condition, steps ?? this.#steps(condition)));
+    }
+    this.pending.clear();
+    const { view } = this.embedded;
+    if (gone.length) await view.remove("points", gone).runAsync(); // Vega takes one change of a source at a time
+    if (come.length) await view.insert("points", come).runAsync();
+  }
+
+  // Another range of steps, chosen in another chart or by hand.
+  async zoom(range) {
+    if (!this.embedded || this.kind.unzoomed) return;
+    const { view, spec } = this.embedded;
+    const other = selections(spec).filter(({ name }) => String(view.signal(`${name}_step`) ?? "") !== String(range ?? ""));
+    if (!other.length) return;
+    this.following = true; // or it would lead the others back to where it was sent
+    for (const { name } of other) view.signal(`${name}_step`, range);
+    await view.runAsync();
+    this.following = false;
+  }
+
+  #hold(condition, steps) {
+    const held = this.held.get(condition.id) ?? new Map();
+    this.held.set(condition.id, held);
+    return [...steps].flatMap((step) => {
+      held.set(step, this.#rows(condition, [step]));
+      return held.get(step);
+    });
+  }
+
+  #rows(condition, steps) {
+    return rows(condition, steps, this.kind.wanted(this.context, condition));
+  }
+
+  #steps(condition) {
+    if (!condition.steps.size) return [];
+    return this.kind.steps?.(condition) ?? [...condition.steps.keys()].sort((one, other) => one - other);
+  }
+
+  #conditions() {
+    const { store, view } = this.context;
+    const one = this.kind.only && store.conditions.get(this.kind.only);
+    return one ? [one] : this.kind.only ? [] : [...store.conditions.values()].filter((condition) => view.shows(condition));
+  }
+
+  // How markers are drawn: "seen", "unseen" (but under the pointer), or "none".
+  #markers() {
+    const sizes = this.kind.steps ? [0] : this.#conditions().map((condition) => condition.steps.size);
+    const lines = this.kind.only ? 14 : 4;
+    if (lines * sizes.reduce((sum, size) => sum + size, 0) > MANY) return "none";
+    return Math.max(0, ...sizes) > CROWDED ? "unseen" : "seen";
+  }
+
+  #width() {
+    const beside = this.kind.only ? 62 : 62 + Math.min(LEGEND, 6 * Math.max(8, ...this.#conditions().map((c) => c.name.length)));
+    const legend = this.plot.clientWidth < NARROW ? 10 : beside;
+    const room = this.plot.clientWidth - legend - 52 * (this.kind.axes ?? 1) - 22 * (this.kind.panels - 1);
+    return Math.max(110, Math.floor(room / this.kind.panels));
+  }
+
+  #specification() {
+    const shown = this.#conditions();
+    const scale = { domain: shown.map((one) => one.name), range: shown.map((one) => this.context.colors.get(one.id)) };
+    const specification = structuredClone(this.context.charts[this.kind.name]);
+    specification.title = { text: this.kind.title(this.context), limit: this.plot.clientWidth - BUTTONS };
+    adapt(specification, scale, this.#width(), this.#markers());
+    return specification;
+  }
+
+  #head(controls) {
+    const buttons = [["PNG", () => this.#picture("png")], ["SVG", () => this.#picture("svg")], ["CSV", () => this.#table()]];
+    const made = buttons.map(([text, act]) => {
+      const button = element("button", { type: "button", textContent: text, ariaLabel: `download this chart as ${text}` });
+      button.addEventListener("click", act);
+      return button;
+    });
+    return element("div", { className: controls.length ? "card-head" : "card-head beside" }, element("span", { className: "card-controls" }, ...controls), ...made);
+  }
+
+  async #picture(kind) {
+    await this.draw();
+    download(await this.embedded.view.toImageURL(kind, 2), `${this.kind.file(this.context)}.${kind}`);
+  }
+
+  #table() {
+    download(csvAddress(this.shown()), `${this.kind.file(this.context)}.csv`);
+  }
+}
+
+// Draw a specification into an element.
+export function embed(plot, specification, context, patch) {
+  const config = structuredClone(context.themes[context.dark ? "dark" : "light"]);
+  config.background = getComputedStyle(plot).getPropertyValue("--card").trim();
+  if (plot.clientWidth < NARROW) Object.assign(config.legend, { orient: "bottom", columns: 2 });
+  config.mark = { aria: false }; // a sentence for each point, which a canvas cannot say
+  const tooltip = (_, event, item, value) => context.tooltip(event, value && told(item, value));
+  // ast: expressions are interpreted, as the page's policy forbids to compile them.
+  const options = { mode: "vega-lite", actions: false, renderer: "canvas", ast: true, defaultStyle: false, config, patch, tooltip, logLevel: ERRORS };
+  return vegaEmbed(plot, specification, options);
+}
+
+// What the pointer is on: a point, or a line, whose datum is only the first of its points.
+function told(item, point) {
+  if (item.mark.marktype === "symbol") return point;
+  return { condition: point.condition, split: point.split, layer: point.layer };
+}
+
+export function csvAddress(table) {
+  const columns = Object.keys(table[0] ?? {});
+  const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+  const lines = [columns, ...table.map((row) => columns.map((column) => row[column] ?? ""))];
+  const text = lines.map((line) => line.map((value) => quoted(String(value))).join(",") + "\n").join("");
+  return URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+}
+
+export function download(address, name) {
+  const link = element("a", { href: address, download: name.replace(/[^\w.=,+-]+/g, "_") });
+  link.click();
+  if (address.startsWith("blob:")) setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+// Give a compiled chart its first points, and the range of steps that is looked at.
+function fill(compiled, values, steps) {
+  compiled.data.find(({ name }) => name === "points").values = values;
+  for (const legend of compiled.legends ?? []) {
+    if (legend.strokeDash) legend.encode.symbols.update.stroke = { value: "gray" }; // or bands make it transparent
+  }
+  for (const signal of compiled.signals ?? []) if (/^steps_\w*_step$/.test(signal.name) && steps) signal.value = steps;
+  return compiled;
+}
+
+function selections(specification) {
+  const own = specification.params ?? [];
+  return [...own, ...(specification.hconcat ?? []).flatMap(selections)].filter(({ name }) => name.startsWith("steps_"));
+}
+
+// Fit a specification to the page: size, colours; the wheel scrolls the page unless Ctrl is held; what a point says is
+// worked out where the pointer is, not for every point.
+function adapt(node, scale, width, markers) {
+  if (Array.isArray(node)) return node.forEach((part) => adapt(part, scale, width, markers));
+  if (node === null || typeof node !== "object") return;
+  if ("width" in node && "height" in node) Object.assign(node, { width, height: HEIGHT });
+  if (node.select?.type === "interval") node.select.zoom = "wheel![event.ctrlKey || event.metaKey]";
+  if (node.encoding?.tooltip) {
+    delete node.encoding.tooltip;
+    node.mark.tooltip = { content: "data" };
+    node.mark.point = { seen: { size: 24 }, unseen: { size: 70, opacity: 0 }, none: false }[markers];
+  }
+  if (width < CRAMPED && node.x?.field === "step") node.x.title = "step";
+  if (node.color?.field === "condition") {
+    node.color.scale = scale;
+    Object.assign(node.color.legend, { labelLimit: LEGEND, symbolLimit: LEGEND_ROWS });
+  }
+  Object.values(node).forEach((part) => adapt(part, scale, width, markers));
+}

@@ -1,0 +1,299 @@
+// The page: asks once a second what is new, and brings table and charts up to date.
+
+import { Chart, ariAgainstStep, ariByLayer, colors, element, layerByCondition, learning } from "./charts.js";
+import { Store } from "./store.js";
+import { Table, stateClass } from "./table.js";
+import { Tsne } from "./tsne.js";
+import { View } from "./view.js";
+
+const PERIOD = 1000; // milliseconds between questions
+const PATIENCE = 15_000; // milliseconds for an answer
+const NEAR = "150px"; // charts within this of the screen are drawn
+
+const $ = (id) => document.getElementById(id);
+const store = new Store();
+const view = new View();
+const darkness = matchMedia("(prefers-color-scheme: dark)");
+const context = { store, view, zoom: throttled((steps) => view.set({ steps: steps ? steps.map(round) : null })), tooltip };
+
+const table = new Table($("runs"), view, (run) => {
+  view.set({ tsne: run, at: null });
+  $("tsne").scrollIntoView();
+});
+const tsne = new Tsne(context);
+const layer = element("select", { ariaLabel: "layer" });
+const across = [new Chart(layerByCondition, context, "layer ", layer), new Chart(learning, context), new Chart(ariByLayer, context)];
+const each = new Map(); // condition id -> its chart
+const charts = () => [...across, ...each.values()];
+
+const seen = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const chart = charts().find(({ card }) => card === target);
+    if (!chart) continue;
+    chart.near = isIntersecting;
+    if (isIntersecting) busy(chart.draw());
+    else chart.drop();
+  }
+}, { rootMargin: NEAR });
+
+// ---- asking
+
+async function ask() {
+  const changes = await answer(`changes?since=${store.version}&epoch=${store.epoch}`);
+  if (changes) connected("live");
+  if (changes) await busy(take(changes));
+  setTimeout(ask, PERIOD);
+}
+
+// What the server says, null if it does not, which is shown.
+async function answer(address) {
+  try {
+    const response = await fetch(address, { signal: AbortSignal.timeout(PATIENCE) });
+    if (!response.ok) throw new Error(response.statusText);
+    return await response.json();
+  } catch (error) {
+    connected("lost", error);
+    return null;
+  }
+}
+
+async function take(changes) {
+  const begin = performance.now();
+  const news = store.take(changes);
+  if (!news) return;
+  if (news.names) rename();
+  writeRuns();
+  writeLayers();
+  await Promise.all([...charts().map((chart) => chart.touch(news.points)), tsne.refresh()]);
+  performance.measure("update", { start: begin, detail: store.version });
+}
+
+function connected(state, error) {
+  const text = { live: "live", lost: "connection lost, trying again" }[state];
+  const shown = $("connection");
+  shown.classList.toggle("lost", state === "lost");
+  if (shown.textContent !== text) shown.textContent = text;
+  shown.title = error ? String(error) : "asked once a second";
+}
+
+// Whether anything is still to be drawn stands at the body, for whoever waits for the page.
+let open = 0;
+async function busy(work) {
+  open += 1;
+  document.body.dataset.drawn = "false";
+  try {
+    return await work;
+  } finally {
+    open -= 1;
+    if (!open) document.body.dataset.drawn = "true";
+  }
+}
+
+// ---- writing
+
+function rename() {
+  context.colors = colors(store.conditions.values());
+  document.title = `${store.root.split("/").at(-1)} · taskcluster`;
+  for (const place of ["root", "empty-root"]) $(place).textContent = store.root;
+  writeConditions();
+  placeCharts();
+}
+
+function writeRuns() {
+  const runs = [...store.runs.values()];
+  const shown = runs.filter((run) => {
+    const condition = store.conditions.get(run.condition_id);
+    return !condition || view.shows(condition);
+  });
+  $("empty").hidden = runs.length > 0;
+  $("layout").hidden = !runs.length;
+  $("runs-count").textContent = shown.length === runs.length ? runs.length : `${shown.length} of ${runs.length}`;
+  table.write(shown);
+  const counts = new Map();
+  for (const run of runs) counts.set(run.state, (counts.get(run.state) ?? 0) + 1);
+  const items = [...counts].map(([state, count]) => element("li", { className: `state ${stateClass(state)}`, textContent: `${count} ${state}` }));
+  $("counts").replaceChildren(...items);
+}
+
+function writeConditions() {
+  let sweep = null;
+  const items = [];
+  for (const condition of store.conditions.values()) {
+    if (condition.sweep !== sweep) items.push(element("li", { className: "sweep", textContent: condition.sweep }));
+    sweep = condition.sweep;
+    const box = element("input", { type: "checkbox", checked: !view.hide.includes(condition.id) });
+    box.addEventListener("change", () => {
+      const others = view.hide.filter((id) => id !== condition.id);
+      view.set({ hide: box.checked ? others : [...others, condition.id] });
+    });
+    const swatch = element("span", { className: "swatch", ariaHidden: "true" });
+    swatch.style.background = context.colors.get(condition.id);
+    const name = element("span", { className: "name", textContent: condition.label, title: condition.name });
+    const count = element("span", { className: "quiet", textContent: condition.runs, title: "runs" });
+    const item = element("li", {}, element("label", {}, box, swatch, name, count));
+    item.dataset.condition = condition.id;
+    items.push(item);
+  }
+  $("conditions").replaceChildren(...items);
+  filterConditions();
+}
+
+function filterConditions() {
+  const all = [...store.conditions.values()];
+  for (const item of $("conditions").querySelectorAll("[data-condition]")) {
+    const condition = store.conditions.get(item.dataset.condition);
+    item.querySelector("input").checked = !view.hide.includes(condition.id);
+    item.classList.toggle("faint", !view.shows(condition));
+  }
+  const shown = all.filter((condition) => view.shows(condition)).length;
+  $("shown-count").textContent = shown === all.length ? all.length : `${shown} of ${all.length}`;
+}
+
+function writeLayers() {
+  const most = Math.max(0, ...[...store.conditions.values()].flatMap((c) => c.curves.map((curve) => curve.layer ?? 0)));
+  const values = ["last", ...Array.from({ length: most + 1 }, (_, k) => k)];
+  if (layer.options.length !== values.length) {
+    layer.replaceChildren(...values.map((value) => element("option", { value, textContent: value === 0 ? "0 (embedding)" : value })));
+  }
+  layer.value = view.layer;
+}
+
+function writeMetrics() {
+  const chosen = { ari: context.metrics.ari, ari_within_x: context.metrics.ari_within_x };
+  const made = Object.entries(chosen).map(([value, text]) => {
+    const radio = element("input", { type: "radio", name: "metric", value });
+    radio.addEventListener("change", () => view.set({ metric: value }));
+    return element("label", {}, radio, element("span", { textContent: text.replace(", within each value of x", ", within x") }));
+  });
+  $("metrics").replaceChildren(...made);
+}
+
+function placeCharts() {
+  const shown = [...store.conditions.values()].filter((condition) => view.shows(condition));
+  const ids = new Set(shown.map(({ id }) => id));
+  for (const [id, chart] of each) {
+    if (ids.has(id)) continue;
+    seen.unobserve(chart.card);
+    chart.drop();
+    chart.card.remove();
+    each.delete(id);
+  }
+  shown.forEach((condition, k) => {
+    if (!each.has(condition.id)) {
+      each.set(condition.id, new Chart(ariAgainstStep(condition), context));
+      seen.observe(each.get(condition.id).card);
+    }
+    const { card } = each.get(condition.id);
+    if ($("each").children[k] !== card) $("each").insertBefore(card, $("each").children[k] ?? null);
+  });
+}
+
+// ---- the view
+
+function showControls() {
+  for (const radio of $("metrics").querySelectorAll("input")) radio.checked = radio.value === view.metric;
+  layer.value = view.layer;
+  if ($("filter").value !== view.filter) $("filter").value = view.filter;
+  [$("from").value, $("to").value] = view.steps ?? ["", ""];
+  context.dark = view.theme ? view.theme === "dark" : darkness.matches;
+  document.documentElement.dataset.theme = context.dark ? "dark" : "light";
+  $("theme").textContent = context.dark ? "light" : "dark";
+}
+
+async function showView(changed) {
+  showControls();
+  if (changed.has("filter") || changed.has("hide")) {
+    filterConditions();
+    placeCharts();
+  }
+  if (changed.has("filter") || changed.has("hide") || changed.has("sort")) writeRuns();
+  const work = charts().map((chart) => (changed.has("steps") ? chart.zoom(view.steps) : null));
+  work.push(...charts().map((chart) => chart.draw()));
+  if (changed.has("tsne")) work.push(tsne.refresh());
+  if (changed.has("at") || changed.has("theme")) work.push(tsne.draw(changed.has("theme")));
+  await Promise.all(work);
+}
+
+function listen() {
+  view.addEventListener("change", ({ detail }) => busy(showView(detail)));
+  darkness.addEventListener("change", () => busy(showView(new Set(["theme"]))));
+  $("filter").addEventListener("input", () => view.set({ filter: $("filter").value }));
+  layer.addEventListener("change", () => view.set({ layer: layer.value === "last" ? "last" : Number(layer.value) }));
+  $("all").addEventListener("click", () => view.set({ hide: [], filter: "" }));
+  $("none").addEventListener("click", () => view.set({ hide: [...store.conditions.keys()] }));
+  $("all-steps").addEventListener("click", () => view.set({ steps: null }));
+  $("theme").addEventListener("click", () => view.set({ theme: context.dark ? "light" : "dark" }));
+  $("controls").addEventListener("submit", (event) => event.preventDefault());
+  for (const place of ["from", "to"]) $(place).addEventListener("change", chooseSteps);
+  let width = innerWidth;
+  addEventListener("resize", throttled(() => {
+    if (width !== innerWidth) busy(Promise.all([...charts().map((chart) => chart.draw()), tsne.draw(true)]));
+    width = innerWidth;
+  }));
+}
+
+function chooseSteps() {
+  const most = Math.max(1, ...[...store.conditions.values()].flatMap((condition) => [...condition.steps.keys()]));
+  const [from, to] = [Number($("from").value || 0), Number($("to").value || most)];
+  view.set({ steps: from < to ? [from, to] : null });
+}
+
+function tooltip(event, point) {
+  const shown = $("tooltip");
+  shown.hidden = !point;
+  if (!point) return;
+  const number = (value) => (typeof value !== "number" ? value : Number.isInteger(value) ? value : value.toFixed(3));
+  const interval = point.lower == null ? [] : [["95 % interval", `${number(point.lower)} to ${number(point.upper)}`]];
+  const facts = [
+    ...["condition", "split", "layer", "step", "task"].map((key) => [key, point[key]]),
+    ["mean", point.mean], ...interval, ["runs", point.n],
+  ].filter(([, value]) => value != null);
+  shown.replaceChildren(...facts.flatMap(([key, value]) => [
+    element("span", { className: "quiet", textContent: key }), element("span", { textContent: number(value) }),
+  ]));
+  const { width, height } = shown.getBoundingClientRect();
+  shown.style.left = `${Math.min(event.clientX + 14, innerWidth - width - 8)}px`;
+  shown.style.top = `${event.clientY + height + 22 > innerHeight ? event.clientY - height - 10 : event.clientY + 14}px`;
+}
+
+// ---- small things
+
+function round(value) {
+  return Number(value.toPrecision(5));
+}
+
+// Called with the last arguments, at most ten times a second.
+function throttled(act) {
+  let waiting = null;
+  let last;
+  return (...given) => {
+    last = given;
+    waiting ??= setTimeout(() => {
+      waiting = null;
+      act(...last);
+    }, 100);
+  };
+}
+
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+// Vega, and what is drawn with it. The table does not wait for either.
+async function prepare() {
+  const library = window.vegaEmbed ?? new Promise((resolve) => $("library").addEventListener("load", resolve));
+  let specifications = await answer("charts");
+  for (; !specifications; specifications = await answer("charts")) await pause(PERIOD);
+  await library;
+  Object.assign(context, specifications);
+  writeMetrics();
+  showControls();
+  for (const chart of across) seen.observe(chart.card);
+  await Promise.all([...charts().map((chart) => chart.draw()), tsne.refresh()]);
+}
+
+showControls();
+listen();
+$("across").append(...across.map(({ card }) => card));
+$("tsne").append(tsne.card);
+busy(Promise.all([ask(), prepare()]));

@@ -1,0 +1,95 @@
+// What the server has told so far: runs, conditions, and the points of each condition by step.
+
+const SPLITS = { train: "train", val: "validation" };
+
+// "ari/val/layer_3" or "val/accuracy" -> {metric, split, layer}, as in journal.parse.
+function parse(key) {
+  const parts = key.split("/");
+  if (parts.length === 2) return { metric: parts[1], split: SPLITS[parts[0]], layer: null };
+  return { metric: parts[0], split: SPLITS[parts[1]], layer: Number(parts[2].replace("layer_", "")) };
+}
+
+export class Store {
+  constructor() {
+    this.forget();
+  }
+
+  forget() {
+    this.epoch = "";
+    this.version = 0;
+    this.root = "";
+    this.runs = new Map(); // id -> run, in order
+    this.conditions = new Map(); // id -> {id, sweep, label, runs, name, curves, steps: Map(step -> point)}
+  }
+
+  // Take an answer of /changes. Gives {points: Map(condition id -> its changed steps, null for all), runs: changed or
+  // gone, names: whether conditions came, went or are called otherwise}; null if nothing is new.
+  take(changes) {
+    if (changes.epoch !== this.epoch) this.forget(); // another server, whose versions count from another beginning
+    const first = !this.epoch;
+    this.epoch = changes.epoch;
+    this.root = changes.root;
+    if (changes.version === this.version && !first) return null;
+    this.version = changes.version;
+    if (!changes.runs) return { points: new Map(), names: first };
+    this.runs = merged(this.runs, changes.runs, changes.changed_runs);
+    const before = [...this.conditions.values()].map((c) => c.name).join("\n");
+    this.conditions = merged(this.conditions, changes.conditions, changes.changed_conditions);
+    const sweeps = new Set([...this.conditions.values()].map((c) => c.sweep));
+    for (const condition of this.conditions.values()) {
+      const { sweep, label } = condition;
+      condition.name = sweeps.size === 1 || sweep === label ? label : `${sweep}: ${label}`;
+      condition.steps ??= new Map();
+      condition.curves ??= [];
+    }
+    const points = new Map(changes.curves.map((curves) => [curves.condition, this.#take(curves)]));
+    const names = first || before !== [...this.conditions.values()].map((c) => c.name).join("\n");
+    return { points, names };
+  }
+
+  #take(curves) {
+    const condition = this.conditions.get(curves.condition);
+    if (curves.anew) {
+      condition.steps = new Map();
+      condition.curves = curves.curves.map(parse);
+    }
+    curves.steps.forEach((step, k) => {
+      const [lower, upper] = [curves.lower?.[k], curves.upper?.[k]];
+      condition.steps.set(step, { n: curves.n[k], mean: curves.mean[k], lower, upper });
+    });
+    return curves.anew ? null : curves.steps;
+  }
+}
+
+function merged(before, order, changed) {
+  const now = new Map(changed.map((item) => [item.id, item]));
+  return new Map(order.map((id) => [id, Object.assign(before.get(id) ?? {}, now.get(id))]));
+}
+
+// Rows for a chart, at these steps, of the curves that are wanted.
+export function rows(condition, steps, wanted) {
+  const curves = condition.curves.map((curve, k) => [curve, k]).filter(([curve]) => wanted(curve));
+  const found = [];
+  for (const step of steps) {
+    const point = condition.steps.get(step);
+    if (!point) continue;
+    for (const [{ metric, split, layer }, k] of curves) {
+      found.push({
+        condition: condition.name, metric, split, layer, step,
+        n: point.n[k] ?? point.n, mean: point.mean[k], lower: point.lower?.[k] ?? null, upper: point.upper?.[k] ?? null,
+      });
+    }
+  }
+  return found;
+}
+
+export function lastLayer(condition) {
+  return Math.max(...condition.curves.map((curve) => curve.layer ?? 0));
+}
+
+// The last step that as many runs have measured as any: the latest at which all can be compared.
+export function lastCommonStep(condition) {
+  const counts = [...condition.steps].map(([step, { n }]) => [step, Array.isArray(n) ? Math.max(...n) : n]);
+  const most = Math.max(...counts.map(([, n]) => n));
+  return Math.max(...counts.filter(([, n]) => n === most).map(([step]) => step));
+}

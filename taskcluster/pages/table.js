@@ -1,0 +1,159 @@
+// The table of runs: one row each, of which only the cells that changed are written.
+
+import { element } from "./charts.js";
+
+const STATES = ["running", "finished", "interrupted", "failed", "killed", "damaged", "new"];
+export const stateClass = (state) => (STATES.includes(state) ? state : "other");
+
+const COLUMNS = [
+  { name: "status", of: (run) => run.state, write: writeState },
+  { name: "sweep", of: (run) => run.sweep },
+  { name: "condition", of: (run) => run.condition },
+  { name: "seed", of: (run) => run.seed, right: true },
+  { name: "step", of: (run) => run.step, write: writeStep, right: true },
+  { name: "steps/s", of: (run) => run.steps_per_second, text: speed, right: true },
+  { name: "time left", of: (run) => run.seconds_left, text: timeLeft, right: true },
+  { name: "accuracy", of: (run) => run.accuracy, text: (run) => fixed(run.accuracy), right: true },
+  { name: "ARI, last layer", of: (run) => run.ari.at(-1), write: writeAri, right: true },
+];
+
+export class Table {
+  constructor(table, view, openTsne) {
+    this.view = view;
+    this.openTsne = openTsne;
+    this.body = table.tBodies[0];
+    this.rows = new Map(); // id -> its row
+    this.written = new Map(); // id -> the run as it was written
+    this.headers = COLUMNS.map((column) => this.#header(column));
+    table.tHead.rows[0].replaceChildren(...this.headers);
+  }
+
+  // Bring the table up to date; runs: those to show, in order. Gives how many there are.
+  write(runs) {
+    const wanted = this.#sorted(runs);
+    const ids = new Set(wanted.map((run) => run.id));
+    for (const [id, row] of this.rows) if (!ids.has(id)) this.#drop(id, row);
+    wanted.forEach((run, k) => {
+      const row = this.rows.get(run.id) ?? this.#row(run);
+      if (this.body.rows[k] !== row) this.body.insertBefore(row, this.body.rows[k] ?? null);
+      this.#fill(row, run);
+    });
+  }
+
+  #drop(id, row) {
+    row.remove();
+    this.rows.delete(id);
+    this.written.delete(id);
+  }
+
+  #row(run) {
+    const row = element("tr", {}, ...COLUMNS.map((column) => element("td", { className: column.right ? "right" : "" })));
+    this.rows.set(run.id, row);
+    return row;
+  }
+
+  #fill(row, run) {
+    const content = JSON.stringify(run);
+    if (this.written.get(run.id) === content) return;
+    this.written.set(run.id, content);
+    row.title = run.name;
+    row.dataset.run = run.id;
+    row.className = stateClass(run.state);
+    COLUMNS.forEach((column, k) => {
+      const cell = row.cells[k];
+      if (column.write) column.write(cell, run, this);
+      else set(cell, (column.text ?? column.of)(run) ?? "");
+    });
+  }
+
+  #header(column) {
+    const button = element("button", { type: "button", textContent: column.name });
+    button.addEventListener("click", () => {
+      const [name, down] = this.#sort();
+      this.view.set({ sort: name !== column.name ? column.name : down ? "" : `-${column.name}` });
+    });
+    return element("th", { scope: "col", className: column.right ? "right" : "" }, button);
+  }
+
+  #sort() {
+    const down = this.view.sort.startsWith("-");
+    return [down ? this.view.sort.slice(1) : this.view.sort, down];
+  }
+
+  #sorted(runs) {
+    const [name, down] = this.#sort();
+    const chosen = COLUMNS.find((column) => column.name === name);
+    this.headers.forEach((header, k) => {
+      header.ariaSort = COLUMNS[k] !== chosen ? "none" : down ? "descending" : "ascending";
+    });
+    if (!chosen) return runs;
+    return [...runs].sort((one, other) => (down ? -1 : 1) * compare(chosen.of(one), chosen.of(other)));
+  }
+}
+
+function compare(one, other) {
+  if (one == null || other == null) return (one == null) - (other == null);
+  if (typeof one === "number") return one - other;
+  return String(one).localeCompare(String(other), "en", { numeric: true });
+}
+
+function writeState(cell, run, table) {
+  const state = element("span", { className: `state ${stateClass(run.state)}`, textContent: run.state });
+  if (run.problem) state.title = run.problem;
+  cell.replaceChildren(state);
+  if (!run.has_tsne) return;
+  const button = element("button", { type: "button", className: "link", textContent: "t-SNE" });
+  button.addEventListener("click", () => table.openTsne(run.id));
+  cell.append(button);
+}
+
+function writeStep(cell, run) {
+  if (run.step == null) return set(cell, "");
+  const bar = element("progress", { max: run.max_steps || 1, value: run.step, ariaLabel: "progress" });
+  const of = run.max_steps == null ? "" : ` / ${run.max_steps}`;
+  cell.replaceChildren(bar, element("span", { textContent: run.step }), element("span", { className: "quiet", textContent: of }));
+}
+
+function writeAri(cell, run) {
+  if (!run.ari.length) return set(cell, "");
+  cell.replaceChildren(sparkline(run.ari), element("span", { textContent: fixed(run.ari.at(-1)) }));
+}
+
+function sparkline(values) {
+  const [width, height] = [64, 16];
+  const x = (k) => (values.length > 1 ? (k / (values.length - 1)) * (width - 2) + 1 : width / 2);
+  const y = (value) => height - 1 - Math.max(0, Math.min(1, value)) * (height - 2);
+  const line = svg("polyline", { points: values.map((value, k) => `${x(k).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
+  return svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: "sparkline", "aria-hidden": "true" }, line);
+}
+
+function svg(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+function set(cell, text) {
+  if (cell.textContent !== String(text)) cell.textContent = text;
+}
+
+const fixed = (value) => (value == null ? "" : value.toFixed(3));
+
+function speed(run) {
+  const value = run.steps_per_second;
+  return value == null ? "" : value < 10 ? value.toFixed(2) : value.toFixed(1);
+}
+
+function timeLeft(run) {
+  if (run.seconds_left != null) return duration(run.seconds_left);
+  return run.state === "running" || !run.seconds ? "" : `took ${duration(run.seconds)}`;
+}
+
+export function duration(exact) {
+  const seconds = Math.round(exact);
+  const padded = (number) => String(number).padStart(2, "0");
+  if (seconds < 90) return `${seconds} s`;
+  if (seconds < 5400) return `${Math.floor(seconds / 60)} min ${padded(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${padded(Math.floor((seconds % 3600) / 60))} min`;
+}
