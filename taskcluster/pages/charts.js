@@ -307,6 +307,7 @@ function adapt(node, scale, width, markers) {
   if (node === null || typeof node !== "object") return;
   if ("width" in node && "height" in node) Object.assign(node, { width, height: HEIGHT });
   if (node.select?.type === "interval") node.select.zoom = "wheel![event.ctrlKey || event.metaKey]";
+  if (node.mark?.type === "area") delete node.encoding.strokeDash; // bands have no dashes, and Vega-Lite would say so
   if (node.encoding?.tooltip) {
     delete node.encoding.tooltip;
     node.mark.tooltip = { content: "data" };
