@@ -289,7 +289,8 @@ export function download(address, name) {
 function fill(compiled, values, steps) {
   compiled.data.find(({ name }) => name === "points").values = values;
   for (const legend of compiled.legends ?? []) {
-    if (legend.strokeDash) legend.encode.symbols.update.stroke = { value: "gray" }; // or bands make it transparent
+    const symbols = legend.strokeDash && legend.encode?.symbols?.update;
+    if (symbols) symbols.stroke = { value: "gray" }; // or bands make it transparent
   }
   for (const signal of compiled.signals ?? []) if (/^steps_\w*_step$/.test(signal.name) && steps) signal.value = steps;
   return compiled;
