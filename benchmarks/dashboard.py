@@ -129,8 +129,8 @@ def grown(page: Page, runs: list[RunFolder], step: int) -> tuple[float, float]:
 
 
 def main() -> None:
+    wrong: list[str] = []
     for n_conditions, n_seeds in SHAPES:
-        wrong: list[str] = []
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright, ExitStack() as closing:
             runs = write(Path(folder), n_conditions, n_seeds)
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
