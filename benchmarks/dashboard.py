@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +129,15 @@ def grown(page: Page, runs: list[RunFolder], step: int) -> tuple[float, float]:
 
 
 def main() -> None:
+    wrong: list[str] = []
     for n_conditions, n_seeds in SHAPES:
-        with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright, ExitStack() as closing:
             runs = write(Path(folder), n_conditions, n_seeds)
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.on("pageerror", lambda error: wrong.append(str(error)))
             server = Server(Path(folder))
+            closing.callback(server.process.kill)
             cold = opened(page, server.url)
             since_command = time.monotonic() - server.begun
             warm = [
@@ -146,6 +150,7 @@ def main() -> None:
             all_of_them = [grown(page, runs, 10 * (MEASUREMENTS + UPDATES + k)) for k in range(2)]
             ended = server.end()
             browser.close()
+        assert not wrong, wrong
         print(f"{n_conditions} conditions x {n_seeds} seeds x {MEASUREMENTS} measurements x {2 * LAYERS} curves")
         print(f"  start to first byte            {server.started:5.2f} s   (ends in {ended:.2f} s)")
         print(f"  first view, server just begun  {cold:5.2f} s   ({since_command:.2f} s after the command)")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from test_watch import begin, measure
+from test_watch import begin, line, measure
 
 from taskcluster.dashboard import PAGES, Dashboard, application, names
 from taskcluster.vega import Vega
@@ -360,6 +360,39 @@ def test_text_stays_text_and_a_new_server_is_noticed(page: Any, server: Server, 
     page.locator("#runs").get_by_text("another").first.wait_for()
     assert page.locator("#runs tbody tr").count() == 3
     again.end(signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_many_points_are_drawn_without_markers_and_grow(page: Any, server: Server, tmp_path: Path) -> None:
+    runs = [begin(tmp_path / "runs" / f"k={k}" / "seed=0", kind=k) for k in range(30)]
+    for run in runs:
+        rows = [json.dumps(line(step) | {"elapsed": step / 10}) for step in range(60)]
+        run.journal.write_text("\n".join(rows) + "\n")
+    page.goto(server.url)
+    drawn(page)
+    assert len(curves(page)) == 30 * 60 * 2
+    for step in (60, 61):  # the second one shows that the page went on asking after the first
+        measure(runs[0], step)
+        until(page, f"document.querySelector('#runs tbody').textContent.includes('{step} /')")
+        drawn(page)
+    assert len(curves(page)) == 30 * 60 * 2 + 4
+
+
+@pytest.mark.slow
+def test_a_chart_that_fails_does_not_end_the_rest(browser: Any, server: Server, tmp_path: Path) -> None:
+    run = begin(tmp_path / "runs" / "seed=0")
+    measure(run, 0)
+    page = browser.new_page()
+    page.goto(server.url)
+    drawn(page)
+    page.evaluate("() => { CanvasRenderingContext2D.prototype.clearRect = () => { throw new Error('no canvas'); } }")
+    page.evaluate("() => { window.structuredClone = () => { throw new Error('no clone'); } }")
+    begin(tmp_path / "runs" / "s" / "seed=0")
+    page.locator("#runs").get_by_text("s", exact=True).first.wait_for()
+    for step in (10, 20):
+        measure(run, step)
+        until(page, f"document.querySelector('#runs tbody').textContent.includes('{step} /')")
+    page.close()
 
 
 @pytest.mark.slow

@@ -304,10 +304,12 @@ function adapt(node, scale, width, markers) {
   if (node === null || typeof node !== "object") return;
   if ("width" in node && "height" in node) Object.assign(node, { width, height: HEIGHT });
   if (node.select?.type === "interval") node.select.zoom = "wheel![event.ctrlKey || event.metaKey]";
+  if (node.mark?.type === "area") delete node.encoding.strokeDash; // bands have no dashes, and Vega-Lite would say so
+  if (markers === "none" && node.layer) node.layer = node.layer.filter(({ encoding }) => !encoding.tooltip);
+  if (node.mark?.type === "line" || node.encoding?.tooltip) node.mark.tooltip = { content: "data" };
   if (node.encoding?.tooltip) {
     delete node.encoding.tooltip;
-    node.mark.tooltip = { content: "data" };
-    node.mark.point = { seen: { size: 24 }, unseen: { size: 70, opacity: 0 }, none: false }[markers];
+    if (markers === "unseen") Object.assign(node.mark, { size: 70, opacity: 0 });
   }
   if (width < CRAMPED && node.x?.field === "step") node.x.title = "step";
   if (node.color?.field === "condition") {

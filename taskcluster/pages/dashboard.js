@@ -41,8 +41,11 @@ const seen = new IntersectionObserver((entries) => {
 async function ask() {
   const changes = await answer(`changes?since=${store.version}&epoch=${store.epoch}`);
   if (changes) connected("live");
-  if (changes) await busy(take(changes));
-  setTimeout(ask, PERIOD);
+  try {
+    if (changes) await busy(take(changes));
+  } finally {
+    setTimeout(ask, PERIOD); // a chart that cannot be drawn must not end the rest
+  }
 }
 
 // What the server says, null if it does not, which is shown.
