@@ -25,6 +25,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, NoReturn
 
+import orjson
 import psutil
 import uvicorn
 from starlette.applications import Starlette
@@ -292,7 +293,7 @@ def _packed(curves: Curves) -> dict[str, Any]:
 
 
 def _encoded(content: Any) -> bytes:
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+    return orjson.dumps(content)
 
 
 def _json(content: bytes) -> Response:

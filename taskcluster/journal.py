@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
+
 Row = dict[str, Any]
 
 TIMES = ("time", "elapsed", "measuring")  # the keys of a line that differ between two runs of one configuration
@@ -69,7 +71,7 @@ def complete(content: bytes) -> tuple[list[Row], int]:
     length = 0
     with suppress(ValueError):
         for line in content.split(b"\n")[:-1]:  # what follows the last newline is empty or torn
-            rows.append(json.loads(line))
+            rows.append(orjson.loads(line))
             length += len(line) + 1
     return rows, length
 

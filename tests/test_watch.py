@@ -187,6 +187,7 @@ def test_states(tmp_path: Path) -> None:
     [
         ("status.json", b'{"state": "run'),
         ("status.json", b"[1]"),
+        ("status.json", b"[" * 100_000),
         ("status.json", b'{"starts": [{"max_steps": {}}]}'),
         ("config.yaml", b"seed: [1"),
         ("config.yaml", b"just words"),
@@ -196,7 +197,7 @@ def test_states(tmp_path: Path) -> None:
         ("metrics.jsonl", b'{"no": "step"}\n'),
         ("metrics.jsonl", b'{"step": 1, "elapsed": 1, "ari/val/layer_x": 1}\n'),
         ("metrics.jsonl", b'{"step": 1, "elapsed": 1, "ari/val/layer_0": [1]}\n'),
-        ("metrics.jsonl", b"[" * 100_000 + b"\n"),
+        ("metrics.jsonl", b"[" * 500 + b"]" * 500 + b"\n"),
         ("training.jsonl", b"3\n"),
     ],
 )

@@ -1,5 +1,6 @@
 // Charts: specifications of the server, fitted to the page, fed with rows, drawn only while they are near the screen.
 
+import { Ranges } from "./ranges.js";
 import { lastCommonStep, lastLayer, rows } from "./store.js";
 
 const PALETTE = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#ff9da6", "#9d755d", "#bab0ac"];
@@ -74,6 +75,22 @@ export const ariByLayer = {
   wanted: ({ metrics }) => (curve) => curve.layer !== null && curve.metric in metrics,
 };
 
+// Charts are drawn one after another, each on the screen before the next begins.
+let turn = Promise.resolve();
+function inTurn(draw) {
+  const drawn = turn.then(draw);
+  turn = drawn.catch(() => {}).then(shown);
+  return drawn;
+}
+
+// Once the browser has shown what was drawn, or soon if it shows nothing, as in a tab that is hidden.
+export function shown() {
+  return new Promise((resolve) => {
+    requestAnimationFrame(() => setTimeout(resolve));
+    setTimeout(resolve, 100);
+  });
+}
+
 export class Chart {
   // context: {store, view, charts, themes, metrics, colors, dark, tooltip}
   constructor(kind, context, ...controls) {
@@ -105,7 +122,7 @@ export class Chart {
   draw() {
     if (!this.near || !this.context.charts) return Promise.resolve();
     this.again = true;
-    this.drawing ??= this.#drawAll().finally(() => (this.drawing = null));
+    this.drawing ??= inTurn(() => this.#drawAll()).finally(() => (this.drawing = null));
     return this.drawing;
   }
 
@@ -145,12 +162,15 @@ export class Chart {
     this.pending.clear();
     this.held.clear();
     const values = this.#conditions().flatMap((condition) => this.#hold(condition, this.#steps(condition)));
-    const patch = (vega) => fill(vega, values, this.kind.unzoomed ? null : this.context.view.steps);
+    let ranges;
+    const patch = (compiled) => {
+      ranges = new Ranges(compiled, values);
+      return fill(compiled, values, this.kind.unzoomed ? null : this.context.view.steps);
+    };
     const old = this.embedded;
     const made = await embed(this.plot, this.#specification(), this.context, patch);
     old?.finalize();
-    this.embedded = made;
-    this.drawnAs = as;
+    Object.assign(this, { embedded: made, ranges, drawnAs: as });
     if (!this.near) return this.drop();
     for (const { name } of selections(made.spec)) {
       made.view.addSignalListener(name, (_, { step }) => this.following || this.context.zoom(step));
@@ -167,8 +187,11 @@ export class Chart {
       if (steps === null) held.clear();
       come.push(...this.#hold(condition, steps ?? this.#steps(condition)));
     }
+    const anew = [...this.pending.values()].includes(null);
+    const all = anew ? [...this.held.values()].flatMap((held) => [...held.values()].flat()) : come;
     this.pending.clear();
     const { view } = this.embedded;
+    this.ranges.include(view, all, anew);
     if (gone.length) await view.remove("points", gone).runAsync(); // Vega takes one change of a source at a time
     if (come.length) await view.insert("points", come).runAsync();
   }
@@ -188,10 +211,10 @@ export class Chart {
   #hold(condition, steps) {
     const held = this.held.get(condition.id) ?? new Map();
     this.held.set(condition.id, held);
-    return [...steps].flatMap((step) => {
-      held.set(step, this.#rows(condition, [step]));
-      return held.get(step);
-    });
+    for (const step of steps) held.set(step, []);
+    const made = this.#rows(condition, steps);
+    for (const row of made) held.get(row.step).push(row);
+    return made;
   }
 
   #rows(condition, steps) {

@@ -1,6 +1,6 @@
 // The page: asks once a second what is new, and brings table and charts up to date.
 
-import { Chart, ariAgainstStep, ariByLayer, colors, element, layerByCondition, learning } from "./charts.js";
+import { Chart, ariAgainstStep, ariByLayer, colors, element, layerByCondition, learning, shown } from "./charts.js";
 import { Store } from "./store.js";
 import { Table, stateClass } from "./table.js";
 import { Tsne } from "./tsne.js";
@@ -67,6 +67,7 @@ async function take(changes) {
   if (news.names) rename();
   writeRuns();
   writeLayers();
+  if (news.names) await shown(); // which tells new charts whether they are near
   await Promise.all([...charts().map((chart) => chart.touch(news.points)), tsne.refresh()]);
   performance.measure("update", { start: begin, detail: store.version });
 }
@@ -292,6 +293,7 @@ async function prepare() {
   writeMetrics();
   showControls();
   for (const chart of across) seen.observe(chart.card);
+  await shown(); // which tells them whether they are near
   await Promise.all([...charts().map((chart) => chart.draw()), tsne.refresh()]);
 }
 
