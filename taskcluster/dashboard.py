@@ -39,7 +39,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskcluster.vega import Vega
-from taskcluster.watch import Curves, Live, Watcher, is_plain, read_plain
+from taskcluster.watch import Curves, Live, Watcher
+from taskcluster.watch.files import is_plain, read_plain
 
 PORT = 8642
 PAGES = Path(__file__).parent / "pages"

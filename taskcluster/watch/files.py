@@ -1,0 +1,82 @@
+"""Files that other processes write: read only where they changed, and never through a link.
+
+in:  a path
+out: the content, where it was replaced (`File`); the lines that came, where it grows (`Lines`)
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from taskcluster.journal import Row, complete
+
+Line = TypeVar("Line")
+
+
+class File:
+    """A file that is replaced as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: Any = ()
+        self._looked: Any = ()
+
+    def content(self) -> bytes | None:
+        """None if it is as it was when last taken, b"" where there is none."""
+        self._looked = _stamp(self.path)
+        if self._looked == self._seen:
+            return None
+        return read_plain(self.path) if self._looked else b""
+
+    def taken(self) -> None:
+        """Its content was good."""
+        self._seen = self._looked
+
+
+class Lines(Generic[Line]):
+    """A journal that is appended to, or replaced; parse: a line's content, raising where it is damaged."""
+
+    def __init__(self, path: Path, parse: Callable[[Row], Line]) -> None:
+        self._path, self._parse = path, parse
+        self._seen: Any = None
+        self._length = 0
+
+    def read(self, anew: bool) -> tuple[list[Line], bool]:
+        """The lines that came, and whether they are all there are, since what was read before does not hold."""
+        stamp = _stamp(self._path)
+        if stamp == self._seen and not anew:
+            return [], False
+        anew = anew or not (stamp and self._seen) or stamp[0] != self._seen[0] or stamp[1] < self._length
+        begin = 0 if anew else self._length
+        rows, length = complete(read_plain(self._path, begin)) if stamp else ([], 0)
+        lines = [self._parse(row) for row in rows]
+        self._seen, self._length = stamp, begin + length
+        return lines, anew
+
+
+def read_plain(path: Path, offset: int = 0) -> bytes:
+    """A file's content. Neither follows a link nor waits for whatever a pipe may bring."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        file.seek(offset)
+        return file.read()
+
+
+def is_plain(path: Path) -> bool:
+    """Whether it is a file, in a folder that is one, and neither is a link."""
+    try:
+        return stat.S_ISDIR(os.lstat(path.parent).st_mode) and stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file's content, its inode and size first; None where there is none."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path.name} is not a plain file")
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,91 @@
+"""A condition while its runs grow: of every curve mean and 95 % interval over the runs, by step."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from taskcluster.aggregate import Condition
+from taskcluster.estimates import intervals
+from taskcluster.watch.run import Run, text
+
+DIGITS = 6  # after the point, of what is sent
+
+
+class Curves(NamedTuple):
+    """Points of a condition. curves: K keys of the journal; steps: S of them; the rest: S x K, None for no number.
+
+    anew: whether these replace all that was known of the condition.
+    """
+
+    condition: str
+    anew: bool
+    curves: list[str]
+    steps: list[int]
+    n: list[list[int]]
+    mean: list[list[float | None]]
+    lower: list[list[float | None]]
+    upper: list[list[float | None]]
+
+
+class Pool:
+    """The points of a condition over its runs, by step."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.version = 0
+        self.facts: dict[str, Any] = {}
+        self._runs: list[Run] = []
+        self._curves: list[str] = []
+        self._anew = 0  # the version in which all points were last replaced
+        self._points: dict[int, tuple[int, list[list[Any]]]] = {}  # step -> version; n, mean, lower, upper, each (K,)
+        self._all = False
+
+    def set(self, condition: "Condition[Run]", version: int) -> None:
+        names = {"sweep": text(condition.sweep), "label": text(condition.label)}
+        facts = {"id": self.id, **names, "runs": len(condition.runs)}
+        self._all |= self._runs != condition.runs
+        if facts != self.facts:
+            self.facts, self.version = facts, version
+        self._runs = condition.runs
+
+    def update(self, version: int) -> bool:
+        """Compute the steps that changed, or all of them where curves or runs did; whether any did."""
+        dirty = set().union(*(run.dirty for run in self._runs))
+        everything = self._all or any(run.anew for run in self._runs)
+        if not dirty and not everything:
+            return False
+        curves = list(dict.fromkeys(key for run in self._runs for key in next(reversed(run.rows.values()), {})))
+        everything |= curves != self._curves
+        if everything:
+            self._points, self._anew, self._curves, self._all = {}, version, curves, False
+            dirty = {step for run in self._runs for step in run.rows}
+        for run in self._runs:
+            run.dirty, run.anew = set(), False
+        for step, block in zip(sorted(dirty), self._blocks(sorted(dirty)), strict=True):
+            self._points[step] = version, block
+        return True
+
+    def after(self, since: int) -> Curves | None:
+        anew = self._anew > since
+        steps = sorted(step for step, (version, _) in self._points.items() if anew or version > since)
+        if not steps and not anew:
+            return None
+        columns = [[self._points[step][1][k] for step in steps] for k in range(4)]
+        return Curves(self.id, anew, self._curves, steps, *columns)
+
+    def _blocks(self, steps: Sequence[int]) -> list[list[list[Any]]]:
+        """n, mean, lower and upper of every curve, for each step."""
+        nothing: dict[str, float] = {}
+        rows = [[run.rows.get(step, nothing) for step in steps] for run in self._runs]
+        values = np.array([[[row.get(key, math.nan) for key in self._curves] for row in of_run] for of_run in rows])
+        if not values.size:
+            return [[[], [], [], []] for _ in steps]
+        flat = intervals(values.reshape(len(values), -1))
+        n, mean, _, lower, upper = (part.reshape(values.shape[1:]) for part in flat)
+        return [list(block) for block in zip(n.tolist(), *map(_sendable, (mean, lower, upper)), strict=True)]
+
+
+def _sendable(values: np.ndarray) -> list[list[float | None]]:
+    return [[None if value != value else value for value in row] for row in np.round(values, DIGITS).tolist()]

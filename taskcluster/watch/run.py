@@ -1,0 +1,203 @@
+"""One run folder while it is written.
+
+in:  a folder
+out: `Live`, the run as it stands; its rows of curves by step, and which of them are new
+"""
+
+import hashlib
+import json
+import math
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from taskcluster.aggregate import seeds_of, sweep_of
+from taskcluster.journal import Row, layers_of, number, parse
+from taskcluster.runs import RunFolder
+from taskcluster.watch.files import File, Lines, is_plain
+
+METRICS = ("ari", "ari_within_x", "accuracy", "loss")  # of a line's hundred values, those that a view shows
+RECENT = 50  # lines over which speed is taken
+
+# The same YAML, read ten times as fast where libyaml is there.
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Timed(NamedTuple):
+    """A line's step, and the seconds of training before it."""
+
+    step: int
+    elapsed: float
+
+
+@dataclass(frozen=True)
+class Live:
+    """A run as it stands.
+
+    id: names it as long as it lies where it does. name: its folder below the root. condition: label of its condition,
+    "" while unknown. state: that of RunFolder.state, or "damaged", of which `problem` says more. steps_per_second: of
+    late, measuring included. seconds: spent so far. accuracy, ari: on validation; ari of the last layer at each
+    measurement.
+    """
+
+    id: str
+    name: str
+    sweep: str
+    condition: str = ""
+    condition_id: str = ""
+    seed: str = ""
+    state: str = "new"
+    problem: str = ""
+    step: int | None = None
+    max_steps: int | None = None
+    steps_per_second: float | None = None
+    seconds_left: float | None = None
+    seconds: float | None = None
+    accuracy: float | None = None
+    ari: tuple[float, ...] = ()
+    has_tsne: bool = False
+
+
+class Run:
+    """What is known of a run folder. rows: step -> values of the curves, by their keys.
+
+    dirty: steps that came since they were last taken; anew: whether others went.
+    """
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self.folder = RunFolder(path)
+        below = str(path.relative_to(root))
+        self.id = digest(below)
+        self.sweep = sweep_of(path, root)
+        self.config: Row = {}
+        self.rows: dict[int, dict[str, float]] = {}
+        self.dirty: set[int] = set()
+        self.anew = self.regroup = False
+        self.version = 0
+        self.live = Live(self.id, text(path.name if below == "." else below), text(self.sweep))
+        self._config = File(path / "config.yaml")
+        self._status = File(path / "status.json")
+        self._journal = Lines(self.folder.journal, _measured)
+        self._training = Lines(self.folder.training, _timed)
+        self._tsne = path / "figures" / "tsne.json"
+        self._facts: Row = {}
+        self._recent: deque[Timed] = deque(maxlen=RECENT)
+        self._began: Any = None
+        self._found = self.live
+
+    def refresh(self) -> None:
+        """Read what came since the last time."""
+        try:
+            news = self._read_config()
+            state = self.folder.state_by(self._read_status)
+            news |= self._follow()
+            if news or (state, "") != (self._found.state, self._found.problem):
+                self._found = self._take_stock(state)
+            self._found = replace(self._found, has_tsne=is_plain(self._tsne))
+        except FileNotFoundError:  # it goes while we look
+            return
+        except Exception as error:  # whatever is wrong with one run is not to take the others along
+            self._found = replace(self._found, state="damaged", problem=text(str(error) or type(error).__name__))
+
+    def settle(self, version: int, condition: Row) -> bool:
+        """Note what was found; whether anything is new. condition: its id and label, {} if there is none yet."""
+        names = {"condition_id": condition["id"], "condition": condition["label"]} if condition else {}
+        live = replace(self._found, **names)
+        if live == self.live and self.version:
+            return False
+        self.live, self.version = live, version
+        return True
+
+    def _read_config(self) -> bool:
+        if (content := self._config.content()) is None:
+            return False
+        config = _mapping(yaml.load(content, Loader), self._config.path)
+        json.dumps(config, sort_keys=True)  # what cannot be compared must not reach the grouping of all runs
+        seeds_of(config)
+        self.config, self.regroup = config, True
+        self._config.taken()
+        return True
+
+    def _read_status(self) -> Row:
+        if (content := self._status.content()) is not None:
+            self._facts = _mapping(json.loads(content or b"{}"), self._status.path)
+            self._status.taken()
+        return self._facts
+
+    def _follow(self) -> bool:
+        """Read on in the journals, or from their beginning where the run began anew; whether anything is new."""
+        starts = self._facts.get("starts") or [{"step": 0}]
+        first = int(starts[-1]["step"])
+        began = self._facts.get("id"), len(starts)
+        measured, anew = self._journal.read(began != self._began)
+        timed, timed_anew = self._training.read(began != self._began)
+        if anew:
+            self.anew |= bool(self.rows)
+            self.rows = {}
+        if anew or timed_anew:
+            self._recent.clear()
+        self.rows |= {line.step: values for line, values in measured}
+        self.dirty |= {line.step for line, _ in measured}
+        lines = sorted({line for line, _ in measured} | {*timed})
+        # What stands at or before the step at which a run went on was timed by the process before it.
+        self._recent.extend(line for line in lines if line.step > first or line.step == first == 0)
+        news, self._began = bool(lines) or anew or timed_anew or began != self._began, began
+        return news
+
+    def _take_stock(self, state: str) -> Live:
+        rows = [self.rows[step] for step in sorted(self.rows)]
+        step = max([*self.rows, *(line.step for line in self._recent)], default=None)
+        start = (self._facts.get("starts") or [{}])[-1]
+        max_steps = int(start.get("max_steps") or self.config["trainer"]["max_steps"])
+        (first, began), (last, ended) = (self._recent[0], self._recent[-1]) if self._recent else ((0, 0.0), (0, 0.0))
+        speed = (last - first) / (ended - began) if ended > began else None
+        left = (max_steps - last) / speed if speed and state == "running" else None
+        accuracy = rows[-1].get("val/accuracy", math.nan) if rows else math.nan
+        aris = [values[-1] for row in rows if (values := layers_of(row, "ari/val"))]
+        return replace(
+            self._found,
+            state=state,
+            problem="",
+            seed=text(seeds_of(self.config)),
+            step=step,
+            max_steps=max_steps,
+            steps_per_second=speed,
+            seconds_left=left,
+            seconds=float(self._facts.get("wall_seconds") or 0) if state != "running" else ended,
+            accuracy=accuracy if math.isfinite(accuracy) else None,
+            ari=tuple(value for value in aris if math.isfinite(value)),
+        )
+
+
+def _mapping(content: Any, path: Path) -> Row:
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no keys")
+    return content
+
+
+def _measured(row: Row) -> tuple[Timed, dict[str, float]]:
+    """Of a line of metrics.jsonl."""
+    return _timed(row), {key: number(row, key) for key in row if _shown(key)}
+
+
+def _timed(row: Row) -> Timed:
+    return Timed(int(row["step"]), float(row["elapsed"]))
+
+
+@lru_cache(maxsize=4096)
+def _shown(key: str) -> bool:
+    named = parse(key)
+    return named is not None and named.metric in METRICS
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def text(name: str) -> str:
+    """A name of the file system as text that every encoder takes."""
+    return name.encode(errors="replace").decode()
