@@ -3,6 +3,7 @@
 Can be repeated: what is there is left as it is.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,4 +36,8 @@ def upload(folders: Sequence[Path], console: Console) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(upload([Path(folder) for folder in sys.argv[1:]], Console()))
+    parser = argparse.ArgumentParser(
+        prog="python -m taskcluster.tracking.upload", description="Give W&B what it lacks of runs that nobody trains."
+    )
+    parser.add_argument("folders", type=Path, metavar="RUN", nargs="+", help="folder of a run with logger=wandb")
+    sys.exit(upload(parser.parse_args().folders, Console()))
