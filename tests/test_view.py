@@ -64,7 +64,7 @@ class Terminal:
 
 @pytest.mark.slow
 def test_every_run_is_a_line_that_grows_and_nothing_else_is_printed(tmp_path: Path) -> None:
-    longer = [*SMALL, "trainer.max_steps=150", "callbacks.clustering.every_n_steps=25", "hydra/launcher=joblib"]
+    longer = [*SMALL, "trainer.max_steps=60", "callbacks.clustering.every_n_steps=10", "hydra/launcher=joblib"]
     sweep = ["name=sweep", "hydra.sweep.subdir=${model.n_head}_${seed}", "model.n_head=3,2", "seed=0,1"]
     terminal = Terminal(tmp_path, 12, sys.executable, "-m", "taskcluster.train", "-m", *longer, *sweep)
     screens = terminal.screens()
@@ -73,7 +73,7 @@ def test_every_run_is_a_line_that_grows_and_nothing_else_is_printed(tmp_path: Pa
     assert any("running" in view[-1] for view in views)
     lines = [line for view in views for line in view if line.startswith("2_1 ")]
     assert lines[0].split() == ["2_1", "waiting"]
-    assert any("running" in line and "▁" in line and "/150" in line for line in lines)
+    assert any("running" in line and "▁" in line and "/60" in line for line in lines)
     assert not any("validation: accuracy" in line for screen in screens for line in screen)  # as plain lines have it
     said = " ".join(line for screen in screens for line in screen)
     assert "3_0: refused: model.n_head=3 does not divide" in said

@@ -1,6 +1,7 @@
 """Charts and tables into files: pictures for a paper, and pages that need no network."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,4 +34,10 @@ def draw(charts: Mapping[str, plots.Chart], folder: Path, formats: Sequence[str]
 
 def render(template: str, **values: Any) -> str:
     """A page from a template of this folder. A chart of the value `charts` is live where the template has its name."""
-    return _templates.get_template(template).render(library=vl_convert.javascript_bundle, **values)  # Vega, vega-embed
+    return _templates.get_template(template).render(library=_library, **values)
+
+
+@lru_cache
+def _library() -> str:
+    """Vega, Vega-Lite and vega-embed as one script: more than a second's work."""
+    return vl_convert.javascript_bundle()  # type: ignore[call-arg]
