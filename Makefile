@@ -13,9 +13,9 @@ reproduce: .venv/installed ## the paper's experiment on a CPU: about a minute, r
 dashboard: .venv/installed ## a live page over the runs in multirun/, on this machine alone
 	$(BIN)/taskcluster-dashboard multirun
 
-# One thread each: two processes that take all cores would wait for each other.
-test: .venv/installed-dev ## every test, files side by side in two processes
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# One thread each, as processes that take all cores would wait for each other; three, as some tests only wait.
+test: .venv/installed-dev ## every test, files side by side in three processes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 faults: .venv/installed-dev ## 25 runs killed at random moments, and 24 that W&B follows: about seven minutes
 	$(BIN)/pytest tests/test_faults.py -k any_moment --kills 25 -s

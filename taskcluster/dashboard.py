@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, NoReturn
@@ -38,14 +37,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taskcluster.vega import Vega
+from taskcluster.vega import VERSION, Vega
 from taskcluster.watch import Curves, Live, Watcher
 from taskcluster.watch.files import is_plain, read_plain
 
 PORT = 8642
 PAGES = Path(__file__).parent / "pages"
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-LIBRARY = f"/vega-{version('vl-convert-python')}.js"
+LIBRARY = f"/vega-{VERSION}.js"
 FRESH = 0.25  # seconds for which one look at the folders serves every page that asks
 LARGEST_TSNE = 64 * 2**20  # bytes
 

@@ -1,7 +1,7 @@
-"""What the live page draws with: Vega as one script, and the chart specifications.
+"""What pages draw with: Vega as one script, and for the live page the chart specifications.
 
-Both are made in a process of their own (`python -m taskcluster.vega`): vl-convert takes a second and a half in which no
-other thread runs, and Altair most of a second to import.
+The live page has both from a process of its own (`python -m taskcluster.vega`): vl-convert takes more than a second in
+which no other thread runs, and Altair most of a second to import.
 """
 
 import json
@@ -10,9 +10,14 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
+from importlib.metadata import version
+from tempfile import NamedTemporaryFile
 from typing import Any
 
+from platformdirs import user_cache_path
+
+VERSION = version("vl-convert-python")
 SOURCE = "points"  # what specifications call the source that the page feeds
 
 
@@ -50,6 +55,27 @@ class Vega:
         return self._lines[number]
 
 
+@lru_cache
+def library() -> str:
+    """Vega, Vega-Lite and vega-embed. Bundling takes more than a second, so the bundle is kept in the user's cache
+    folder, if that can be written to.
+    """
+    kept = user_cache_path("taskcluster") / f"vega-{VERSION}.js"
+    with suppress(OSError):
+        return kept.read_text()
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=kept.parent, delete=False) as whole:
+            whole.write(script)
+            whole.flush()
+            os.fsync(whole.fileno())
+        os.replace(whole.name, kept)
+    return script
+
+
 def specifications() -> dict[str, Any]:
     import altair as alt
 
@@ -73,9 +99,7 @@ def specifications() -> dict[str, Any]:
 def main() -> None:
     """Write both, a line each."""
     print(json.dumps(specifications()), flush=True)
-    import vl_convert
-
-    print(json.dumps(vl_convert.javascript_bundle()), flush=True)  # type: ignore[call-arg]
+    print(json.dumps(library()), flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from test_watch import begin, line, measure
 
 from taskcluster.dashboard import PAGES, Dashboard, application, names
-from taskcluster.vega import Vega
+from taskcluster.vega import Vega, library
 
 CHROMIUM = Path("/usr/bin/chromium")
 MARKUP = "<img src=x onerror=owned=1>"
@@ -165,6 +165,18 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
             assert ended.stderr.startswith("taskcluster-dashboard: ")
             assert ended.stderr.count("\n") == 1
             assert reason in ended.stderr
+
+
+def test_vega_is_bundled_once_where_it_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    script = library.__wrapped__()
+    assert "vegaEmbed" in script
+    (kept,) = (tmp_path / "taskcluster").iterdir()
+    assert kept.read_text() == script
+    kept.write_text("kept")
+    assert library.__wrapped__() == "kept"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kept))  # no folder
+    assert library.__wrapped__() == script
 
 
 def test_heavy_libraries_stay_away() -> None:

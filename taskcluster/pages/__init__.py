@@ -1,7 +1,6 @@
 """Charts and tables into files: pictures for a paper, and pages that need no network."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from taskcluster import plots
+from taskcluster.vega import library
 
 FROM_SVG = {"svg": str.encode, "png": lambda svg: vl_convert.svg_to_png(svg, scale=2), "pdf": vl_convert.svg_to_pdf}
 
@@ -34,10 +34,4 @@ def draw(charts: Mapping[str, plots.Chart], folder: Path, formats: Sequence[str]
 
 def render(template: str, **values: Any) -> str:
     """A page from a template of this folder. A chart of the value `charts` is live where the template has its name."""
-    return _templates.get_template(template).render(library=_library, **values)
-
-
-@lru_cache
-def _library() -> str:
-    """Vega, Vega-Lite and vega-embed as one script: more than a second's work."""
-    return vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    return _templates.get_template(template).render(library=library, **values)

@@ -181,17 +181,16 @@ def _mapping(content: Any, path: Path) -> Row:
 
 def _measured(row: Row) -> tuple[Timed, dict[str, float]]:
     """Of a line of metrics.jsonl."""
-    return _timed(row), {key: number(row, key) for key in row if _shown(key)}
+    return _timed(row), {key: number(row, key) for key in _shown(tuple(row))}
 
 
 def _timed(row: Row) -> Timed:
     return Timed(int(row["step"]), float(row["elapsed"]))
 
 
-@lru_cache(maxsize=4096)
-def _shown(key: str) -> bool:
-    named = parse(key)
-    return named is not None and named.metric in METRICS
+@lru_cache(maxsize=64)
+def _shown(keys: tuple[str, ...]) -> list[str]:
+    return [key for key in keys if (named := parse(key)) and named.metric in METRICS]
 
 
 def digest(text: str) -> str:
