@@ -30,6 +30,7 @@ MISSING += [] if importlib.util.find_spec("submitit") else ["submitit"]
 # Five seconds of training or more, and a journal of 16 rows. (Of two values of a key the later counts.)
 RUN = (*SMALL, "trainer.max_steps=600", "callbacks.clustering.every_n_steps=40", "callbacks.clustering.n_early=0")
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "SLURM_", "RAY_"))}
+ENVIRONMENT["RAY_worker_niceness"] = "0"  # Ray's 15 leaves its jobs a thirtieth of the cores beside other tests
 
 needs_slurm = pytest.mark.skipif(
     bool(MISSING) or os.geteuid() != 0,
