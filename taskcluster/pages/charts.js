@@ -75,11 +75,11 @@ export const ariByLayer = {
   wanted: ({ metrics }) => (curve) => curve.layer !== null && curve.metric in metrics,
 };
 
-// Charts are drawn one after another, each on the screen before the next begins.
+// Charts are drawn one after another, a new one on the screen before the next begins. draw: tells whether it is new.
 let turn = Promise.resolve();
 function inTurn(draw) {
   const drawn = turn.then(draw);
-  turn = drawn.catch(() => {}).then(shown);
+  turn = drawn.catch(() => {}).then((isNew) => isNew && shown());
   return drawn;
 }
 
@@ -142,13 +142,14 @@ export class Chart {
   }
 
   async #drawAll() {
-    while (this.again) {
+    const before = this.embedded;
+    while (this.again && this.near) {
       this.again = false;
-      if (!this.near) return;
       const as = this.#signature();
       if (as !== this.drawnAs) await this.#embed(as);
       else if (this.pending.size) await this.#update();
     }
+    return this.embedded !== before;
   }
 
   // What takes another specification to draw, not only other points.
@@ -162,9 +163,10 @@ export class Chart {
     this.pending.clear();
     this.held.clear();
     const values = this.#conditions().flatMap((condition) => this.#hold(condition, this.#steps(condition)));
+    const ends = () => [...this.context.store.runs.values()].map((run) => run.max_steps ?? Infinity);
     let ranges;
     const patch = (compiled) => {
-      ranges = new Ranges(compiled, values);
+      ranges = new Ranges(compiled, values, ends);
       return fill(compiled, values, this.kind.unzoomed ? null : this.context.view.steps);
     };
     const old = this.embedded;

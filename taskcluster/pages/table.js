@@ -109,22 +109,35 @@ function writeState(cell, run, table) {
 
 function writeStep(cell, run) {
   if (run.step == null) return set(cell, "");
-  const bar = element("progress", { max: run.max_steps || 1, value: run.step, ariaLabel: "progress" });
-  const of = run.max_steps == null ? "" : ` / ${run.max_steps}`;
-  cell.replaceChildren(bar, element("span", { textContent: run.step }), element("span", { className: "quiet", textContent: of }));
+  const [bar, step, of] = parts(cell, () => [
+    element("progress", { ariaLabel: "progress" }), element("span"), element("span", { className: "quiet" }),
+  ]);
+  Object.assign(bar, { max: run.max_steps || 1, value: run.step });
+  set(step, run.step);
+  set(of, run.max_steps == null ? "" : ` / ${run.max_steps}`);
 }
+
+const [WIDTH, HEIGHT] = [64, 16]; // of a sparkline
 
 function writeAri(cell, run) {
   if (!run.ari.length) return set(cell, "");
-  cell.replaceChildren(sparkline(run.ari), element("span", { textContent: fixed(run.ari.at(-1)) }));
+  const [line, last] = parts(cell, () => [sparkline(), element("span")]);
+  const x = (k) => (run.ari.length > 1 ? (k / (run.ari.length - 1)) * (WIDTH - 2) + 1 : WIDTH / 2);
+  const y = (value) => HEIGHT - 1 - Math.max(0, Math.min(1, value)) * (HEIGHT - 2);
+  const points = run.ari.map((value, k) => `${x(k).toFixed(1)},${y(value).toFixed(1)}`);
+  line.firstChild.setAttribute("points", points.join(" "));
+  set(last, fixed(run.ari.at(-1)));
 }
 
-function sparkline(values) {
-  const [width, height] = [64, 16];
-  const x = (k) => (values.length > 1 ? (k / (values.length - 1)) * (width - 2) + 1 : width / 2);
-  const y = (value) => height - 1 - Math.max(0, Math.min(1, value)) * (height - 2);
-  const line = svg("polyline", { points: values.map((value, k) => `${x(k).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
-  return svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: "sparkline", "aria-hidden": "true" }, line);
+// What a cell is made of, made once: new elements in every row would be laid out anew.
+function parts(cell, make) {
+  if (!cell.children.length) cell.replaceChildren(...make());
+  return cell.children;
+}
+
+function sparkline() {
+  const shape = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, class: "sparkline", "aria-hidden": "true" };
+  return svg("svg", shape, svg("polyline", {}));
 }
 
 function svg(name, attributes, ...children) {
