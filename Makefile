@@ -7,7 +7,7 @@ BIN := .venv/bin
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-reproduce: .venv/installed ## the paper's experiment on a CPU: about a minute, results in outputs/reproduce/seed=0
+reproduce: .venv/installed ## the paper's experiment on a CPU: about 75 seconds, results in outputs/reproduce/seed=0
 	$(BIN)/taskcluster-train name=reproduce
 
 dashboard: .venv/installed ## a live page over the runs in multirun/, on this machine alone
