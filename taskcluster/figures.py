@@ -5,8 +5,12 @@ out: figures/NAME.png, figures/NAME.svg, figures/index.html, and figures/tsne.js
 """
 
 import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 from transformers import PreTrainedModel
@@ -37,24 +41,36 @@ def draw(run: RunFolder, n_tasks: int, measurement: Measurement, network: PreTra
 
 
 def tsne_points(run: RunFolder, measurement: Measurement, network: PreTrainedModel) -> list[dict[str, Any]]:
-    """t-SNE (van der Maaten and Hinton, 2008) of validation states at three layers, checkpoint after checkpoint.
-
-    Each starts from the picture before it, so that points move only where states do.
-    """
-    steps = [row["step"] for row in run.rows()]
+    """t-SNE (van der Maaten and Hinton, 2008) of validation states at three layers, checkpoint after checkpoint."""
+    measured = [row["step"] for row in run.rows()]
+    steps = sorted({measured[round(k * (len(measured) - 1) / (TSNE_STEPS - 1))] for k in range(TSNE_STEPS)})
     n_layer = network.config.num_hidden_layers
-    rows, points = measurement.probe["val"], []
-    before: dict[int, Any] = {}
-    for step in sorted({steps[round(k * (len(steps) - 1) / (TSNE_STEPS - 1))] for k in range(TSNE_STEPS)}):
+    layers = sorted({0, (n_layer + 1) // 2, n_layer})
+    rows = measurement.probe["val"]
+    states = []
+    for step in steps:
         network.load_state_dict(load_weights(run.checkpoint(step)))
-        states = observe(network, rows, measurement.loss_on).states["instruction_end"][:, :TSNE_STATES]
-        for layer in sorted({0, (n_layer + 1) // 2, n_layer}):
-            start = before[layer] / before[layer].std(0) * 1e-4 if layer in before else "pca"  # as small as pca's
-            settings = {"perplexity": min(30, states.shape[1] / 4), "max_iter": 500, "random_state": 0, "init": start}
-            with threadpool_limits(1, user_api="blas"):
-                before[layer] = TSNE(**settings).fit_transform(states[layer].numpy())
-            points += [
-                {"step": step, "layer": layer, "x": round(float(x), 2), "y": round(float(y), 2), "task": task}
-                for (x, y), task in zip(before[layer], rows.task_ids[: states.shape[1]].tolist(), strict=True)
-            ]
-    return points
+        observed = observe(network, rows, measurement.loss_on).states["instruction_end"]
+        states.append(observed[layers, :TSNE_STATES].numpy())
+    tasks = rows.task_ids[: len(states[0][0])].tolist()
+    # A thread a layer: those of OpenMP inside one wait for each other, for long where other work goes on beside them.
+    one_each = ThreadPoolExecutor(torch.get_num_threads(), initializer=threadpool_limits, initargs=(1, "openmp"))
+    with threadpool_limits(1, user_api="blas"), one_each as threads:
+        pictures = list(threads.map(_tsne, zip(*states, strict=True)))
+    return [
+        {"step": step, "layer": layer, "x": round(float(x), 2), "y": round(float(y), 2), "task": task}
+        for k, step in enumerate(steps)
+        for layer, of_layer in zip(layers, pictures, strict=True)
+        for (x, y), task in zip(of_layer[k], tasks, strict=True)
+    ]
+
+
+def _tsne(checkpoints: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Pictures (N, 2) of states (N, D), each begun from the one before it, so that points move only where states do."""
+    pictures: list[np.ndarray] = []
+    for states in checkpoints:
+        start = pictures[-1] / pictures[-1].std(0) * 1e-4 if pictures else "pca"  # as small as pca's
+        perplexity = min(30, len(states) / 4)
+        tsne = TSNE(perplexity=perplexity, max_iter=500, random_state=0, init=start)
+        pictures.append(tsne.fit_transform(states))
+    return pictures

@@ -115,6 +115,7 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(run: RunFolder, tm
     again = RunFolder(tmp_path / "again")
     assert timeless(again) == timeless(run)
     assert all(torch.equal(value, weights(again)[key]) for key, value in weights(run).items())
+    assert (again.figures / "tsne.json").read_bytes() == (run.figures / "tsne.json").read_bytes()
 
 
 def test_a_finished_run_is_not_repeated_and_another_configuration_is_refused(
