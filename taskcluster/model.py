@@ -106,9 +106,18 @@ class LanguageModel(pl.LightningModule):
                 {"params": [p for p in network.parameters() if p.ndim < 2], "weight_decay": 0.0},
             ]
         )
+        # A fused optimizer would unscale fp16's gradients by itself, after Lightning has clipped them: it refuses that.
+        self._optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         self._scheduler = scheduler(self._optimizer)
         self._configured = [{k: v for k, v in group.items() if k != "params"} for group in self._optimizer.param_groups]
         self._seed = seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Count batches as this run does: the checkpoint's run may have had another number of them an update."""
+        batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        extra = checkpoint["global_step"] * self.trainer.accumulate_grad_batches - batches["total"]["processed"]
+        for counts in (batches["total"], batches["current"]):
+            counts |= {name: count + extra for name, count in counts.items()}
 
     def on_train_start(self) -> None:
         if self.global_step:
