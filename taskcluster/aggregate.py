@@ -113,7 +113,7 @@ def over_runs(journals: Sequence[Sequence[Row]], steps: set[int] | None = None) 
                 by_step.setdefault(row["step"], []).append(row)
     points = []
     for step, rows in sorted(by_step.items()):
-        keys = {key: named for key in rows[0] if (named := parse(key))}
+        keys = {key: named for row in rows for key in row if (named := parse(key))}
         values = np.array([[row.get(key) for key in keys] for row in rows], dtype=float)
         columns = [column.tolist() for column in intervals(values)]
         for named, *numbers in zip(keys.values(), *columns, strict=True):

@@ -1,5 +1,6 @@
 """When a run is measured and when it is saved, and what is recorded of it."""
 
+import math
 import time
 from typing import Any
 
@@ -9,12 +10,12 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from taskcluster.clustering import Clusterer
 from taskcluster.datamodule import SequenceDataModule
-from taskcluster.interrupts import Interrupted, Interrupts
+from taskcluster.interrupts import Interrupted, Interrupts, OutOfTime
 from taskcluster.journal import Row
 from taskcluster.measurement import Measurement
 from taskcluster.model import LanguageModel, TrainingDiverged
 from taskcluster.runs import RunFolder, drop_checkpoint
-from taskcluster.validation import Seed, validated
+from taskcluster.validation import Duration, Seed, validated
 
 OF_A_BATCH = ("train/batch_loss", "train/learning_rate")  # what training itself says
 
@@ -102,9 +103,10 @@ class ClusteringCallback(pl.Callback):
 
 class CheckpointCallback(pl.Callback):
     """Saves the whole state of training at every measured step, once the journal has it, so that no checkpoint lacks
-    its measurement; every `every_minutes` in between; and when a signal has come, which then ends the run.
+    its measurement; every `every_minutes` in between; and when a signal has come or `max_time` is over, which then ends
+    the run: the first after any step, the second after one of its own, so that even the shortest limit gets on.
 
-    Stands after the ClusteringCallback. Raises Interrupted.
+    Comes after the ClusteringCallback. Raises Interrupted, of which OutOfTime is one.
     """
 
     @validated
@@ -115,44 +117,51 @@ class CheckpointCallback(pl.Callback):
         config: dict[str, Any],
         interrupts: Interrupts,
         every_minutes: PositiveFloat,
+        max_time: Duration | None,
     ) -> None:
         self._clustering, self._run, self._config, self._interrupts = clustering, run, config, interrupts
         self._seconds = 60 * every_minutes
+        self._limit = max_time.total_seconds() if max_time else math.inf
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._interrupts.listen()  # Lightning has taken SIGTERM by now
-        self._saved_at = time.monotonic()
+        self._saved_at = self._started_at = time.monotonic()
         self._save_if_due(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._save_if_due(trainer)
+            self._save_if_due(trainer, limit=self._limit)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["config"] = self._config
 
-    def _save_if_due(self, trainer: pl.Trainer) -> None:
+    def _save_if_due(self, trainer: pl.Trainer, limit: float = math.inf) -> None:
         measured = self._clustering.measured == trainer.global_step
-        signal, overdue = self._agreed(trainer)
-        if measured or overdue or signal:
+        signal, overdue, late = self._agreed(trainer, limit)
+        late &= trainer.global_step < trainer.max_steps
+        if measured or overdue or signal or late:
             self._save(trainer, measured)
         if signal and self._interrupts.end_the_run(signal):
             raise Interrupted(signal)
         if signal:
             self._interrupts.received = 0  # it is saved; what follows is Slurm's
+        if late:
+            raise OutOfTime
 
-    def _agreed(self, trainer: pl.Trainer) -> tuple[int, int]:
-        """The signal that any process of the run has received, 0 for none, and whether it is time to save."""
-        own = self._interrupts.received, int(time.monotonic() - self._saved_at > self._seconds)
+    def _agreed(self, trainer: pl.Trainer, limit: float) -> tuple[int, int, int]:
+        """The signal that any process of the run has received, 0 for none, whether it is time to save, and whether
+        training has taken longer than `limit` seconds."""
+        now = time.monotonic()
+        own = self._interrupts.received, int(now - self._saved_at > self._seconds), int(now - self._started_at > limit)
         if trainer.world_size == 1:
             return own
         said = torch.tensor(own, device=trainer.strategy.root_device)
-        signal, overdue = trainer.strategy.reduce(said, reduce_op="max").tolist()
-        return signal, overdue
+        signal, overdue, late = trainer.strategy.reduce(said, reduce_op="max").tolist()
+        return signal, overdue, late
 
     def _save(self, trainer: pl.Trainer, measured: bool) -> None:
         target = self._run.checkpoint(trainer.global_step, measured)

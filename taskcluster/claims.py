@@ -20,7 +20,9 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Claim:
-    """`value` must lie on the right side of `threshold` ("<" or ">", as `relation` says); NaN never does."""
+    """`value` must be on the right side of `threshold` ("<" or ">", as `relation` says). NaN says that the journal has
+    not what the claim is about: it neither holds nor fails.
+    """
 
     name: str
     paper: str
@@ -29,20 +31,26 @@ class Claim:
     threshold: float
 
     @property
-    def passed(self) -> bool:
+    def passed(self) -> bool | None:
+        if math.isnan(self.value):
+            return None
         return self.value < self.threshold if self.relation == "<" else self.value > self.threshold
 
 
 def judge(rows: Rows) -> list[Claim]:
-    """The verdict on every claim for a journal whose last row is the final step."""
-    first, last = rows[0], rows[-1]
+    """The verdict on every claim for a journal whose last row is the final step.
+
+    Rows may be missing: at the start, of a run that begins with another's checkpoint; all but the last, of one that only
+    measures it.
+    """
+    nothing: Mapping[str, Any] = {}
+    last = rows[-1] if rows else nothing
+    first = next((row for row in rows if row["step"] == 0), nothing)
+    near_end = [nothing, *(row for row in rows if row["step"] <= 0.8 * last["step"])][-1]
     n_layer = len(layers_of(last, "ari/val")) - 1
     deepest = f"ari/val/layer_{n_layer}"
-    embedding = _column(rows, "ari/val/layer_0")
-    starts = [value for split in ("train", "val") for value in layers_of(first, f"ari/{split}")]
-    if first["step"] != 0:  # begun with another run's checkpoint
-        starts = [math.nan]
-    near_end = [row for row in rows if row["step"] <= 0.8 * last["step"]][-1]
+    embedding = _column(rows, "ari/val/layer_0") if len(rows) > 1 else [math.nan]
+    starts = [value for split in ("train", "val") for value in layers_of(first, f"ari/{split}")] or [math.nan]
     return [
         Claim("starts near 0 (largest ARI at step 0, all layers)", "near 0", float(np.max(starts)), "<", 0.1),
         Claim("ends high on validation (last layer)", "above 0.6", number(last, deepest), ">", 0.6),
@@ -79,7 +87,9 @@ def judge(rows: Rows) -> list[Claim]:
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's rank correlation; NaN where either side is constant."""
+    """Spearman's rank correlation; NaN where either side is constant, or not a number somewhere."""
+    if len(a) < 2:
+        return math.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
         return float(spearmanr(a, b).statistic)

@@ -16,9 +16,10 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
-from taskcluster.validation import ConfigError, Seed, did_you_mean, sentences
+from taskcluster.validation import ConfigError, Duration, Seed, did_you_mean, sentences
 
 Config = Mapping[str, Any]
 Node = dict[str, Any]
@@ -41,8 +42,26 @@ class _Optimizer(_Strict, extra="allow"):
     weight_decay: NonNegativeFloat = 0.0
 
 
+RUN_BY = {  # keys of Lightning's Trainer that would take a run out of our hands, and what to use instead
+    **dict.fromkeys(
+        ("max_epochs", "min_epochs", "min_steps", "limit_train_batches", "overfit_batches", "fast_dev_run", "barebones"),
+        "trainer.max_steps, which alone decides how long a run trains",
+    ),
+    "logger": "the group logger",
+    **dict.fromkeys(("callbacks", "plugins", "enable_checkpointing"), "the group callbacks"),
+    **dict.fromkeys(("default_root_dir", "model_registry"), "hydra.run.dir"),
+    **dict.fromkeys(
+        ("enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "use_distributed_sampler",
+         "reload_dataloaders_every_n_epochs"),
+        "nothing: taskcluster sets it",
+    ),
+}  # fmt: skip
+
+
 class _Trainer(_Strict, extra="allow"):
     max_steps: PositiveInt
+    max_time: Duration | None = None
+    precision: str | int = "32-true"
     accumulate_grad_batches: PositiveInt = 1
     gradient_clip_val: PositiveFloat | None = None
     log_every_n_steps: PositiveInt = 10
@@ -54,6 +73,15 @@ class _Trainer(_Strict, extra="allow"):
         if accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
             raise ValueError("this machine has no GPU that torch can use; choose trainer=cpu")
         return accelerator
+
+    @model_validator(mode="after")
+    def _is_ours(self) -> "_Trainer":
+        for key in RUN_BY.keys() & (self.model_extra or {}).keys():
+            raise ValueError(f"{key}={(self.model_extra or {})[key]!r} cannot be set; use {RUN_BY[key]}")
+        on_cpu = self.accelerator == "cpu" or (self.accelerator == "auto" and not torch.accelerator.is_available())
+        if on_cpu and str(self.precision).startswith("16"):
+            raise ValueError(f"precision={self.precision!r} needs a GPU; choose bf16-mixed or 32-true")
+        return self
 
 
 class _Config(_Strict):

@@ -31,6 +31,13 @@ OURS = {  # what the Trainer must leave to the other modules
 }
 
 
+class TrainingStopped(RuntimeError):
+    """Training ended before its last step, though neither a signal nor a limit asked for it."""
+
+    def __init__(self, step: int, max_steps: int) -> None:
+        super().__init__(f"a callback stopped training at step {step} of {max_steps}; remove it, or lower max_steps")
+
+
 def prepare(config: Any) -> tuple[SequenceDataModule, PreTrainedModel]:
     """The data and the untrained network of a resolved configuration. Raises ConfigError."""
     check(config)
@@ -53,17 +60,19 @@ class Experiment:
         self.model = LanguageModel(self.network, *training, config["seeds"]["model"])
         self.clustering: ClusteringCallback = build(config, "callbacks.clustering", data=self.data, run=run)
         wired = {"clustering": self.clustering, "run": run, "config": config, "interrupts": interrupts}
-        checkpointing: CheckpointCallback = build(config, "callbacks.checkpoint", **wired)
+        limit = {"max_time": config["trainer"].get("max_time")}
+        self.checkpointing: CheckpointCallback = build(config, "callbacks.checkpoint", **wired, **limit)
         others = [build(config, f"callbacks.{k}") for k in config["callbacks"] if k not in ("clustering", "checkpoint")]
-        callbacks: list[Callback] = [self.clustering, *others, checkpointing]
+        callbacks: list[Callback] = [self.clustering, *others, self.checkpointing]
         if console:
             callbacks.append(ProgressCallback(self.clustering, console, label))
         # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.environment = RunEnvironment()
         plugins = [self.environment, TrustedCheckpointIO()]
+        of_lightning = {"trainer": {key: value for key, value in config["trainer"].items() if key != "max_time"}}
         self.trainer: Trainer = build(
-            config, "trainer", callbacks=callbacks, default_root_dir=run.path, plugins=plugins, **OURS
+            of_lightning, "trainer", callbacks=callbacks, default_root_dir=run.path, plugins=plugins, **OURS
         )
         if self.data.n_rows < self.trainer.world_size:
             raise ConfigError(f"data.batch_size={self.data.batch_size} leaves a process without a row; raise it")
@@ -79,8 +88,16 @@ class Experiment:
             )
 
     def fit(self, checkpoint: Path | None, measured: int) -> None:
-        """Train to the last step, from a checkpoint if there is one; `measured`: the last step that the journal has."""
+        """Train to the last step, from a checkpoint if there is one; `measured`: the last step that the journal has.
+
+        Raises TrainingStopped where one of the user's callbacks ended it sooner.
+        """
         self.clustering.measured = measured
         with self.interrupts.deferred():
             self.trainer.fit(self.model, self.data, ckpt_path=checkpoint)
-        assert self.trainer.global_step == self.clustering.measured == self.trainer.max_steps
+            if self.clustering.measured < self.trainer.global_step == self.trainer.max_steps:
+                # Of a branch with nothing left to train, Lightning calls no callback.
+                self.clustering.on_train_start(self.trainer, self.model)
+                self.checkpointing.on_train_start(self.trainer, self.model)
+        if self.trainer.global_step < self.trainer.max_steps:
+            raise TrainingStopped(self.trainer.global_step, self.trainer.max_steps)

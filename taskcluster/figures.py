@@ -1,12 +1,13 @@
 """Pictures of one run: PNG and SVG for a paper, and a page that works without network.
 
-in:  a run folder with its journal, results and checkpoints; the measurement and the network that it trained
+in:  a run folder with its journal, results and checkpoints; for t-SNE also the measurement and the network
 out: figures/NAME.png, figures/NAME.svg, figures/index.html, and figures/tsne.json for the dashboard
 """
 
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,22 +20,31 @@ from taskcluster import pages, plots
 from taskcluster.aggregate import over_runs
 from taskcluster.checkpoints import load_weights
 from taskcluster.measurement import Measurement, observe
+from taskcluster.resume import DRAWN
 from taskcluster.runs import RunFolder
 
 TSNE_STATES = 300  # a panel; more only crowd it
 TSNE_STEPS = 7  # at most
 
 
-def draw(run: RunFolder, n_tasks: int, measurement: Measurement, network: PreTrainedModel) -> None:
-    """Write every figure of a finished run."""
-    points = [{"condition": run.name, **point} for point in over_runs([run.rows()])]
-    of_tsne = tsne_points(run, measurement, network)
-    (run.figures / "tsne.json").write_text(json.dumps({"n_tasks": n_tasks, "points": of_tsne}))
-    steps = sorted({point["step"] for point in of_tsne})
-    shown = {steps[0], steps[len(steps) // 2], steps[-1]}
-    few = plots.inline([point for point in of_tsne if point["step"] in shown])
-    title = "t-SNE of validation states at the end of the instruction, coloured by task"
-    charts = plots.of_conditions(points) | {"tsne": plots.tsne(few, n_tasks, title)}
+def forget(run: RunFolder) -> None:
+    """Remove what would be taken for the figures of this run, from when it had fewer steps."""
+    for outdated in DRAWN:
+        with suppress(OSError):
+            (run.figures / outdated).unlink()
+
+
+def write_tsne(run: RunFolder, n_tasks: int, measurement: Measurement, network: PreTrainedModel) -> None:
+    """Write tsne.json of a finished run."""
+    points = tsne_points(run, measurement, network)
+    (run.figures / "tsne.json").write_text(json.dumps({"n_tasks": n_tasks, "points": points}))
+
+
+def draw(run: RunFolder) -> None:
+    """Write every figure of a finished run, that of t-SNE if its points are there, and at the end the page."""
+    charts = plots.of_conditions([{"condition": run.name, **point} for point in over_runs([run.rows()])])
+    if (run.figures / "tsne.json").is_file():
+        charts["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text()))
     specifications = pages.draw(charts, run.figures, ("png", "svg"))
     page = pages.render("run.html", title=run.name, claims=run.results()["claims"], charts=specifications)
     (run.figures / "index.html").write_text(page)
@@ -63,6 +73,14 @@ def tsne_points(run: RunFolder, measurement: Measurement, network: PreTrainedMod
         for layer, of_layer in zip(layers, pictures, strict=True)
         for (x, y), task in zip(of_layer[k], tasks, strict=True)
     ]
+
+
+def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> plots.Chart:
+    """Of three checkpoints: the first, one from the middle, and the last."""
+    steps = sorted({point["step"] for point in points})
+    shown = {steps[0], steps[len(steps) // 2], steps[-1]}
+    few = plots.inline([point for point in points if point["step"] in shown])
+    return plots.tsne(few, n_tasks, "t-SNE of validation states at the end of the instruction, coloured by task")
 
 
 def _tsne(checkpoints: Iterable[np.ndarray]) -> list[np.ndarray]:

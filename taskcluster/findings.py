@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from taskcluster.aggregate import Condition, conditions, find_runs, over_runs, seeds_of, sweep_of
 from taskcluster.estimates import RISE, Interval, components, emergence, interval
-from taskcluster.journal import Row, layers_of, number, parse
+from taskcluster.journal import Row, finite, fixed, layers_of, number, parse
 from taskcluster.runs import RunFolder
 from taskcluster.validation import ConfigError
 
@@ -55,7 +55,7 @@ class Finished:
 
     def ari_keys(self, metric: str) -> list[str]:
         """The journal's keys of a metric on validation, by layer."""
-        return [f"{metric}/val/layer_{k}" for k in range(len(layers_of(self.last, f"{metric}/val")))]
+        return [_layer(metric, k) for k in range(len(layers_of(self.last, f"{metric}/val")))]
 
     def emergence(self, key: str) -> float:
         return emergence([row["step"] for row in self.rows], [number(row, key) for row in self.rows])
@@ -176,12 +176,13 @@ class Findings:
 
     def _claims(self) -> Table:
         rows = []
-        for k, claim in enumerate(self.runs[0].results["claims"]):
+        for claim in {claim["name"]: claim for run in self.runs for claim in run.results["claims"]}.values():
             cells = []
             for condition in self.conditions:
-                claims = [run.results["claims"][k] for run in condition.runs]
-                held = f"holds in {sum(c['passed'] for c in claims)} of {len(claims)}"
-                cells.append(f"{_shown(_over(condition, _claim(claim['name'])))}, {held}")
+                found = [_claim(run, claim["name"]).get("passed") for run in condition.runs]
+                judged = [passed for passed in found if passed is not None]
+                held = f", holds in {sum(judged)} of {len(judged)}" if judged else ""
+                cells.append(_shown(_over(condition, _value(claim["name"]))) + held)
             rows.append([claim["name"], claim["paper"], f"{claim['relation']} {claim['threshold']}", *cells])
         note = (
             "Claims of Wu and Varshney (NAACL Findings 2025) about the ARI of clusters and tasks at the separator; the "
@@ -194,7 +195,7 @@ class Findings:
         deepest = max(len(run.ari_keys(metric)) for run in self.runs)
         rows = []
         for layer in range(deepest):
-            of_layer = _last(f"{metric}/val/layer_{layer}")
+            of_layer = _last(_layer(metric, layer))
             rows.append([str(layer), *(_shown(_over(condition, of_layer)) for condition in self.conditions)])
         note = "Validation, at the last step. Layer 0 is the embedding."
         return Table(f"ARI by layer, {AT[metric]}", ["layer", *self.names], rows, note)
@@ -222,12 +223,12 @@ class Findings:
         rows = []
         for name, condition in self._named():
             measured = [run for run in condition.runs if "noise" in run.results]
-            for layer, key in enumerate(condition.runs[0].ari_keys(metric)):
-                kmeans = [_finite(run.results["noise"]["kmeans"][key]) for run in measured]
-                chance = _finite([v for run in measured for v in run.results["noise"]["chance"][key]])
+            for layer, key in enumerate(max((run.ari_keys(metric) for run in condition.runs), key=len)):
+                kmeans = [_finite(run.results["noise"]["kmeans"].get(key, [])) for run in measured]
+                chance = _finite([v for run in measured for v in run.results["noise"]["chance"].get(key, [])])
                 means, own, training = components(kmeans)
-                level = [_fixed(fmean(chance)), _fixed(max(chance))] if chance else ["-", "-"]
-                rows.append([name, str(layer), _shown(interval(means)), _fixed(own), _fixed(training), *level])
+                level = [fixed(fmean(chance)), fixed(max(chance))] if chance else ["-", "-"]
+                rows.append([name, str(layer), _shown(interval(means)), fixed(own), fixed(training), *level])
         columns = ["condition", "layer", "ARI, mean over KMeans seeds", "s.d. of KMeans", "s.d. of training"]
         columns += ["chance: mean", "chance: largest"]
         return Table(f"Noise of the ARI, {AT[metric]}", columns, rows, NOISE)
@@ -238,9 +239,8 @@ class Findings:
 
 def _numbers(run: Finished) -> Iterator[dict[str, Any]]:
     def row(step: int, metric: str, value: Any, split: Any = None, layer: Any = None, repetition: Any = None) -> Row:
-        value = None if value is None or value != value else value
         named = {"metric": metric, "split": split, "layer": layer, "repetition": repetition}
-        return {"step": step, **named, "value": value}
+        return {"step": step, **named, "value": finite(value)}
 
     for line in run.rows:
         for key, value in line.items():
@@ -251,8 +251,8 @@ def _numbers(run: Finished) -> Iterator[dict[str, Any]]:
         yield row(end, f"claim: {claim['name']}", claim["value"])
     yield row(end, "emergence of accuracy", run.emergence("val/accuracy"), "validation")
     for metric in AT:
-        key = run.ari_keys(metric)[-1]
-        yield row(end, f"emergence of {metric}", run.emergence(key), "validation", len(run.ari_keys(metric)) - 1)
+        deepest = len(run.ari_keys(metric)) - 1
+        yield row(end, f"emergence of {metric}", run.emergence(_layer(metric, deepest)), "validation", deepest)
     sources = {"kmeans": "{} with another KMeans seed", "chance": "{} of shuffled labels"}
     for source, words in sources.items():
         for key, values in run.results.get("noise", {}).get(source, {}).items():
@@ -268,12 +268,20 @@ def _over(condition: Condition[Finished], column: Column) -> Interval:
     return interval([column(run) for run in condition.runs])
 
 
+def _layer(metric: str, layer: int) -> str:
+    return f"{metric}/val/layer_{layer}"
+
+
 def _last(key: str) -> Column:
-    return lambda run: number(run.last, key) if key in run.last else math.nan
+    return lambda run: number(run.last, key)
 
 
-def _claim(name: str) -> Column:
-    return lambda run: next(number(claim, "value") for claim in run.results["claims"] if claim["name"] == name)
+def _claim(run: Finished, name: str) -> Mapping[str, Any]:
+    return next((claim for claim in run.results["claims"] if claim["name"] == name), {})
+
+
+def _value(name: str) -> Column:
+    return lambda run: number(_claim(run, name), "value")
 
 
 def _emerges(metric: str) -> dict[str, Column]:
@@ -281,7 +289,7 @@ def _emerges(metric: str) -> dict[str, Column]:
         return run.emergence("val/accuracy")
 
     def ari(run: Finished) -> float:
-        return run.emergence(run.ari_keys(metric)[-1])
+        return run.emergence(_layer(metric, len(run.ari_keys(metric)) - 1))
 
     return {"accuracy": accuracy, "ari": ari, "later": lambda run: ari(run) - accuracy(run)}
 
@@ -299,10 +307,6 @@ def _shown(found: Interval, digits: int = 3) -> str:
         return "-"
     bounds = f" [{found.lower:z.{digits}f}, {found.upper:z.{digits}f}]" if found.n > 1 else ""
     return f"{found.mean:z.{digits}f}{bounds}"
-
-
-def _fixed(value: float) -> str:
-    return "-" if value != value else f"{value:z.3f}"
 
 
 def _finite(values: Sequence[float | None]) -> list[float]:

@@ -24,6 +24,14 @@ class Interrupted(BaseException):
         self.exit_code = 130 if number == signal.SIGINT else 143
 
 
+class OutOfTime(Interrupted):
+    """The run's own time limit ended it, as its user wished: no failure, and no signal to anyone else."""
+
+    def __init__(self) -> None:
+        BaseException.__init__(self, "trainer.max_time")
+        self.number = self.exit_code = 0
+
+
 class Interrupts:
     """A context in which signals raise Interrupted: at once, or inside `deferred` at its end.
 

@@ -40,8 +40,14 @@ def parse(key: str) -> Key | None:
 
 
 def number(row: Mapping[str, Any], key: str) -> float:
-    """A value of a line, NaN where the journal has null."""
-    return math.nan if row[key] is None else float(row[key])
+    """A value of a line, NaN where the journal has null or no such key."""
+    value = row.get(key)
+    return math.nan if value is None else float(value)
+
+
+def fixed(value: float | None, digits: int = 3) -> str:
+    """A number for a reader, "-" for one that is undefined."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:z.{digits}f}"
 
 
 def layers_of(row: Mapping[str, Any], metric: str) -> list[float]:

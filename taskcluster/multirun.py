@@ -5,6 +5,7 @@ out: the jobs that have something to do, handed to Hydra's launcher; a table of 
 """
 
 import json
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -24,9 +25,9 @@ from rich.table import Table
 
 from taskcluster.cli import report
 from taskcluster.interrupts import Interrupts
-from taskcluster.journal import layers_of, number
+from taskcluster.journal import fixed, layers_of, number
 from taskcluster.lost import lost_jobs_fail
-from taskcluster.resume import find_start, is_finished
+from taskcluster.resume import find_start, is_finished, is_illustrated
 from taskcluster.runs import RunFolder
 from taskcluster.validation import ConfigError
 
@@ -124,9 +125,10 @@ class Multirun:
                 state = "refused" if run.exit_code == 2 else "not begun"
             values = ["-"] * 3
             if rows:
-                accuracy, ari = number(rows[-1], "val/accuracy"), layers_of(rows[-1], "ari/val")[-1]
-                values = [str(rows[-1]["step"]), f"{accuracy:.3f}", f"{ari:.3f}"]
-            held = f"{sum(c['passed'] for c in claims)} of {len(claims)}" if state == "finished" else "-"
+                accuracy, ari = number(rows[-1], "val/accuracy"), (layers_of(rows[-1], "ari/val") or [math.nan])[-1]
+                values = [str(rows[-1]["step"]), fixed(accuracy), fixed(ari)]
+            judged = [claim["passed"] for claim in claims if claim["passed"] is not None]
+            held = f"{sum(judged)} of {len(judged)}" if state == "finished" else "-"
             table.add_row(run.name, state, *values, held, run.plan)
         self._console.print(table)
         if "interrupted" not in {run.folder.state for run in self._runs}:  # whoever did it waits for the end
@@ -152,6 +154,8 @@ class Multirun:
         keys = [str(key) for key in composed if key != "hydra"]
         config: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=True)
         try:
+            if is_finished(run, config) and not is_illustrated(run):
+                return Planned(overrides, name, run, "finished already, figures or noise to be made")
             if is_finished(run, config):
                 return Planned(overrides, name, run, "finished already, skipped", exit_code=0)
             if run.in_use():

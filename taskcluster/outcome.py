@@ -1,5 +1,10 @@
-"""What came of a run: judged, drawn, and shown to whoever waits for it."""
+"""What came of a run: judged, drawn, and shown to whoever waits for it.
 
+A run is finished once it is judged. What is made after that, the noise of the ARI and the figures, may fail without
+failing the run: the same command makes what is missing.
+"""
+
+from collections.abc import Callable
 from dataclasses import asdict
 
 from rich.console import Console
@@ -8,41 +13,68 @@ from transformers import PreTrainedModel
 
 from taskcluster import figures
 from taskcluster.claims import judge
-from taskcluster.journal import finite
+from taskcluster.journal import finite, fixed, layers_of, number
 from taskcluster.measurement import Measurement
 from taskcluster.noise import noise
 from taskcluster.runs import RunFolder
 from taskcluster.tasks import TaskFamily
 
+VERDICTS = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "-"}
 
-def conclude(
-    run: RunFolder, tasks: TaskFamily, measurement: Measurement, network: PreTrainedModel, console: Console
-) -> None:
-    """Write results.json and the figures."""
+
+def conclude(run: RunFolder, tasks: TaskFamily) -> None:
+    """Write results.json: the verdict on every claim, and the last metrics."""
+    figures.forget(run)
     rows = run.rows()
     claims = [{**asdict(claim), "value": finite(claim.value), "passed": claim.passed} for claim in judge(rows)]
+    run.write_results({"claims": claims, "final": rows[-1], "tasks_sha256": tasks.fingerprint()})
+
+
+def illustrate(
+    run: RunFolder, tasks: TaskFamily, measurement: Measurement, network: PreTrainedModel, console: Console
+) -> None:
+    """Add the noise to results.json, and draw the figures: what `resume.is_illustrated` looks for. What cannot be made is
+    named in a sentence.
+    """
+    made: dict[str, Callable[[], None]] = {
+        "the noise of the ARI": lambda: _add_noise(run, measurement, network),
+        "t-SNE": lambda: figures.write_tsne(run, len(tasks.tasks), measurement, network),
+        "the figures": lambda: figures.draw(run),
+    }
     with console.status("measuring noise, drawing figures"):
-        moved = {
-            source: {key: [finite(value) for value in values] for key, values in scores.items()}
-            for source, scores in noise(measurement, network).items()
-        }
-        fingerprint = tasks.fingerprint()
-        run.write_results({"claims": claims, "final": rows[-1], "noise": moved, "tasks_sha256": fingerprint})
-        figures.draw(run, len(tasks.tasks), measurement, network)
+        for name, make in made.items():
+            try:
+                make()
+            except Exception as error:  # whatever it is, the run is trained and judged
+                reason = " ".join(str(error).split()) or type(error).__name__
+                console.print(
+                    f"{name} could not be made ({reason}); the run is finished, and the same command tries again",
+                    soft_wrap=True, highlight=False, markup=False,
+                )  # fmt: skip
 
 
 def show(run: RunFolder, console: Console) -> None:
-    """Print the verdict on every claim, and where everything lies."""
+    """Print the verdict on every claim, and where everything is."""
     results = run.results()
     table = Table("claim", "paper", "here", "threshold", "verdict", title="The paper's claims", title_justify="left")
     for claim in results["claims"]:
-        value = "not a number" if claim["value"] is None else f"{claim['value']:.3f}"
-        verdict = "[green]pass[/]" if claim["passed"] else "[red]FAIL[/]"
-        table.add_row(claim["name"], claim["paper"], value, f"{claim['relation']} {claim['threshold']}", verdict)
+        threshold = f"{claim['relation']} {claim['threshold']}"
+        table.add_row(claim["name"], claim["paper"], fixed(claim["value"]), threshold, VERDICTS[claim["passed"]])
     console.print(table)
     final = results["final"]
-    console.print(f"validation accuracy {final['val/accuracy']:.3f} at step {final['step']}", highlight=False)
+    accuracy = fixed(number(final, "val/accuracy"))
+    console.print(f"validation accuracy {accuracy} at step {final['step']}", highlight=False)
     for metric, label in (("ari", "ARI at the separator"), ("ari_within_x", "ARI within each x")):
-        layers = " ".join(f"{final[key]:.2f}" for key in final if key.startswith(f"{metric}/val/"))
+        layers = " ".join(fixed(value, 2) for value in layers_of(final, f"{metric}/val"))
         console.print(f"{label}, validation, layers 0 to L: {layers}", highlight=False, soft_wrap=True)
-    console.print(f"Everything lies in {run.path} (open figures/index.html)", soft_wrap=True, highlight=False)
+    console.print(f"Everything is in {run.path} (open figures/index.html)", soft_wrap=True, highlight=False)
+
+
+def _add_noise(run: RunFolder, measurement: Measurement, network: PreTrainedModel) -> None:
+    moved = {
+        source: {key: [finite(value) for value in values] for key, values in scores.items()}
+        for source, scores in noise(measurement, network).items()
+    }
+    results = run.results()
+    tasks = {"tasks_sha256": results.pop("tasks_sha256")}
+    run.write_results({**results, "noise": moved, **tasks})

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from transformers.utils import logging as transformers_logging
 
 from taskcluster.callbacks import ClusteringCallback
-from taskcluster.journal import Row
+from taskcluster.journal import Row, fixed, layers_of, number
 from taskcluster.view import SHOWN
 
 REFRESH = 10  # steps between updates of the bar
@@ -69,12 +69,9 @@ class ProgressCallback(pl.Callback):
 
 
 def _line(row: Row) -> str:
-    layer = max(int(key.rpartition("_")[2]) for key in row if key.startswith("ari/val/"))
-    values = (row["step"], row["train/loss"], row["val/accuracy"], row[f"ari/val/layer_{layer}"])
-    within = row[f"ari_within_x/val/layer_{layer}"]
-    return "step {:6d}  loss {:.3f}  validation: accuracy {:.3f}  ARI {:.3f}  ARI within x {:.3f}".format(
-        *values, within
-    )
+    ari, within = (fixed(layers_of(row, f"{metric}/val")[-1]) for metric in ("ari", "ari_within_x"))
+    loss, accuracy = (fixed(number(row, key)) for key in ("train/loss", "val/accuracy"))
+    return f"step {row['step']:6d}  loss {loss}  validation: accuracy {accuracy}  ARI {ari}  ARI within x {within}"
 
 
 def quieten() -> None:

@@ -8,6 +8,9 @@ from taskcluster.runs import RunFolder, digest_file
 from taskcluster.validation import ConfigError
 
 
+DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
+
+
 class Start(NamedTuple):
     """step: that of the run's own checkpoint, None for a run that begins. measured: the last step that the journal has
     up to there, -1 for none. notes: sentences for the user.
@@ -23,6 +26,11 @@ def is_finished(run: RunFolder, config: Any) -> bool:
     """Whether the folder holds this very run, whole."""
     same = run.state == "finished" and run.config()["trainer"]["max_steps"] == config["trainer"]["max_steps"]
     return same and config["resume"] != "never" and not run.differing_keys(config)
+
+
+def is_illustrated(run: RunFolder) -> bool:
+    """Whether a finished run has what is made after its end, its noise and its figures."""
+    return "noise" in run.results() and all((run.figures / name).is_file() for name in DRAWN)
 
 
 def find_start(run: RunFolder, config: Any) -> Start:

@@ -31,7 +31,7 @@ from taskcluster.validation import ConfigError
 
 PATIENCE = 1.0  # seconds that a lock is waited for: whoever only looks holds it for a moment
 
-WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.")  # keys that change no number of a run
+WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer.max_time")  # keys that change no number of a run
 
 
 class RunFolder:
@@ -110,8 +110,9 @@ class RunFolder:
         self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
     @contextmanager
-    def writing(self, step: int | None, **facts: Any) -> Iterator[None]:
-        """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
+    def writing(self, step: int | None, **facts: Any) -> Iterator[Callable[[], None]]:
+        """Record a start at `step` with these facts, and leave the run finished, interrupted or failed. Gives a function
+        that marks it as finished before the context ends: nothing that happens after that changes it.
 
         What begins gets an id of its own, which stays when it goes on.
         """
@@ -127,16 +128,25 @@ class RunFolder:
             seconds = round(spent + time.monotonic() - started, 1)
             self.write_status(state, error=error, step=max(steps, default=None), wall_seconds=seconds)
 
+        finished = False
+
+        def finish() -> None:
+            nonlocal finished
+            if not finished:
+                end("finished")
+                finished = True
+
         try:
-            yield
+            yield finish
         except BaseException as failure:
-            with suppress(OSError):  # a full disk, say, of which the failure itself tells
-                if isinstance(failure, Exception):
-                    end("failed", f"{type(failure).__name__}: {failure}")
-                else:
-                    end("interrupted", str(failure))
+            if not finished:
+                with suppress(OSError):  # a full disk, say, of which the failure itself tells
+                    if isinstance(failure, Exception):
+                        end("failed", f"{type(failure).__name__}: {failure}")
+                    else:
+                        end("interrupted", str(failure))
             raise
-        end("finished")
+        finish()
 
     def config(self) -> Row:
         """The configuration that the folder was last written under, {} for a folder without a run."""

@@ -40,6 +40,7 @@ def run_or_report(config: Any, folder: Path, interrupts: Interrupts, of_many: bo
     """Train, and say in one sentence what stood in the way."""
     from rich.console import Console
 
+    from taskcluster.experiment import TrainingStopped
     from taskcluster.model import TrainingDiverged
     from taskcluster.runs import RunFolder
     from taskcluster.validation import ConfigError
@@ -52,7 +53,7 @@ def run_or_report(config: Any, folder: Path, interrupts: Interrupts, of_many: bo
     except TrainingDiverged as error:
         said = f"{error}; lower optimizer.lr. The journal and the checkpoints so far are in {folder}"
         raise cli.Reported(1, said) from error
-    except ChildProcessError as error:
+    except (ChildProcessError, TrainingStopped) as error:
         raise cli.Reported(1, f"{error}; the same command goes on from what {folder} holds") from error
     except OSError as error:
         if error.errno not in OF_THE_DISK:
@@ -74,10 +75,7 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
     quieten()
     check(config)
     if is_finished(run, config):
-        from taskcluster.outcome import show
-
-        console.print("This run is finished already.")
-        show(run, console)
+        finished_already(config, run, console, of_many)
         return
 
     from taskcluster.experiment import Experiment
@@ -98,19 +96,41 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
             for note in filter(None, notes):
                 console.print(note, soft_wrap=True, highlight=False)
             run.start(config, start.step)
-            with run.writing(start.step, max_steps=trainer.max_steps, **facts):
+            with run.writing(start.step, max_steps=trainer.max_steps, **facts) as finish:
                 task = {"config": config, "folder": run.path, **start._asdict()}
                 with mirror as trainer.logger:
                     with companions(trainer.world_size, experiment.environment, task):
                         experiment.fit(start.checkpoint, start.measured)
-                    from taskcluster.outcome import conclude, show  # only now, as charts and t-SNE take long to load
+                    from taskcluster import outcome  # only now, as charts and t-SNE take long to load
 
-                    conclude(
-                        run, experiment.data.family, experiment.clustering.measurement, experiment.network, console
-                    )
+                    outcome.conclude(run, experiment.data.family)
+                    finish()
+                    measurement = experiment.clustering.measurement
+                    outcome.illustrate(run, experiment.data.family, measurement, experiment.network, console)
                     mirror.conclude()
     if not of_many:
-        show(run, console)
+        outcome.show(run, console)
+
+
+def finished_already(config: Any, run: "RunFolder", console: "Console", of_many: bool) -> None:
+    """Say so, make what its end could not make, and show what came of it."""
+    from taskcluster import outcome
+    from taskcluster.resume import is_illustrated
+
+    console.print("This run is finished already.")
+    if not is_illustrated(run):
+        from taskcluster.checkpoints import load_weights
+        from taskcluster.config import build
+        from taskcluster.experiment import prepare
+
+        data, network = prepare(config)
+        clustering = build(config, "callbacks.clustering", data=data, run=run)
+        with run.locked():
+            run.figures.mkdir(exist_ok=True)
+            network.load_state_dict(load_weights(run.checkpoint(config["trainer"]["max_steps"])))
+            outcome.illustrate(run, data.family, clustering.measurement, network, console)
+    if not of_many:
+        outcome.show(run, console)
 
 
 if __name__ == "__main__":

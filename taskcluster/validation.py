@@ -7,13 +7,28 @@ Constructors that users configure carry `@validated`: pydantic checks each argum
 import difflib
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError, validate_call
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, validate_call
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and scikit-learn take
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Bounds = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]  # [smallest, largest]
+
+
+def _duration(value: Any) -> Any:
+    """Lightning's notations of a duration: "DD:HH:MM:SS", or the arguments of timedelta."""
+    try:
+        if isinstance(value, dict):
+            return timedelta(**value)
+        days, hours, minutes, seconds = (int(part) for part in str(value).split(":"))
+        return timedelta(days, seconds, hours=hours, minutes=minutes)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("a duration is written DD:HH:MM:SS, as in 00:01:30:00 for an hour and a half") from None
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta())]
 
 validated = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 
@@ -41,5 +56,7 @@ def _sentence(problem: Any, prefix: str, keys: Iterable[str]) -> str:
     if kind in ("missing_argument", "missing_keyword_only_argument", "missing"):
         return f"{key} is missing; give it a value"
     message = problem["msg"].removeprefix("Value error, ")
+    if kind == "value_error" and isinstance(value, dict) and "=" in message.split(" ")[0]:  # about one key of several
+        return f"{key}.{message}"
     choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"]) if kind == "literal_error" else []
     return f"{key}={value!r}: {message[0].lower()}{message[1:]}{did_you_mean(str(value), choices)}"

@@ -105,7 +105,8 @@ class Session:
             self._wandb.summary.update(shown)
         claims = self._run.results()["claims"]
         verdict = {claim["name"]: {key: claim[key] for key in JUDGED} for claim in claims}
-        self._wandb.summary.update({"claims": verdict, "claims_passed": sum(claim["passed"] for claim in claims)})
+        passed = sum(claim["passed"] is True for claim in claims)
+        self._wandb.summary.update({"claims": verdict, "claims_passed": passed})
         if self._checkpoints != "none":
             self._upload([file for _, file in self._run.saved()][-1 if self._checkpoints == "final" else 0 :])
 
