@@ -4,13 +4,16 @@ in:  states (L+1, N, D) and the true group of each of the N
 out: for every layer the adjusted Rand index (ARI; Hubert and Arabie, 1985), the normalized mutual information (NMI) and
      the inertia
 
-The clustering is that of scikit-learn's KMeans: greedy k-means++ seeding, Lloyd's iterations to the same tolerance, the
+The clustering is that of scikit-learn's KMeans on float64: greedy k-means++ seeding, Lloyd's iterations to the same tolerance, the
 best of several restarts. Two things make it fast without a worse optimum (benchmarks/README.md): all restarts, and all
 problems of a kind, go through one matrix product; and restarts that fall behind are given up (successive halving;
 Jamieson and Talwalkar, 2016), which pays for more of them. The quality of the optimum is part of the result: fewer
 restarts, or seeding without the greedy choice, find lower ARI.
+
+States are clustered in their own precision, and again in float64 where rounding may have decided the result.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,17 +28,30 @@ TOLERANCE = 1e-4  # of the mean variance of a feature: smaller shifts of the cen
 MAX_ITERATIONS = 300
 RUNG = 3  # iterations after which the worse half of the restarts is given up, again and again until FINALISTS are left
 FINALISTS = 2
+RESOLVED = 1e-3  # of the squared distances to the mean: float32, which keeps 1e-7 of them, resolves a larger inertia
 LOOKED_UP = 4096  # states of whose pairs all distances are kept while seeds are drawn
 ROOM = 2**18  # distances held at once on a CPU, what its caches take beside their operands; a GPU is given more
 MEMORY = 2**26  # distances held at once at most: 256 MB
 
 
 class Clustering(NamedTuple):
-    """cluster_labels (N,) in 0..K-1, centroids (K, D), inertia: the summed squared distance to the own centroid."""
+    """cluster_labels (N,) in 0..K-1, centroids (K, D), inertia: the summed squared distance to the own centroid.
+
+    Where a state is not finite, the labels mean nothing, and the inertia and all scores are NaN.
+    """
 
     cluster_labels: Tensor
     centroids: Tensor
     inertia: float
+
+    def ari(self, truth: Tensor) -> float:
+        """The adjusted Rand index against groups (N,)."""
+        return math.nan if math.isnan(self.inertia) else adjusted_rand_index(truth, self.cluster_labels.cpu())
+
+    def nmi(self, truth: Tensor) -> float:
+        """The normalized mutual information with groups (N,)."""
+        labels = self.cluster_labels.cpu()
+        return math.nan if math.isnan(self.inertia) else float(normalized_mutual_info_score(truth, labels))
 
 
 @dataclass(frozen=True)
@@ -50,25 +66,45 @@ class Clusterer:
         return self.fit_many([states], [n_clusters])[0]
 
     def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
-        """Cluster each of several sets of states, (N, D) each, by itself; quickest where they are of one size."""
+        """Cluster each of several sets of states, (N, D) each, by itself; quickest where they are of one size.
+
+        Half-precision states are clustered in float32, and those on MPS, which has no float64, on the CPU.
+        """
         for states, k in zip(problems, n_clusters, strict=True):
             if k > len(states):
                 raise ValueError(f"n_clusters={k} exceeds the {len(states)} states to cluster; lower it")
+        problems = [states.cpu() if states.device.type == "mps" else states for states in problems]
+        problems = [states if states.dtype == torch.float64 else states.float() for states in problems]
+        found, totals = self._fit_in_parts(problems, n_clusters)
+        coarse = [p for p, states in enumerate(problems) if not _is_resolved(states, found[p], totals[p])]
+        if coarse:
+            finer, _ = self._fit_in_parts([problems[p].double() for p in coarse], [n_clusters[p] for p in coarse])
+            for p, clustering in zip(coarse, finer, strict=True):
+                found[p] = clustering._replace(centroids=clustering.centroids.to(problems[p].dtype))
+        return [c if math.isfinite(c.inertia) else c._replace(inertia=math.nan) for c in found]
+
+    def _fit_in_parts(
+        self, problems: Sequence[Tensor], n_clusters: Sequence[int]
+    ) -> tuple[list[Clustering], list[float]]:
+        """The clustering of each problem, and the summed squared distance of its states to their mean."""
         most = max(map(len, problems)) * max(n_clusters) * self.n_init
         room = ROOM if problems[0].device.type == "cpu" else 2**10 * ROOM
         together = max(1, room // most)
         found: list[Clustering] = []
+        totals: list[float] = []
         for first in range(0, len(problems), together):
             part = slice(first, first + together)
-            found += _Batch(problems[part], n_clusters[part]).fit(self.n_init, self.seed)
-        return found
+            batch = _Batch(problems[part], n_clusters[part])
+            found += batch.fit(self.n_init, self.seed)
+            totals += batch.totals.tolist()
+        return found, totals
 
     def score_layers(self, states: Tensor, truth: Tensor, n_clusters: int) -> dict[str, list[float]]:
         """{"ari", "nmi", "inertia"}: one number a layer, for states (L+1, N, D) and true groups (N,)."""
         found = self.fit_many(list(states), [n_clusters] * len(states))
         return {
-            "ari": [adjusted_rand_index(truth, clustering.cluster_labels.cpu()) for clustering in found],
-            "nmi": [normalized_mutual_info_score(truth, clustering.cluster_labels.cpu()) for clustering in found],
+            "ari": [clustering.ari(truth) for clustering in found],
+            "nmi": [clustering.nmi(truth) for clustering in found],
             "inertia": [clustering.inertia for clustering in found],
         }
 
@@ -85,17 +121,17 @@ class Clusterer:
         n_clusters = [len(n_clusters_from[rows].unique()) for rows in members]
         problems = [layer[rows.to(layer.device)] for layer in states for rows in members]
         found = iter(self.fit_many(problems, n_clusters * len(states)))
-        labels = [[next(found).cluster_labels.cpu() for _ in members] for _ in states]
+        clusterings = [[next(found) for _ in members] for _ in states]
 
-        def score(truth: Tensor, of_layer: list[Tensor]) -> float:
+        def score(truth: Tensor, of_layer: list[Clustering]) -> float:
             telling = [
                 (rows, own) for rows, own in zip(members, of_layer, strict=True) if len(truth[rows].unique()) > 1
             ]
             weights = [len(rows) for rows, _ in telling]
-            aris = [adjusted_rand_index(truth[rows], own) for rows, own in telling]
+            aris = [own.ari(truth[rows]) for rows, own in telling]
             return float(np.average(aris, weights=weights)) if telling else float("nan")
 
-        return {name: [score(truth, of_layer) for of_layer in labels] for name, truth in truths.items()}
+        return {name: [score(truth, of_layer) for of_layer in clusterings] for name, truth in truths.items()}
 
 
 class _Batch:
@@ -113,7 +149,8 @@ class _Batch:
         unused = torch.arange(max(n_clusters), device=device) >= torch.tensor(n_clusters, device=device)[:, None]
         self.unused = torch.where(unused, torch.inf, 0.0)[:, None]  # (P, 1, K): no state is near these
         self.norms = self.states.square().sum(2)  # (P, N)
-        self.tolerance = TOLERANCE * self.norms.sum(1) / sizes / self.states.shape[2]  # (P,)
+        self.totals = self.norms.sum(1)  # (P,)
+        self.tolerance = TOLERANCE * self.totals / sizes / self.states.shape[2]  # (P,)
 
     def fit(self, n_init: int, seed: int) -> list[Clustering]:
         seeds, labels = self._greedy_seeds(n_init, torch.Generator().manual_seed(seed))
@@ -209,6 +246,22 @@ class _Batch:
             nearest.append(found.values)
             labels.append(found.indices)
         return torch.cat(nearest, 2) * self.there, torch.cat(labels, 2)
+
+
+def _is_resolved(states: Tensor, clustering: Clustering, total: float) -> bool:
+    """Whether float32 told states (N, D) apart well enough, given their summed squared distance `total` to the mean.
+
+    Distances are differences of squares, so each is off by some 1e-7 of the squares; so must be little beside the
+    inertia, with neither under- nor overflow. Clusters of identical states cannot be better.
+    """
+    precision = torch.finfo(states.dtype)
+    if states.dtype == torch.float64:
+        return True
+    if precision.tiny / precision.eps * len(states) < total and RESOLVED * total < clustering.inertia < math.inf:
+        return True
+    labels = clustering.cluster_labels
+    members = labels.new_zeros(len(clustering.centroids)).scatter(0, labels, torch.arange(len(labels)).to(labels))
+    return math.isfinite(clustering.inertia) and torch.equal(states[members[labels]], states)
 
 
 def _at_once(clusters: Tensor) -> int:

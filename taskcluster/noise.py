@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.clustering import adjusted_rand_index
 from taskcluster.measurement import Measurement, observe
 
 KMEANS_SEEDS = 10
@@ -40,9 +39,7 @@ def noise(measurement: Measurement, network: PreTrainedModel) -> dict[str, Score
     return {
         "kmeans": _named("ari", [c.score_layers(at_separator, instructions, n_clusters)["ari"] for c in clusterers])
         | _named("ari_within_x", [c.score_layers_within(at_x, x, tasks, {"": tasks})[""] for c in clusterers]),
-        "chance": _named(
-            "ari", [[adjusted_rand_index(s, c.cluster_labels.cpu()) for c in clusterings] for s in shuffled]
-        )
+        "chance": _named("ari", [[c.ari(s) for c in clusterings] for s in shuffled])
         | _named("ari_within_x", list(within.values())),
     }
 
