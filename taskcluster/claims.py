@@ -40,7 +40,7 @@ def judge(rows: Rows) -> list[Claim]:
     deepest = f"ari/val/layer_{n_layer}"
     embedding = _column(rows, "ari/val/layer_0")
     starts = [value for split in ("train", "val") for value in layers_of(first, f"ari/{split}")]
-    if first["step"] != 0:  # begun with another run's checkpoint
+    if first["step"] != 0 or not starts:  # begun with another run's checkpoint
         starts = [math.nan]
     near_end = [row for row in rows if row["step"] <= 0.8 * last["step"]][-1]
     return [

@@ -8,9 +8,10 @@ from transformers import PreTrainedModel
 
 from taskcluster import figures
 from taskcluster.claims import judge
-from taskcluster.journal import finite
+from taskcluster.journal import finite, layers_of, number
 from taskcluster.measurement import Measurement
 from taskcluster.noise import noise
+from taskcluster.records import text
 from taskcluster.runs import RunFolder
 from taskcluster.tasks import TaskFamily
 
@@ -41,8 +42,10 @@ def show(run: RunFolder, console: Console) -> None:
         table.add_row(claim["name"], claim["paper"], value, f"{claim['relation']} {claim['threshold']}", verdict)
     console.print(table)
     final = results["final"]
-    console.print(f"validation accuracy {final['val/accuracy']:.3f} at step {final['step']}", highlight=False)
+    accuracy = number(final, "val/accuracy")
+    console.print(f"validation accuracy {accuracy:.3f} at step {final.get('step')}", highlight=False)
     for metric, label in (("ari", "ARI at the separator"), ("ari_within_x", "ARI within each x")):
-        layers = " ".join(f"{final[key]:.2f}" for key in final if key.startswith(f"{metric}/val/"))
+        layers = " ".join(f"{value:.2f}" for value in layers_of(final, f"{metric}/val"))
         console.print(f"{label}, validation, layers 0 to L: {layers}", highlight=False, soft_wrap=True)
-    console.print(f"Everything lies in {run.path} (open figures/index.html)", soft_wrap=True, highlight=False)
+    where = f"Everything lies in {text(str(run.path))} (open figures/index.html)"
+    console.print(where, soft_wrap=True, highlight=False, markup=False)
