@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from taskcluster.aggregate import Condition, conditions, find_runs, over_runs, seeds_of, sweep_of
 from taskcluster.estimates import RISE, Interval, components, emergence, interval
 from taskcluster.journal import Row, layers_of, number, parse
-from taskcluster.records import FinishedStatus, check, text
+from taskcluster.records import FinishedConfig, FinishedStatus, check, text
 from taskcluster.runs import RunFolder
 from taskcluster.validation import ConfigError
 
@@ -245,8 +245,9 @@ def _finished(folder: RunFolder, path: str) -> Finished:
     """A finished run. Raises ConfigError where its files are not what one leaves."""
     config, status, results, rows = folder.config(), folder.status(), folder.results(), folder.rows()
     check(status, folder.path / "status.json", FinishedStatus)
+    check(config, folder.path / "config.yaml", FinishedConfig)
     last = status["starts"][-1]["max_steps"]
-    if not rows or rows[-1]["step"] != last or not layers_of(rows[-1], "ari/val"):
+    if not rows or rows[-1]["step"] != last or not all(layers_of(rows[-1], f"{m}/val") for m in AT):
         raise ConfigError(f"{folder.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
     if not results:
         raise ConfigError(f"{folder.path / 'results.json'} is missing; run the same command again to write it")

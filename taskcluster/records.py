@@ -42,6 +42,17 @@ class Config(_Record):
     logger: dict[str, Any] = {}
 
 
+class _FinishedTrainer(_Trainer):
+    max_steps: Count
+
+
+class FinishedConfig(Config):
+    """Of a run that has finished, as far as every run has it."""
+
+    seed: Any
+    trainer: _FinishedTrainer
+
+
 class Start(_Record):
     time: str = ""
     step: Count = 0
