@@ -64,7 +64,14 @@ def _edited(**changes: Any) -> Callable[[Path], None]:
     return edit
 
 
-START = {"time": "2026-01-01T00:00:00+00:00", "step": 0, "max_steps": 200, "machine": "m", "device": "cpu", "threads": 1}
+START = {
+    "time": "2026-01-01T00:00:00+00:00",
+    "step": 0,
+    "max_steps": 200,
+    "machine": "m",
+    "device": "cpu",
+    "threads": 1,
+}
 EDITED: list[tuple[str, Callable[[Path], None]]] = [
     ("status.json", _edited(starts=3)),
     ("status.json", _edited(starts=[])),
