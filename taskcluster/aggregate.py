@@ -39,19 +39,24 @@ class Condition(Generic[R]):
     runs: list[R] = field(hash=False)
 
 
+MARKS = {"config.yaml", "status.json"}  # of which a run folder has at least one
+PARTS = {"analysis", "checkpoints", "figures", "tensorboard", "wandb"}  # of a run folder, which may hold such files too
+
+
 def find_runs(root: Path) -> list[RunFolder]:
     """The run folders at or below `root`, in natural order (seed=2 before seed=10). Links are not followed."""
 
     def walk(folder: str) -> Iterator[str]:
         try:
             entries = {entry.name: entry for entry in os.scandir(folder)}
-        except (FileNotFoundError, NotADirectoryError, PermissionError):  # gone by now, or not ours to read
+        except OSError:  # gone by now, or not ours to read
             return
-        if "config.yaml" in entries:
+        is_run = not MARKS.isdisjoint(entries)
+        if is_run:
             yield folder
-            return
         for name, entry in entries.items():
-            if not name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            part = name.startswith(".") or (is_run and name in PARTS)
+            if not part and entry.is_dir(follow_symlinks=False):
                 yield from walk(entry.path)
 
     return [RunFolder(Path(path)) for path in sorted(walk(str(root)), key=natural)]
@@ -59,7 +64,7 @@ def find_runs(root: Path) -> list[RunFolder]:
 
 def natural(text: str) -> list[tuple[int, str]]:
     """A key to sort by that takes digits as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+    return [(int(part), "") if k % 2 else (-1, part) for k, part in enumerate(re.split(r"(\d+)", text))]
 
 
 def sweep_of(run: Path, root: Path) -> str:

@@ -61,7 +61,7 @@ class ClusteringCallback(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rows = self._run.rows() if trainer.is_global_zero else []
-        self._started = time.monotonic() - (rows[-1]["elapsed"] if rows else 0.0)
+        self._started = time.monotonic() - (rows[-1].get("elapsed", 0.0) if rows else 0.0)
         first = trainer.global_step
         due = self.schedule(trainer.max_steps) if self.measured >= 0 else [first, *self.schedule(trainer.max_steps)]
         self.due = sorted({step for step in due if step >= first and step > self.measured})

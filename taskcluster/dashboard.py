@@ -1,5 +1,7 @@
 """The live page over run folders: what runs write, while they write it. Only reads, and needs no network.
 
+Below any prefix, since a proxy may add one; the page itself only uses relative addresses:
+
 GET /                  the page; /NAME.js, /NAME.css beside it: files of taskcluster/pages
 GET /vega-VERSION.js   Vega, Vega-Lite and vega-embed
 GET /charts            chart specifications without points; see vega.py
@@ -8,17 +10,21 @@ GET /runs/ID/tsne      the t-SNE that a run left
 """
 
 import argparse
+import base64
 import errno
+import hashlib
 import ipaddress
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
@@ -31,9 +37,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,15 +48,20 @@ from taskcluster.watch.files import is_plain, read_plain
 
 PORT = 8642
 PAGES = Path(__file__).parent / "pages"
-KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-LIBRARY = f"/vega-{VERSION}.js"
+PAGE = (PAGES / "dashboard.html").read_text()
+KINDS = {".js": "text/javascript", ".css": "text/css"}
+LIBRARY = f"vega-{VERSION}.js"
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z_.-]+)(?::[0-9]+)?", re.IGNORECASE)  # as a browser sends it
 FRESH = 0.25  # seconds for which one look at the folders serves every page that asks
 LARGEST_TSNE = 64 * 2**20  # bytes
 
-# Nothing but what this server sends may run, load or be sent; no other page may frame or read it.
+# Nothing but what this server sends may run, load or be sent; no other page may frame or read it. The page's one inline
+# script adds the slash without which its relative addresses would lead elsewhere.
+INLINE = [hashlib.sha256(code.encode()).digest() for code in re.findall("<script>(.*?)</script>", PAGE, re.DOTALL)]
+SCRIPTS = " ".join(["'self'", *(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in INLINE)])
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
-    "style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
+    f"script-src-elem {SCRIPTS}; connect-src 'self'; img-src 'self' data: blob:; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -81,14 +91,19 @@ class Dashboard:
         self._everything()
 
     def routes(self) -> list[Route]:
-        files = [self._file(path) for path in sorted(PAGES.iterdir()) if path.suffix in KINDS]
-        return [
-            *files,
-            Route(LIBRARY, self.library),
-            Route("/charts", lambda _: _json(self._vega.charts())),
-            Route("/changes", self.changes),
-            Route("/runs/{id}/tsne", self.tsne),
-        ]
+        answers = {
+            "": _file(PAGE.replace("LIBRARY", LIBRARY), "text/html"),
+            **{
+                path.name: _file(path.read_text(), KINDS[path.suffix])
+                for path in PAGES.iterdir()
+                if path.suffix in KINDS
+            },
+            LIBRARY: self.library,
+            "charts": lambda _: _json(self._vega.charts()),
+            "changes": self.changes,
+            "runs/{id}/tsne": self.tsne,
+        }
+        return [Route(f"{prefix}/{name}", answer) for name, answer in answers.items() for prefix in ("", "/{_:path}")]
 
     def library(self, request: Request) -> Response:
         forever = {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -145,14 +160,6 @@ class Dashboard:
                 self._watcher.scan()
                 self._looked = time.monotonic()
 
-    def _file(self, path: Path) -> Route:
-        content = path.read_text().replace("LIBRARY", LIBRARY) if path.suffix == ".html" else path.read_text()
-
-        def send(request: Request) -> Response:
-            return Response(content, media_type=KINDS[path.suffix], headers={"Cache-Control": "no-cache"})
-
-        return Route("/" if path.suffix == ".html" else f"/{path.name}", send)
-
 
 class Headers:
     """Adds HEADERS to every answer, refusals too."""
@@ -171,16 +178,37 @@ class Headers:
         await self._app(scope, receive, send_with_headers)
 
 
-def application(dashboard: Dashboard, hosts: Sequence[str]) -> Starlette:
-    """hosts: names under which the server may be asked for. A page of another name that leads here, which is how a web
-    site would read what listens on this machine alone, gets nothing.
+class Hosts:
+    """Refuses what asks for another name than `names`; of "*.NAME" everything below it is one. A page of another name
+    that leads here, which is how a web site would read what listens on this machine alone, gets nothing.
     """
+
+    def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
+        self._app = app
+        self._names = {name.lower() for name in names}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        found = HOST.fullmatch(given[0]) if len(given) == 1 else None
+        host = found[1].lower() if found else ""
+        above = {"*" + host[k:] for k, sign in enumerate(host) if sign == "."}
+        if host and not self._names.isdisjoint({host, *above}):
+            await self._app(scope, receive, send)
+            return
+        remedy = f": start taskcluster-dashboard with --allow-host {host} if this is its address" if host else ""
+        await PlainTextResponse(f"Invalid host header{remedy}", 400)(scope, receive, send)
+
+
+def application(dashboard: Dashboard, hosts: Sequence[str]) -> Starlette:
+    """hosts: names under which the server may be asked for; see `Hosts`."""
     middleware = [
         Middleware(Headers),
-        Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+        Middleware(Hosts, names=hosts),
         Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
     ]
-    return Starlette(routes=dashboard.routes(), middleware=middleware)
+    app = Starlette(routes=dashboard.routes(), middleware=middleware)
+    app.router.redirect_slashes = False  # to an address that a proxy would not know
+    return app
 
 
 def main() -> None:
@@ -205,7 +233,7 @@ def _serve(arguments: argparse.Namespace, vega: Vega) -> None:
     if not ipaddress.ip_address(address).is_loopback:
         _report(f"{address} is no loopback address: anyone who reaches port {arguments.port} of it can read these runs")
     dashboard = Dashboard(root, vega)
-    app = application(dashboard, names(arguments.host, address))
+    app = application(dashboard, [*names(arguments.host, address), *arguments.allow_host])
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
     threading.Thread(target=dashboard.warm_up, daemon=True).start()
@@ -258,6 +286,11 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
+    parser.add_argument(
+        "--allow-host", type=_host, action="append", default=[], metavar="NAME",
+        help="answer under this name too, as a proxy asks for it: hub.example.org, or *.example.org for every name below "
+        "example.org. Can be repeated",
+    )  # fmt: skip
     parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}; 0 takes one that is free")
     return parser.parse_args(given)
 
@@ -275,6 +308,22 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _host(text: str) -> str:
+    """A name as a Host header has it, without the port."""
+    below = text.startswith("*.")
+    name = text.removeprefix("*.")
+    with suppress(ValueError):
+        name = f"[{ipaddress.IPv6Address(name)}]"  # which a header has in brackets
+    with suppress(UnicodeError):
+        name = name.encode("idna").decode()
+    found = HOST.fullmatch(name)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the name of a host, such as hub.example.org or *.example.org"
+        )
+    return f"*.{found[1]}" if below else found[1]
+
+
 def _report(sentence: str) -> None:
     print(f"taskcluster-dashboard: {sentence}", file=sys.stderr, flush=True)
 
@@ -290,6 +339,10 @@ def _packed(curves: Curves) -> dict[str, Any]:
     several = any(n > 1 for counts in curves.n for n in counts)
     bounds = {} if several else {"lower": None, "upper": None}
     return curves._asdict() | {"n": [n[0] if len({*n}) == 1 else n for n in curves.n]} | bounds
+
+
+def _file(content: str, kind: str) -> Callable[[Request], Response]:
+    return lambda _: Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
 def _encoded(content: Any) -> bytes:

@@ -4,7 +4,6 @@ in:  a folder that holds run folders at any depth
 out: Tables for a reader, points for charts, and one tidy table of every number that they were made from
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from taskcluster.aggregate import Condition, conditions, find_runs, over_runs, seeds_of, sweep_of
 from taskcluster.estimates import RISE, Interval, components, emergence, interval
 from taskcluster.journal import Row, finite, fixed, layers_of, number, parse
+from taskcluster.records import FinishedConfig, FinishedStatus, check, text
 from taskcluster.runs import RunFolder
 from taskcluster.validation import ConfigError
 
@@ -78,7 +78,8 @@ class Findings:
             raise ConfigError(f"{root} holds no finished run{said}; give the folder of a multirun")
         self.conditions: list[Condition[Finished]] = conditions(finished)
         several = len({condition.sweep for condition in self.conditions}) > 1
-        self.names = [f"{c.sweep}: {c.label}" if several and c.label != c.sweep else c.label for c in self.conditions]
+        names = [f"{c.sweep}: {c.label}" if several and c.label != c.sweep else c.label for c in self.conditions]
+        self.names = [text(name) for name in names]
         self.runs = [run for run, _, _ in finished]
         self._miss_seeds()
 
@@ -115,18 +116,17 @@ class Findings:
         ]
 
     def _read(self, folder: RunFolder, root: Path) -> tuple[Finished, str, Mapping[str, Any]] | None:
-        path = str(folder.path.relative_to(root))
+        path = text(str(folder.path.relative_to(root)))
         try:
             status, config, state = folder.status(), folder.config(), folder.state
             if state == "finished":
-                run = Finished(path, seeds_of(config), folder.rows(), folder.results(), status, config)
-                return run, sweep_of(folder.path, root), config
+                return _finished(folder, path), text(sweep_of(folder.path, root)), config
         except ConfigError as damaged:
-            self.gaps.append(str(damaged))
+            self.gaps.append(text(str(damaged)))
             return None
-        of = status.get("starts", [{}])[-1].get("max_steps", "?")
+        of = (status.get("starts") or [{}])[-1].get("max_steps", "?")
         reached = f"at step {status['step']} of {of}" if status.get("step") is not None else "before its first step"
-        error = f": {status['error']}" if status.get("error") else ""
+        error = f": {text(status['error'])}" if status.get("error") else ""
         self.gaps.append(f"{path}: {state} {reached}{error}")
         return None
 
@@ -159,7 +159,7 @@ class Findings:
             rows.append([name, *own, str(len(condition.runs)), seeds, steps, f"{fmean(minutes):.1f}"])
         columns = ["condition", *keys, "runs", "seeds", "steps", "minutes a run"]
         begun = sorted(start["time"] for run in self.runs for start in run.status["starts"])
-        ended = max(run.last["time"] for run in self.runs)
+        ended = max(str(run.last.get("time", begun[-1])) for run in self.runs)
         total = sum(run.status["wall_seconds"] for run in self.runs) / 3600
         note = f"Begun {_day(begun[0])}, last measured {_day(ended)}; {total:.2f} hours of runs."
         return Table("What was run", columns, rows, note + " Every other key is the same in all of a sweep's runs.")
@@ -224,8 +224,11 @@ class Findings:
         for name, condition in self._named():
             measured = [run for run in condition.runs if "noise" in run.results]
             for layer, key in enumerate(max((run.ari_keys(metric) for run in condition.runs), key=len)):
-                kmeans = [_finite(run.results["noise"]["kmeans"].get(key, [])) for run in measured]
-                chance = _finite([v for run in measured for v in run.results["noise"]["chance"].get(key, [])])
+                kmeans, shuffled = (
+                    [_finite(run.results["noise"].get(source, {}).get(key, [])) for run in measured]
+                    for source in ("kmeans", "chance")
+                )
+                chance = [value for values in shuffled for value in values]
                 means, own, training = components(kmeans)
                 level = [fixed(fmean(chance)), fixed(max(chance))] if chance else ["-", "-"]
                 rows.append([name, str(layer), _shown(interval(means)), fixed(own), fixed(training), *level])
@@ -237,10 +240,23 @@ class Findings:
         return zip(self.names, self.conditions, strict=True)
 
 
+def _finished(folder: RunFolder, path: str) -> Finished:
+    """A finished run. Raises ConfigError where its files are not what one leaves."""
+    config, status, results, rows = folder.config(), folder.status(), folder.results(), folder.rows()
+    check(status, folder.path / "status.json", FinishedStatus)
+    check(config, folder.path / "config.yaml", FinishedConfig)
+    last = status["starts"][-1]["max_steps"]
+    if not rows or rows[-1]["step"] != last or not all(layers_of(rows[-1], f"{m}/val") for m in AT):
+        raise ConfigError(f"{folder.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
+    if not results:
+        raise ConfigError(f"{folder.path / 'results.json'} is missing; run the same command again to write it")
+    return Finished(path, text(seeds_of(config)), rows, results, status, config)
+
+
 def _numbers(run: Finished) -> Iterator[dict[str, Any]]:
     def row(step: int, metric: str, value: Any, split: Any = None, layer: Any = None, repetition: Any = None) -> Row:
         named = {"metric": metric, "split": split, "layer": layer, "repetition": repetition}
-        return {"step": step, **named, "value": finite(value)}
+        return {"step": step, **named, "value": None if value is None else finite(float(value))}
 
     for line in run.rows:
         for key, value in line.items():
@@ -320,4 +336,7 @@ def _shared(values: Counter[str]) -> str:
 
 
 def _day(time: str) -> str:
-    return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return text(time)

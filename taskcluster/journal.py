@@ -7,12 +7,16 @@ training.jsonl  {"step": 10, "train/batch_loss": 4.2, "train/learning_rate": 0.0
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
-from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import orjson
+
+from taskcluster.records import LARGEST, contents
 
 Row = dict[str, Any]
 
@@ -30,9 +34,14 @@ class Key(NamedTuple):
 
 
 def parse(key: str) -> Key | None:
-    """What a key of the journal names: "ari/val/layer_3" or "val/accuracy"; None for one that is no metric."""
+    """What a key of the journal names: "ari/val/layer_3" or "val/accuracy"; None for one that is no metric.
+
+    Raises ValueError for a layer without a number.
+    """
     match key.split("/"):
         case [metric, split, layer] if split in SPLITS:
+            if not re.fullmatch(r"layer_[0-9]{1,4}", layer):
+                raise ValueError(f"{key} names no layer")
             return Key(metric, SPLITS[split], int(layer.removeprefix("layer_")))
         case [split, metric] if split in SPLITS:
             return Key(metric, SPLITS[split], None)
@@ -67,19 +76,45 @@ def append(file: Path, row: Mapping[str, Any]) -> None:
 
 
 def read(file: Path) -> list[Row]:
-    """The lines, up to the first that a crash tore or that is damaged otherwise; [] where there is no file."""
-    return complete(file.read_bytes())[0] if file.exists() else []
+    """The lines, up to the first that a crash tore or that is damaged otherwise; [] where there is no file.
+
+    Raises ConfigError for what is no file, or cannot be read.
+    """
+    return complete(contents(file) or b"")[0]
 
 
-def complete(content: bytes) -> tuple[list[Row], int]:
-    """The lines that are whole, up to the first that is not, and how many bytes they are."""
+def complete(content: bytes) -> tuple[list[Row], int, str]:
+    """The lines that are whole, up to the first that is not, how many bytes they are, and what is wrong with a line
+    that ends and still is not whole, "" where there is none.
+    """
     rows: list[Row] = []
     length = 0
-    with suppress(ValueError):
-        for line in content.split(b"\n")[:-1]:  # what follows the last newline is empty or torn
-            rows.append(orjson.loads(line))
-            length += len(line) + 1
-    return rows, length
+    for line in content.split(b"\n")[:-1]:  # what follows the last newline is empty or torn
+        try:
+            rows.append(_checked(orjson.loads(line)))
+        except ValueError as error:
+            return rows, length, f"line {len(rows) + 1}: {error}"
+        length += len(line) + 1
+    return rows, length, ""
+
+
+def _checked(row: Any) -> Row:
+    """A line's content. Raises ValueError for what `append` does not write."""
+    step = row.get("step") if isinstance(row, dict) else None
+    if type(step) is not int or not 0 <= step < LARGEST:
+        raise ValueError("it has no step")
+    for key in _numbers(tuple(row)):
+        if type(row[key]) not in (float, int, NoneType):
+            raise ValueError(f"{key} is not a number")
+    return row
+
+
+@lru_cache(maxsize=64)
+def _numbers(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a line's keys that stand for numbers, its metrics and times."""
+    for key in keys:
+        parse(key)
+    return tuple(key for key in keys if "/" in key or key in ("elapsed", "measuring"))
 
 
 def finite(value: Any) -> Any:

@@ -64,7 +64,7 @@ class Multirun:
         self._kind = type(launcher).__name__
         self._runs: list[Planned] = []
         self._refusals: dict[str, str] = {}
-        self._console = Console(width=None if Console().is_terminal else 160, highlight=False)
+        self._console = Console(width=None if Console().is_terminal else 160, highlight=False, markup=False)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
@@ -117,21 +117,17 @@ class Multirun:
         table = Table(title="Runs", title_justify="left")
         for column in ("run", "status", "steps", "accuracy", "ARI", "claims", "at the start"):
             table.add_column(column, overflow="fold")
+        states = []
         for run in self._runs:
-            state, rows, claims = run.folder.state, run.folder.rows(), run.folder.results().get("claims", [])
-            if run.exit_code is None:
-                run.exit_code = 0 if state == "finished" else 1
+            state, *values = _outcome(run.folder)
+            if run.exit_code is None or state == "damaged":
+                run.exit_code = run.exit_code or int(state != "finished")
+            states.append(state)
             if state == "new":
                 state = "refused" if run.exit_code == 2 else "not begun"
-            values = ["-"] * 3
-            if rows:
-                accuracy, ari = number(rows[-1], "val/accuracy"), (layers_of(rows[-1], "ari/val") or [math.nan])[-1]
-                values = [str(rows[-1]["step"]), fixed(accuracy), fixed(ari)]
-            judged = [claim["passed"] for claim in claims if claim["passed"] is not None]
-            held = f"{sum(judged)} of {len(judged)}" if state == "finished" else "-"
-            table.add_row(run.name, state, *values, held, run.plan)
+            table.add_row(run.name, state, *values, run.plan)
         self._console.print(table)
-        if "interrupted" not in {run.folder.state for run in self._runs}:  # whoever did it waits for the end
+        if "interrupted" not in states:  # whoever did it waits for the end
             self._report()
         return max(run.exit_code or 0 for run in self._runs)
 
@@ -182,6 +178,21 @@ class Multirun:
                 self._refusals[key] = str(error)
         if self._refusals[key]:
             raise ConfigError(self._refusals[key])
+
+
+def _outcome(run: RunFolder) -> list[str]:
+    """What a run came to, for the table: state, steps, accuracy, ARI, claims."""
+    try:
+        state, rows, claims = run.state, run.rows(), run.results().get("claims", [])
+    except ConfigError:
+        return ["damaged", *["-"] * 4]
+    values = ["-"] * 3
+    if rows:
+        accuracy, ari = number(rows[-1], "val/accuracy"), layers_of(rows[-1], "ari/val") or [math.nan]
+        values = [str(rows[-1]["step"]), fixed(accuracy), fixed(ari[-1])]
+    judged = [claim["passed"] for claim in claims if claim["passed"] is not None]
+    held = f"{sum(judged)} of {len(judged)}" if state == "finished" else "-"
+    return [state, *values, held]
 
 
 def _without_seeds(node: Any) -> Any:

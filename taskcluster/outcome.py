@@ -16,6 +16,7 @@ from taskcluster.claims import judge
 from taskcluster.journal import finite, fixed, layers_of, number
 from taskcluster.measurement import Measurement
 from taskcluster.noise import noise
+from taskcluster.records import text
 from taskcluster.runs import RunFolder
 from taskcluster.tasks import TaskFamily
 
@@ -63,11 +64,12 @@ def show(run: RunFolder, console: Console) -> None:
     console.print(table)
     final = results["final"]
     accuracy = fixed(number(final, "val/accuracy"))
-    console.print(f"validation accuracy {accuracy} at step {final['step']}", highlight=False)
+    console.print(f"validation accuracy {accuracy} at step {final.get('step')}", highlight=False)
     for metric, label in (("ari", "ARI at the separator"), ("ari_within_x", "ARI within each x")):
         layers = " ".join(fixed(value, 2) for value in layers_of(final, f"{metric}/val"))
         console.print(f"{label}, validation, layers 0 to L: {layers}", highlight=False, soft_wrap=True)
-    console.print(f"Everything is in {run.path} (open figures/index.html)", soft_wrap=True, highlight=False)
+    where = f"Everything is in {text(str(run.path))} (open figures/index.html)"
+    console.print(where, soft_wrap=True, highlight=False, markup=False)
 
 
 def _add_noise(run: RunFolder, measurement: Measurement, network: PreTrainedModel) -> None:

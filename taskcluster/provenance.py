@@ -25,8 +25,8 @@ def surroundings(device: torch.device) -> dict[str, Any]:
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """A sentence about what is different from the last start, "" for nothing."""
-    pairs = [(key, before[key], now[key]) for key in ("device", "threads", "machine")]
-    pairs += [(name, before["versions"].get(name), number) for name, number in now["versions"].items()]
+    pairs = [(key, before.get(key), now[key]) for key in ("device", "threads", "machine")]
+    pairs += [(name, before.get("versions", {}).get(name), number) for name, number in now["versions"].items()]
     told = ", ".join(f"{name} {new} (before: {old})" for name, old, new in pairs if old != new)
     return told and f"this run goes on with {told}: it may end with other digits than it would have had"
 

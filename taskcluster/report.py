@@ -3,8 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from taskcluster.records import text
 from taskcluster.validation import ConfigError
+
+if TYPE_CHECKING:
+    from taskcluster.findings import Findings
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -25,33 +30,43 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        print(f"The report is {write(arguments.folder)}", flush=True)
+        print(f"The report is {text(str(write(arguments.folder)))}", flush=True)
         if arguments.wandb:
             print(f"The workspace is {save_workspace(arguments.folder)}")
-    except (ConfigError, OSError) as error:
-        print(f"taskcluster-report: {error}", file=sys.stderr)
+    except ConfigError as error:
+        print(f"taskcluster-report: {text(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 
 def write(root: Path) -> Path:
     """Write the report of the finished runs at or below `root`; gives the page.
 
-    Raises ConfigError where there is no finished run, OSError where the folder cannot be written to.
+    Raises ConfigError where there is no finished run, or the folder cannot be written to.
     """
+    from taskcluster.findings import Findings
+
+    found, folder = Findings(root), root / "report"
+    try:
+        folder.mkdir(exist_ok=True)
+        return _write(found, text(root.resolve().name), folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename or folder}: {error.strerror or error}; move it away, or make {folder} a folder that can "
+            "be written to"
+        ) from error
+
+
+def _write(found: "Findings", title: str, folder: Path) -> Path:
     import polars
 
     from taskcluster import pages, plots
-    from taskcluster.findings import Findings
 
-    found = Findings(root)
     tables, table = found.tables(), polars.DataFrame(found.tidy(), infer_schema_length=None)
-    folder = root / "report"
-    folder.mkdir(exist_ok=True)
     table.write_csv(folder / "table.csv")
     table.write_parquet(folder / "table.parquet")
     charts = pages.draw(plots.of_conditions(found.points()), folder, FORMATS)
     content = {
-        "title": root.resolve().name,
+        "title": title,
         "n_runs": len(found.runs),
         "names": found.names,
         "gaps": found.gaps,
@@ -62,7 +77,7 @@ def write(root: Path) -> Path:
     }
     for name in ("report.md", "index.html"):
         template = "report.md" if name.endswith("md") else "report.html"
-        (folder / name).write_text(pages.render(template, **content))
+        (folder / name).write_bytes(pages.render(template, **content).encode(errors="replace"))
     return folder / "index.html"
 
 
@@ -75,11 +90,12 @@ def save_workspace(root: Path) -> str:
     from taskcluster.workspace import create_workspace
 
     runs = Findings(root).runs
-    logger = next((run.config["logger"] for run in runs if "project" in run.config["logger"]), None)
+    loggers = (run.config.get("logger", {}) for run in runs)
+    logger = next((logger for logger in loggers if isinstance(logger.get("project"), str)), None)
     if logger is None:
         raise ConfigError(f"{root} holds no run with logger=wandb; a workspace would be empty")
     n_layers = max(len(run.ari_keys("ari")) for run in runs)
-    return create_workspace(logger["entity"], logger["project"], root.resolve().name, n_layers)
+    return create_workspace(logger.get("entity"), logger["project"], root.resolve().name, n_layers)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,13 @@ class Start(NamedTuple):
 
 
 def is_finished(run: RunFolder, config: Any) -> bool:
-    """Whether the folder holds this very run, whole."""
-    same = run.state == "finished" and run.config()["trainer"]["max_steps"] == config["trainer"]["max_steps"]
-    return same and config["resume"] != "never" and not run.differing_keys(config)
+    """Whether the folder holds this very run, whole. Raises ConfigError for one whose journal has lost its end."""
+    if run.state != "finished" or config["resume"] == "never" or not run.config() or run.differing_keys(config):
+        return False
+    last = config["trainer"]["max_steps"]
+    if [row["step"] for row in run.rows()][-1:] != [last]:
+        raise ConfigError(f"{run.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
+    return bool(run.results())
 
 
 def is_illustrated(run: RunFolder) -> bool:
@@ -35,11 +39,14 @@ def is_illustrated(run: RunFolder) -> bool:
 
 def find_start(run: RunFolder, config: Any) -> Start:
     """Where to begin. Raises ConfigError where the folder holds another run, or not what `resume` asks for."""
+    run.refuse_foreign()
     resume, begun = config["resume"], run.config()
+    if not begun and (run.status() or run.rows() or run.saved()):
+        raise ConfigError(f"{run.path} holds a run without its config.yaml; restore it, or choose another folder")
     if begun and resume == "never":
         raise ConfigError(f"resume='never', but {run.path} holds a run already ({run.state}); choose another name=")
     differing = run.differing_keys(config)
-    if "trainer.max_steps" in differing:  # which is another length of the same run
+    if "trainer.max_steps" in differing and _length(begun):  # which is another length of the same run
         differing = [key for key in differing if key not in ("trainer.max_steps", "scheduler.max_steps")]
     if differing:
         raise ConfigError(
@@ -58,11 +65,12 @@ def find_start(run: RunFolder, config: Any) -> Start:
 def damage(checkpoint: Path) -> str:
     """What is wrong with a checkpoint's bytes, "" for nothing."""
     if not checkpoint.is_file():
-        return "there is no such file"
+        return "it is not a file" if checkpoint.exists() else "there is no such file"
     if not digest_file(checkpoint).is_file():
         return "its SHA-256 is missing"
+    recorded = digest_file(checkpoint).read_bytes().split(b" ")[0]
     with checkpoint.open("rb") as content:
-        same = hashlib.file_digest(content, "sha256").hexdigest() == digest_file(checkpoint).read_text().split(" ")[0]
+        same = hashlib.file_digest(content, "sha256").hexdigest().encode() == recorded
     return "" if same else "its SHA-256 does not match"
 
 
@@ -91,7 +99,7 @@ def _branch(checkpoint: Path, notes: tuple[str, ...]) -> Start:
 
 
 def _change_of_length(run: RunFolder, begun: Any, config: Any) -> tuple[str, ...]:
-    old, new = begun["trainer"]["max_steps"], config["trainer"]["max_steps"]
+    old, new = _length(begun), config["trainer"]["max_steps"]
     if new == old:
         return ()
     done = max([row["step"] for row in run.rows()] + [step for step, _ in run.saved()], default=0)
@@ -104,3 +112,8 @@ def _change_of_length(run: RunFolder, begun: Any, config: Any) -> tuple[str, ...
         f"trainer.max_steps is {new} instead of {old}: from here on the learning rate follows the schedule of {new} "
         "steps, so this is not the run that it would have been with them from the beginning",
     )
+
+
+def _length(config: Any) -> int | None:
+    """Steps of a recorded configuration."""
+    return config.get("trainer", {}).get("max_steps")

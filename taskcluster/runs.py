@@ -8,28 +8,27 @@ results.json    the last metrics and the verdict on every claim
 checkpoints/    step=000200.ckpt for each line of the journal and last=000237.ckpt in between, if any: the whole state
                 of training, each with its SHA-256 beside it
 figures/        pictures of the above
-.lock           held by the process that writes here
+.lock, .holder  held by the process that writes here; see locks.py
 """
 
-import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
-from taskcluster import journal
+from taskcluster import journal, locks, records
 from taskcluster.journal import Row
 from taskcluster.validation import ConfigError
 
-PATIENCE = 1.0  # seconds that a lock is waited for: whoever only looks holds it for a moment
+CHECKPOINT = re.compile(r"(?:step|last)=([0-9]{6,})\.ckpt")
 
 WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer.max_time")  # keys that change no number of a run
 
@@ -50,7 +49,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """CONDITION/seed=SEED, or the last two folders of wherever the run lies."""
-        return "/".join(self.path.parts[-2:])
+        return records.text("/".join(self.path.parts[-2:]))
 
     @property
     def state(self) -> str:
@@ -68,38 +67,42 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the right to write here, which ends with the process at the latest."""
-        lock = FileLock(self.path / ".lock", timeout=PATIENCE)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise ConfigError(f"{self.path} is in use by another process; wait for its end, or end it") from None
-        except OSError as error:
-            raise ConfigError(f"{self.path}: {error.strerror}; choose a folder that can be written to") from None
-        try:
-            yield
-        finally:
-            if not self.status():  # nothing came of it
-                Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
+        with ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locks.hold(self.path))
+            except OSError as error:
+                raise ConfigError(f"{self.path}: {error.strerror}; choose a folder that can be written to") from None
+            try:
+                yield
+            finally:
+                if not (self.path / "status.json").exists():  # nothing came of it
+                    (self.path / ".lock").unlink(missing_ok=True)
 
     def in_use(self) -> bool:
-        """Whether a process holds the lock. Needs no right to write, and writes nothing."""
-        try:
-            with (self.path / ".lock").open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return False
-        except BlockingIOError:
-            return True
-        except OSError:  # never locked
-            return False
+        """Whether a process has the right to write here. Needs no such right itself, and writes nothing."""
+        return locks.held(self.path)
+
+    def refuse_foreign(self) -> None:
+        """Raise ConfigError for whatever stands in the way of a file or folder that a run writes."""
+        files = ("config.yaml", "status.json", "results.json", self.journal.name, self.training.name)
+        taken = [self.path / name for name in (*files, *map(_partial, files), *locks.NAMES)]
+        if self.checkpoints.is_dir():
+            taken += [file for file in self.checkpoints.iterdir() if CHECKPOINT.match(file.name.lstrip("."))]
+        for file in taken:
+            if file.exists() and not file.is_file():
+                raise ConfigError(f"{file} is not a file; move it away, or choose another folder")
+        for folder in (self.path, self.checkpoints, self.figures):
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise ConfigError(f"{folder} is not a folder; move it away, or choose another")
 
     def start(self, config: Mapping[str, Any], step: int | None) -> None:
         """Make ready to go on after `step`, or to begin where it is None: what was written later is dropped."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.figures.mkdir(exist_ok=True)
-        for abandoned in self.path.rglob(".*.partial"):
-            abandoned.unlink()
+        for folder in (self.path, self.checkpoints):
+            for abandoned in folder.glob(".*.partial"):
+                abandoned.unlink()
         last = -1 if step is None else step
         for saved, file in self.saved():
             if saved > last:
@@ -150,7 +153,7 @@ class RunFolder:
 
     def config(self) -> Row:
         """The configuration that the folder was last written under, {} for a folder without a run."""
-        return self._read("config.yaml", yaml.safe_load)
+        return records.read(self.path / "config.yaml", records.Config)
 
     def differing_keys(self, config: Mapping[str, Any]) -> list[str]:
         """Dotted keys whose values differ from the recorded ones and matter to a run's numbers, if any run is here."""
@@ -181,32 +184,21 @@ class RunFolder:
 
     def saved(self) -> list[tuple[int, Path]]:
         """Every checkpoint with its step, first to last."""
-        files = self.checkpoints.glob("*=*.ckpt")
-        return sorted((int(file.stem.partition("=")[2]), file) for file in files)
+        named = ((CHECKPOINT.fullmatch(file.name), file) for file in self.checkpoints.glob("*=*.ckpt"))
+        return sorted((int(name[1]), file) for name, file in named if name)
 
     def write_status(self, state: str, **facts: Any) -> None:
         """Replace status.json by the recorded facts, updated by these."""
         self._write_json("status.json", self.status() | {"state": state} | facts)
 
     def status(self) -> Row:
-        return self._read("status.json", json.loads)
+        return records.read(self.path / "status.json", records.Status)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         self._write_json("results.json", results)
 
     def results(self) -> Row:
-        return self._read("results.json", json.loads)
-
-    def _read(self, name: str, parse: Any) -> Row:
-        try:
-            content = parse((self.path / name).read_text())
-        except FileNotFoundError:
-            return {}
-        except (ValueError, yaml.YAMLError):
-            content = None
-        if not isinstance(content, dict):
-            raise ConfigError(f"{self.path / name} is damaged; restore it, or choose another folder")
-        return content
+        return records.read(self.path / "results.json", records.Results)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         self._write(name, json.dumps(content, indent=2) + "\n")
@@ -227,7 +219,7 @@ def digest_file(checkpoint: Path) -> Path:
 
 def replace_file(file: Path, content: bytes | memoryview) -> None:
     """Put a whole file in place and on the disk: however this ends, the old one or the new one is there."""
-    partial = file.with_name(f".{file.name}.partial")
+    partial = file.with_name(_partial(file.name))
     try:
         with partial.open("wb") as target:
             target.write(content)
@@ -242,6 +234,11 @@ def replace_file(file: Path, content: bytes | memoryview) -> None:
         os.fsync(folder)  # or the new name might not survive a loss of power
     finally:
         os.close(folder)
+
+
+def _partial(name: str) -> str:
+    """What a file is called until it is whole."""
+    return f".{name}.partial"
 
 
 def matters(key: str) -> bool:

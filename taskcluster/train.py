@@ -1,6 +1,7 @@
 """taskcluster-train: compose the configuration, train or go on training, judge, draw."""
 
 import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,8 @@ def run_or_report(config: Any, folder: Path, interrupts: Interrupts, of_many: bo
     except (ChildProcessError, TrainingStopped) as error:
         raise cli.Reported(1, f"{error}; the same command goes on from what {folder} holds") from error
     except OSError as error:
-        if error.errno not in OF_THE_DISK:
+        of_the_folder = str(error.filename).startswith(f"{folder}{os.sep}")  # which others may have changed meanwhile
+        if error.errno not in OF_THE_DISK and not of_the_folder:
             raise
         whole = "what was saved is whole, and the same command goes on from it"
         raise cli.Reported(1, f"{error.filename or folder}: {error.strerror}; {whole}") from error
@@ -92,9 +94,10 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
                 experiment.refuse(start.checkpoint)
             notes = list(start.notes)
             if start.step is not None:
-                notes += [changes(run.status()["starts"][-1], facts), f"{run.name} goes on after step {start.step}"]
+                before = run.status().get("starts") or [facts]
+                notes += [changes(before[-1], facts), f"{run.name} goes on after step {start.step}"]
             for note in filter(None, notes):
-                console.print(note, soft_wrap=True, highlight=False)
+                console.print(note, soft_wrap=True, highlight=False, markup=False)
             run.start(config, start.step)
             with run.writing(start.step, max_steps=trainer.max_steps, **facts) as finish:
                 task = {"config": config, "folder": run.path, **start._asdict()}

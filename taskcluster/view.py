@@ -38,7 +38,7 @@ class View:
         os.dup2(write, 1)
         os.dup2(write, 2)
         os.close(write)
-        self._console = Console(file=os.fdopen(os.dup(self._own[0]), "w"), highlight=False)
+        self._console = Console(file=os.fdopen(os.dup(self._own[0]), "w"), highlight=False, markup=False)
         self._display = Display(
             get_renderable=self._render, console=self._console, refresh_per_second=1, transient=True,
             redirect_stdout=False, redirect_stderr=False,
@@ -64,7 +64,7 @@ class View:
             if newline:
                 self._console.print(Text.from_ansi(lines.decode(errors="replace")), soft_wrap=True)
         if rest := text.partition(b"\0")[0]:
-            self._console.print(rest.decode(errors="replace"), markup=False)
+            self._console.print(rest.decode(errors="replace"))
 
     def _render(self) -> RenderableType:
         self._watcher.scan()

@@ -1,14 +1,21 @@
 """The live page: what the server answers to whom, and what a real Chromium makes of it."""
 
 import csv
+import http.client
+import http.server
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +23,7 @@ import pytest
 from starlette.testclient import TestClient
 from test_watch import begin, line, measure
 
-from taskcluster.dashboard import PAGES, Dashboard, application, names
+from taskcluster.dashboard import LIBRARY, PAGES, Dashboard, _arguments, application, names
 from taskcluster.vega import Vega, library
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -61,7 +68,67 @@ def test_every_answer_keeps_others_out(client: TestClient) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.", "", "169.254.1.1"])
 def test_other_names_get_nothing(client: TestClient, host: str) -> None:
     answer = client.get("/changes", headers={"Host": host})
+    remedy = f": start taskcluster-dashboard with --allow-host {host} if this is its address" if host else ""
+    assert (answer.status_code, answer.text) == (400, f"Invalid host header{remedy}")
+
+
+@pytest.mark.parametrize("host", ["me@127.0.0.1", "127.0.0.1/", "<b>", "127.0.0.1:x", "[::1", "a b", "127.0.0.1\\"])
+def test_what_is_no_name_gets_nothing_and_is_not_repeated(client: TestClient, host: str) -> None:
+    answer = client.get("/changes", headers={"Host": host})
     assert (answer.status_code, answer.text) == (400, "Invalid host header")
+    twice = client.get("/changes", headers=[("Host", "127.0.0.1"), ("Host", "evil.example")])
+    assert twice.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("given", "answered", "refused"),
+    [
+        ("hub.example.org", ["hub.example.org", "HUB.example.org:8000"], ["example.org", "x.hub.example.org"]),
+        (
+            "*.example.org",
+            ["a.example.org", "b.a.example.org:80"],
+            ["example.org", "aexample.org", "a.example.org.evil"],
+        ),
+        ("HUB:8000", ["hub", "hub:1"], ["hub2"]),
+        ("2001:DB8::1", ["[2001:db8::1]:8642"], ["[2001:db8::2]"]),
+        ("[2001:db8::1]", ["[2001:db8::1]"], ["2001"]),
+        ("bücher.example", ["xn--bcher-kva.example"], ["bcher.example"]),
+    ],
+)
+def test_hosts_can_be_allowed(tmp_path: Path, vega: Vega, given: str, answered: list[str], refused: list[str]) -> None:
+    arguments = _arguments(["--allow-host", "another.example", "--allow-host", given])
+    hosts = [*names("127.0.0.1", "127.0.0.1"), *arguments.allow_host]
+    client = TestClient(application(Dashboard(tmp_path, vega), hosts), base_url="http://127.0.0.1")
+    status = {host: client.get("/changes", headers={"Host": host}).status_code for host in [*answered, *refused]}
+    assert status == dict.fromkeys(answered, 200) | dict.fromkeys(refused, 400)
+
+
+@pytest.mark.parametrize("given", ["*", "https://hub.example.org/user/me", "a b", "", "*.", "a.*.b", "x/y", "[::1"])
+def test_what_is_no_host_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _arguments(["--allow-host", given])
+    assert ended.value.code == 2
+    assert f"{given!r} is not the name of a host, such as hub.example.org or *.example.org" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("prefix", ["", "/user/me/proxy/absolute/8642", "/runs", "/a b/ü"])
+def test_answers_are_there_below_any_prefix(client: TestClient, prefix: str) -> None:
+    """Of proxies some take their path off, some do not."""
+    page = client.get(f"{prefix}/").text
+    addresses = re.findall(r"(?:src|href)=\"([^\"]+)\"", page)
+    assert len(addresses) > 8
+    for address in [*addresses, "charts", "changes"]:
+        if not address.startswith("data:"):
+            assert not address.startswith("/")
+            assert client.get(f"{prefix}/{address}").status_code == 200
+    assert client.get(f"{prefix}/nothing").status_code == 404
+
+
+def test_no_script_asks_for_an_absolute_address() -> None:
+    for script in PAGES.glob("*.js"):
+        assert not re.search(r"""(fetch|answer|from|import|open|replaceState)\W[^;\n]*["'`]/""", script.read_text()), (
+            script.name
+        )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:9000", "[::1]:8642"])
@@ -290,6 +357,85 @@ def downloaded(page: Any, kind: str, nth: int = 0) -> Path:
 
 def curves(page: Any, nth: int = 0) -> list[dict[str, str]]:
     return list(csv.DictReader(downloaded(page, "CSV", nth).read_text().splitlines()))
+
+
+AHEAD = [path.name for path in PAGES.iterdir()] + [LIBRARY]  # what Chromium asks for before it runs a script
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """Passes on what is asked for below PREFIX, under a name of its own, with or without the prefix."""
+
+    PREFIX = "/user/me/proxy/8642"
+
+    def __init__(self, server: Server, host: str, keeps_prefix: bool = False) -> None:
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.to = server.url.split("/")[2]
+        self.host, self.keeps_prefix, self.asked = host, keeps_prefix, set[str]()
+        self.url = f"http://127.0.0.1:{self.server_port}{self.PREFIX}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Passing(http.server.BaseHTTPRequestHandler):
+    server: Proxy
+
+    def do_GET(self) -> None:
+        self.server.asked.add(self.path.partition("?")[0])
+        below = self.path.removeprefix(self.server.PREFIX)
+        path = self.path if self.server.keeps_prefix else below if below.startswith("/") else f"/{below}"
+        with closing(http.client.HTTPConnection(self.server.to)) as upstream:
+            upstream.request("GET", path, headers={"Host": self.server.host})
+            answer = upstream.getresponse()
+            content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("date", "server", "transfer-encoding"):
+                self.send_header(name, value)
+        with suppress(ConnectionError):  # the page went to the address with a slash meanwhile
+            self.end_headers()
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("keeps_prefix", "slash"), [(False, ""), (False, "/"), (True, "/")])
+def test_the_page_works_behind_a_proxy(browser: Any, tmp_path: Path, keeps_prefix: bool, slash: str) -> None:
+    for seed in range(2):
+        run = begin(tmp_path / "s" / f"seed={seed}", seed)
+        measure(run, 0)
+        measure(run, 10, 0.4 + seed / 10)
+        leave_tsne(run.figures / "tsne.json")
+    server = Server(tmp_path, "--allow-host", "hub.example.org")
+    proxy = Proxy(server, "hub.example.org:443", keeps_prefix)
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    wrong: list[str] = []
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(f"{proxy.url}{slash}?token=1#filter=s")
+    drawn(page)
+    assert page.url == f"{proxy.url}/?token=1#filter=s"
+    page.get_by_label("filter conditions").fill("")
+    page.get_by_role("button", name="t-SNE").first.click()
+    until(page, "document.querySelector('#tsne output').textContent === 'step 10 (2 of 2)'")
+    drawn(page)
+    assert page.url.startswith(f"{proxy.url}/?token=1#tsne=")
+    measure(run, 20)
+    until(page, "document.querySelector('#runs tbody').textContent.includes('20 /')")
+    if screenshots := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{screenshots}/proxy.png")
+    page.close()
+    assert wrong == []
+    outside = {path for path in proxy.asked if not path.startswith(proxy.PREFIX)}
+    assert not outside if slash else outside <= {f"/user/me/proxy/{name}" for name in AHEAD}
+    proxy.host = "evil.example"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{proxy.url}/")
+    with refused.value as answer:
+        assert "--allow-host evil.example" in answer.read().decode()
+    proxy.shutdown()
+    proxy.server_close()
+    server.end(signal.SIGTERM)
 
 
 @pytest.mark.slow

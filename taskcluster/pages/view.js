@@ -11,7 +11,7 @@ export class View extends EventTarget {
 
   // Change some of it; listeners of "change" are told the names of what did.
   set(changes) {
-    if (this.#change(changes)) history.replaceState(null, "", this.#hash() || location.pathname);
+    if (this.#change(changes)) history.replaceState(null, "", this.#hash() || location.pathname + location.search);
   }
 
   shows(condition) {

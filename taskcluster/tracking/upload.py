@@ -22,7 +22,7 @@ def upload(folders: Sequence[Path], console: Console) -> int:
     for folder in folders:
         run = RunFolder(folder.absolute())
         try:
-            if not run.status():
+            if not run.status().get("id") or "logger" not in run.config():
                 raise ConfigError("there is no run here")
             mirror = build(run.config(), "logger", run=run, config=run.config(), console=console)
             if not isinstance(mirror, WandbMirror):

@@ -30,13 +30,17 @@ class File:
             return None
         return read_plain(self.path) if self._looked else b""
 
+    def there(self) -> bool:
+        """Whether there was a file when its content was last asked for."""
+        return bool(self._looked)
+
     def taken(self) -> None:
         """Its content was good."""
         self._seen = self._looked
 
 
 class Lines(Generic[Line]):
-    """A journal that is appended to, or replaced; parse: a line's content, raising where it is damaged."""
+    """A journal that is appended to, or replaced; parse: what is wanted of a line."""
 
     def __init__(self, path: Path, parse: Callable[[Row], Line]) -> None:
         self._path, self._parse = path, parse
@@ -50,7 +54,9 @@ class Lines(Generic[Line]):
             return [], False
         anew = anew or not (stamp and self._seen) or stamp[0] != self._seen[0] or stamp[1] < self._length
         begin = 0 if anew else self._length
-        rows, length = complete(read_plain(self._path, begin)) if stamp else ([], 0)
+        rows, length, problem = complete(read_plain(self._path, begin)) if stamp else ([], 0, "")
+        if problem:
+            raise ValueError(f"{self._path.name} is damaged after byte {begin + length} ({problem})")
         lines = [self._parse(row) for row in rows]
         self._seen, self._length = stamp, begin + length
         return lines, anew

@@ -8,7 +8,8 @@ import numpy as np
 
 from taskcluster.aggregate import Condition
 from taskcluster.estimates import intervals
-from taskcluster.watch.run import Run, text
+from taskcluster.records import text
+from taskcluster.watch.run import Run
 
 DIGITS = 6  # after the point, of what is sent
 

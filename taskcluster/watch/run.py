@@ -5,7 +5,6 @@ out: `Live`, the run as it stands; its rows of curves by step, and which of them
 """
 
 import hashlib
-import json
 import math
 from collections import deque
 from dataclasses import dataclass, replace
@@ -13,18 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from taskcluster import records
 from taskcluster.aggregate import seeds_of, sweep_of
 from taskcluster.journal import Row, layers_of, number, parse
+from taskcluster.records import text
 from taskcluster.runs import RunFolder
 from taskcluster.watch.files import File, Lines, is_plain
 
 METRICS = ("ari", "ari_within_x", "accuracy", "loss")  # of a line's hundred values, those that a view shows
 RECENT = 50  # lines over which speed is taken
-
-# The same YAML, read ten times as fast where libyaml is there.
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Timed(NamedTuple):
@@ -115,23 +111,23 @@ class Run:
     def _read_config(self) -> bool:
         if (content := self._config.content()) is None:
             return False
-        config = _mapping(yaml.load(content, Loader), self._config.path)
-        json.dumps(config, sort_keys=True)  # what cannot be compared must not reach the grouping of all runs
-        seeds_of(config)
+        config = records.parsed(content, self._config.path, records.Config)
+        seeds_of(config)  # what cannot be compared must not reach the grouping of all runs
         self.config, self.regroup = config, True
         self._config.taken()
         return True
 
     def _read_status(self) -> Row:
         if (content := self._status.content()) is not None:
-            self._facts = _mapping(json.loads(content or b"{}"), self._status.path)
+            there = content or self._status.there()
+            self._facts = records.parsed(content, self._status.path, records.Status) if there else {}
             self._status.taken()
         return self._facts
 
     def _follow(self) -> bool:
         """Read on in the journals, or from their beginning where the run began anew; whether anything is new."""
         starts = self._facts.get("starts") or [{"step": 0}]
-        first = int(starts[-1]["step"])
+        first = int(starts[-1].get("step", 0))
         began = self._facts.get("id"), len(starts)
         measured, anew = self._journal.read(began != self._began)
         timed, timed_anew = self._training.read(began != self._began)
@@ -152,10 +148,10 @@ class Run:
         rows = [self.rows[step] for step in sorted(self.rows)]
         step = max([*self.rows, *(line.step for line in self._recent)], default=None)
         start = (self._facts.get("starts") or [{}])[-1]
-        max_steps = int(start.get("max_steps") or self.config["trainer"]["max_steps"])
+        max_steps = start.get("max_steps") or self.config.get("trainer", {}).get("max_steps")
         (first, began), (last, ended) = (self._recent[0], self._recent[-1]) if self._recent else ((0, 0.0), (0, 0.0))
         speed = (last - first) / (ended - began) if ended > began else None
-        left = (max_steps - last) / speed if speed and state == "running" else None
+        left = (max_steps - last) / speed if max_steps and speed and state == "running" else None
         accuracy = rows[-1].get("val/accuracy", math.nan) if rows else math.nan
         aris = [values[-1] for row in rows if (values := layers_of(row, "ari/val"))]
         return replace(
@@ -173,19 +169,13 @@ class Run:
         )
 
 
-def _mapping(content: Any, path: Path) -> Row:
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} holds no keys")
-    return content
-
-
 def _measured(row: Row) -> tuple[Timed, dict[str, float]]:
     """Of a line of metrics.jsonl."""
     return _timed(row), {key: number(row, key) for key in _shown(tuple(row))}
 
 
 def _timed(row: Row) -> Timed:
-    return Timed(int(row["step"]), float(row["elapsed"]))
+    return Timed(row["step"], float(row.get("elapsed") or 0.0))
 
 
 @lru_cache(maxsize=64)
@@ -195,8 +185,3 @@ def _shown(keys: tuple[str, ...]) -> list[str]:
 
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
-
-
-def text(name: str) -> str:
-    """A name of the file system as text that every encoder takes."""
-    return name.encode(errors="replace").decode()
