@@ -81,13 +81,15 @@ class ClusteringCallback(pl.Callback):
         step = trainer.global_step
         if not self.due or step < self.due[0]:
             return
-        self.measured = self.due.pop(0)
         assert isinstance(module, LanguageModel)
         started = time.monotonic()
         try:
             metrics = self.measurement(module.network)
         except FloatingPointError as error:
             raise TrainingDiverged(step) from error
+        except Interrupted:  # it stays due: the CheckpointCallback saves, and whoever resumes measures first
+            return
+        self.measured = self.due.pop(0)
         now = time.monotonic()
         self.seconds += now - started
         self.rows.append({"step": step, **metrics})

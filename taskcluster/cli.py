@@ -29,7 +29,7 @@ PATH_KEYS = re.compile(r"^(ckpt_path|hydra\.(?:run|sweep)\.dir)=([^'\"$]*=.*)$")
 
 
 class Reported(Exception):
-    """The job failed, and its user is told why in one sentence."""
+    """The job failed, and its user is told why in one sentence: "" where another process says it."""
 
     def __init__(self, exit_code: int, sentence: str) -> None:
         super().__init__(exit_code, sentence)
@@ -58,7 +58,8 @@ class Job:
         try:
             self._train(cfg)
         except Reported as failure:
-            report(failure.sentence)
+            if failure.sentence:
+                report(failure.sentence)
             return failure.exit_code
         except Interrupted as signal:
             Job.stopped = signal.exit_code

@@ -110,10 +110,11 @@ class RunFolder:
         self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
     @contextmanager
-    def writing(self, step: int | None, **facts: Any) -> Iterator[None]:
+    def writing(self, step: int | None, **facts: Any) -> Iterator[Callable[[BaseException], None]]:
         """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
 
-        What begins gets an id of its own, which stays when it goes on.
+        What begins gets an id of its own, which stays when it goes on. Gives what records an end that leaves no time to
+        leave the context.
         """
         started, before = time.monotonic(), self.status()
         starts = [] if step is None else before.get("starts", [])
@@ -127,14 +128,17 @@ class RunFolder:
             seconds = round(spent + time.monotonic() - started, 1)
             self.write_status(state, error=error, step=max(steps, default=None), wall_seconds=seconds)
 
-        try:
-            yield
-        except BaseException as failure:
+        def fail(failure: BaseException) -> None:
             with suppress(OSError):  # a full disk, say, of which the failure itself tells
                 if isinstance(failure, Exception):
                     end("failed", f"{type(failure).__name__}: {failure}")
                 else:
                     end("interrupted", str(failure))
+
+        try:
+            yield fail
+        except BaseException as failure:
+            fail(failure)
             raise
         end("finished")
 

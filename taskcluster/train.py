@@ -12,6 +12,8 @@ from taskcluster.interrupts import Interrupted, Interrupts
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from taskcluster.meeting import Meeting
+    from taskcluster.places import Place
     from taskcluster.runs import RunFolder
 
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -26,17 +28,60 @@ def job(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    hydra = HydraConfig.get()
+    folder, of_many = Path(hydra.runtime.output_dir), hydra.mode is RunMode.MULTIRUN
     config = OmegaConf.to_container(cfg, resolve=True)
+    place = _place(of_many, str(hydra.launcher.get("_target_")))
+
+    def report_end(reason: BaseException) -> None:
+        said = f"interrupted by {reason}" if isinstance(reason, Interrupted) else str(reason)
+        if place.rank == 0 or not isinstance(reason, Interrupted):
+            cli.report(f"{said}; the same command goes on from what {folder} holds")
+
     try:
         with Interrupts() as interrupts:
-            run_or_report(config, folder, interrupts, of_many=HydraConfig.get().mode is RunMode.MULTIRUN)
+            interrupts.before_the_end.append(report_end)
+            if place.rank:
+                follow_or_report(folder, interrupts, place)
+            elif place.launcher:
+                from taskcluster.meeting import opened
+
+                with opened(place, folder) as meeting:
+                    run_or_report(config, folder, interrupts, of_many, meeting)
+            else:
+                run_or_report(config, folder, interrupts, of_many)
     except Interrupted as signal:
-        cli.report(f"interrupted by {signal}; the same command goes on from what {folder} holds")
+        report_end(signal)
         raise
 
 
-def run_or_report(config: Any, folder: Path, interrupts: Interrupts, of_many: bool) -> None:
+def _place(of_many: bool, launcher: str) -> "Place":
+    """This process's among those of the run. A job of a multirun has other processes only where Slurm started them."""
+    from taskcluster import places
+
+    try:
+        if not of_many:
+            return places.place()
+        return places.of_srun() if launcher.endswith("SlurmLauncher") else places.ALONE
+    except ValueError as error:
+        raise cli.Reported(2, str(error)) from error
+
+
+def follow_or_report(folder: Path, interrupts: Interrupts, place: "Place") -> None:
+    """Train along with process 0, which may be on another machine."""
+    from taskcluster.companion import follow
+
+    try:
+        code = follow(place, folder, interrupts)
+    except ConnectionError as error:
+        raise cli.Reported(1, str(error)) from error
+    if code:
+        raise cli.Reported(code, "")
+
+
+def run_or_report(
+    config: Any, folder: Path, interrupts: Interrupts, of_many: bool, meeting: "Meeting | None" = None
+) -> None:
     """Train, and say in one sentence what stood in the way."""
     from rich.console import Console
 
@@ -46,7 +91,7 @@ def run_or_report(config: Any, folder: Path, interrupts: Interrupts, of_many: bo
 
     console = Console(force_terminal=False if of_many else None)
     try:
-        train(config, RunFolder(folder), interrupts, console, of_many)
+        train(config, RunFolder(folder), interrupts, console, of_many, meeting)
     except ConfigError as error:
         raise cli.Reported(2, str(error)) from error
     except TrainingDiverged as error:
@@ -61,11 +106,19 @@ def run_or_report(config: Any, folder: Path, interrupts: Interrupts, of_many: bo
         raise cli.Reported(1, f"{error.filename or folder}: {error.strerror}; {whole}") from error
 
 
-def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Console", of_many: bool = False) -> None:
+def train(
+    config: Any,
+    run: "RunFolder",
+    interrupts: Interrupts,
+    console: "Console",
+    of_many: bool = False,
+    meeting: "Meeting | None" = None,
+) -> None:
     """Train in the run's folder, from wherever it was left, unless it is finished; then say what came of it.
 
-    A run `of_many` names itself. Raises ConfigError before anything is written where the configuration or the folder
-    cannot be used, TrainingDiverged when the loss is lost, OSError when the disk fails, Interrupted after a signal.
+    A run `of_many` names itself; to a `meeting` come the other processes of a launcher. Raises ConfigError before
+    anything is written where the configuration or the folder cannot be used, TrainingDiverged when the loss is lost,
+    OSError when the disk fails, Interrupted after a signal.
     """
     from taskcluster.config import build, check
     from taskcluster.progress import quieten
@@ -81,13 +134,16 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
         return
 
     from taskcluster.experiment import Experiment
-    from taskcluster.processes import companions, untouched
+    from taskcluster.places import ALONE
+    from taskcluster.processes import together, untouched
     from taskcluster.provenance import changes, surroundings
 
     with untouched():
-        experiment = Experiment(config, run, interrupts, console, run.name if of_many else "")
+        place = meeting.place if meeting else ALONE
+        experiment = Experiment(config, run, interrupts, place, console, run.name if of_many else "")
         trainer, mirror = experiment.trainer, build(config, "logger", run=run, config=config, console=console)
-        facts = surroundings(trainer.strategy.root_device)
+        device = trainer.strategy.root_device
+        facts = surroundings(device)
         with run.locked():
             start = find_start(run, config)
             if start.checkpoint:
@@ -98,10 +154,11 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
             for note in filter(None, notes):
                 console.print(note, soft_wrap=True, highlight=False)
             run.start(config, start.step)
-            with run.writing(start.step, max_steps=trainer.max_steps, **facts):
+            with run.writing(start.step, max_steps=trainer.max_steps, **facts) as leave:
+                interrupts.before_the_end.append(leave)
                 task = {"config": config, "folder": run.path, **start._asdict()}
                 with mirror as trainer.logger:
-                    with companions(trainer.world_size, experiment.environment, task):
+                    with together(meeting, trainer.world_size, device, task, interrupts):
                         experiment.fit(start.checkpoint, start.measured)
                     from taskcluster.outcome import conclude, show  # only now, as charts and t-SNE take long to load
 
