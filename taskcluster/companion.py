@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from taskcluster.interrupts import Interrupted, Interrupts
+from taskcluster.interrupts import AT_ONCE, Interrupted, Interrupts
 from taskcluster.places import Place
 
 
@@ -28,14 +28,15 @@ def follow(place: Place, folder: Path, interrupts: Interrupts, abandoned: Callab
 
     Raises ConnectionError where it cannot be found.
     """
-    import torch.distributed as dist
+    with interrupts.deferred(AT_ONCE):
+        import torch.distributed as dist
 
-    from taskcluster.experiment import Experiment
-    from taskcluster.meeting import come, is_of_a_connection, taking_part, wait_for
-    from taskcluster.model import TrainingDiverged
-    from taskcluster.progress import quieten
-    from taskcluster.runs import RunFolder
-    from taskcluster.validation import ConfigError
+        from taskcluster.experiment import Experiment
+        from taskcluster.meeting import come, is_of_a_connection, taking_part, wait_for
+        from taskcluster.model import TrainingDiverged
+        from taskcluster.progress import quieten
+        from taskcluster.runs import RunFolder
+        from taskcluster.validation import ConfigError
 
     quieten()
     meeting = come(place, folder, abandoned)
@@ -44,7 +45,8 @@ def follow(place: Place, folder: Path, interrupts: Interrupts, abandoned: Callab
             task = wait_for(meeting, "task")
             if "exit_code" in task:
                 return int(task["exit_code"])
-            experiment = Experiment(task["config"], RunFolder(Path(task["folder"])), interrupts, place)
+            with interrupts.deferred(AT_ONCE):
+                experiment = Experiment(task["config"], RunFolder(Path(task["folder"])), interrupts, place)
             checkpoint = task["checkpoint"] and Path(task["checkpoint"])
             if checkpoint and not checkpoint.is_file():
                 raise ConfigError(f"{checkpoint} is not there; put the run on a file system that all nodes share")

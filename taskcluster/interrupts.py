@@ -21,7 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 GRACE = 2.0  # seconds in which signals count as one: a terminal and a launcher may both send theirs
 PATIENCE = 7.0  # seconds that the main thread has to end the run
-AT_ONCE = 1.0  # those that it has after a second signal
+AT_ONCE = 1.0  # those that it has after a second signal, or where nothing can be saved
 
 
 class Interrupted(BaseException):
@@ -92,13 +92,17 @@ class Interrupts:
             self._tell_previous(error.number)
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Signals only leave their number in `received`; one that nobody has acted upon raises at the end."""
-        self._deferring = True
+    def deferred(self, patience: float = PATIENCE) -> Iterator[None]:
+        """Signals only leave their number in `received`; one that nobody has acted upon raises at the end.
+
+        patience: AT_ONCE around imports, which an exception would leave half done, where there is nothing to save.
+        """
+        before = self._deferring, self.patience
+        self._deferring, self.patience = True, patience
         try:
             yield
         finally:
-            self._deferring = False
+            self._deferring, self.patience = before
         self._raise_received()
 
     @contextmanager

@@ -78,8 +78,13 @@ class Meeting:
 
     def close(self, started: Sequence["subprocess.Popen[bytes]"]) -> None:
         """Let the others take note of the end, and end those that do not."""
+
+        def over(rank: int) -> bool:
+            ended = rank <= len(started) and started[rank - 1].poll() is not None
+            return ended or self.told(f"here/{rank}") is None or self.told(f"gone/{rank}") is not None
+
         with suppress(RuntimeError):
-            _wait(lambda: not self.missing("gone"), LEAVING)
+            _wait(lambda: all(map(over, self.others)), LEAVING)
         for process in started:
             try:
                 process.wait(LEAVING)

@@ -32,6 +32,8 @@ from taskcluster.validation import ConfigError
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
 
+PATIENCE = 30  # seconds that workers have to end their runs after a signal
+
 HERE = ("BasicLauncher", "JoblibLauncher")  # launchers whose jobs run on this machine
 
 
@@ -106,7 +108,7 @@ class Multirun:
         if self._kind != "JoblibLauncher":
             with Interrupts(), lost_jobs_fail(self._launcher):
                 return self._launcher.launch(job_overrides, initial_job_idx)
-        with PassedOn() as signals, signals.deferred():
+        with PassedOn() as signals, signals.deferred(PATIENCE):
             return self._launcher.launch(job_overrides, initial_job_idx)
 
     def conclude(self) -> int:

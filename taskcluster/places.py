@@ -24,7 +24,7 @@ SRUN = (
 
 class Place(NamedTuple):
     """rank: of all processes, 0 the one that writes; local_rank: of those on this machine; n_nodes: machines, 0 where
-    that is unknown. launcher: torchrun or srun; "" for a process that was started alone, which starts any others itself.
+    that is unknown. launcher: torchrun or srun; "" for a process that was started alone, which starts the others.
     address, port: where rank 0 is met; port 0 for one that it chooses. meeting: name of the file that tells the others
     which, "" where they know. agent: whether torchrun itself answers there.
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from taskcluster import cli
-from taskcluster.interrupts import Interrupted, Interrupts
+from taskcluster.interrupts import AT_ONCE, PATIENCE, Interrupted, Interrupts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +44,8 @@ def job(cfg: DictConfig) -> None:
             if place.rank:
                 follow_or_report(folder, interrupts, place)
             elif place.launcher:
-                from taskcluster.meeting import opened
+                with interrupts.deferred(AT_ONCE):
+                    from taskcluster.meeting import opened
 
                 with opened(place, folder) as meeting:
                     run_or_report(config, folder, interrupts, of_many, meeting)
@@ -83,11 +84,12 @@ def run_or_report(
     config: Any, folder: Path, interrupts: Interrupts, of_many: bool, meeting: "Meeting | None" = None
 ) -> None:
     """Train, and say in one sentence what stood in the way."""
-    from rich.console import Console
+    with interrupts.deferred(PATIENCE if of_many else AT_ONCE):
+        from rich.console import Console
 
-    from taskcluster.model import TrainingDiverged
-    from taskcluster.runs import RunFolder
-    from taskcluster.validation import ConfigError
+        from taskcluster.model import TrainingDiverged
+        from taskcluster.runs import RunFolder
+        from taskcluster.validation import ConfigError
 
     console = Console(force_terminal=False if of_many else None)
     try:
@@ -120,30 +122,33 @@ def train(
     anything is written where the configuration or the folder cannot be used, TrainingDiverged when the loss is lost,
     OSError when the disk fails, Interrupted after a signal.
     """
-    from taskcluster.config import build, check
-    from taskcluster.progress import quieten
-    from taskcluster.resume import find_start, is_finished
+    patience = PATIENCE if of_many else AT_ONCE  # a worker that ends at once would end those beside it
+    with interrupts.deferred(patience):
+        from taskcluster.config import build, check
+        from taskcluster.progress import quieten
+        from taskcluster.resume import find_start, is_finished
 
-    quieten()
-    check(config)
-    if is_finished(run, config):
-        from taskcluster.outcome import show
+        quieten()
+        check(config)
+        if is_finished(run, config):
+            from taskcluster.outcome import show
 
-        console.print("This run is finished already.")
-        show(run, console)
-        return
+            console.print("This run is finished already.")
+            show(run, console)
+            return
 
-    from taskcluster.experiment import Experiment
-    from taskcluster.places import ALONE
-    from taskcluster.processes import together, untouched
-    from taskcluster.provenance import changes, surroundings
+        from taskcluster.experiment import Experiment
+        from taskcluster.places import ALONE
+        from taskcluster.processes import together, untouched
+        from taskcluster.provenance import changes, surroundings
 
     with untouched():
-        place = meeting.place if meeting else ALONE
-        experiment = Experiment(config, run, interrupts, place, console, run.name if of_many else "")
-        trainer, mirror = experiment.trainer, build(config, "logger", run=run, config=config, console=console)
-        device = trainer.strategy.root_device
-        facts = surroundings(device)
+        with interrupts.deferred(patience):
+            place = meeting.place if meeting else ALONE
+            experiment = Experiment(config, run, interrupts, place, console, run.name if of_many else "")
+            trainer, mirror = experiment.trainer, build(config, "logger", run=run, config=config, console=console)
+            device = trainer.strategy.root_device
+            facts = surroundings(device)
         with run.locked():
             start = find_start(run, config)
             if start.checkpoint:
@@ -160,7 +165,11 @@ def train(
                 with mirror as trainer.logger:
                     with together(meeting, trainer.world_size, device, task, interrupts):
                         experiment.fit(start.checkpoint, start.measured)
-                    from taskcluster.outcome import conclude, show  # only now, as charts and t-SNE take long to load
+                    with interrupts.deferred(patience):
+                        from taskcluster.outcome import (
+                            conclude,
+                            show,
+                        )  # only now, as charts and t-SNE take long to load
 
                     conclude(
                         run, experiment.data.family, experiment.clustering.measurement, experiment.network, console
