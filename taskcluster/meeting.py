@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from taskcluster.places import Place
 from taskcluster.runs import replace_file
 from taskcluster.validation import ConfigError
 
-COMING = 90  # seconds that a process has to come
+COMING = 80  # seconds that a process has to come
 BEAT = 2.0  # seconds between two signs of life
 SILENCE = 60  # seconds without any, after which a process is lost
 LEAVING = 5  # seconds that the others have to take note of the end
@@ -178,7 +179,7 @@ def refuse_failed(meeting: Meeting, started: Sequence["subprocess.Popen[bytes]"]
         if failed:
             raise ChildProcessError(f"{meeting.name(rank)} failed: {failed['why']}")
     for rank, process in enumerate(started, 1):
-        if (code := process.poll()) is not None and not meeting.told(f"gone/{rank}"):
+        if (code := process.poll()) is not None and meeting.told(f"gone/{rank}") is None:
             how = f"ended with exit code {code}" if code > 0 else "was killed"
             raise ChildProcessError(f"process {rank} of the run {how}")
 
@@ -190,7 +191,7 @@ def explain(meeting: Meeting, started: Sequence["subprocess.Popen[bytes]"], erro
     time.sleep(2 * BEAT)
     refuse_failed(meeting, started)
     for rank, beat in before.items():
-        if meeting.told(f"beat/{rank}") == beat and not meeting.told(f"gone/{rank}"):
+        if meeting.told(f"beat/{rank}") == beat and meeting.told(f"gone/{rank}") is None:
             raise ChildProcessError(f"{meeting.name(rank)} has ended or cannot be reached") from error
 
 
@@ -206,7 +207,8 @@ def listening(meeting: Meeting, interrupts: Interrupts) -> Iterator[None]:
         while not over.wait(BEAT):  # which counts its own turns, so that a machine may be suspended
             for rank in ours.others:
                 beat = ours.told(f"beat/{rank}")
-                silent[rank] = 0 if beat != beats.get(rank) or ours.told(f"gone/{rank}") else silent[rank] + 1
+                moves = beat is None or beat != beats.get(rank) or ours.told(f"gone/{rank}") is not None
+                silent[rank] = 0 if moves else silent[rank] + 1
                 beats[rank] = beat
                 if silent[rank] * BEAT > SILENCE:
                     said = f"{ours.name(rank)} has shown no sign of life for {SILENCE} s; see whether its node is up"
@@ -255,13 +257,17 @@ def taking_part(meeting: Meeting, interrupts: Interrupts) -> Iterator[None]:
 
     def beat() -> None:
         nonlocal ours
-        turn = 0
-        while not over.wait(BEAT):
-            turn += 1
+        for turn in count():
+            if over.wait(BEAT):
+                return
             try:
                 ours.tell(f"beat/{meeting.rank}", turn)
                 ours.store.wait([f"beat/{meeting.rank}"], timedelta(seconds=SILENCE))
             except RuntimeError:
+                with suppress(RuntimeError):  # this machine may have been suspended
+                    ours = meeting.clone()
+                    ours.tell(f"beat/{meeting.rank}", turn)
+                    continue
                 if not over.is_set():
                     interrupts.give_up(ConnectionError("process 0 of the run has ended or cannot be reached"))
 
