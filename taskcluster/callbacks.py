@@ -9,12 +9,14 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from taskcluster.clustering import Clusterer
 from taskcluster.datamodule import SequenceDataModule
-from taskcluster.interrupts import Interrupted, Interrupts
+from taskcluster.interrupts import PATIENCE, Interrupted, Interrupts
 from taskcluster.journal import Row
 from taskcluster.measurement import Measurement
 from taskcluster.model import LanguageModel, TrainingDiverged
 from taskcluster.runs import RunFolder, drop_checkpoint
 from taskcluster.validation import Seed, validated
+
+SECONDS_TO_SAVE = 60  # after a signal, at most
 
 OF_A_BATCH = ("train/batch_loss", "train/learning_rate")  # what training itself says
 
@@ -104,7 +106,8 @@ class ClusteringCallback(pl.Callback):
 
 class CheckpointCallback(pl.Callback):
     """Saves the whole state of training at every measured step, once the journal has it, so that no checkpoint lacks
-    its measurement; every `every_minutes` in between; and when a signal has come, which then ends the run.
+    its measurement; every `every_minutes` in between; and when a signal has come, which then ends the run. A signal
+    waits for the end of the step, and for what is being saved.
 
     Stands after the ClusteringCallback. Raises Interrupted.
     """
@@ -125,6 +128,15 @@ class CheckpointCallback(pl.Callback):
         self._interrupts.listen()  # Lightning has taken SIGTERM by now
         self._saved_at = time.monotonic()
         self._save_if_due(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch_began = time.monotonic()
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        a_step = trainer.accumulate_grad_batches * (time.monotonic() - self._batch_began)
+        self._interrupts.patience = max(PATIENCE, 2 * a_step)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -157,6 +169,7 @@ class CheckpointCallback(pl.Callback):
         return signal, overdue
 
     def _save(self, trainer: pl.Trainer, measured: bool) -> None:
+        self._interrupts.patience = max(self._interrupts.patience, SECONDS_TO_SAVE)
         target = self._run.checkpoint(trainer.global_step, measured)
         trainer.save_checkpoint(target, weights_only=False)  # every process takes part
         self._saved_at = time.monotonic()

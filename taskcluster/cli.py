@@ -89,7 +89,8 @@ def run(train: Callable[[DictConfig], None]) -> None:
             hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
         sys.exit(job.exit_code)
     except Reported as failure:
-        report(failure.sentence)
+        if failure.sentence:
+            report(failure.sentence)
         sys.exit(failure.exit_code)
     except Interrupted as signal:
         sys.exit(signal.exit_code)

@@ -31,6 +31,8 @@ OURS = {  # what the Trainer must leave to the other modules
     "enable_model_summary": False,
 }
 
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")  # others start processes themselves, or split the model
+
 
 def prepare(config: Any) -> tuple[SequenceDataModule, PreTrainedModel]:
     """The data and the untrained network of a resolved configuration. Raises ConfigError."""
@@ -67,6 +69,9 @@ class Experiment:
             callbacks.append(ProgressCallback(self.clustering, console, label))
         # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        strategy = config["trainer"].get("strategy", "auto")
+        if strategy not in STRATEGIES:
+            raise ConfigError(f"trainer.strategy={strategy!r} is not supported; choose from {', '.join(STRATEGIES)}")
         plugins = [RunEnvironment(place), TrustedCheckpointIO()]
         self.trainer: Trainer = build(
             config, "trainer", callbacks=callbacks, default_root_dir=run.path, plugins=plugins, **OURS

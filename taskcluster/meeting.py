@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -184,7 +184,7 @@ def refuse_failed(meeting: Meeting, started: Sequence["subprocess.Popen[bytes]"]
             raise ChildProcessError(f"process {rank} of the run {how}")
 
 
-def explain(meeting: Meeting, started: Sequence["subprocess.Popen[bytes]"], error: RuntimeError) -> None:
+def explain(meeting: Meeting, started: Sequence["subprocess.Popen[bytes]"], error: RuntimeError) -> NoReturn:
     """Raise for the process that a broken connection was to, by name."""
     _wait(lambda: refuse_failed(meeting, started), 2)
     before = {rank: meeting.told(f"beat/{rank}") for rank in meeting.others}
@@ -193,6 +193,8 @@ def explain(meeting: Meeting, started: Sequence["subprocess.Popen[bytes]"], erro
     for rank, beat in before.items():
         if meeting.told(f"beat/{rank}") == beat and meeting.told(f"gone/{rank}") is None:
             raise ChildProcessError(f"{meeting.name(rank)} has ended or cannot be reached") from error
+    said = " ".join(str(error).split("\n")[0].split())
+    raise ChildProcessError(f"the connection between the processes of the run broke ({said})") from error
 
 
 @contextmanager

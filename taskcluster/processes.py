@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
+from pytorch_lightning import Trainer
+from pytorch_lightning.strategies import DDPStrategy
 
 from taskcluster.interrupts import Interrupted, Interrupts, prompt
 from taskcluster.meeting import Meeting, explain, gather, is_of_a_connection, listening, open_meeting
@@ -91,22 +93,20 @@ def share_out(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 @contextmanager
-def together(
-    meeting: Meeting | None, world_size: int, device: torch.device, task: dict[str, Any], interrupts: Interrupts
-) -> Iterator[None]:
+def together(meeting: Meeting | None, trainer: Trainer, task: dict[str, Any], interrupts: Interrupts) -> Iterator[None]:
     """A context in which all processes of a run train the `task`: those that come to the meeting of a launcher, or
     those that this process starts, with an equal share of its threads.
 
     Raises ChildProcessError for one that does not come, or is lost later.
     """
-    if world_size == 1:
+    if not isinstance(trainer.strategy, DDPStrategy):
         yield
         return
     started: list[subprocess.Popen[bytes]] = []
     check = "see whether it was started, and whether it can reach this node"
     if meeting is None:
-        meeting, check = open_meeting(ALONE, Path(), world_size), "see whether this machine is short of memory"
-        threads = max(1, torch.get_num_threads() // world_size)
+        meeting, check = open_meeting(ALONE, Path(), trainer.world_size), "see whether this machine is short of memory"
+        threads = max(1, torch.get_num_threads() // trainer.world_size)
         torch.set_num_threads(threads)
         started += [_start(rank, meeting, threads) for rank in meeting.others]
 
@@ -119,7 +119,7 @@ def together(
     try:
         with listening(meeting, interrupts):
             gather(meeting, started, task, check)
-            meeting.make_group(device)
+            meeting.make_group(trainer.strategy.root_device)
             yield
     except RuntimeError as error:
         if is_of_a_connection(error):

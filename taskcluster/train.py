@@ -147,8 +147,7 @@ def train(
             place = meeting.place if meeting else ALONE
             experiment = Experiment(config, run, interrupts, place, console, run.name if of_many else "")
             trainer, mirror = experiment.trainer, build(config, "logger", run=run, config=config, console=console)
-            device = trainer.strategy.root_device
-            facts = surroundings(device)
+            facts = surroundings(trainer.strategy.root_device)
         with run.locked():
             start = find_start(run, config)
             if start.checkpoint:
@@ -163,7 +162,7 @@ def train(
                 interrupts.before_the_end.append(leave)
                 task = {"config": config, "folder": run.path, **start._asdict()}
                 with mirror as trainer.logger:
-                    with together(meeting, trainer.world_size, device, task, interrupts):
+                    with together(meeting, trainer, task, interrupts):
                         experiment.fit(start.checkpoint, start.measured)
                     with interrupts.deferred(patience):
                         from taskcluster.outcome import (
