@@ -10,12 +10,14 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from taskcluster.clustering import Clusterer
 from taskcluster.datamodule import SequenceDataModule
-from taskcluster.interrupts import Interrupted, Interrupts, OutOfTime
+from taskcluster.interrupts import PATIENCE, Interrupted, Interrupts, OutOfTime
 from taskcluster.journal import Row
 from taskcluster.measurement import Measurement
 from taskcluster.model import LanguageModel, TrainingDiverged
 from taskcluster.runs import RunFolder, drop_checkpoint
 from taskcluster.validation import Duration, Seed, validated
+
+SECONDS_TO_SAVE = 60  # after a signal, at most
 
 OF_A_BATCH = ("train/batch_loss", "train/learning_rate")  # what training itself says
 
@@ -82,13 +84,15 @@ class ClusteringCallback(pl.Callback):
         step = trainer.global_step
         if not self.due or step < self.due[0]:
             return
-        self.measured = self.due.pop(0)
         assert isinstance(module, LanguageModel)
         started = time.monotonic()
         try:
             metrics = self.measurement(module.network)
         except FloatingPointError as error:
             raise TrainingDiverged(step) from error
+        except Interrupted:  # it stays due: the CheckpointCallback saves, and whoever resumes measures first
+            return
+        self.measured = self.due.pop(0)
         now = time.monotonic()
         self.seconds += now - started
         self.rows.append({"step": step, **metrics})
@@ -104,7 +108,8 @@ class ClusteringCallback(pl.Callback):
 class CheckpointCallback(pl.Callback):
     """Saves the whole state of training at every measured step, once the journal has it, so that no checkpoint lacks
     its measurement; every `every_minutes` in between; and when a signal has come or `max_time` is over, which then ends
-    the run: the first after any step, the second after one of its own, so that even the shortest limit gets on.
+    the run. A signal waits for the end of the step, and for what is being saved; the time limit for an update of this
+    start, so that even the shortest one makes progress.
 
     Comes after the ClusteringCallback. Raises Interrupted, of which OutOfTime is one.
     """
@@ -127,6 +132,15 @@ class CheckpointCallback(pl.Callback):
         self._interrupts.listen()  # Lightning has taken SIGTERM by now
         self._saved_at = self._started_at = time.monotonic()
         self._save_if_due(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch_began = time.monotonic()
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        a_step = trainer.accumulate_grad_batches * (time.monotonic() - self._batch_began)
+        self._interrupts.patience = max(PATIENCE, 2 * a_step)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -164,6 +178,7 @@ class CheckpointCallback(pl.Callback):
         return signal, overdue, late
 
     def _save(self, trainer: pl.Trainer, measured: bool) -> None:
+        self._interrupts.patience = max(self._interrupts.patience, SECONDS_TO_SAVE)
         target = self._run.checkpoint(trainer.global_step, measured)
         trainer.save_checkpoint(target, weights_only=False)  # every process takes part
         self._saved_at = time.monotonic()

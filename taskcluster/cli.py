@@ -15,7 +15,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from taskcluster.interrupts import Interrupted
+from taskcluster.interrupts import AT_ONCE, Interrupted, Interrupts
 
 PACKAGE = Path(__file__).parent
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # in a wheel, in a checkout
@@ -29,7 +29,7 @@ PATH_KEYS = re.compile(r"^(ckpt_path|hydra\.(?:run|sweep)\.dir)=([^'\"$]*=.*)$")
 
 
 class Reported(Exception):
-    """The job failed, and its user is told why in one sentence."""
+    """The job failed, and its user is told why in one sentence: "" where another process says it."""
 
     def __init__(self, exit_code: int, sentence: str) -> None:
         super().__init__(exit_code, sentence)
@@ -58,7 +58,8 @@ class Job:
         try:
             self._train(cfg)
         except Reported as failure:
-            report(failure.sentence)
+            if failure.sentence:
+                report(failure.sentence)
             return failure.exit_code
         except Interrupted as signal:
             Job.stopped = signal.exit_code
@@ -84,10 +85,12 @@ def run(train: Callable[[DictConfig], None]) -> None:
     try:
         _check_flags(sys.argv[1:])
         sys.argv[1:] = [PATH_KEYS.sub(_quoted, argument) for argument in sys.argv[1:]]
-        hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
+        with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
+            hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
         sys.exit(job.exit_code)
     except Reported as failure:
-        report(failure.sentence)
+        if failure.sentence:
+            report(failure.sentence)
         sys.exit(failure.exit_code)
     except Interrupted as signal:
         sys.exit(signal.exit_code)

@@ -1,27 +1,71 @@
-"""A further process of a run that has several: it is told on standard input what the first one trains."""
+"""A further process of a run that has several: it is told by the first one what they train."""
 
-import json
+import os
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
-from taskcluster.experiment import Experiment
-from taskcluster.interrupts import Interrupted, Interrupts
-from taskcluster.model import TrainingDiverged
-from taskcluster.progress import quieten
-from taskcluster.runs import RunFolder
+from taskcluster.interrupts import AT_ONCE, Interrupted, Interrupts
+from taskcluster.places import Place
 
 
 def main() -> None:
-    task = json.load(sys.stdin)
-    quieten()
+    """One that process 0 has started, on the same machine."""
+    rank, world_size, port, parent = map(int, sys.argv[1:])
+    place = Place(rank, rank, world_size, 1, "process 0", port=port)
     try:
         with Interrupts() as interrupts:
-            experiment = Experiment(task["config"], RunFolder(Path(task["folder"])), interrupts)
-            experiment.fit(task["checkpoint"] and Path(task["checkpoint"]), task["measured"])
+            sys.exit(follow(place, Path(), interrupts, abandoned=lambda: os.getppid() != parent))
     except Interrupted as signal:
         sys.exit(signal.exit_code)
+    except ConnectionError:
+        sys.exit(1)
+
+
+def follow(place: Place, folder: Path, interrupts: Interrupts, abandoned: Callable[[], bool] = lambda: False) -> int:
+    """Train along with process 0, which writes and says all there is to say; gives the exit code.
+
+    Raises ConnectionError where it cannot be found.
+    """
+    with interrupts.deferred(AT_ONCE):
+        import torch.distributed as dist
+
+        from taskcluster.experiment import Experiment
+        from taskcluster.meeting import come, is_of_a_connection, taking_part, wait_for
+        from taskcluster.model import TrainingDiverged
+        from taskcluster.progress import quieten
+        from taskcluster.runs import RunFolder
+        from taskcluster.validation import ConfigError
+
+    quieten()
+    meeting = come(place, folder, abandoned)
+    try:
+        with taking_part(meeting, interrupts):
+            task = wait_for(meeting, "task")
+            if "exit_code" in task:
+                return int(task["exit_code"])
+            with interrupts.deferred(AT_ONCE):
+                experiment = Experiment(task["config"], RunFolder(Path(task["folder"])), interrupts, place)
+            checkpoint = task["checkpoint"] and Path(task["checkpoint"])
+            if checkpoint and not checkpoint.is_file():
+                raise ConfigError(f"{checkpoint} is not there; put the run on a file system that all nodes share")
+            meeting.tell(f"ready/{place.rank}")
+            wait_for(meeting, "go")
+            meeting.make_group(experiment.trainer.strategy.root_device)
+            experiment.fit(checkpoint, task["measured"])
+    except ConfigError:
+        return 2
     except TrainingDiverged:
-        sys.exit(1)  # the first process says so
+        return 1
+    except Exception as error:
+        if not is_of_a_connection(error):
+            traceback.print_exc()
+        return 1
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    return 0
 
 
 if __name__ == "__main__":

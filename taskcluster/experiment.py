@@ -15,6 +15,7 @@ from taskcluster.config import build, check
 from taskcluster.datamodule import SequenceDataModule
 from taskcluster.interrupts import Interrupts
 from taskcluster.model import LanguageModel
+from taskcluster.places import ALONE, Place, refuse_other_world
 from taskcluster.processes import RunEnvironment
 from taskcluster.progress import ProgressCallback
 from taskcluster.runs import RunFolder
@@ -29,6 +30,8 @@ OURS = {  # what the Trainer must leave to the other modules
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
+
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")  # others start processes themselves, or split the model
 
 
 class TrainingStopped(RuntimeError):
@@ -52,7 +55,13 @@ class Experiment:
     """
 
     def __init__(
-        self, config: Any, run: RunFolder, interrupts: Interrupts, console: Console | None = None, label: str = ""
+        self,
+        config: Any,
+        run: RunFolder,
+        interrupts: Interrupts,
+        place: Place = ALONE,
+        console: Console | None = None,
+        label: str = "",
     ) -> None:
         self.config, self.interrupts = config, interrupts
         self.data, self.network = prepare(config)
@@ -68,12 +77,15 @@ class Experiment:
             callbacks.append(ProgressCallback(self.clustering, console, label))
         # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        self.environment = RunEnvironment()
-        plugins = [self.environment, TrustedCheckpointIO()]
         of_lightning = {"trainer": {key: value for key, value in config["trainer"].items() if key != "max_time"}}
+        strategy = config["trainer"].get("strategy", "auto")
+        if strategy not in STRATEGIES:
+            raise ConfigError(f"trainer.strategy={strategy!r} is not supported; choose from {', '.join(STRATEGIES)}")
+        plugins = [RunEnvironment(place), TrustedCheckpointIO()]
         self.trainer: Trainer = build(
             of_lightning, "trainer", callbacks=callbacks, default_root_dir=run.path, plugins=plugins, **OURS
         )
+        refuse_other_world(place, self.trainer.num_devices, self.trainer.num_nodes)
         if self.data.n_rows < self.trainer.world_size:
             raise ConfigError(f"data.batch_size={self.data.batch_size} leaves a process without a row; raise it")
 

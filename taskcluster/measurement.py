@@ -51,8 +51,10 @@ def observe(network: PreTrainedModel, rows: Rows, loss_on: LossOn) -> Observatio
 
     training = network.training
     network.eval()
-    chunks = share_out(of_chunk, torch.arange(len(rows)).split(CHUNK))
-    network.train(training)
+    try:
+        chunks = share_out(of_chunk, torch.arange(len(rows)).split(CHUNK))
+    finally:
+        network.train(training)
     parts, losses, weights, right = zip(*chunks, strict=True)
     states = {
         position: torch.cat([part.to(network.device) for part in of_position], dim=1)

@@ -23,15 +23,18 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from taskcluster.cli import report
+from taskcluster.cli import Reported, report
 from taskcluster.interrupts import Interrupts
 from taskcluster.journal import fixed, layers_of, number
 from taskcluster.lost import lost_jobs_fail
+from taskcluster.places import ALONE, Place, place, refuse_other_world
 from taskcluster.resume import find_start, is_finished, is_illustrated
 from taskcluster.runs import RunFolder
 from taskcluster.validation import ConfigError
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
+
+PATIENCE = 30  # seconds that workers have to end their runs after a signal
 
 HERE = ("BasicLauncher", "JoblibLauncher")  # launchers whose jobs run on this machine
 
@@ -68,6 +71,7 @@ class Multirun:
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
+        self._refuse_company()
         batch = [self._plan(overrides) for overrides in job_overrides]
         for run in batch:
             if run.exit_code:
@@ -107,7 +111,7 @@ class Multirun:
         if self._kind != "JoblibLauncher":
             with Interrupts(), lost_jobs_fail(self._launcher):
                 return self._launcher.launch(job_overrides, initial_job_idx)
-        with PassedOn() as signals, signals.deferred():
+        with PassedOn() as signals, signals.deferred(PATIENCE):
             return self._launcher.launch(job_overrides, initial_job_idx)
 
     def conclude(self) -> int:
@@ -163,8 +167,25 @@ class Multirun:
         plan = "begins anew" if start.step is None else f"goes on after step {start.step}"
         return Planned(overrides, name, run, "begins" if state == "new" else f"{state}, {plan}")
 
+    def _refuse_company(self) -> None:
+        try:
+            here = place()
+        except ConfigError as error:
+            raise Reported(2, str(error)) from error
+        if here.launcher:
+            said = f"a multirun is one process, of which {here.launcher} has started {here.world_size}; start it alone"
+            raise Reported(
+                2, "" if here.rank else f"{said}: hydra/launcher=submitit_slurm starts runs on several nodes"
+            )
+
     def _refuse(self, config: Any) -> None:
         """Raise ConfigError for what can be known to be wrong before the first run, once for all seeds."""
+        devices, n_nodes = config["trainer"]["devices"], config["trainer"].get("num_nodes", 1)
+        if isinstance(devices, int) and isinstance(n_nodes, int):
+            launcher = self._config.hydra.launcher
+            nodes, each = launcher.get("nodes") or 1, launcher.get("tasks_per_node") or 1
+            of_slurm = Place(world_size=nodes * each, n_nodes=nodes, launcher="hydra/launcher=submitit_slurm")
+            refuse_other_world(of_slurm if nodes * each > 1 else ALONE, devices, n_nodes)
         if self._kind not in HERE:  # where it will run, there may be a GPU
             return
         from taskcluster.experiment import prepare

@@ -1,35 +1,68 @@
 """Several processes that train one run: how they are started, and how they divide what is measured.
 
-The first process is the run: it holds the folder, writes, and is the one that launchers know. Companions are started by
-it and end with it. All of them train; each has its share of every batch and of every measurement.
+The first process is the run: it holds the folder and writes. The others are started by it, or by a launcher on one or
+several nodes, and end with it. All of them train; each has its share of every batch and of every measurement.
 """
 
-import json
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGKILL
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from pytorch_lightning import Trainer
+from pytorch_lightning.strategies import DDPStrategy
+
+from taskcluster.interrupts import Interrupted, Interrupts, prompt
+from taskcluster.meeting import Meeting, explain, gather, is_of_a_connection, listening, open_meeting
+from taskcluster.places import ALONE, Place
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-PATIENCE = 30  # seconds until a companion that does not end is killed
 
+class RunEnvironment(ClusterEnvironment):
+    """What Lightning is told of the processes of a run, whoever has started them: it starts none."""
 
-class RunEnvironment(LightningEnvironment):
-    """One machine, whose processes we start ourselves: what Lightning starts would be the whole command again."""
+    creates_processes_externally = True
+    main_address = ""  # it does not make the process group
+    main_port = 0
 
-    @property
-    def creates_processes_externally(self) -> bool:
+    def __init__(self, place: Place = ALONE) -> None:
+        super().__init__()
+        self._place, self._world_size = place, place.world_size
+
+    @staticmethod
+    def detect() -> bool:
         return True
+
+    def world_size(self) -> int:
+        return self._world_size
+
+    def set_world_size(self, size: int) -> None:
+        if not self._place.launcher:
+            self._world_size = size
+
+    def global_rank(self) -> int:
+        return self._place.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        rank_zero_only.rank = self._place.rank  # type: ignore[attr-defined]
+
+    def local_rank(self) -> int:
+        return self._place.local_rank
+
+    def node_rank(self) -> int:
+        return 0
 
 
 def count() -> int:
@@ -38,49 +71,71 @@ def count() -> int:
 
 
 def share_out(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """`work` of every item, in order, each done by one process of the run and then known to all of them."""
+    """`work` of every item, in order, each done by one process of the run and then known to all of them.
+
+    `work` only computes: a signal drops it. Raises Interrupted, in every process, for a signal to any of them.
+    """
     if count() == 1:
-        return [work(item) for item in items]
+        with prompt():
+            return [work(item) for item in items]
+    own: list[R] | int
+    try:
+        with prompt():
+            own = [work(item) for item in items[dist.get_rank() :: count()]]
+    except Interrupted as signal:
+        own = signal.number
     shares: list[Any] = [None] * count()
-    dist.all_gather_object(shares, [work(item) for item in items[dist.get_rank() :: count()]])
+    dist.all_gather_object(shares, own)
+    for share in shares:
+        if isinstance(share, int):
+            raise Interrupted(share)
     return [shares[k % count()][k // count()] for k in range(len(items))]
 
 
 @contextmanager
-def companions(world_size: int, environment: RunEnvironment, task: dict[str, Any]) -> Iterator[None]:
-    """Processes 1 to world_size - 1 of a run, which are given `task`, with an equal share of the threads.
+def together(meeting: Meeting | None, trainer: Trainer, task: dict[str, Any], interrupts: Interrupts) -> Iterator[None]:
+    """A context in which all processes of a run train the `task`: those that come to the meeting of a launcher, or
+    those that this process starts, with an equal share of its threads.
 
-    Raises ChildProcessError for one that is killed.
+    Raises ChildProcessError for one that does not come, or is lost later.
     """
-    if world_size == 1:
+    if not isinstance(trainer.strategy, DDPStrategy):
         yield
         return
-    threads = max(1, torch.get_num_threads() // world_size)
-    torch.set_num_threads(threads)
-    shared = {**os.environ, "MASTER_PORT": str(environment.main_port), "OMP_NUM_THREADS": str(threads)}
-    started = []
-    for rank in range(1, world_size):
-        command, own = [sys.executable, "-m", "taskcluster.companion"], {**shared, "LOCAL_RANK": str(rank)}
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=own)
-        assert process.stdin
-        with process.stdin as told:
-            json.dump(task, told, default=str)
-        started.append(process)
+    started: list[subprocess.Popen[bytes]] = []
+    check = "see whether it was started, and whether it can reach this node"
+    if meeting is None:
+        meeting, check = open_meeting(ALONE, Path(), trainer.world_size), "see whether this machine is short of memory"
+        threads = max(1, torch.get_num_threads() // trainer.world_size)
+        torch.set_num_threads(threads)
+        started += [_start(rank, meeting, threads) for rank in meeting.others]
+
+    def pass_on(number: int) -> None:
+        for process in started:
+            process.send_signal(number)
+
+    interrupts.passed_on = pass_on
+    interrupts.before_the_end.append(lambda _: pass_on(SIGKILL))
     try:
-        yield
-    except RuntimeError as error:  # torch's, about a connection that broke
-        for rank, process in enumerate(started, 1):
-            if (process.poll() or 0) < 0:
-                raise ChildProcessError(f"process {rank} of the run was killed") from error
+        with listening(meeting, interrupts):
+            gather(meeting, started, task, check)
+            meeting.make_group(trainer.strategy.root_device)
+            yield
+    except RuntimeError as error:
+        if is_of_a_connection(error):
+            explain(meeting, started, error)
         raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()  # those that wait for us hear of it
-        for process in started:
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        meeting.close(started)
+
+
+def _start(rank: int, meeting: Meeting, threads: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "taskcluster.companion"]
+    command += map(str, (rank, meeting.world_size, meeting.port, os.getpid()))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from taskcluster.runs import RunFolder, digest_file
 from taskcluster.validation import ConfigError
 
-
 DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
 
 

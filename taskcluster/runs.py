@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -30,7 +30,20 @@ from taskcluster.validation import ConfigError
 
 CHECKPOINT = re.compile(r"(?:step|last)=([0-9]{6,})\.ckpt")
 
-WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer.max_time")  # keys that change no number of a run
+WITHOUT_EFFECT = (
+    "name",
+    "resume",
+    "logger.",
+    "callbacks.checkpoint.",
+    "trainer.max_time",
+)  # keys that change no number of a run
+
+
+class Ends(NamedTuple):
+    """finish(): the run is finished, whatever happens later. leave(failure): it ends now, interrupted or failed."""
+
+    finish: Callable[[], None]
+    leave: Callable[[BaseException], None]
 
 
 class RunFolder:
@@ -113,11 +126,11 @@ class RunFolder:
         self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
     @contextmanager
-    def writing(self, step: int | None, **facts: Any) -> Iterator[Callable[[], None]]:
-        """Record a start at `step` with these facts, and leave the run finished, interrupted or failed. Gives a function
-        that marks it as finished before the context ends: nothing that happens after that changes it.
+    def writing(self, step: int | None, **facts: Any) -> Iterator["Ends"]:
+        """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
 
-        What begins gets an id of its own, which stays when it goes on.
+        What begins gets an id of its own, which stays when it goes on. Gives what records its end before the context is
+        left.
         """
         started, before = time.monotonic(), self.status()
         starts = [] if step is None else before.get("starts", [])
@@ -139,15 +152,19 @@ class RunFolder:
                 end("finished")
                 finished = True
 
+        def leave(failure: BaseException) -> None:
+            if finished:
+                return
+            with suppress(OSError):  # a full disk, say, of which the failure itself tells
+                if isinstance(failure, Exception):
+                    end("failed", f"{type(failure).__name__}: {failure}")
+                else:
+                    end("interrupted", str(failure))
+
         try:
-            yield finish
+            yield Ends(finish, leave)
         except BaseException as failure:
-            if not finished:
-                with suppress(OSError):  # a full disk, say, of which the failure itself tells
-                    if isinstance(failure, Exception):
-                        end("failed", f"{type(failure).__name__}: {failure}")
-                    else:
-                        end("interrupted", str(failure))
+            leave(failure)
             raise
         finish()
 

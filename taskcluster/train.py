@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from taskcluster import cli
-from taskcluster.interrupts import Interrupted, Interrupts
+from taskcluster.interrupts import AT_ONCE, PATIENCE, Interrupted, Interrupts
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from taskcluster.meeting import Meeting
+    from taskcluster.places import Place
     from taskcluster.runs import RunFolder
 
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -27,28 +29,73 @@ def job(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    hydra = HydraConfig.get()
+    folder, of_many = Path(hydra.runtime.output_dir), hydra.mode is RunMode.MULTIRUN
     config = OmegaConf.to_container(cfg, resolve=True)
+    place = _place(of_many, str(hydra.launcher.get("_target_")))
+
+    def report_end(reason: BaseException) -> None:
+        said = f"interrupted by {reason}" if isinstance(reason, Interrupted) else str(reason)
+        if place.rank == 0 or not isinstance(reason, Interrupted):
+            cli.report(f"{said}; the same command goes on from what {folder} holds")
+
     try:
         with Interrupts() as interrupts:
-            run_or_report(config, folder, interrupts, of_many=HydraConfig.get().mode is RunMode.MULTIRUN)
+            interrupts.before_the_end.append(report_end)
+            if place.rank:
+                follow_or_report(folder, interrupts, place)
+            elif place.launcher:
+                with interrupts.deferred(AT_ONCE):
+                    from taskcluster.meeting import opened
+
+                with opened(place, folder) as meeting:
+                    run_or_report(config, folder, interrupts, of_many, meeting)
+            else:
+                run_or_report(config, folder, interrupts, of_many)
     except Interrupted as signal:
-        cli.report(f"interrupted by {signal}; the same command goes on from what {folder} holds")
+        report_end(signal)
         raise
 
 
-def run_or_report(config: Any, folder: Path, interrupts: Interrupts, of_many: bool) -> None:
-    """Train, and say in one sentence what stood in the way."""
-    from rich.console import Console
+def _place(of_many: bool, launcher: str) -> "Place":
+    """This process's among those of the run. A job of a multirun has other processes only where Slurm started them."""
+    from taskcluster import places
 
-    from taskcluster.experiment import TrainingStopped
-    from taskcluster.model import TrainingDiverged
-    from taskcluster.runs import RunFolder
-    from taskcluster.validation import ConfigError
+    try:
+        if not of_many:
+            return places.place()
+        return places.of_srun() if launcher.endswith("SlurmLauncher") else places.ALONE
+    except ValueError as error:
+        raise cli.Reported(2, str(error)) from error
+
+
+def follow_or_report(folder: Path, interrupts: Interrupts, place: "Place") -> None:
+    """Train along with process 0, which may be on another machine."""
+    from taskcluster.companion import follow
+
+    try:
+        code = follow(place, folder, interrupts)
+    except ConnectionError as error:
+        raise cli.Reported(1, str(error)) from error
+    if code:
+        raise cli.Reported(code, "")
+
+
+def run_or_report(
+    config: Any, folder: Path, interrupts: Interrupts, of_many: bool, meeting: "Meeting | None" = None
+) -> None:
+    """Train, and say in one sentence what stood in the way."""
+    with interrupts.deferred(PATIENCE if of_many else AT_ONCE):
+        from rich.console import Console
+
+        from taskcluster.experiment import TrainingStopped
+        from taskcluster.model import TrainingDiverged
+        from taskcluster.runs import RunFolder
+        from taskcluster.validation import ConfigError
 
     console = Console(force_terminal=False if of_many else None)
     try:
-        train(config, RunFolder(folder), interrupts, console, of_many)
+        train(config, RunFolder(folder), interrupts, console, of_many, meeting)
     except ConfigError as error:
         raise cli.Reported(2, str(error)) from error
     except TrainingDiverged as error:
@@ -64,30 +111,45 @@ def run_or_report(config: Any, folder: Path, interrupts: Interrupts, of_many: bo
         raise cli.Reported(1, f"{error.filename or folder}: {error.strerror}; {whole}") from error
 
 
-def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Console", of_many: bool = False) -> None:
+def train(
+    config: Any,
+    run: "RunFolder",
+    interrupts: Interrupts,
+    console: "Console",
+    of_many: bool = False,
+    meeting: "Meeting | None" = None,
+) -> None:
     """Train in the run's folder, from wherever it was left, unless it is finished; then say what came of it.
 
-    A run `of_many` names itself. Raises ConfigError before anything is written where the configuration or the folder
-    cannot be used, TrainingDiverged when the loss is lost, OSError when the disk fails, Interrupted after a signal.
+    A run `of_many` names itself; to a `meeting` come the other processes of a launcher. Raises ConfigError before
+    anything is written where the configuration or the folder cannot be used, TrainingDiverged when the loss is lost,
+    OSError when the disk fails, Interrupted after a signal.
     """
-    from taskcluster.config import build, check
-    from taskcluster.progress import quieten
-    from taskcluster.resume import find_start, is_finished
+    patience = PATIENCE if of_many else AT_ONCE  # a worker that ends at once would end those beside it
+    with interrupts.deferred(patience):
+        from taskcluster.config import build, check
+        from taskcluster.progress import quieten
+        from taskcluster.resume import find_start, is_finished
 
-    quieten()
-    check(config)
-    if is_finished(run, config):
-        finished_already(config, run, console, of_many)
+        quieten()
+        check(config)
+        finished = is_finished(run, config)
+    if finished:
+        finished_already(config, run, interrupts, console, of_many)
         return
 
-    from taskcluster.experiment import Experiment
-    from taskcluster.processes import companions, untouched
-    from taskcluster.provenance import changes, surroundings
+    with interrupts.deferred(patience):
+        from taskcluster.experiment import Experiment
+        from taskcluster.places import ALONE
+        from taskcluster.processes import together, untouched
+        from taskcluster.provenance import changes, surroundings
 
     with untouched():
-        experiment = Experiment(config, run, interrupts, console, run.name if of_many else "")
-        trainer, mirror = experiment.trainer, build(config, "logger", run=run, config=config, console=console)
-        facts = surroundings(trainer.strategy.root_device)
+        with interrupts.deferred(patience):
+            place = meeting.place if meeting else ALONE
+            experiment = Experiment(config, run, interrupts, place, console, run.name if of_many else "")
+            trainer, mirror = experiment.trainer, build(config, "logger", run=run, config=config, console=console)
+            facts = surroundings(trainer.strategy.root_device)
         with run.locked():
             start = find_start(run, config)
             if start.checkpoint:
@@ -99,15 +161,17 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
             for note in filter(None, notes):
                 console.print(note, soft_wrap=True, highlight=False, markup=False)
             run.start(config, start.step)
-            with run.writing(start.step, max_steps=trainer.max_steps, **facts) as finish:
+            with run.writing(start.step, max_steps=trainer.max_steps, **facts) as ends:
+                interrupts.before_the_end.append(ends.leave)
                 task = {"config": config, "folder": run.path, **start._asdict()}
                 with mirror as trainer.logger:
-                    with companions(trainer.world_size, experiment.environment, task):
+                    with together(meeting, trainer, task, interrupts):
                         experiment.fit(start.checkpoint, start.measured)
-                    from taskcluster import outcome  # only now, as charts and t-SNE take long to load
+                    with interrupts.deferred(patience):
+                        from taskcluster import outcome  # only now, as charts and t-SNE take long to load
 
                     outcome.conclude(run, experiment.data.family)
-                    finish()
+                    ends.finish()
                     measurement = experiment.clustering.measurement
                     outcome.illustrate(run, experiment.data.family, measurement, experiment.network, console)
                     mirror.conclude()
@@ -115,10 +179,11 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
         outcome.show(run, console)
 
 
-def finished_already(config: Any, run: "RunFolder", console: "Console", of_many: bool) -> None:
+def finished_already(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Console", of_many: bool) -> None:
     """Say so, make what its end could not make, and show what came of it."""
-    from taskcluster import outcome
-    from taskcluster.resume import is_illustrated
+    with interrupts.deferred(AT_ONCE):
+        from taskcluster import outcome
+        from taskcluster.resume import is_illustrated
 
     console.print("This run is finished already.")
     if not is_illustrated(run):

@@ -20,7 +20,6 @@ from taskcluster.findings import Findings
 from taskcluster.resume import find_start, is_finished
 from taskcluster.runs import RunFolder, digest_file
 from taskcluster.validation import ConfigError
-from taskcluster.vega import Vega
 from taskcluster.watch import Watcher
 
 FILES = ("config.yaml", "status.json", "results.json", "metrics.jsonl", "training.jsonl", ".lock", ".holder")

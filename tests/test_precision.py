@@ -58,7 +58,12 @@ def test_a_gradient_that_is_not_clipped_is_longer(tmp_path: Path) -> None:
 
 
 def test_accumulated_gradients_are_clipped_once_an_update(tmp_path: Path) -> None:
-    seen = norms(tmp_path, "trainer.precision=bf16-mixed", "trainer.accumulate_grad_batches=2", f"trainer.gradient_clip_val={CLIP}")
+    seen = norms(
+        tmp_path,
+        "trainer.precision=bf16-mixed",
+        "trainer.accumulate_grad_batches=2",
+        f"trainer.gradient_clip_val={CLIP}",
+    )
     assert seen[1::2] == pytest.approx([CLIP] * 3, rel=1e-4)
     assert min(seen[::2]) > 10 * CLIP
 

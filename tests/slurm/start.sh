@@ -1,11 +1,12 @@
 #!/bin/bash
-# A real Slurm of one node on loopback, with accounting, for the tests: as root, without systemd and without cgroups.
-# Usage: start.sh WORKDIR     then: export SLURM_CONF=WORKDIR/slurm.conf     at the end: stop.sh WORKDIR
+# A real Slurm on loopback, with accounting, for the tests: as root, without systemd and without cgroups.
+# Usage: start.sh WORKDIR [NODES]     (one node, or several daemons that stand for as many)     then: export SLURM_CONF=WORKDIR/slurm.conf     at the end: stop.sh WORKDIR
 # Debian: apt-get install --no-install-recommends slurm-wlm munge slurmdbd mariadb-server
 # WORKDIR holds everything: keys, sockets, database, states, logs. WORKDIR must be short, as a socket's path has 107 bytes.
 set -euo pipefail
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
+nodes=${2:-1}
 export SLURM_CONF=$dir/slurm.conf
 mkdir -p "$dir"/{state,spool,munge,mysql}
 chmod 711 "$dir" "$dir/munge"
@@ -31,13 +32,13 @@ wait_for() { # until a command succeeds, for 20 s at most
   return 1
 }
 listening() { (: >"/dev/tcp/127.0.0.1/$1"); }
-read -r controller node database accounting < <(free_ports 4)
+read -r controller database accounting ports < <(free_ports $((3 + nodes)))
+read -ra ports <<<"$ports"
 
 cat >"$SLURM_CONF" <<C
 ClusterName=tests
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort=$controller
-SlurmdPort=$node
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -57,11 +58,11 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 StateSaveLocation=$dir/state
-SlurmdSpoolDir=$dir/spool
+SlurmdSpoolDir=$dir/spool/%n
 SlurmctldPidFile=$dir/slurmctld.pid
-SlurmdPidFile=$dir/slurmd.pid
+SlurmdPidFile=$dir/%n.slurmd.pid
 SlurmctldLogFile=$dir/slurmctld.log
-SlurmdLogFile=$dir/slurmd.log
+SlurmdLogFile=$dir/%n.slurmd.log
 # A time limit of a minute is a minute: none over it, and 5 s from SIGTERM to SIGKILL.
 OverTimeLimit=0
 KillWait=5
@@ -69,10 +70,12 @@ JobRequeue=1
 SchedulerType=sched/backfill
 # A pending job is looked at every second, not every half minute.
 SchedulerParameters=bf_interval=1,sched_interval=1
-# Two cores and 4 GB, whatever the machine has.
+# Two cores and 4 GB a node, whatever the machine has.
 SlurmdParameters=config_overrides
-NodeName=localhost NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
-PartitionName=tests Nodes=localhost Default=YES MaxTime=INFINITE State=UP
+$(for k in $(seq "$nodes"); do
+  echo "NodeName=node$k NodeHostname=localhost NodeAddr=127.0.0.1 Port=${ports[k - 1]} CPUs=2 RealMemory=4000 State=UNKNOWN"
+done)
+PartitionName=tests Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 C
 
 cat >"$dir/slurmdbd.conf" <<C
@@ -113,6 +116,9 @@ wait_for listening "$accounting"
 sacctmgr --immediate add cluster tests >/dev/null || sacctmgr show cluster -n | grep -q tests
 
 slurmctld -c >>"$dir/slurmctld.log" 2>&1 </dev/null
-slurmd -N localhost >>"$dir/slurmd.log" 2>&1 </dev/null
-idle() { [ "$(sinfo --noheader --format=%T)" = idle ]; }
+for k in $(seq "$nodes"); do
+  mkdir -p "$dir/spool/node$k"
+  slurmd -N "node$k" >>"$dir/node$k.slurmd.log" 2>&1 </dev/null
+done
+idle() { [ "$(sinfo --noheader --format=%T,%D)" = "idle,$nodes" ]; }
 wait_for idle

@@ -11,8 +11,9 @@ if [ -s "$dir/slurmctld.pid" ]; then
   done
 fi
 pids=()
-for daemon in slurmd slurmctld slurmdbd mariadbd munged; do
-  pid=$(cat "$dir/$daemon.pid" 2>/dev/null) || continue
+for file in "$dir"/*.slurmd.pid "$dir"/{slurmctld,slurmdbd,mariadbd,munged}.pid; do
+  pid=$(cat "$file" 2>/dev/null) || continue
+  daemon=$(basename "${file%.pid}") daemon=${daemon#*.}
   grep -qz "$daemon" "/proc/$pid/cmdline" 2>/dev/null && pids+=("$pid") # else it ended, and the number is another's by now
 done
 [ ${#pids[@]} = 0 ] && exit
