@@ -15,6 +15,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from taskcluster import terminal
 from taskcluster.interrupts import Interrupted
 
 PACKAGE = Path(__file__).parent
@@ -51,6 +52,7 @@ class Job:
         self.exit_code = 0
 
     def __call__(self, cfg: DictConfig) -> int:
+        terminal.guard()  # a launcher may have started this process
         self.exit_code = Job.stopped or self._attempt(cfg)
         return self.exit_code
 
@@ -80,6 +82,7 @@ def run(train: Callable[[DictConfig], None]) -> None:
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # leave out lines of a job that look like another's,
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # colour what is not a terminal,
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and warn that it will not hide GPUs one day
+    terminal.guard()
     job = Job(train)
     try:
         _check_flags(sys.argv[1:])

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from taskcluster import terminal
 from taskcluster.experiment import Experiment
 from taskcluster.interrupts import Interrupted, Interrupts
 from taskcluster.model import TrainingDiverged
@@ -12,6 +13,7 @@ from taskcluster.runs import RunFolder
 
 
 def main() -> None:
+    terminal.guard()
     task = json.load(sys.stdin)
     quieten()
     try:

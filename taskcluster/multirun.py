@@ -19,9 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 
+from taskcluster import terminal
 from taskcluster.cli import report
 from taskcluster.interrupts import Interrupts
 from taskcluster.journal import layers_of, number
@@ -63,7 +63,7 @@ class Multirun:
         self._kind = type(launcher).__name__
         self._runs: list[Planned] = []
         self._refusals: dict[str, str] = {}
-        self._console = Console(width=None if Console().is_terminal else 160, highlight=False)
+        self._console = terminal.console()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from transformers import PreTrainedModel
 
 from taskcluster import figures
@@ -37,12 +38,12 @@ def show(run: RunFolder, console: Console) -> None:
     table = Table("claim", "paper", "here", "threshold", "verdict", title="The paper's claims", title_justify="left")
     for claim in results["claims"]:
         value = "not a number" if claim["value"] is None else f"{claim['value']:.3f}"
-        verdict = "[green]pass[/]" if claim["passed"] else "[red]FAIL[/]"
+        verdict = Text("pass", style="green") if claim["passed"] else Text("FAIL", style="red")
         table.add_row(claim["name"], claim["paper"], value, f"{claim['relation']} {claim['threshold']}", verdict)
     console.print(table)
     final = results["final"]
-    console.print(f"validation accuracy {final['val/accuracy']:.3f} at step {final['step']}", highlight=False)
+    console.print(f"validation accuracy {final['val/accuracy']:.3f} at step {final['step']}")
     for metric, label in (("ari", "ARI at the separator"), ("ari_within_x", "ARI within each x")):
         layers = " ".join(f"{final[key]:.2f}" for key in final if key.startswith(f"{metric}/val/"))
-        console.print(f"{label}, validation, layers 0 to L: {layers}", highlight=False, soft_wrap=True)
-    console.print(f"Everything lies in {run.path} (open figures/index.html)", soft_wrap=True, highlight=False)
+        console.print(f"{label}, validation, layers 0 to L: {layers}", soft_wrap=True)
+    console.print(f"Everything lies in {run.path} (open figures/index.html)", soft_wrap=True)

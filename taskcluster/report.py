@@ -4,12 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from taskcluster import terminal
 from taskcluster.validation import ConfigError
 
 FORMATS = ("png", "svg", "pdf")
 
 
 def main() -> None:
+    terminal.guard()
     parser = argparse.ArgumentParser(
         prog="taskcluster-report",
         description="Write FOLDER/report: index.html (a page that needs no network), report.md, figures as PNG, SVG "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from taskcluster import cli
+from taskcluster import cli, terminal
 from taskcluster.interrupts import Interrupted, Interrupts
 
 if TYPE_CHECKING:
@@ -38,13 +38,11 @@ def job(cfg: DictConfig) -> None:
 
 def run_or_report(config: Any, folder: Path, interrupts: Interrupts, of_many: bool) -> None:
     """Train, and say in one sentence what stood in the way."""
-    from rich.console import Console
-
     from taskcluster.model import TrainingDiverged
     from taskcluster.runs import RunFolder
     from taskcluster.validation import ConfigError
 
-    console = Console(force_terminal=False if of_many else None)
+    console = terminal.console(plain=of_many)
     try:
         train(config, RunFolder(folder), interrupts, console, of_many)
     except ConfigError as error:
@@ -96,7 +94,7 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
             if start.step is not None:
                 notes += [changes(run.status()["starts"][-1], facts), f"{run.name} goes on after step {start.step}"]
             for note in filter(None, notes):
-                console.print(note, soft_wrap=True, highlight=False)
+                console.print(note, soft_wrap=True)
             run.start(config, start.step)
             with run.writing(start.step, max_steps=trainer.max_steps, **facts):
                 task = {"config": config, "folder": run.path, **start._asdict()}

@@ -60,7 +60,7 @@ class Mirror(Logger):
 
     def note(self, sentence: str) -> None:
         """One line for whoever waits for the run."""
-        self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+        self._console.print(sentence, soft_wrap=True)
 
     def survives(self, failed: str, action: Callable[[], None]) -> bool:
         """Whether `action` came to its end; if it did not, it is noted that it `failed`, and why."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from taskcluster import terminal
 from taskcluster.config import build
 from taskcluster.runs import RunFolder
 from taskcluster.tracking.wandb import WandbMirror
@@ -36,8 +37,9 @@ def upload(folders: Sequence[Path], console: Console) -> int:
 
 
 if __name__ == "__main__":
+    terminal.guard()
     parser = argparse.ArgumentParser(
         prog="python -m taskcluster.tracking.upload", description="Give W&B what it lacks of runs that nobody trains."
     )
     parser.add_argument("folders", type=Path, metavar="RUN", nargs="+", help="folder of a run with logger=wandb")
-    sys.exit(upload(parser.parse_args().folders, Console()))
+    sys.exit(upload(parser.parse_args().folders, terminal.console()))
