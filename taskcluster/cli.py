@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -62,9 +63,9 @@ class Job:
         except Reported as failure:
             report(failure.sentence)
             return failure.exit_code
-        except Interrupted as signal:
-            Job.stopped = signal.exit_code
-            return signal.exit_code
+        except Interrupted as interruption:
+            Job.stopped = interruption.exit_code
+            return interruption.exit_code
         except Exception:
             traceback.print_exc()
             return 1
@@ -88,12 +89,13 @@ def run(train: Callable[[DictConfig], None]) -> None:
         _check_flags(sys.argv[1:])
         sys.argv[1:] = [PATH_KEYS.sub(_quoted, argument) for argument in sys.argv[1:]]
         hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
+        _end_as_signalled(job.exit_code)
         sys.exit(job.exit_code)
     except Reported as failure:
         report(failure.sentence)
         sys.exit(failure.exit_code)
-    except Interrupted as signal:
-        sys.exit(signal.exit_code)
+    except Interrupted as interruption:
+        sys.exit(interruption.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         report(_sentence(error))
         sys.exit(2)
@@ -105,6 +107,16 @@ def run(train: Callable[[DictConfig], None]) -> None:
     except OSError as error:  # Hydra could not make the folder
         report(f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir= or hydra.sweep.dir=")
         sys.exit(2)
+
+
+def _end_as_signalled(exit_code: int) -> None:
+    """Under W&B's agent, end by the signal itself: a trial that it stopped would count as a failure, and five of those
+    end the agent.
+    """
+    if exit_code == 128 + signal.SIGTERM and os.environ.get("WANDB_SWEEP_ID"):
+        sys.stdout.flush()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def composed(*overrides: str) -> Any:
@@ -131,9 +143,18 @@ def run_folder(seed: Any, overrides: Sequence[str]) -> str:
     return f"{condition}/seed={seed}".lstrip("/")
 
 
-# On import: processes that a launcher starts need both. (Hydra checks conf/hydra/launcher against what the plugins
+def from_wandb(name: str, default: str | None = None) -> str | list[str] | None:
+    """What W&B's environment variable asks for: WANDB_TAGS is a list, and an empty variable asks for nothing."""
+    value = os.environ.get(f"WANDB_{name}", "")
+    if name == "TAGS":
+        return [tag.strip() for tag in value.split(",") if tag.strip()]
+    return value or default
+
+
+# On import: processes that a launcher starts need all. (Hydra checks conf/hydra/launcher against what the plugins
 # register under those names, and warns that it does.)
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+OmegaConf.register_new_resolver("wandb", from_wandb, replace=True)
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
 
 

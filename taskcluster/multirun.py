@@ -28,6 +28,7 @@ from taskcluster.journal import layers_of, number
 from taskcluster.lost import lost_jobs_fail
 from taskcluster.resume import find_start, is_finished
 from taskcluster.runs import RunFolder
+from taskcluster.tracking.identity import refuse_many
 from taskcluster.validation import ConfigError
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
@@ -156,6 +157,7 @@ class Multirun:
                 return Planned(overrides, name, run, "finished already, skipped", exit_code=0)
             if run.in_use():
                 return Planned(overrides, name, run, "in use by another process, left to it", exit_code=1)
+            refuse_many(config)
             state, start = run.state, find_start(run, config)
             self._refuse(config)
         except ConfigError as error:

@@ -75,6 +75,9 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
         from taskcluster.outcome import show
 
         console.print("This run is finished already.")
+        mirror = build(config, "logger", run=run, config=config, console=console)
+        with run.locked():
+            mirror.present()
         show(run, console)
         return
 
@@ -93,10 +96,12 @@ def train(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Conso
             notes = list(start.notes)
             if start.step is not None:
                 notes += [changes(run.status()["starts"][-1], facts), f"{run.name} goes on after step {start.step}"]
+                if mirror.given_id not in (None, before := run.status()["id"]):
+                    notes.append(f"W&B: its run was {before} so far, and is {mirror.given_id} now, with all steps")
             for note in filter(None, notes):
                 console.print(note, soft_wrap=True)
             run.start(config, start.step)
-            with run.writing(start.step, max_steps=trainer.max_steps, **facts):
+            with run.writing(start.step, mirror.given_id, max_steps=trainer.max_steps, **facts):
                 task = {"config": config, "folder": run.path, **start._asdict()}
                 with mirror as trainer.logger:
                     with companions(trainer.world_size, experiment.environment, task):

@@ -25,6 +25,7 @@ class Mirror(Logger):
     def __init__(self, run: RunFolder, config: Mapping[str, Any], console: Console) -> None:
         super().__init__()
         self._run, self._config, self._console = run, config, console
+        self.given_id: str | None = None  # the id that the run must have here
 
     def __enter__(self) -> "Mirror":
         self.open()
@@ -54,6 +55,9 @@ class Mirror(Logger):
 
     def conclude(self) -> None:
         """Show what came of a run that trained to its last step: verdict and figures."""
+
+    def present(self) -> None:
+        """Show a run that is finished, if it is asked for under an id."""
 
     def finish(self, exit_code: int) -> None:
         """Show no more. exit_code: 0, or that with which the run ends."""

@@ -13,19 +13,22 @@ from rich.console import Console
 from taskcluster import terminal
 from taskcluster.config import build
 from taskcluster.runs import RunFolder
+from taskcluster.tracking import identity
 from taskcluster.tracking.wandb import WandbMirror
 from taskcluster.validation import ConfigError
 
 
 def upload(folders: Sequence[Path], console: Console) -> int:
     """The exit code: 0, or 2 for a folder that cannot be uploaded, said in one sentence."""
+    identity.forget()
     exit_code = 0
     for folder in folders:
         run = RunFolder(folder.absolute())
         try:
             if not run.status():
                 raise ConfigError("there is no run here")
-            mirror = build(run.config(), "logger", run=run, config=run.config(), console=console)
+            config = identity.placed(run)
+            mirror = build(config, "logger", run=run, config=config, console=console)
             if not isinstance(mirror, WandbMirror):
                 raise ConfigError("it was made without logger=wandb")
             with run.locked():
