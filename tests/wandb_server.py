@@ -98,8 +98,8 @@ class Sweep:
     trials: list[dict[str, Any]] = field(default_factory=list)
     stopped: set[str] = field(default_factory=set)
 
-    def add(self, run: str, **parameters: Any) -> None:
-        values = {key.replace("__", "."): {"value": value} for key, value in parameters.items()}
+    def add(self, run: str, parameters: dict[str, Any]) -> None:
+        values = {key: {"value": value} for key, value in parameters.items()}
         program = re.search(r"^program: (\S+)$", self.config, re.MULTILINE)
         self.trials.append({"type": "run", "run_id": run, "args": values, "program": program and program[1]})
 
