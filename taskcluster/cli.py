@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -15,6 +16,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from taskcluster import terminal
 from taskcluster.interrupts import AT_ONCE, Interrupted, Interrupts
 
 PACKAGE = Path(__file__).parent
@@ -51,6 +53,7 @@ class Job:
         self.exit_code = 0
 
     def __call__(self, cfg: DictConfig) -> int:
+        terminal.guard()  # a launcher may have started this process
         self.exit_code = Job.stopped or self._attempt(cfg)
         return self.exit_code
 
@@ -61,9 +64,9 @@ class Job:
             if failure.sentence:
                 report(failure.sentence)
             return failure.exit_code
-        except Interrupted as signal:
-            Job.stopped = signal.exit_code
-            return signal.exit_code
+        except Interrupted as interruption:
+            Job.stopped = interruption.exit_code
+            return interruption.exit_code
         except Exception:
             traceback.print_exc()
             return 1
@@ -81,19 +84,21 @@ def run(train: Callable[[DictConfig], None]) -> None:
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # leave out lines of a job that look like another's,
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # colour what is not a terminal,
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and warn that it will not hide GPUs one day
+    terminal.guard()
     job = Job(train)
     try:
         _check_flags(sys.argv[1:])
         sys.argv[1:] = [PATH_KEYS.sub(_quoted, argument) for argument in sys.argv[1:]]
         with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
             hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
+        _end_as_signalled(job.exit_code)
         sys.exit(job.exit_code)
     except Reported as failure:
         if failure.sentence:
             report(failure.sentence)
         sys.exit(failure.exit_code)
-    except Interrupted as signal:
-        sys.exit(signal.exit_code)
+    except Interrupted as interruption:
+        sys.exit(interruption.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         report(_sentence(error))
         sys.exit(2)
@@ -105,6 +110,16 @@ def run(train: Callable[[DictConfig], None]) -> None:
     except OSError as error:  # Hydra could not make the folder
         report(f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir= or hydra.sweep.dir=")
         sys.exit(2)
+
+
+def _end_as_signalled(exit_code: int) -> None:
+    """Under W&B's agent, end by the signal itself: a trial that it stopped would count as a failure, and five of those
+    end the agent.
+    """
+    if exit_code == 128 + signal.SIGTERM and os.environ.get("WANDB_SWEEP_ID"):
+        sys.stdout.flush()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def composed(*overrides: str) -> Any:
@@ -131,9 +146,18 @@ def run_folder(seed: Any, overrides: Sequence[str]) -> str:
     return f"{condition}/seed={seed}".lstrip("/")
 
 
-# On import: processes that a launcher starts need both. (Hydra checks conf/hydra/launcher against what the plugins
+def from_wandb(name: str, default: str | None = None) -> str | list[str] | None:
+    """What W&B's environment variable asks for: WANDB_TAGS is a list, and an empty variable asks for nothing."""
+    value = os.environ.get(f"WANDB_{name}", "")
+    if name == "TAGS":
+        return [tag.strip() for tag in value.split(",") if tag.strip()]
+    return value or default
+
+
+# On import: processes that a launcher starts need all. (Hydra checks conf/hydra/launcher against what the plugins
 # register under those names, and warns that it does.)
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+OmegaConf.register_new_resolver("wandb", from_wandb, replace=True)
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
 
 

@@ -6,12 +6,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from taskcluster import terminal
 from taskcluster.interrupts import AT_ONCE, Interrupted, Interrupts
 from taskcluster.places import Place
 
 
 def main() -> None:
     """One that process 0 has started, on the same machine."""
+    terminal.guard()
     rank, world_size, port, parent = map(int, sys.argv[1:])
     place = Place(rank, rank, world_size, 1, "process 0", port=port)
     try:

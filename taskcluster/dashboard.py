@@ -42,6 +42,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from taskcluster import terminal
 from taskcluster.vega import VERSION, Vega
 from taskcluster.watch import Curves, Live, Watcher
 from taskcluster.watch.files import is_plain, read_plain
@@ -212,6 +213,7 @@ def application(dashboard: Dashboard, hosts: Sequence[str]) -> Starlette:
 
 
 def main() -> None:
+    terminal.guard()
     arguments = _arguments(sys.argv[1:])
     vega = Vega()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # once the server has closed

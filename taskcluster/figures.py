@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -61,12 +63,16 @@ def tsne_points(run: RunFolder, measurement: Measurement, network: PreTrainedMod
     for step in steps:
         network.load_state_dict(load_weights(run.checkpoint(step)))
         observed = observe(network, rows, measurement.loss_on).states["instruction_end"]
-        states.append(observed[layers, :TSNE_STATES].numpy())
+        states.append(observed[layers, :TSNE_STATES].cpu().numpy())
     tasks = rows.task_ids[: len(states[0][0])].tolist()
     # A thread a layer: those of OpenMP inside one wait for each other, for long where other work goes on beside them.
     one_each = ThreadPoolExecutor(torch.get_num_threads(), initializer=threadpool_limits, initargs=(1, "openmp"))
+    ended = Event()
     with threadpool_limits(1, user_api="blas"), one_each as threads:
-        pictures = list(threads.map(_tsne, zip(*states, strict=True)))
+        try:
+            pictures = list(threads.map(partial(_tsne, ended), zip(*states, strict=True)))
+        finally:
+            ended.set()  # after a signal, the threads stop early
     return [
         {"step": step, "layer": layer, "x": round(float(x), 2), "y": round(float(y), 2), "task": task}
         for k, step in enumerate(steps)
@@ -83,10 +89,12 @@ def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> plots.Chart:
     return plots.tsne(few, n_tasks, "t-SNE of validation states at the end of the instruction, coloured by task")
 
 
-def _tsne(checkpoints: Iterable[np.ndarray]) -> list[np.ndarray]:
+def _tsne(ended: Event, checkpoints: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Pictures (N, 2) of states (N, D), each begun from the one before it, so that points move only where states do."""
     pictures: list[np.ndarray] = []
     for states in checkpoints:
+        if ended.is_set():
+            break
         start = pictures[-1] / pictures[-1].std(0) * 1e-4 if pictures else "pca"  # as small as pca's
         perplexity = min(30, len(states) / 4)
         tsne = TSNE(perplexity=perplexity, max_iter=500, random_state=0, init=start)

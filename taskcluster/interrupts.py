@@ -16,8 +16,10 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, ClassVar
 
-# Ctrl-C; what ends a process; and what Slurm, or whoever asks it to with --signal, sends ahead of a time limit.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# Ctrl-C; what ends a process; a terminal that is closed, as when ssh loses its connection; and what Slurm, or whoever
+# asks it to with --signal, sends ahead of a time limit.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGHUP: 129}
 
 GRACE = 2.0  # seconds in which signals count as one: a terminal and a launcher may both send theirs
 PATIENCE = 7.0  # seconds that the main thread has to end the run
@@ -30,7 +32,7 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
-        self.exit_code = 130 if number == signal.SIGINT else 143
+        self.exit_code = EXIT_CODES.get(signal.Signals(number), 143)
 
 
 class OutOfTime(Interrupted):
@@ -83,6 +85,8 @@ class Interrupts:
         """Take the signals over from whoever has them."""
         if self._wakeup:
             for number in SIGNALS:
+                if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # nohup's wish
                 previous = signal.signal(number, self._receive)
                 self._previous.setdefault(number, previous)
 

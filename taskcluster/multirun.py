@@ -20,9 +20,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 
+from taskcluster import terminal
 from taskcluster.cli import Reported, report
 from taskcluster.interrupts import Interrupts
 from taskcluster.journal import fixed, layers_of, number
@@ -30,6 +30,7 @@ from taskcluster.lost import lost_jobs_fail
 from taskcluster.places import ALONE, Place, place, refuse_other_world
 from taskcluster.resume import find_start, is_finished, is_illustrated
 from taskcluster.runs import RunFolder
+from taskcluster.tracking.identity import refuse_many
 from taskcluster.validation import ConfigError
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
@@ -67,7 +68,7 @@ class Multirun:
         self._kind = type(launcher).__name__
         self._runs: list[Planned] = []
         self._refusals: dict[str, str] = {}
-        self._console = Console(width=None if Console().is_terminal else 160, highlight=False, markup=False)
+        self._console = terminal.console()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
@@ -160,6 +161,7 @@ class Multirun:
                 return Planned(overrides, name, run, "finished already, skipped", exit_code=0)
             if run.in_use():
                 return Planned(overrides, name, run, "in use by another process, left to it", exit_code=1)
+            refuse_many(config)
             state, start = run.state, find_start(run, config)
             self._refuse(config)
         except ConfigError as error:

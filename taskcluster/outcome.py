@@ -9,10 +9,13 @@ from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+from rich.text import Text
 from transformers import PreTrainedModel
 
 from taskcluster import figures
 from taskcluster.claims import judge
+from taskcluster.interrupts import Interrupted
 from taskcluster.journal import finite, fixed, layers_of, number
 from taskcluster.measurement import Measurement
 from taskcluster.noise import noise
@@ -20,7 +23,7 @@ from taskcluster.records import text
 from taskcluster.runs import RunFolder
 from taskcluster.tasks import TaskFamily
 
-VERDICTS = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "-"}
+VERDICTS = {True: Text("pass", style="green"), False: Text("FAIL", style="red"), None: Text("-")}
 
 
 def conclude(run: RunFolder, tasks: TaskFamily) -> None:
@@ -34,8 +37,8 @@ def conclude(run: RunFolder, tasks: TaskFamily) -> None:
 def illustrate(
     run: RunFolder, tasks: TaskFamily, measurement: Measurement, network: PreTrainedModel, console: Console
 ) -> None:
-    """Add the noise to results.json, and draw the figures: what `resume.is_illustrated` looks for. What cannot be made is
-    named in a sentence.
+    """Add the noise to results.json and draw the figures, which is what `resume.is_illustrated` looks for. What cannot
+    be made is named in a sentence.
     """
     made: dict[str, Callable[[], None]] = {
         "the noise of the ARI": lambda: _add_noise(run, measurement, network),
@@ -45,13 +48,14 @@ def illustrate(
     with console.status("measuring noise, drawing figures"):
         for name, make in made.items():
             try:
+                run.figures.mkdir(exist_ok=True)
                 make()
-            except Exception as error:  # whatever it is, the run is trained and judged
+            except (Interrupted, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a panic of a library in Rust is no Exception; the run is trained and judged
                 reason = " ".join(str(error).split()) or type(error).__name__
-                console.print(
-                    f"{name} could not be made ({reason}); the run is finished, and the same command tries again",
-                    soft_wrap=True, highlight=False, markup=False,
-                )  # fmt: skip
+                said = f"{name} could not be made ({reason}); the run is finished, and the same command tries again"
+                console.print(said, soft_wrap=True)
 
 
 def show(run: RunFolder, console: Console) -> None:
@@ -64,12 +68,11 @@ def show(run: RunFolder, console: Console) -> None:
     console.print(table)
     final = results["final"]
     accuracy = fixed(number(final, "val/accuracy"))
-    console.print(f"validation accuracy {accuracy} at step {final.get('step')}", highlight=False)
+    console.print(f"validation accuracy {accuracy} at step {final.get('step')}")
     for metric, label in (("ari", "ARI at the separator"), ("ari_within_x", "ARI within each x")):
         layers = " ".join(fixed(value, 2) for value in layers_of(final, f"{metric}/val"))
-        console.print(f"{label}, validation, layers 0 to L: {layers}", highlight=False, soft_wrap=True)
-    where = f"Everything is in {text(str(run.path))} (open figures/index.html)"
-    console.print(where, soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{label}, validation, layers 0 to L: {layers}", soft_wrap=True)
+    console.print(f"Everything is in {text(str(run.path))} (open figures/index.html)", soft_wrap=True)
 
 
 def _add_noise(run: RunFolder, measurement: Measurement, network: PreTrainedModel) -> None:

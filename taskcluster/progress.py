@@ -30,7 +30,7 @@ class ProgressCallback(pl.Callback):
         self._bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -64,7 +64,7 @@ class ProgressCallback(pl.Callback):
     def _show_rows(self, note: str = "") -> None:
         for row in self._clustering.rows[self._shown :]:
             if SHOWN not in os.environ:
-                self._console.print(f"{self._run_name}  {_line(row)}  {note}".strip(), highlight=False, soft_wrap=True)
+                self._console.print(f"{self._run_name}  {_line(row)}  {note}".strip(), soft_wrap=True)
         self._shown = len(self._clustering.rows)
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taskcluster import terminal
 from taskcluster.records import text
 from taskcluster.validation import ConfigError
 
@@ -15,6 +16,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 def main() -> None:
+    terminal.guard()
     parser = argparse.ArgumentParser(
         prog="taskcluster-report",
         description="Write FOLDER/report: index.html (a page that needs no network), report.md, figures as PNG, SVG "

@@ -126,18 +126,18 @@ class RunFolder:
         self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
     @contextmanager
-    def writing(self, step: int | None, **facts: Any) -> Iterator["Ends"]:
+    def writing(self, step: int | None, given_id: str | None = None, **facts: Any) -> Iterator["Ends"]:
         """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
 
-        What begins gets an id of its own, which stays when it goes on. Gives what records its end before the context is
-        left.
+        What begins gets the id that is given or one of its own, which stays unless another is given later. Gives what
+        records its end before the context is left.
         """
         started, before = time.monotonic(), self.status()
         starts = [] if step is None else before.get("starts", [])
         starts.append({"time": _now(), "step": step or 0, **facts})
         spent = before.get("wall_seconds", 0) if step is not None else 0
         identity = before.get("id") if step is not None else None
-        self.write_status("running", id=identity or token_hex(4), error=None, starts=starts)
+        self.write_status("running", id=given_id or identity or token_hex(4), error=None, starts=starts)
 
         def end(state: str, error: str | None = None) -> None:
             steps = [row["step"] for row in self.rows()] + [saved for saved, _ in self.saved()]

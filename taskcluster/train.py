@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from taskcluster import cli
+from taskcluster import cli, terminal
 from taskcluster.interrupts import AT_ONCE, PATIENCE, Interrupted, Interrupts
 
 if TYPE_CHECKING:
@@ -86,14 +86,12 @@ def run_or_report(
 ) -> None:
     """Train, and say in one sentence what stood in the way."""
     with interrupts.deferred(PATIENCE if of_many else AT_ONCE):
-        from rich.console import Console
-
         from taskcluster.experiment import TrainingStopped
         from taskcluster.model import TrainingDiverged
         from taskcluster.runs import RunFolder
         from taskcluster.validation import ConfigError
 
-    console = Console(force_terminal=False if of_many else None)
+    console = terminal.console(plain=of_many)
     try:
         train(config, RunFolder(folder), interrupts, console, of_many, meeting)
     except ConfigError as error:
@@ -156,12 +154,14 @@ def train(
                 experiment.refuse(start.checkpoint)
             notes = list(start.notes)
             if start.step is not None:
-                before = run.status().get("starts") or [facts]
-                notes += [changes(before[-1], facts), f"{run.name} goes on after step {start.step}"]
+                starts = run.status().get("starts") or [facts]
+                notes += [changes(starts[-1], facts), f"{run.name} goes on after step {start.step}"]
+                if mirror.given_id not in (None, before := run.status().get("id")):
+                    notes.append(f"W&B: its run was {before} so far, and is {mirror.given_id} now, with all steps")
             for note in filter(None, notes):
-                console.print(note, soft_wrap=True, highlight=False, markup=False)
+                console.print(note, soft_wrap=True)
             run.start(config, start.step)
-            with run.writing(start.step, max_steps=trainer.max_steps, **facts) as ends:
+            with run.writing(start.step, mirror.given_id, max_steps=trainer.max_steps, **facts) as ends:
                 interrupts.before_the_end.append(ends.leave)
                 task = {"config": config, "folder": run.path, **start._asdict()}
                 with mirror as trainer.logger:
@@ -183,22 +183,35 @@ def finished_already(config: Any, run: "RunFolder", interrupts: Interrupts, cons
     """Say so, make what its end could not make, and show what came of it."""
     with interrupts.deferred(AT_ONCE):
         from taskcluster import outcome
+        from taskcluster.config import build
         from taskcluster.resume import is_illustrated
+        from taskcluster.validation import ConfigError
 
     console.print("This run is finished already.")
-    if not is_illustrated(run):
-        from taskcluster.checkpoints import load_weights
-        from taskcluster.config import build
-        from taskcluster.experiment import prepare
-
-        data, network = prepare(config)
-        clustering = build(config, "callbacks.clustering", data=data, run=run)
-        with run.locked():
-            run.figures.mkdir(exist_ok=True)
-            network.load_state_dict(load_weights(run.checkpoint(config["trainer"]["max_steps"])))
-            outcome.illustrate(run, data.family, clustering.measurement, network, console)
+    mirror = build(config, "logger", run=run, config=config, console=console)
+    if mirror.given_id or not is_illustrated(run):
+        try:
+            with run.locked():
+                if not is_illustrated(run):
+                    illustrate_again(config, run, console)
+                mirror.present()
+        except ConfigError as error:  # read-only by now, say
+            console.print(str(error), soft_wrap=True)
     if not of_many:
         outcome.show(run, console)
+
+
+def illustrate_again(config: Any, run: "RunFolder", console: "Console") -> None:
+    """Make the noise and the figures of a finished run from its last checkpoint."""
+    from taskcluster import outcome
+    from taskcluster.checkpoints import load_weights
+    from taskcluster.config import build
+    from taskcluster.experiment import prepare
+
+    data, network = prepare(config)
+    network.load_state_dict(load_weights(run.checkpoint(config["trainer"]["max_steps"])))
+    measurement = build(config, "callbacks.clustering", data=data, run=run).measurement
+    outcome.illustrate(run, data.family, measurement, network, console)
 
 
 if __name__ == "__main__":

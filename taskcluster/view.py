@@ -1,18 +1,21 @@
 """A multirun on a terminal: every run a line, with the last layer's ARI as it grows."""
 
 import os
+import select
+import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live as Display
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from taskcluster import terminal
 from taskcluster.watch import Live, Watcher
 
 SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment where a run need not print what it measures: a view shows it
@@ -33,38 +36,45 @@ class View:
 
     def __enter__(self) -> None:
         os.environ[SHOWN] = "1"
+        _flush()
         self._own = [os.dup(1), os.dup(2)]
-        read, write = os.pipe()
+        self._pipe, write = os.pipe()
         os.dup2(write, 1)
         os.dup2(write, 2)
         os.close(write)
-        self._console = Console(file=os.fdopen(os.dup(self._own[0]), "w"), highlight=False, markup=False)
+        self._ended, self._end = os.pipe()
+        self._console = terminal.console(terminal.stream(self._own[0], sys.stdout.encoding))
         self._display = Display(
             get_renderable=self._render, console=self._console, refresh_per_second=1, transient=True,
             redirect_stdout=False, redirect_stderr=False,
         )  # fmt: skip
         self._display.start(refresh=True)
-        self._printer = threading.Thread(target=self._pass_on, args=[read], daemon=True)
+        self._printer = threading.Thread(target=self._pass_on, daemon=True)
         self._printer.start()
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.write(1, b"\0")  # the printer's end: other processes may hold the pipe open
+        _flush()
+        os.close(self._end)  # the pipe itself has none while other processes hold it open
         self._printer.join()
         self._display.stop()
         for number, own in enumerate(self._own, start=1):
             os.dup2(own, number)
-            os.close(own)
+        for descriptor in (self._pipe, self._ended, self._own[1]):  # the console may still have some for the other
+            os.close(descriptor)
         del os.environ[SHOWN]
 
-    def _pass_on(self, pipe: int) -> None:
+    def _pass_on(self) -> None:
         text = b""
-        while b"\0" not in text:
-            text += os.read(pipe, 65536)
+        while self._pipe in select.select([self._pipe, self._ended], [], [])[0]:
+            text += os.read(self._pipe, 65536)
             lines, newline, text = text.rpartition(b"\n")
             if newline:
-                self._console.print(Text.from_ansi(lines.decode(errors="replace")), soft_wrap=True)
-        if rest := text.partition(b"\0")[0]:
-            self._console.print(rest.decode(errors="replace"))
+                self._print(lines)
+        if text:
+            self._print(text)
+
+    def _print(self, lines: bytes) -> None:
+        self._console.print(Text.from_ansi(lines.decode(errors="replace")), soft_wrap=True)
 
     def _render(self) -> RenderableType:
         self._watcher.scan()
@@ -95,6 +105,11 @@ class View:
             f"{run.ari[-1]:.3f}" if run.ari else "",
             sparkline(run.ari, blocks),
         ]
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def sparkline(values: Sequence[float], blocks: str = BLOCKS) -> str:

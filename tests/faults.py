@@ -32,13 +32,19 @@ _context.set_forkserver_preload(["taskcluster.experiment", "taskcluster.outcome"
 class Command:
     """`taskcluster-train ARGUMENTS` in a folder, begun.
 
-    variables: of its environment, beside those of this process; figures: whether it draws them.
+    variables: of its environment, beside those of this process; figures: whether it draws them; output: what it prints
+    to, a log of its own by default.
     """
 
     def __init__(
-        self, folder: Path, *arguments: str, variables: Mapping[str, str] | None = None, figures: bool = True
+        self,
+        folder: Path,
+        *arguments: str,
+        variables: Mapping[str, str] | None = None,
+        figures: bool = True,
+        output: Path | None = None,
     ) -> None:
-        self.log = folder / f"log-{time.monotonic_ns()}"
+        self.log = output or folder / f"log-{time.monotonic_ns()}"
         self._process = _context.Process(target=_train, args=(folder, self.log, arguments, variables or {}, figures))
         self._process.start()
         assert self._process.pid is not None
@@ -57,14 +63,14 @@ class Command:
         self._process.join(LONG)
         if self._process.is_alive():
             self.kill()
-            raise AssertionError(f"still running after {LONG} s: {self.log.read_text()}")
+            raise AssertionError(f"still running after {LONG} s, printing to {self.log}")
         assert self._process.exitcode is not None
-        return self._process.exitcode, self.log.read_text()
+        return self._process.exitcode, self.log.read_text() if self.log.is_file() else ""
 
     def until(self, condition: Callable[[], bool]) -> "Command":
         """Wait while it runs."""
         while not condition():
-            assert self._process.is_alive(), self.log.read_text()
+            assert self._process.is_alive(), self.end()
             time.sleep(0.002)
         return self
 

@@ -269,3 +269,121 @@ def test_tensorboard_that_is_not_installed_is_named(
     outcome = taskcluster_train(*SMALL, "logger=tensorboard")
     assert outcome.exit_code == 2
     assert 'logger: TensorBoard is not installed; pip install "taskcluster-lm[tensorboard]"' in outcome.err
+
+
+SWEEP = Path(__file__).parents[1] / "sweep.yaml"
+
+
+def wandb_command(server: WandbServer, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """W&B's own command, which finds ours."""
+    programs = os.pathsep.join([str(folder), os.environ["PATH"]])
+    quick = {"WANDB_CONFIG_DIR": str(folder), "PATH": programs, "WANDB_AGENT_MAX_INITIAL_FAILURES": "1"}
+    command = [sys.executable, "-m", "wandb", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=os.environ | variables(server) | quick, text=True)
+
+
+def test_a_sweep_of_wandbs_has_a_run_for_each_trial_under_the_agents_id(server: WandbServer, tmp_path: Path) -> None:
+    program = tmp_path / "taskcluster-train"
+    program.write_text(f"#!{sys.executable}\nfrom taskcluster.train import main\nmain()\n")
+    program.chmod(0o755)
+    assert wandb_command(server, tmp_path, "sweep", str(SWEEP)).wait(60) == 0
+    (sweep,) = server.sweeps.values()
+    parameters = dict(argument.split("=") for argument in SMALL if not argument.startswith("logger"))
+    for trial, more in {"stopped": {"trainer.max_steps": 100_000}, "one": {}, "same": {}}.items():
+        sweep.add(trial, parameters | {"optimizer.betas": [0.9, 0.95]} | more)
+    agent = wandb_command(server, tmp_path, "agent", f"me/taskcluster/{sweep.name}")
+    until(lambda: "stopped" in server.runs and bool(server.runs["stopped"].history))
+    sweep.stopped.add("stopped")
+    assert agent.wait(120) == 0  # and had not given up after the first: a stopped trial is no failure
+    assert {run.id: (run.sweep, run.exit_code) for run in server.runs.values()} == {
+        "one": (sweep.name, 0),
+        "same": (sweep.name, 0),
+        "stopped": (sweep.name, 143),
+    }
+    runs = [RunFolder(file.parent) for file in tmp_path.glob("outputs/sweep/*/seed=0/status.json")]
+    states = {run.status()["id"]: run.state for run in runs}
+    assert states == {"same": "finished", "stopped": "interrupted"}  # one and same have one folder
+    for run in runs:
+        assert mirror(server, run).values()["optimizer.betas"] == [0.9, 0.95]
+    assert server.runs["one"].rows()[-1]["val/accuracy"] == server.runs["same"].rows()[-1]["val/accuracy"]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < 120
+        time.sleep(0.05)
+
+
+def test_the_environments_words_win_over_defaults_and_keys_over_them(server: WandbServer, tmp_path: Path) -> None:
+    words = {
+        "WANDB_RUN_ID": "chosen", "WANDB_PROJECT": "elsewhere", "WANDB_NAME": "nicely named", "WANDB_RUN_GROUP": "ours",
+        "WANDB_JOB_TYPE": "pilot", "WANDB_NOTES": "why", "WANDB_TAGS": "a, b", "WANDB_DIR": str(tmp_path / "not here"),
+        "WANDB_RESUME": "never", "WANDB_ENTITY": "",
+    }  # fmt: skip
+    run = RunFolder(tmp_path / "run")
+    arguments = [*SHORT, "logger.group=mine"]
+    assert Command(tmp_path, *arguments, variables=variables(server) | words, figures=False).end()[0] == 0
+    there = mirror(server, run)
+    assert (there.id, there.project, there.display_name, there.group) == ("chosen", "elsewhere", "nicely named", "mine")
+    assert (there.job_type, there.notes, there.tags) == ("pilot", "why", ["a", "b"])
+    assert not list((tmp_path / "not here").rglob("*.wandb"))
+
+
+def test_an_upload_goes_to_the_run_that_the_folder_is(
+    server: WandbServer, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offline = {"WANDB_RUN_ID": "first", "WANDB_MODE": "offline", "WANDB_RESUME": "must", "WANDB_SWEEP_ID": "sweep"}
+    assert Command(tmp_path, *SHORT, variables=variables(server) | offline, figures=False).end()[0] == 0
+    assert run.status()["id"] == "first"
+    assert held_offline(run) == [0, 5, 10, 20, 30]
+    sync(server, run)
+    for name, value in {**variables(server), "WANDB_RUN_ID": "stale", "WANDB_SWEEP_ID": "old"}.items():
+        monkeypatch.setenv(name, value)
+    assert upload([run.path], Console()) == 0
+    assert list(server.runs) == ["first"]
+    mirror(server, run)
+    other = {"WANDB_RUN_ID": "second"}  # finished, and asked for under another id
+    output = train(tmp_path, *SHORT, variables=variables(server) | other, figures=False)
+    assert "finished already" in output
+    assert run.status()["id"] == "second"
+    assert mirror(server, run).exit_code == 0
+    assert "claims" in server.runs["second"].summary
+
+
+def test_one_id_does_not_serve_two_runs(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
+    one = variables(server) | {"WANDB_RUN_ID": "one"}
+    assert Command(tmp_path, *SHORT, variables=one, figures=False).end()[0] == 0
+    other = RunFolder(tmp_path / "other")
+    code, output = Command(tmp_path, *SHORT, "hydra.run.dir=other", "seed=1", variables=one, figures=False).end()
+    assert code == 0
+    assert "W&B: off (WANDB_RUN_ID=one is a run with another seed; " in output
+    assert other.status()["id"] != "one"
+    assert mirror(server, run).exit_code == 0
+    code, output = Command(tmp_path, *SHORT, "-m", "seed=0,1", "name=sweep", variables=one).end()
+    assert code == 2
+    assert output.count("WANDB_RUN_ID=one names one W&B run, and a multirun has one for each of its runs") >= 2
+    assert list(server.runs) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"WANDB_RUN_ID": "a/b"}, "WANDB_RUN_ID='a/b': Run ID cannot contain the characters"),
+        ({"WANDB_RUN_ID": " "}, "WANDB_RUN_ID=' ': Run ID cannot start or end with whitespace"),
+        ({"WANDB_SWEEP_ID": "sweep"}, "WANDB_SWEEP_ID is set without WANDB_RUN_ID"),
+    ],
+)
+def test_an_id_that_wandb_would_refuse_is_refused(
+    taskcluster_train: Callable[..., Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: dict[str, str],
+    sentence: str,
+) -> None:
+    for name, value in words.items():
+        monkeypatch.setenv(name, value)
+    outcome = taskcluster_train(*SMALL, "logger=wandb")
+    assert (outcome.exit_code, outcome.err.count("\n")) == (2, 1)
+    assert sentence in outcome.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -32,6 +32,8 @@ class Run:
     display_name: str
     group: str | None = None
     job_type: str | None = None
+    notes: str | None = None
+    sweep: str | None = None
     tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
@@ -87,6 +89,22 @@ class Run:
 
 
 @dataclass
+class Sweep:
+    """A sweep, its configuration as YAML. trials: commands for its agents; stopped: ids of trials to be ended."""
+
+    name: str
+    config: str
+    project: str
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    stopped: set[str] = field(default_factory=set)
+
+    def add(self, run: str, parameters: dict[str, Any]) -> None:
+        values = {key: {"value": value} for key, value in parameters.items()}
+        program = re.search(r"^program: (\S+)$", self.config, re.MULTILINE)
+        self.trials.append({"type": "run", "run_id": run, "args": values, "program": program and program[1]})
+
+
+@dataclass
 class Artifact:
     """A version of a collection."""
 
@@ -105,7 +123,8 @@ def project(name: str) -> dict[str, Any]:
 class WandbServer:
     """Listens on a port of its own, from the beginning of a `with` block to its end.
 
-    runs: by id. views: specifications of saved workspaces by display name. operations: names of GraphQL's, in order.
+    runs: by id. sweeps: by name. views: specifications of saved workspaces by display name. operations: names of
+    GraphQL's, in order.
     """
 
     def __init__(self) -> None:
@@ -114,6 +133,7 @@ class WandbServer:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.runs: dict[str, Run] = {}
+        self.sweeps: dict[str, Sweep] = {}
         self.views: dict[str, Any] = {}
         self.artifacts: list[Artifact] = []
         self.operations: list[str] = []
@@ -183,9 +203,32 @@ class WandbServer:
         run.group = given.get("groupName") or run.group
         run.job_type = given.get("jobType") or run.job_type
         run.tags = given.get("tags") or run.tags
+        run.notes = given.get("notes") or run.notes
+        run.sweep = given.get("sweep") or run.sweep
         run.config |= json.loads(given.get("config") or "{}")
         run.summary |= json.loads(given.get("summaryMetrics") or "{}")
         return {"upsertBucket": {"bucket": run.bucket(), "inserted": inserted}}
+
+    def _UpsertSweep(self, given: Any) -> Any:  # noqa: N802
+        sweep = Sweep(f"sweep{len(self.sweeps)}", given["config"], given["projectName"])
+        self.sweeps[sweep.name] = sweep
+        answer = {"name": sweep.name, "project": project(sweep.project)}
+        return {"upsertSweep": {"sweep": answer, "configValidationWarnings": []}}
+
+    def _SweepWithRuns(self, given: Any) -> Any:  # noqa: N802
+        sweep = self.sweeps[given["sweep"]]
+        return {"project": {"sweep": {"name": sweep.name, "config": sweep.config, "runs": {"edges": []}}}}
+
+    def _CreateAgent(self, given: Any) -> Any:  # noqa: N802
+        return {"createAgent": {"agent": {"id": given["sweep"]}}}
+
+    def _Heartbeat(self, given: Any) -> Any:  # noqa: N802
+        """One trial at a time, those to be stopped while they run, and the end when there are no more."""
+        sweep, running = self.sweeps[given["id"]], list(json.loads(given["runState"]))
+        commands: list[dict[str, Any]] = [{"type": "stop", "run_id": run} for run in running if run in sweep.stopped]
+        if not running:
+            commands = [sweep.trials.pop(0) if sweep.trials else {"type": "exit"}]
+        return {"agentHeartbeat": {"agent": {"id": sweep.name}, "commands": json.dumps(commands)}}
 
     def _CreateRunFiles(self, given: Any) -> Any:  # noqa: N802
         run = given["run"]

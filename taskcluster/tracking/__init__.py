@@ -25,6 +25,7 @@ class Mirror(Logger):
     def __init__(self, run: RunFolder, config: Mapping[str, Any], console: Console) -> None:
         super().__init__()
         self._run, self._config, self._console = run, config, console
+        self.given_id: str | None = None  # the id that the run must have here
 
     def __enter__(self) -> "Mirror":
         self.open()
@@ -55,12 +56,15 @@ class Mirror(Logger):
     def conclude(self) -> None:
         """Show what came of a run that trained to its last step: verdict and figures."""
 
+    def present(self) -> None:
+        """Show a run that is finished, if it is asked for under an id."""
+
     def finish(self, exit_code: int) -> None:
         """Show no more. exit_code: 0, or that with which the run ends."""
 
     def note(self, sentence: str) -> None:
         """One line for whoever waits for the run."""
-        self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+        self._console.print(sentence, soft_wrap=True)
 
     def survives(self, failed: str, action: Callable[[], None]) -> bool:
         """Whether `action` came to its end; if it did not, it is noted that it `failed`, and why."""

@@ -7,9 +7,11 @@ wandb's own lookups decide: of the mode (WANDB_MODE, `wandb offline`), of the se
 import os
 import threading
 from contextlib import suppress
+from typing import Any
 
 import psutil
 import wandb
+from wandb.errors import CommError
 
 SECONDS = 3  # that the server has for an answer
 
@@ -29,6 +31,24 @@ def mode() -> str:
 
 def server() -> str:
     return str(wandb.setup(SILENT).settings.base_url)
+
+
+def place(entity: str | None, project: str | None) -> str:
+    """ENTITY/PROJECT that a run goes to: under a sweep's agent the sweep's."""
+    settings = wandb.setup(SILENT).settings
+    if settings.sweep_id:
+        entity, project = settings.entity, settings.project or project
+    return "/".join(filter(None, (entity, project)))
+
+
+def config_of(path: str) -> dict[str, Any]:
+    """The configuration of a W&B run, {} for one that is not there."""
+    try:
+        return dict(wandb.Api(timeout=SECONDS).run(path).config)
+    except (ValueError, CommError) as error:
+        if "Could not find" in str(error):
+            return {}
+        raise
 
 
 def hindrance() -> str:

@@ -48,18 +48,26 @@ class Session:
     """
 
     def __init__(
-        self, run: RunFolder, config: Mapping[str, Any], online: bool, patience: float, **identity: Any
+        self,
+        run: RunFolder,
+        config: Mapping[str, Any],
+        online: bool,
+        patience: float,
+        checkpoints: str,
+        *,
+        name: str | None,
+        group: str | None,
+        **described: Any,
     ) -> None:
-        self._run, self._checkpoints = run, identity.pop("checkpoints")
+        self._run, self._checkpoints = run, checkpoints
         status = run.status()
         self._wandb = wandb.init(
             mode="online" if online else "offline",
             dir=run.path,
             id=status["id"],
             resume="allow" if online else None,
-            name=run.name,
-            group=group_of(run, config),
-            job_type="train",
+            name=name or run.name,
+            group=group or group_of(run, config),
             config={**config, "versions": status["starts"][-1]["versions"]},
             reinit="finish_previous",
             settings=wandb.Settings(
@@ -73,7 +81,7 @@ class Session:
                 x_transaction_log_flush_interval=1,
                 **PERSISTENCE,
             ),
-            **identity,
+            **described,
         )
         self._wandb.define_metric("*", step_metric=STEP)
         self._measured: list[Row] = []
@@ -81,7 +89,7 @@ class Session:
         self.first = self._wandb.starting_step  # what comes before is there already
         self.folder = self._wandb.settings.sync_dir
         self.address = self._wandb.url
-        self._path = self._wandb.path
+        self.path = self._wandb.path
 
     def log(self, step: int, row: Row, charts: bool = True) -> None:
         """Add all there is of a step, unless it is there already."""
@@ -118,7 +126,7 @@ class Session:
         """Whether the server has every row, once finished. wandb-core does not say when it was refused on the way."""
         if self._wandb.offline:
             return True
-        there = wandb.Api(timeout=account.SECONDS).run(self._path)
+        there = wandb.Api(timeout=account.SECONDS).run(self.path)
         for _ in range(SECONDS_TO_COUNT):
             if there.historyLineCount >= self._rows:
                 return True

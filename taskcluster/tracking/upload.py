@@ -10,21 +10,25 @@ from pathlib import Path
 
 from rich.console import Console
 
+from taskcluster import terminal
 from taskcluster.config import build
 from taskcluster.runs import RunFolder
+from taskcluster.tracking import identity
 from taskcluster.tracking.wandb import WandbMirror
 from taskcluster.validation import ConfigError
 
 
 def upload(folders: Sequence[Path], console: Console) -> int:
     """The exit code: 0, or 2 for a folder that cannot be uploaded, said in one sentence."""
+    identity.forget()
     exit_code = 0
     for folder in folders:
         run = RunFolder(folder.absolute())
         try:
             if not run.status().get("id") or "logger" not in run.config():
                 raise ConfigError("there is no run here")
-            mirror = build(run.config(), "logger", run=run, config=run.config(), console=console)
+            config = identity.placed(run)
+            mirror = build(config, "logger", run=run, config=config, console=console)
             if not isinstance(mirror, WandbMirror):
                 raise ConfigError("it was made without logger=wandb")
             with run.locked():
@@ -36,8 +40,9 @@ def upload(folders: Sequence[Path], console: Console) -> int:
 
 
 if __name__ == "__main__":
+    terminal.guard()
     parser = argparse.ArgumentParser(
         prog="python -m taskcluster.tracking.upload", description="Give W&B what it lacks of runs that nobody trains."
     )
     parser.add_argument("folders", type=Path, metavar="RUN", nargs="+", help="folder of a run with logger=wandb")
-    sys.exit(upload(parser.parse_args().folders, Console()))
+    sys.exit(upload(parser.parse_args().folders, terminal.console()))

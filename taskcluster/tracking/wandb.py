@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveFloat
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from taskcluster.journal import Row
 from taskcluster.runs import RunFolder
-from taskcluster.tracking import Mirror, in_a_line, metrics_of, rows_of
+from taskcluster.tracking import Mirror, identity, in_a_line, metrics_of, rows_of
 from taskcluster.validation import ConfigError, validated
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ OVERTIME = 4.0  # seconds for what wandb does before and after the uploads that 
 
 
 class WandbMirror(Mirror):
-    """project, entity, mode, tags, checkpoints, patience: see conf/logger/wandb.yaml."""
+    """Keys: see conf/logger/wandb.yaml. Raises ConfigError for an id in the environment that W&B would refuse."""
 
     @validated
     def __init__(
@@ -41,10 +42,24 @@ class WandbMirror(Mirror):
         tags: list[str],
         checkpoints: Literal["none", "final", "all"],
         patience: PositiveFloat,
+        name: str | None = None,
+        group: str | None = None,
+        job_type: str = "train",
+        notes: str | None = None,
     ) -> None:
         super().__init__(run, config, console)
         self._mode, self._patience = mode, patience
-        self._settings = {"project": project, "entity": entity, "tags": tags, "checkpoints": checkpoints}
+        self._place = {"project": project, "entity": entity}
+        self._described: dict[str, Any] = {
+            "name": name,
+            "group": group,
+            "job_type": job_type,
+            "notes": notes,
+            "tags": tags,
+        }
+        self._checkpoints = checkpoints
+        self.given_id = identity.given() if mode != "disabled" else None
+        self._own_id = run.status().get("id") or token_hex(4)
         self._session: Session | None = None
         self._pending: tuple[int, Row] | None = None  # the newest step, of which more may come
         self._concluded = False
@@ -68,6 +83,13 @@ class WandbMirror(Mirror):
         if self._session and self._pending:
             self._send(partial(self._session.conclude, *self._pending))
             self._pending = None
+
+    def present(self) -> None:
+        if self.given_id:
+            self._run.write_status("finished", id=self.given_id)
+            self.open()
+            self.conclude()
+            self.finish(0)
 
     def finish(self, exit_code: int) -> None:
         """Within `patience` seconds and a few more."""
@@ -99,10 +121,14 @@ class WandbMirror(Mirror):
                 session = self._session = self._connect(online=True)
                 self.note(f"W&B: online at {session.address}")
                 return
+            except identity.Taken:
+                account.leave()
+                self._run.write_status(self._run.status()["state"], id=self._own_id)
+                raise
             except Exception as error:
                 reason = in_a_line(error)
                 account.leave()
-        if any(self._run.path.glob("wandb/run-*")):  # the server may know a part of this run
+        if any(self._run.path.glob(f"wandb/run-*-{self._run.status()['id']}")):  # the server may know a part of it
             account.leave()
             self.note(f"W&B: away ({reason}); {self._remedy()}")
             return
@@ -116,7 +142,13 @@ class WandbMirror(Mirror):
         """A session that has all of the folder's rows but the last, which is pending."""
         from taskcluster.tracking.session import Session
 
-        session = Session(self._run, self._config, online, self._patience, **self._settings)
+        if online and self.given_id:
+            self._refuse_taken()
+        session = Session(
+            self._run, self._config, online, self._patience, self._checkpoints, **self._place, **self._described
+        )
+        if online:
+            self._run.write_status(self._run.status()["state"], wandb=session.path)
         rows = rows_of(self._run)
         for row in rows[:-1]:
             session.log(*row, charts=False)
@@ -125,6 +157,16 @@ class WandbMirror(Mirror):
             if outdated != Path(session.folder):
                 shutil.rmtree(outdated, ignore_errors=True)
         return session
+
+    def _refuse_taken(self) -> None:
+        """Raise Taken where the id that the environment names is that of a run with another configuration."""
+        from taskcluster.tracking import account
+
+        there = account.config_of(f"{account.place(**self._place)}/{self.given_id}")
+        if keys := identity.differing(self._config, there):
+            raise identity.Taken(
+                f"{identity.RUN_ID}={self.given_id} is a run with another {keys[0]}; unset it, or choose an id for each run"
+            )
 
     def _send(self, action: Callable[[], None]) -> None:
         def deliver() -> None:
