@@ -26,11 +26,14 @@ def job(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    own = HydraConfig.get()
+    if own.mode is RunMode.RUN and any(word.startswith("hydra.sweep.") for word in own.overrides.hydra):
+        raise cli.Reported(2, "hydra.sweep. is for a multirun; add -m, or write hydra.run.dir= for a single run")
+    folder = Path(own.runtime.output_dir)
     config = OmegaConf.to_container(cfg, resolve=True)
     try:
         with Interrupts() as interrupts:
-            run_or_report(config, folder, interrupts, of_many=HydraConfig.get().mode is RunMode.MULTIRUN)
+            run_or_report(config, folder, interrupts, of_many=own.mode is RunMode.MULTIRUN)
     except Interrupted as signal:
         cli.report(f"interrupted by {signal}; the same command goes on from what {folder} holds")
         raise
