@@ -84,11 +84,11 @@ def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Conditi
         of_sweep.setdefault(sweep, []).append(values)
     differing = {sweep: _differing(values) for sweep, values in of_sweep.items()}
     telling = {sweep: _telling(differing[sweep], values) for sweep, values in of_sweep.items()}
-    for (sweep, digest), members in groups.items():
-        own = {key: settings[sweep, digest].get(key) for key in differing[sweep]}
+    for (sweep, values_digest), members in groups.items():
+        own = {key: settings[sweep, values_digest].get(key) for key in differing[sweep]}
         named = [f"{key.removesuffix('._target_')}={_short(own[key])}" for key in telling[sweep]]
         label = ", ".join(named) or sweep
-        found.append(Condition(f"{sweep}-{digest}", sweep, label, own, members))
+        found.append(Condition(f"{sweep}-{values_digest}", sweep, label, own, members))
     return found
 
 

@@ -140,7 +140,7 @@ def _parsed(word: str) -> bool:
     from hydra.errors import OverrideParseException
 
     try:
-        OverridesParser.create().parse_override(word)
+        OverridesParser.create().parse_overrides([word])
     except OverrideParseException:
         return False
     return True

@@ -154,8 +154,6 @@ def _sentence(error: BaseException) -> str:
         return f"{reason}; choose another folder with hydra.run.dir= or hydra.sweep.dir="
     if isinstance(error, RecursionError):
         return "the configuration includes itself; look for a cycle in the defaults of its files"
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return f"{error.full_key}: {_line(error.msg or error)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read ({_line(error)}); check its brackets and quotes"
     for pattern, meaning in MEANINGS.items():
@@ -179,7 +177,13 @@ def _line(error: object) -> str:
 
 
 def _unknown_key(key: str) -> str:
-    return f"{key} is not a key of the configuration{_nearest_key(key)}; --cfg job shows all"
+    keys = list(_dotted(composed()))
+    if key in keys:
+        return f"{key} is not a key of the chosen {key.partition('.')[0]}; --cfg job shows those that are"
+    siblings = {name.rpartition(".")[2]: name for name in keys}
+    last = did_you_mean(key.rpartition(".")[2], siblings)
+    hint = did_you_mean(key, keys) or re.sub(r"'(.+)'", lambda found: repr(siblings[found[1]]), last)
+    return f"{key} is not a key of the configuration{hint}; --cfg job shows all"
 
 
 def _several_values(override: str) -> str:
@@ -189,20 +193,13 @@ def _several_values(override: str) -> str:
 
 # What Hydra says, and what it means here.
 MEANINGS: dict[str, Callable[[str], str]] = {
+    r"Interpolation key '(.*)' not found": "${{{}}} refers to no key of the configuration; correct it".format,
+    r".* raised while resolving interpolation: (.*)": str,
     r"Could not override '([^'@]+)": _unknown_key,
     r"Ambiguous value for argument '(.*)'\n": _several_values,
     r"Sweep parameters '(.*)' requires --multirun": _several_values,
     r"Sweeping over Hydra's configuration is not supported : '(.*)'": "{} gives several values; give one".format,
 }
-
-
-def _nearest_key(key: str) -> str:
-    """A hint at the key of the default configuration that looks most like this one, whole or by its last part."""
-    keys = list(_dotted(composed()))
-    siblings = {k.rpartition(".")[2]: k for k in keys}
-    hint = did_you_mean(key, keys)
-    last = did_you_mean(key.rpartition(".")[2], siblings)
-    return hint or re.sub(r"'(.+)'", lambda m: repr(siblings[m[1]]), last)
 
 
 def _dotted(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

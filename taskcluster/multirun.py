@@ -69,7 +69,8 @@ def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> 
     Several experiments, experiment=seeds,layers, are as many sweeps, each with its own values and under its own name.
     Raises ConfigError for values that cannot be listed.
     """
-    if any(word.lstrip("+").startswith("hydra.run.dir=") for word in config.hydra.overrides.hydra):
+    hydras: Any = OmegaConf.to_container(config.hydra.overrides.hydra)
+    if any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydras):
         raise ConfigError("hydra.run.dir= is for a single run; write hydra.sweep.dir= for a multirun")
     parser = OverridesParser.create(config_loader=loader)
     overrides = parser.parse_overrides(list(arguments))
@@ -83,9 +84,7 @@ def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> 
     found = []
     for value in chosen[0].sweep_string_iterator():
         given = [f"experiment={value}", *others]
-        own = loader.load_configuration(
-            config.hydra.job.config_name, [*config.hydra.overrides.hydra, *given], RunMode.MULTIRUN
-        )
+        own = loader.load_configuration(config.hydra.job.config_name, [*hydras, *given], RunMode.MULTIRUN)
         found += _combinations(parser, own, given)
     return found
 
@@ -138,6 +137,10 @@ class Multirun:
         """Do what is to be done, so many jobs at once or all. Raises ConfigError for a size that is none."""
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise ConfigError(f"hydra.sweeper.max_batch_size={batch_size}: give the jobs at once, at least 1")
+        if any(run.exit_code is None for run in self._runs):
+            for root in self._roots:
+                root.mkdir(parents=True, exist_ok=True)
+                OmegaConf.save(self._config, root / "multirun.yaml")
         size = batch_size or max(1, len(self._runs))
         return [self._run(self._runs[k : k + size], k) for k in range(0, len(self._runs), size)]
 

@@ -27,8 +27,9 @@ def job(cfg: DictConfig) -> None:
     from hydra.types import RunMode
 
     own = HydraConfig.get()
-    if own.mode is RunMode.RUN and any(word.startswith("hydra.sweep.") for word in own.overrides.hydra):
-        raise cli.Reported(2, "hydra.sweep. is for a multirun; add -m, or write hydra.run.dir= for a single run")
+    given: Any = OmegaConf.to_container(own.overrides.hydra)
+    if own.mode is RunMode.RUN and any(word.lstrip("+").startswith("hydra.sweep.") for word in given):
+        raise cli.Reported(2, "hydra.sweep.dir and hydra.sweep.subdir are for a multirun; add -m, or write hydra.run.dir=")
     folder = Path(own.runtime.output_dir)
     config = OmegaConf.to_container(cfg, resolve=True)
     try:
