@@ -3,15 +3,18 @@
 import os
 import re
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
@@ -22,7 +25,10 @@ from taskcluster.interrupts import Interrupted
 from taskcluster.validation import ConfigError, did_you_mean
 
 # What a user can do wrong before the first run begins.
-MISTAKES = (HydraException, OmegaConfBaseException, ConfigError, yaml.YAMLError, UnicodeError, OSError, RecursionError)
+MISTAKES = (HydraException, OmegaConfBaseException, ConfigError, yaml.YAMLError, ValueError, OSError, RecursionError)
+
+
+BEGAN = time.time()
 
 
 class Reported(Exception):
@@ -49,6 +55,8 @@ class Job:
 
     def __call__(self, cfg: DictConfig) -> int:
         self.exit_code = Job.stopped or self._attempt(cfg)
+        if self.exit_code == 2 and HydraConfig.get().mode is RunMode.RUN:
+            _remove_empty(Path(HydraConfig.get().runtime.output_dir))
         return self.exit_code
 
     def _attempt(self, cfg: DictConfig) -> int:
@@ -67,6 +75,17 @@ class Job:
             traceback.print_exc()
             return 1
         return 0
+
+
+def _remove_empty(folder: Path) -> None:
+    """Take back the folders that were made for a run which was refused."""
+    for path in (folder, *folder.parents):
+        try:
+            if path.stat().st_ctime < BEGAN:
+                return
+            path.rmdir()
+        except OSError:  # it holds something
+            return
 
 
 def run(train: Callable[[DictConfig], None]) -> None:
@@ -191,10 +210,17 @@ def _several_values(override: str) -> str:
     return f"{override} gives several values: add -m for one run of each, or write {key}=[A,B] for a list"
 
 
+def _no_option(kind: str) -> str:
+    words = (word.partition("=") for word in sys.argv[1:])
+    given = [f"{key}={value}" for key, _, value in words if (CONF / key).is_dir()]
+    return f"a group takes the name of one of its options, and {' or '.join(given)} gives {kind}; --help lists them"
+
+
 # What Hydra says, and what it means here.
 MEANINGS: dict[str, Callable[[str], str]] = {
     r"Interpolation key '(.*)' not found": "${{{}}} refers to no key of the configuration; correct it".format,
-    r".* raised while resolving interpolation: (.*)": str,
+    r".* raised while resolving interpolation: \"?(.*?)\"?(?:\n|$)": str,
+    r"Config group override must be a string or a list. Got (.*)": _no_option,
     r"Could not override '([^'@]+)": _unknown_key,
     r"Ambiguous value for argument '(.*)'\n": _several_values,
     r"Sweep parameters '(.*)' requires --multirun": _several_values,
