@@ -19,7 +19,11 @@ class ResumingSweeper(BasicSweeper):
         self.launcher = Multirun(self.launcher, hydra_context.config_loader, config)
 
     def sweep(self, arguments: list[str]) -> Any:
+        from taskcluster.multirun import jobs
+
+        assert self.hydra_context is not None
+        self.launcher.plan(jobs(arguments, self.hydra_context.config_loader, self.config))
         try:
-            return super().sweep(arguments)
+            return self.launcher.run(self.max_batch_size)
         finally:
             self.task_function.exit_code = self.launcher.conclude()

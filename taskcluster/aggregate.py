@@ -4,7 +4,6 @@ in:  a folder that holds run folders at any depth
 out: its conditions, each with its runs; for each step and metric the mean over runs with its 95 % interval
 """
 
-import hashlib
 import json
 import os
 import re
@@ -16,9 +15,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from taskcluster.condition import decisive, digest
+from taskcluster.condition import seeds_of as seeds_of
 from taskcluster.estimates import Interval, intervals
 from taskcluster.journal import Row, parse
-from taskcluster.runs import RunFolder, flatten, matters
+from taskcluster.runs import RunFolder
 
 R = TypeVar("R")
 
@@ -78,33 +79,22 @@ def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Conditi
     groups: dict[tuple[str, str], list[R]] = {}
     settings: dict[tuple[str, str], dict[str, Any]] = {}
     for run, sweep, config in runs:
-        decisive = {k: v for k, v in flatten(config).items() if matters(k) and not is_seed(k)}
-        key = sweep, hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+        values = decisive(config)
+        key = sweep, digest(values)
         groups.setdefault(key, []).append(run)
-        settings[key] = decisive
+        settings[key] = values
     found = []
     of_sweep: dict[str, list[dict[str, Any]]] = {}
     for (sweep, _), values in settings.items():
         of_sweep.setdefault(sweep, []).append(values)
     differing = {sweep: _differing(values) for sweep, values in of_sweep.items()}
     telling = {sweep: _telling(differing[sweep], values) for sweep, values in of_sweep.items()}
-    for (sweep, digest), members in groups.items():
-        own = {key: settings[sweep, digest].get(key) for key in differing[sweep]}
+    for (sweep, values_digest), members in groups.items():
+        own = {key: settings[sweep, values_digest].get(key) for key in differing[sweep]}
         named = [f"{key.removesuffix('._target_')}={_short(own[key])}" for key in telling[sweep]]
         label = ", ".join(named) or sweep
-        found.append(Condition(f"{sweep}-{digest}", sweep, label, own, members))
+        found.append(Condition(f"{sweep}-{values_digest}", sweep, label, own, members))
     return found
-
-
-def seeds_of(config: Mapping[str, Any]) -> str:
-    """ "0", or "0, kmeans=3" where one of the seeds was set by itself."""
-    own = [f"{k}={v}" for k, v in config.get("seeds", {}).items() if v != config["seed"]]
-    return ", ".join([str(config.get("seed")), *own])
-
-
-def is_seed(key: str) -> bool:
-    """Whether a dotted key of the configuration is a seed: seed, seeds.kmeans, task.seed, data.probe_seed."""
-    return key.startswith("seeds.") or key.rpartition(".")[2].endswith("seed")
 
 
 def over_runs(journals: Sequence[Sequence[Row]], steps: set[int] | None = None) -> list[dict[str, Any]]:

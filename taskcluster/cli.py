@@ -1,33 +1,35 @@
-"""The command line around Hydra: where the configuration lies, how runs are named, and how mistakes are reported."""
+"""The command line around Hydra: how a run or a multirun is started, and how mistakes are reported."""
 
-import hashlib
 import os
 import re
 import signal
 import sys
+import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from taskcluster import terminal
+from taskcluster import __version__, terminal
+from taskcluster.arguments import arranged, say
+from taskcluster.condition import CONF, run_folder
 from taskcluster.interrupts import AT_ONCE, Interrupted, Interrupts
+from taskcluster.validation import ConfigError, did_you_mean
 
-PACKAGE = Path(__file__).parent
-CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # in a wheel, in a checkout
+# What a user can do wrong before the first run begins.
+MISTAKES = (HydraException, OmegaConfBaseException, ConfigError, yaml.YAMLError, ValueError, OSError, RecursionError)
 
-# Overrides that do not change what is studied.
-NOT_A_CONDITION = {"seed", "name", "logger", "resume", "experiment"}
-LONGEST_NAME = 120
 
-# Keys of paths, with a value that Hydra would not read: our folders hold equals signs, which it takes in quotes alone.
-PATH_KEYS = re.compile(r"^(ckpt_path|hydra\.(?:run|sweep)\.dir)=([^'\"$]*=.*)$")
+BEGAN = time.time()
 
 
 class Reported(Exception):
@@ -55,6 +57,8 @@ class Job:
     def __call__(self, cfg: DictConfig) -> int:
         terminal.guard()  # a launcher may have started this process
         self.exit_code = Job.stopped or self._attempt(cfg)
+        if self.exit_code == 2 and HydraConfig.get().mode is RunMode.RUN:
+            _remove_empty(Path(HydraConfig.get().runtime.output_dir))
         return self.exit_code
 
     def _attempt(self, cfg: DictConfig) -> int:
@@ -67,10 +71,24 @@ class Job:
         except Interrupted as interruption:
             Job.stopped = interruption.exit_code
             return interruption.exit_code
+        except (OmegaConfBaseException, ConfigError) as mistake:
+            report(_sentence(mistake))
+            return 2
         except Exception:
             traceback.print_exc()
             return 1
         return 0
+
+
+def _remove_empty(folder: Path) -> None:
+    """Take back the folders that were made for a run which was refused."""
+    for path in (folder, *folder.parents):
+        try:
+            if path.stat().st_ctime < BEGAN:
+                return
+            path.rmdir()
+        except OSError:  # it holds something
+            return
 
 
 def run(train: Callable[[DictConfig], None]) -> None:
@@ -87,8 +105,7 @@ def run(train: Callable[[DictConfig], None]) -> None:
     terminal.guard()
     job = Job(train)
     try:
-        _check_flags(sys.argv[1:])
-        sys.argv[1:] = [PATH_KEYS.sub(_quoted, argument) for argument in sys.argv[1:]]
+        sys.argv[1:] = _arranged(sys.argv[1:])
         with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
             hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
         _end_as_signalled(job.exit_code)
@@ -99,16 +116,13 @@ def run(train: Callable[[DictConfig], None]) -> None:
         sys.exit(failure.exit_code)
     except Interrupted as interruption:
         sys.exit(interruption.exit_code)
-    except (HydraException, OmegaConfBaseException) as error:
+    except MISTAKES as error:
         report(_sentence(error))
         sys.exit(2)
     except RuntimeError as error:
         if "Unknown plugin class" not in str(error):
             raise
         report("this launcher is not installed; see the README for what hydra/launcher=ray and submitit_slurm need")
-        sys.exit(2)
-    except OSError as error:  # Hydra could not make the folder
-        report(f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir= or hydra.sweep.dir=")
         sys.exit(2)
 
 
@@ -133,17 +147,13 @@ def composed(*overrides: str) -> Any:
 
 
 def report(sentence: str) -> None:
-    print(f"taskcluster-train: {sentence}", file=sys.stderr, flush=True)
+    say("taskcluster-train", sentence)
 
 
-def run_folder(seed: Any, overrides: Sequence[str]) -> str:
-    """`CONDITION/seed=SEED`, the condition being the overrides that change what is studied, in one order."""
-    condition = ",".join(sorted(o for o in overrides if o.lstrip("+~").split("=")[0] not in NOT_A_CONDITION))
-    condition = re.sub(r"[^\w.,=+~@-]", "_", condition)
-    if len(condition) > LONGEST_NAME:
-        digest = hashlib.sha256(condition.encode()).hexdigest()[:8]
-        condition = f"{condition[:LONGEST_NAME]}~{digest}"
-    return f"{condition}/seed={seed}".lstrip("/")
+def job_config(cfg: DictConfig) -> Any:
+    """The resolved configuration of a job, of the whole that Hydra composed."""
+    keys = [str(key) for key in cfg if key != "hydra"]
+    return OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
 
 
 def from_wandb(name: str, default: str | None = None) -> str | list[str] | None:
@@ -156,56 +166,94 @@ def from_wandb(name: str, default: str | None = None) -> str | list[str] | None:
 
 # On import: processes that a launcher starts need all. (Hydra checks conf/hydra/launcher against what the plugins
 # register under those names, and warns that it does.)
-OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+OmegaConf.register_new_resolver("run_folder", lambda *, _root_: run_folder(job_config(_root_)), replace=True)
 OmegaConf.register_new_resolver("wandb", from_wandb, replace=True)
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
 
 
-def _quoted(path: re.Match[str]) -> str:
-    escaped = path[2].replace("'", "\\'")
-    return f"{path[1]}='{escaped}'"
-
-
-def _check_flags(arguments: Sequence[str]) -> None:
-    """argparse would answer an unknown flag with all of its usage."""
+def _arranged(words: list[str]) -> list[str]:
     from hydra._internal.utils import get_args_parser  # the only list of Hydra's flags
 
-    flags = [flag for action in get_args_parser()._actions for flag in action.option_strings]
-    for argument in arguments:
-        flag = argument.split("=")[0]
-        if flag.startswith("--") and flag not in flags:
-            from taskcluster.validation import did_you_mean
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise Reported(2, "the working directory is gone; change to another") from None
+    if any(word != word.encode(errors="replace").decode() for word in words):
+        raise Reported(2, "an argument is not UTF-8; rename the file or the folder")
+    flags = [flag for flag in get_args_parser()._actions if flag.option_strings and flag.dest != "experimental_rerun"]
+    given = arranged(words, flags)
+    if "--version" in given:
+        print(f"taskcluster {__version__} with Hydra {hydra.__version__}")
+        sys.exit(0)
+    return given
 
-            raise Reported(2, f"{flag} is not an option{did_you_mean(flag, flags)}; see --help")
 
-
-def _sentence(error: Exception) -> str:
-    from taskcluster.validation import did_you_mean
-
+def _sentence(error: BaseException) -> str:
+    error = _telling(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
+        choices = ", ".join(error.options)
         return (
-            f"{group}={option} is not an option of {group}{did_you_mean(option, error.options)}; choose from "
-            + ", ".join(error.options)
+            f"{group}={option} is not an option of {group}{did_you_mean(option, error.options)}; choose from {choices}"
         )
-    first = str(error).split("\n")[0]
+    if isinstance(error, OSError):
+        reason = f"{error.filename}: {error.strerror}"
+        return f"{reason}; choose another folder with hydra.run.dir= or hydra.sweep.dir="
+    if isinstance(error, RecursionError):
+        return "the configuration includes itself; look for a cycle in the defaults of its files"
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read ({first}); check its brackets and quotes"
-    if found := re.search(r"Could not override '([^'@]+)", first):
-        key = found[1]
-        return f"{key} is not a key of the configuration{_nearest_key(key)}; --cfg job shows all"
-    return " ".join(first.split())
+        return f"{error.override} cannot be read ({_line(error)}); check its brackets and quotes"
+    for pattern, meaning in MEANINGS.items():
+        if found := re.match(pattern, str(error)):
+            return meaning(found[1])
+    return " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else _line(error)
 
 
-def _nearest_key(key: str) -> str:
-    """A hint at the key of the default configuration that looks most like this one, whole or by its last part."""
-    from taskcluster.validation import did_you_mean
+def _telling(error: BaseException) -> BaseException:
+    """The one of an exception and its causes that says most."""
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    ours = [cause for cause in causes if isinstance(cause, ConfigError)]
+    unresolved = [cause for cause in causes if isinstance(cause, InterpolationResolutionError)]
+    return [*ours, *reversed(unresolved), *filter(str, causes), error][0]
 
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split("\n")[0].split())
+
+
+def _unknown_key(key: str) -> str:
     keys = list(_dotted(composed()))
-    siblings = {k.rpartition(".")[2]: k for k in keys}
-    hint = did_you_mean(key, keys)
+    if key in keys:
+        return f"{key} is not a key of the chosen {key.partition('.')[0]}; --cfg job shows those that are"
+    siblings = {name.rpartition(".")[2]: name for name in keys}
     last = did_you_mean(key.rpartition(".")[2], siblings)
-    return hint or re.sub(r"'(.+)'", lambda m: repr(siblings[m[1]]), last)
+    hint = did_you_mean(key, keys) or re.sub(r"'(.+)'", lambda found: repr(siblings[found[1]]), last)
+    return f"{key} is not a key of the configuration{hint}; --cfg job shows all"
+
+
+def _several_values(override: str) -> str:
+    key = override.partition("=")[0]
+    return f"{override} gives several values: add -m for one run of each, or write {key}=[A,B] for a list"
+
+
+def _no_option(kind: str) -> str:
+    words = (word.partition("=") for word in sys.argv[1:])
+    given = [f"{key}={value}" for key, _, value in words if (CONF / key).is_dir()]
+    return f"a group takes the name of one of its options, and {' or '.join(given)} gives {kind}; --help lists them"
+
+
+# What Hydra says, and what it means here.
+MEANINGS: dict[str, Callable[[str], str]] = {
+    r"Interpolation key '(.*)' not found": "${{{}}} refers to no key of the configuration; correct it".format,
+    r".* raised while resolving interpolation: \"?(.*?)\"?(?:\n|$)": str,
+    r"Config group override must be a string or a list. Got (.*)": _no_option,
+    r"Could not override '([^'@]+)": _unknown_key,
+    r"Ambiguous value for argument '(.*)'\n": _several_values,
+    r"Sweep parameters '(.*)' requires --multirun": _several_values,
+    r"Sweeping over Hydra's configuration is not supported : '(.*)'": "{} gives several values; give one".format,
+}
 
 
 def _dotted(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -87,7 +87,7 @@ class _Trainer(_Strict, extra="allow"):
 class _Config(_Strict):
     """Keys of train.yaml, and what their own constructors would not say as clearly."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.=+-]+$")]
+    name: Annotated[str, Field(pattern=r"^\w[\w.=+-]*$", max_length=100)]
     resume: Literal["auto", "never", "must"]
     ckpt_path: str | None
     seed: Seed
@@ -102,10 +102,30 @@ class _Config(_Strict):
     logger: Node
 
 
+EXAMPLES = {  # of what is chosen from each group that a run needs
+    "task": "regex",
+    "data": "sequences",
+    "model": "gpt2",
+    "optimizer": "adamw",
+    "scheduler": "cosine",
+    "trainer": "cpu",
+    "callbacks": "[clustering,checkpoint]",
+    "logger": "none",
+}
+
+
 def check(config: Config) -> None:
     """Raise ConfigError for keys and values that are wrong whatever is built from them."""
+    for group, example in EXAMPLES.items():
+        if not config.get(group):
+            raise ConfigError(f"{group} holds nothing; choose one of its options, as in {group}={example}")
+    if missing := [name for name in ("clustering", "checkpoint") if name not in config["callbacks"]]:
+        raise ConfigError(f"callbacks has no {' and no '.join(missing)}; write callbacks={EXAMPLES['callbacks']}")
+    seed, seeds = config.get("seed"), config.get("seeds")
+    if isinstance(seeds, dict):  # those that only follow a wrong seed are not wrong themselves
+        seeds = {source: 0 if value == seed else value for source, value in seeds.items()}
     try:
-        _Config.model_validate(config)
+        _Config.model_validate({**config, "seeds": seeds})
     except ValidationError as error:
         raise ConfigError(sentences(error, keys=_Config.model_fields)) from None
 

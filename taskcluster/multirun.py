@@ -1,54 +1,104 @@
 """A multirun as a whole: what each of its runs has before it, and what came of all of them.
 
-in:  the overrides of every job, as Hydra's sweeper makes them
+in:  the command's overrides
 out: the jobs that have something to do, handed to Hydra's launcher; a table of all; an exit code
 """
 
-import json
 import math
+import os
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from signal import SIGTERM
 from types import FrameType
 from typing import Any
 
 import psutil
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from taskcluster import terminal
-from taskcluster.cli import Reported, report
+from taskcluster.arguments import quoted
+from taskcluster.cli import Reported, job_config, report
+from taskcluster.condition import digest, is_seed
 from taskcluster.interrupts import Interrupts
 from taskcluster.journal import fixed, layers_of, number
 from taskcluster.lost import lost_jobs_fail
 from taskcluster.places import ALONE, Place, place, refuse_other_world
 from taskcluster.resume import find_start, is_finished, is_illustrated
-from taskcluster.runs import RunFolder
+from taskcluster.runs import RunFolder, flatten
 from taskcluster.tracking.identity import refuse_many
 from taskcluster.validation import ConfigError
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
 
 PATIENCE = 30  # seconds that workers have to end their runs after a signal
+JOB_NUMBER = re.compile(r"\$\{hydra[:.]job\.num\}")
 
 HERE = ("BasicLauncher", "JoblibLauncher")  # launchers whose jobs run on this machine
 
 
 @dataclass
 class Planned:
-    """One run. plan: what it has before it, in words; exit_code: what came of it, None while that is not known."""
+    """One run. overrides: what was given for it; plan: what it has before it, in words; exit_code: what came of it,
+    None while that is not known."""
 
     overrides: Sequence[str]
-    name: str
+    root: Path
     folder: RunFolder
     plan: str
     exit_code: int | None = None
+    name: str = ""
+
+    @property
+    def placed(self) -> list[str]:
+        """The overrides, with the folder: whoever composes the job again is not to find another."""
+        folders = {"dir": self.root, "subdir": self.folder.path}
+        return [*self.overrides, *(f"hydra.sweep.{key}={quoted(str(path))}" for key, path in folders.items())]
+
+
+def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> list[list[str]]:
+    """The overrides of every job: all combinations of the values given, and of those that an experiment sweeps.
+
+    Several experiments, experiment=seeds,layers, are as many sweeps, each with its own values and under its own name.
+    Raises ConfigError for values that cannot be listed.
+    """
+    hydras: Any = OmegaConf.to_container(config.hydra.overrides.hydra)
+    if any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydras):
+        raise ConfigError("hydra.run.dir= is for a single run; write hydra.sweep.dir= for a multirun")
+    parser = OverridesParser.create(config_loader=loader)
+    overrides = parser.parse_overrides(list(arguments))
+    for override in overrides:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ConfigError(
+                f"{override.input_line} has no end of values; list them as in KEY=1,2,3 or KEY=range(1,4)"
+            )
+    chosen = [override for override in overrides if override.get_key_element() == "experiment"][-1:]
+    if not chosen or not chosen[0].is_sweep_override():
+        return _combinations(parser, config, arguments)
+    others = [override.input_line for override in overrides if override.get_key_element() != "experiment"]
+    found = []
+    for value in chosen[0].sweep_string_iterator():
+        given = [f"experiment={value}", *others]
+        own = loader.load_configuration(config.hydra.job.config_name, [*hydras, *given], RunMode.MULTIRUN)
+        found += _combinations(parser, own, given)
+    return found
+
+
+def _combinations(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    (combinations,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *arguments]), None)
+    return combinations
 
 
 class PassedOn(Interrupts):
@@ -61,7 +111,7 @@ class PassedOn(Interrupts):
 
 
 class Multirun:
-    """Stands before a launcher and lets through what has something to do."""
+    """What is done with a launcher: it is given the runs that have something to do."""
 
     def __init__(self, launcher: Launcher, loader: ConfigLoader, config: DictConfig) -> None:
         self._launcher, self._loader, self._config = launcher, loader, config
@@ -70,16 +120,45 @@ class Multirun:
         self._refusals: dict[str, str] = {}
         self._console = terminal.console()
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def plan(self, jobs: Sequence[Sequence[str]]) -> None:
+        """Find out what every job has before it. Raises ConfigError where two would have one folder."""
         setup_globals()
         self._refuse_company()
-        batch = [self._plan(overrides) for overrides in job_overrides]
+        runs = [self._plan(overrides, number) for number, overrides in enumerate(jobs)]
+        by_folder: dict[Path, Planned] = {}
+        for run in runs:
+            first = by_folder.setdefault(run.folder.path, run)
+            if first is not run:
+                pair = [
+                    " ".join(set(a) - set(b)) or "the same" for a, b in permutations((first.overrides, run.overrides))
+                ]
+                raise ConfigError(
+                    f"two runs, {pair[0]} and {pair[1]}, would share the folder {run.folder.path}; leave one out, or "
+                    "tell them apart by hydra.sweep.subdir="
+                )
+        self._roots = list(dict.fromkeys(run.root for run in runs))
+        self._top = Path(os.path.commonpath(self._roots)) if runs else Path()
+        for run in runs:
+            run.name = os.path.relpath(run.folder.path, self._top)
+        self._runs = runs
+
+    def run(self, batch_size: int | None) -> list[Sequence[JobReturn]]:
+        """Do what is to be done, so many jobs at once or all. Raises ConfigError for a size that is none."""
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ConfigError(f"hydra.sweeper.max_batch_size={batch_size}: give the jobs at once, at least 1")
+        if any(run.exit_code is None for run in self._runs):
+            for root in self._roots:
+                root.mkdir(parents=True, exist_ok=True)
+                OmegaConf.save(self._config, root / "multirun.yaml")
+        size = batch_size or max(1, len(self._runs))
+        return [self._run(self._runs[k : k + size], k) for k in range(0, len(self._runs), size)]
+
+    def _run(self, batch: Sequence[Planned], initial_job_idx: int) -> Sequence[JobReturn]:
         for run in batch:
             if run.exit_code:
                 report(f"{run.name}: {run.plan}")
             elif not self._console.is_terminal:  # there the view shows it
                 self._console.print(f"{run.name}: {run.plan}", soft_wrap=True)
-        self._runs += batch
         todo = [run for run in batch if run.exit_code is None]
         with self._view(batch) if todo else nullcontext():
             for _ in range(ATTEMPTS if self._kind == "JoblibLauncher" else 1):  # where one lost job is the end of all
@@ -93,11 +172,11 @@ class Multirun:
             return nullcontext()
         from taskcluster.view import View
 
-        return View(self._root, [run.name for run in batch if not run.exit_code])
+        return View(self._top, [run.name for run in batch if not run.exit_code])
 
     def _attempt(self, runs: Sequence[Planned], initial_job_idx: int) -> None:
         try:
-            returns = self._launch([run.overrides for run in runs], initial_job_idx)
+            returns = self._launch([run.placed for run in runs], initial_job_idx)
         except Exception as error:  # the launcher's own
             report(f"{self._kind}: {' '.join(str(error).split())}")
             return
@@ -139,35 +218,36 @@ class Multirun:
     def _report(self) -> None:
         from taskcluster.report import write
 
-        try:
-            with self._console.status("writing the report"):
-                page = write(self._root)
-            self._console.print(f"The report is {page}", soft_wrap=True)
-        except (ConfigError, OSError) as error:  # no run is finished, say
-            self._console.print(f"There is no report: {error}", soft_wrap=True)
+        for root in self._roots:
+            try:
+                with self._console.status("writing the report"):
+                    page = write(root)
+                self._console.print(f"The report is {page}", soft_wrap=True)
+            except (ConfigError, OSError) as error:  # no run is finished, say
+                self._console.print(f"There is no report: {error}", soft_wrap=True)
 
-    def _plan(self, overrides: Sequence[str]) -> Planned:
-        composed = self._loader.load_sweep_config(self._config, list(overrides))
+    def _plan(self, overrides: Sequence[str], number: int) -> Planned:
+        given = [JOB_NUMBER.sub(str(number), word) for word in overrides]  # launchers count those that they are given
+        composed = self._loader.load_sweep_config(self._config, given)
+        composed.hydra.job.num, composed.hydra.job.id = number, str(number)
         HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
-        name = str(composed.hydra.sweep.subdir)
-        self._root = Path(composed.hydra.sweep.dir).absolute()
-        run = RunFolder(self._root / name)
-        keys = [str(key) for key in composed if key != "hydra"]
-        config: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=True)
+        root = Path(os.path.abspath(composed.hydra.sweep.dir))
+        run = RunFolder(Path(os.path.normpath(root / composed.hydra.sweep.subdir)))
+        config = job_config(composed)
         try:
             if is_finished(run, config) and not is_illustrated(run):
-                return Planned(overrides, name, run, "finished already, figures or noise to be made")
+                return Planned(given, root, run, "finished already, figures or noise to be made")
             if is_finished(run, config):
-                return Planned(overrides, name, run, "finished already, skipped", exit_code=0)
+                return Planned(given, root, run, "finished already, skipped", exit_code=0)
             if run.in_use():
-                return Planned(overrides, name, run, "in use by another process, left to it", exit_code=1)
+                return Planned(given, root, run, "in use by another process, left to it", exit_code=1)
             refuse_many(config)
             state, start = run.state, find_start(run, config)
             self._refuse(config)
         except ConfigError as error:
-            return Planned(overrides, name, run, f"refused: {error}", exit_code=2)
+            return Planned(given, root, run, f"refused: {error}", exit_code=2)
         plan = "begins anew" if start.step is None else f"goes on after step {start.step}"
-        return Planned(overrides, name, run, "begins" if state == "new" else f"{state}, {plan}")
+        return Planned(given, root, run, "begins" if state == "new" else f"{state}, {plan}")
 
     def _refuse_company(self) -> None:
         try:
@@ -181,7 +261,7 @@ class Multirun:
             )
 
     def _refuse(self, config: Any) -> None:
-        """Raise ConfigError for what can be known to be wrong before the first run, once for all seeds."""
+        """Raise ConfigError for what can be known to be wrong before the first run, built once for all seeds."""
         devices, n_nodes = config["trainer"]["devices"], config["trainer"].get("num_nodes", 1)
         if isinstance(devices, int) and isinstance(n_nodes, int):
             launcher = self._config.hydra.launcher
@@ -190,9 +270,11 @@ class Multirun:
             refuse_other_world(of_slurm if nodes * each > 1 else ALONE, devices, n_nodes)
         if self._kind not in HERE:  # where it will run, there may be a GPU
             return
+        from taskcluster.config import check
         from taskcluster.experiment import prepare
 
-        key = json.dumps(_without_seeds(config), sort_keys=True)
+        check(config)
+        key = digest({key: value for key, value in flatten(config).items() if not is_seed(key)})
         if key not in self._refusals:
             try:
                 prepare(config)
@@ -216,9 +298,3 @@ def _outcome(run: RunFolder) -> list[str]:
     judged = [claim["passed"] for claim in claims if claim["passed"] is not None]
     held = f"{sum(judged)} of {len(judged)}" if state == "finished" else "-"
     return [state, *values, held]
-
-
-def _without_seeds(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _without_seeds(value) for key, value in node.items() if "seed" not in key}
-    return node

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from rich.text import Text
 from transformers import PreTrainedModel
 
 from taskcluster import figures
@@ -52,7 +51,9 @@ def illustrate(
                 make()
             except (Interrupted, KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as error:  # a panic of a library in Rust is no Exception; the run is trained and judged
+            except (
+                BaseException
+            ) as error:  # a panic of a library in Rust is no Exception; the run is trained and judged
                 reason = " ".join(str(error).split()) or type(error).__name__
                 said = f"{name} could not be made ({reason}); the run is finished, and the same command tries again"
                 console.print(said, soft_wrap=True)

@@ -30,7 +30,10 @@ def job(cfg: DictConfig) -> None:
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
-    folder, of_many = Path(hydra.runtime.output_dir), hydra.mode is RunMode.MULTIRUN
+    of_many, given = hydra.mode is RunMode.MULTIRUN, [word.lstrip("+") for word in hydra.overrides.hydra]
+    if not of_many and any(word.startswith("hydra.sweep.") for word in given):
+        raise cli.Reported(2, "hydra.sweep.dir and hydra.sweep.subdir are for multiruns; add -m, or use hydra.run.dir=")
+    folder = Path(hydra.runtime.output_dir)
     config = OmegaConf.to_container(cfg, resolve=True)
     place = _place(of_many, str(hydra.launcher.get("_target_")))
 

@@ -193,7 +193,7 @@ def test_a_file_of_one_run_takes_no_other_along(sweep: Path, name: str, kind: st
     file.unlink(missing_ok=True)
     REPLACED[kind](file)
     before = listing(sweep)
-    state, sentence = assert_only_the_second_suffers(sweep)
+    _state, sentence = assert_only_the_second_suffers(sweep)
     assert listing(sweep) == before
     if name in HARMLESS:
         assert sentence == "finished"

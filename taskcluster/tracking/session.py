@@ -11,6 +11,7 @@ from typing import Any
 
 import wandb
 
+from taskcluster import condition
 from taskcluster.journal import Row
 from taskcluster.runs import RunFolder
 from taskcluster.tracking import account
@@ -66,8 +67,8 @@ class Session:
             dir=run.path,
             id=status["id"],
             resume="allow" if online else None,
-            name=name or run.name,
-            group=group or group_of(run, config),
+            name=name or condition.shortened(run.name),
+            group=group or condition.group(config),
             config={**config, "versions": status["starts"][-1]["versions"]},
             reinit="finish_previous",
             settings=wandb.Settings(
@@ -160,9 +161,3 @@ def _lines(rows: Sequence[Row], prefix: str, title: str) -> Any:
     steps = [row[STEP] for row in rows]
     names = [key.rpartition("/")[2].replace("_", " ") for key in layers]
     return wandb.plot.line_series(steps, [[row.get(key) for row in rows] for key in layers], names, title, STEP)
-
-
-def group_of(run: RunFolder, config: Mapping[str, Any]) -> str:
-    """The condition, so that runs which differ in their seed alone stand together, or the run's own name where its
-    folder does not say."""
-    return run.path.parent.name if run.path.name == f"seed={config['seed']}" else run.name
