@@ -27,6 +27,8 @@ from taskcluster.runs import RunFolder
 
 TSNE_STATES = 300  # a panel; more only crowd it
 TSNE_STEPS = 7  # at most
+FEWEST = 4  # distinct states that t-SNE is given
+RANGE = 1e-6, 1e6  # of distances to the mean, whose squares float32 holds
 
 
 def forget(run: RunFolder) -> None:
@@ -90,13 +92,42 @@ def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> plots.Chart:
 
 
 def _tsne(ended: Event, checkpoints: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Pictures (N, 2) of states (N, D), each begun from the one before it, so that points move only where states do."""
+    """Pictures (N, 2) of states (N, D), each begun from the one before it, so that points move only where states do.
+
+    Fewer than FEWEST distinct states are projected instead: t-SNE has nothing to arrange. Raises ValueError for states
+    that are not finite.
+    """
     pictures: list[np.ndarray] = []
     for states in checkpoints:
         if ended.is_set():
             break
-        start = pictures[-1] / pictures[-1].std(0) * 1e-4 if pictures else "pca"  # as small as pca's
+        states = _in_range(states)
+        if min(len(np.unique(states, axis=0)) - FEWEST, states.shape[1] - 2) < 0:
+            pictures.append(_projected(states))
+            continue
+        moved = bool(pictures) and (pictures[-1].std(0) > 0).all()
+        start = pictures[-1] / pictures[-1].std(0) * 1e-4 if moved else "pca"  # as small as pca's
         perplexity = min(30, len(states) / 4)
         tsne = TSNE(perplexity=perplexity, max_iter=500, random_state=0, init=start)
         pictures.append(tsne.fit_transform(states))
     return pictures
+
+
+def _in_range(states: np.ndarray) -> np.ndarray:
+    """The same states, scaled where squares of their distances would leave the range of float32."""
+    if not np.isfinite(states).all():
+        raise ValueError("the states of a layer are not finite")
+    centred = states - states.mean(0, dtype=np.float64)
+    farthest = np.abs(centred).max()
+    if farthest == 0 or RANGE[0] < farthest < RANGE[1]:
+        return states
+    scaled: np.ndarray = (centred / farthest).astype(np.float32)
+    return scaled
+
+
+def _projected(states: np.ndarray) -> np.ndarray:
+    """States (N, D) on their first two principal axes, (N, 2); 0 along an axis that they do not have."""
+    u, sizes, _ = np.linalg.svd(states - states.mean(0, dtype=np.float64), full_matrices=False)
+    picture = np.zeros((len(states), 2))
+    picture[:, : len(sizes)] = (u * sizes)[:, :2]
+    return picture
