@@ -23,6 +23,7 @@ class ResumingSweeper(BasicSweeper):
 
         assert self.hydra_context is not None
         self.launcher.plan(jobs(arguments, self.hydra_context.config_loader, self.config))
+        self.launcher.make_room()
         try:
             return self.launcher.run(self.max_batch_size)
         finally:

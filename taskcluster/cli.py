@@ -4,18 +4,14 @@ import os
 import re
 import signal
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
@@ -27,9 +23,6 @@ from taskcluster.validation import ConfigError, did_you_mean
 
 # What a user can do wrong before the first run begins.
 MISTAKES = (HydraException, OmegaConfBaseException, ConfigError, yaml.YAMLError, ValueError, OSError, RecursionError)
-
-
-BEGAN = time.time()
 
 
 class Reported(Exception):
@@ -57,8 +50,6 @@ class Job:
     def __call__(self, cfg: DictConfig) -> int:
         terminal.guard()  # a launcher may have started this process
         self.exit_code = Job.stopped or self._attempt(cfg)
-        if self.exit_code == 2 and HydraConfig.get().mode is RunMode.RUN:
-            _remove_empty(Path(HydraConfig.get().runtime.output_dir))
         return self.exit_code
 
     def _attempt(self, cfg: DictConfig) -> int:
@@ -78,17 +69,6 @@ class Job:
             traceback.print_exc()
             return 1
         return 0
-
-
-def _remove_empty(folder: Path) -> None:
-    """Take back the folders that were made for a run which was refused."""
-    for path in (folder, *folder.parents):
-        try:
-            if path.stat().st_ctime < BEGAN:
-                return
-            path.rmdir()
-        except OSError:  # it holds something
-            return
 
 
 def run(train: Callable[[DictConfig], None]) -> None:
@@ -115,6 +95,7 @@ def run(train: Callable[[DictConfig], None]) -> None:
             report(failure.sentence)
         sys.exit(failure.exit_code)
     except Interrupted as interruption:
+        _end_as_signalled(interruption.exit_code)
         sys.exit(interruption.exit_code)
     except MISTAKES as error:
         report(_sentence(error))

@@ -35,7 +35,7 @@ from taskcluster.interrupts import Interrupts
 from taskcluster.journal import fixed, layers_of, number
 from taskcluster.lost import lost_jobs_fail
 from taskcluster.places import ALONE, Place, place, refuse_other_world
-from taskcluster.resume import find_start, is_finished, is_illustrated
+from taskcluster.resume import find_start, is_concluded, is_finished
 from taskcluster.runs import RunFolder, flatten
 from taskcluster.tracking.identity import refuse_many
 from taskcluster.validation import ConfigError
@@ -142,14 +142,17 @@ class Multirun:
             run.name = os.path.relpath(run.folder.path, self._top)
         self._runs = runs
 
-    def run(self, batch_size: int | None) -> list[Sequence[JobReturn]]:
-        """Do what is to be done, so many jobs at once or all. Raises ConfigError for a size that is none."""
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise ConfigError(f"hydra.sweeper.max_batch_size={batch_size}: give the jobs at once, at least 1")
+    def make_room(self) -> None:
+        """Make the folders of what is to be done. Raises OSError."""
         if any(run.exit_code is None for run in self._runs):
             for root in self._roots:
                 root.mkdir(parents=True, exist_ok=True)
                 OmegaConf.save(self._config, root / "multirun.yaml")
+
+    def run(self, batch_size: int | None) -> list[Sequence[JobReturn]]:
+        """Do what is to be done, so many jobs at once or all. Raises ConfigError for a size that is none."""
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ConfigError(f"hydra.sweeper.max_batch_size={batch_size}: give the jobs at once, at least 1")
         size = batch_size or max(1, len(self._runs))
         return [self._run(self._runs[k : k + size], k) for k in range(0, len(self._runs), size)]
 
@@ -235,10 +238,10 @@ class Multirun:
         run = RunFolder(Path(os.path.normpath(root / composed.hydra.sweep.subdir)))
         config = job_config(composed)
         try:
-            if is_finished(run, config) and not is_illustrated(run):
-                return Planned(given, root, run, "finished already, figures or noise to be made")
             if is_finished(run, config):
-                return Planned(given, root, run, "finished already, skipped", exit_code=0)
+                if is_concluded(run):
+                    return Planned(given, root, run, "finished already, skipped", exit_code=0)
+                return Planned(given, root, run, "finished already, without all figures")
             if run.in_use():
                 return Planned(given, root, run, "in use by another process, left to it", exit_code=1)
             refuse_many(config)

@@ -36,6 +36,11 @@ def is_illustrated(run: RunFolder) -> bool:
     return "noise" in run.results() and all((run.figures / name).is_file() for name in DRAWN)
 
 
+def is_concluded(run: RunFolder) -> bool:
+    """Whether nothing remains to be made of a finished run, nor to be told to those who follow it elsewhere."""
+    return run.status().get("concluded") is True and is_illustrated(run)
+
+
 def find_start(run: RunFolder, config: Any) -> Start:
     """Where to begin. Raises ConfigError where the folder holds another run, or not what `resume` asks for."""
     run.refuse_foreign()

@@ -137,7 +137,9 @@ class RunFolder:
         starts.append({"time": _now(), "step": step or 0, **facts})
         spent = before.get("wall_seconds", 0) if step is not None else 0
         identity = before.get("id") if step is not None else None
-        self.write_status("running", id=given_id or identity or token_hex(4), error=None, starts=starts)
+        self.write_status(
+            "running", id=given_id or identity or token_hex(4), error=None, concluded=False, starts=starts
+        )
 
         def end(state: str, error: str | None = None) -> None:
             steps = [row["step"] for row in self.rows()] + [saved for saved, _ in self.saved()]
@@ -167,6 +169,8 @@ class RunFolder:
             leave(failure)
             raise
         finish()
+        with suppress(OSError):
+            self.write_status("finished", concluded=True)
 
     def config(self) -> Row:
         """The configuration that the folder was last written under, {} for a folder without a run."""

@@ -187,17 +187,21 @@ def finished_already(config: Any, run: "RunFolder", interrupts: Interrupts, cons
     with interrupts.deferred(AT_ONCE):
         from taskcluster import outcome
         from taskcluster.config import build
-        from taskcluster.resume import is_illustrated
+        from taskcluster.resume import is_concluded, is_illustrated
         from taskcluster.validation import ConfigError
 
     console.print("This run is finished already.")
     mirror = build(config, "logger", run=run, config=config, console=console)
-    if mirror.given_id or not is_illustrated(run):
+    if mirror.given_id or not is_concluded(run):
         try:
             with run.locked():
-                if not is_illustrated(run):
-                    illustrate_again(config, run, console)
-                mirror.present()
+                if mirror.given_id:
+                    run.write_status("finished", id=mirror.given_id)
+                with mirror:
+                    if not is_illustrated(run):
+                        illustrate_again(config, run, console)
+                    mirror.conclude()
+                run.write_status("finished", concluded=True)
         except ConfigError as error:  # read-only by now, say
             console.print(str(error), soft_wrap=True)
     if not of_many:

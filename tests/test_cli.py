@@ -130,3 +130,128 @@ def test_cfg_job_prints_the_configuration_without_running(taskcluster_train: Tra
     assert outcome.exit_code == 0
     assert "n_layer: 3" in outcome.out
     assert list(tmp_path.iterdir()) == []
+
+
+REFUSED = "model.n_head=3"  # what ends a command once all of it has been read
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [REFUSED, "-m", "seed=0,1", "name=f"],
+        ["-m", REFUSED, "seed=0,1", "name=f"],
+        [REFUSED, "seed=0,1", "name=f", "--multirun"],
+        ["seed=0,1", "--config-dir", "mine", REFUSED, "-m", "name=f"],
+        ["--config-dir=mine", "name=f", "-m", "seed=0,1", REFUSED],
+        ["hydra.mode=MULTIRUN", REFUSED, "seed=0,1", "name=f"],
+        ["seed=range(0,2)", "-m", REFUSED, "name=f"],
+        ["seed=choice(0,1)", REFUSED, "-m", "name=f", "hydra.sweep.subdir=${hydra.job.num}"],
+    ],
+    ids=" ".join,
+)
+def test_flags_may_be_anywhere_among_overrides(taskcluster_train: Train, tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "mine").mkdir()
+    outcome = taskcluster_train(*SMALL, *arguments)
+    assert outcome.exit_code == 2
+    lines = outcome.err.splitlines()
+    assert len(lines) == 2
+    assert all("refused: model.n_head=3 does not divide n_embd=16" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "josé/r",
+        "a b/c",
+        "a=1,b=[2]",
+        "(1)",
+        "it's",
+        'say "hi"',
+        "50%",
+        "back\\slash",
+        "#1",
+        "r/",
+        "./x/../y",
+        "ü\tab",
+        "~nobody/x",
+    ],
+)
+def test_any_folder_can_be_named(taskcluster_train: Train, folder: str) -> None:
+    for key in ("hydra.run.dir", "ckpt_path"):
+        outcome = taskcluster_train(*SMALL, REFUSED, f"{key}={folder}")
+        assert outcome.exit_code == 2
+        (line,) = outcome.err.splitlines()
+        assert "model.n_head=3 does not divide" in line
+    outcome = taskcluster_train(*SMALL, REFUSED, "-m", f"hydra.sweep.dir={folder}")
+    assert "refused: model.n_head=3 does not divide" in outcome.err
+
+
+def test_several_checkpoints_are_as_many_runs(taskcluster_train: Train) -> None:
+    outcome = taskcluster_train(*SMALL, "-m", "ckpt_path=a/seed=0/x.ckpt,b,c/y=1.ckpt")
+    assert outcome.exit_code == 2
+    assert [part in outcome.err for part in ("a/seed=0/x.ckpt'", "b'", "c/y=1.ckpt'")] == [True] * 3
+
+
+def test_several_experiments_are_as_many_sweeps(taskcluster_train: Train) -> None:
+    small = [key for key in SMALL if not key.startswith("model.n_layer")]  # which layers sweeps
+    outcome = taskcluster_train(*small, "experiment=seeds,layers", "-m", REFUSED)
+    assert outcome.exit_code == 2
+    lines = outcome.err.splitlines()
+    assert sum("seeds/" in line.partition(": refused")[0] for line in lines) == 5
+    assert sum("layers/" in line.partition(": refused")[0] for line in lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["seed=0,1"], "seed=0,1 gives several values: add -m for one run of each, or write seed=[A,B] for a list"),
+        (["experiment=seeds,layers"], "add -m"),
+        (["seed=range(0,3)"], "add -m for one run of each"),
+        (["-m", "model.n_layer=interval(1,3)"], "has no end of values; list them as in KEY=1,2,3"),
+        (["-m", "seed=0,0"], "would share the folder"),
+        (["-m", "seed=0,1", "hydra.sweep.subdir=same"], "would share the folder"),
+        (["-m", "hydra.run.dir=x"], "write hydra.sweep.dir= for a multirun"),
+        (["hydra.sweep.dir=x"], "add -m, or use hydra.run.dir="),
+        (["--config-dir", "nowhere"], "--config-dir nowhere does not exist"),
+        (["--config-dir"], "--config-dir needs a value"),
+        (["seed"], "'seed' is not an override; write KEY=VALUE"),
+        (["seed", "=", "1"], "is not an override; write KEY=VALUE"),
+        ([""], "is not an override"),
+        (["=3"], "is not an override"),
+        (["seed==1"], "seed"),
+        (["-x"], "-x is not an option"),
+        (["name=${nope}"], "nope"),
+        (["name=${oc.env:NOPE}"], "NOPE"),
+        (["callbacks=[checkpoint]"], "callbacks has no clustering; write callbacks=[clustering,checkpoint]"),
+        (["callbacks=[]"], "callbacks"),
+        (["~model"], "model"),
+        (["model=null"], "model"),
+        (["trainer=none"], "trainer=none is not an option of trainer"),
+        (["--cfg=jab"], "--cfg jab is not an option; did you mean 'job'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_mistake_on_the_command_line_is_one_sentence(
+    taskcluster_train: Train, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    outcome = taskcluster_train(*([] if arguments[0].startswith("callbacks") else SMALL), *arguments)
+    assert outcome.exit_code == 2
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("taskcluster-train: ")
+    assert sentence in line
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_is_gone_is_said_to_be(
+    taskcluster_train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    outcome = taskcluster_train(*SMALL)
+    assert (outcome.exit_code, "working directory is gone" in outcome.err) == (2, True)
+
+
+def test_the_version_is_told(taskcluster_train: Train) -> None:
+    outcome = taskcluster_train("--version")
+    assert (outcome.exit_code, outcome.out.startswith("taskcluster ")) == (0, True)

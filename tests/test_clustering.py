@@ -136,3 +136,82 @@ def test_states_that_do_not_fit_at_once_are_taken_in_parts(monkeypatch: pytest.M
 def test_the_adjusted_rand_index_is_scikit_learns(labels: list[tuple[int, int]]) -> None:
     truth, found = torch.tensor(labels).T
     assert adjusted_rand_index(truth, found) == adjusted_rand_score(truth, found)
+
+
+def hierarchy(ratio: float, width: int, outlier: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Five groups of four subgroups each, `ratio` times as far apart as these, and the subgroup of each of 800 states.
+
+    outlier: what is added to one dimension, as large models have them.
+    """
+    random = torch.Generator().manual_seed(0)
+    groups = torch.randn(5, 1, 1, width, generator=random, dtype=torch.float64) * ratio
+    subgroups = torch.randn(5, 4, 1, width, generator=random, dtype=torch.float64)
+    states = groups + subgroups + 0.05 * torch.randn(5, 4, 40, width, generator=random, dtype=torch.float64)
+    states[..., 0] += outlier * torch.randn(5, 4, 40, generator=random, dtype=torch.float64).sign()
+    return states.flatten(0, 2).float(), torch.arange(20).repeat_interleave(40)
+
+
+@pytest.mark.parametrize("ratio", [1e2, 1e4, 1e5])
+@pytest.mark.parametrize("width", [16, 128, 768])
+def test_subgroups_are_found_however_far_apart_the_groups_are(ratio: float, width: int) -> None:
+    states, truth = hierarchy(ratio, width)
+    found = Clusterer(4, 0).fit(states, 20)
+    assert found.ari(truth) == 1
+    peer = KMeans(20, n_init=4, random_state=0).fit(states.double().numpy())
+    assert found.inertia == pytest.approx(peer.inertia_, rel=1e-3)
+
+
+def test_a_problem_that_needs_float64_leaves_the_others_as_they_are() -> None:
+    plain, wide = hierarchy(10, 16)[0], hierarchy(1e4, 16)[0]
+    alone, (beside, _) = Clusterer(4, 0).fit(plain, 20), Clusterer(4, 0).fit_many([plain, wide], [20, 20])
+    assert torch.equal(alone.centroids, beside.centroids)
+    assert alone.inertia == beside.inertia
+
+
+def test_a_dimension_far_beyond_the_others_hides_nothing() -> None:
+    states, truth = hierarchy(10, 128, outlier=1e4)
+    halves = truth * 2 + (states[:, 0] > 0)
+    assert Clusterer(8, 0).fit(states, 40).ari(halves) > 0.95
+
+
+RANDOM = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
+DEGENERATE = {
+    "constant": torch.ones(60, 16),
+    "two values": torch.eye(2, 16).repeat(30, 1),
+    "tiny": RANDOM * 1e-30,
+    "huge": RANDOM * 1e30,
+    "half precision": RANDOM.half(),
+    "brain float": RANDOM.bfloat16(),
+    "far from zero": RANDOM + 1e6,
+}
+
+
+@pytest.mark.parametrize("kind", DEGENERATE)
+@pytest.mark.parametrize("n_clusters", [1, 6, 60])
+def test_degenerate_states_have_defined_numbers(kind: str, n_clusters: int) -> None:
+    states, truth = DEGENERATE[kind], torch.arange(60) % 6
+    scores = Clusterer(3, 0).score_layers(states[None], truth, n_clusters)
+    assert all(np.isfinite(values).all() for values in scores.values())
+    assert scores["inertia"][0] >= 0
+    within = Clusterer(3, 0).score_layers_within(states[None], torch.arange(60) // 30, truth, {"ari": truth})
+    assert np.isfinite(within["ari"]).all()
+
+
+def test_constant_states_say_nothing_and_one_state_a_task_says_it_all() -> None:
+    truth = torch.arange(60) % 6
+    assert Clusterer(3, 0).score_layers(torch.ones(1, 60, 16), truth, 6) == {"ari": [0], "nmi": [0], "inertia": [0]}
+    assert Clusterer(3, 0).score_layers(RANDOM[None, :6], truth[:6], 6)["ari"] == [1]
+    one = Clusterer(3, 0).score_layers(RANDOM[None, :1], truth[:1], 1)
+    assert (one["ari"], one["inertia"]) == ([1], [0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_states_that_are_not_finite_have_no_score_and_spoil_no_others(value: float) -> None:
+    broken = RANDOM.clone()
+    broken[3, 3] = value
+    truth = torch.arange(60) % 6
+    scores = Clusterer(3, 0).score_layers(torch.stack([RANDOM, broken]), truth, 6)
+    for values in scores.values():
+        assert np.isfinite(values[0])
+        assert np.isnan(values[1])
+    assert scores["ari"][0] == Clusterer(3, 0).score_layers(RANDOM[None], truth, 6)["ari"][0]

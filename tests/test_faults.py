@@ -92,7 +92,7 @@ def test_a_multirun_killed_three_times_ends_as_an_untouched_one(tmp_path: Path) 
         process.kill()
     output = train(tmp_path, *sweep, "name=killed")
     assert "finished already, skipped" in output
-    assert "killed, goes on after step" in output or "killed, begins anew" in output
+    assert any(plan in output for plan in ("killed, goes on after step", "killed, begins anew", "without all figures"))
     for size in (8, 16):
         for seed in (0, 1, 2):
             one, other = (RunFolder(tmp_path / f"multirun/{name}/{size}_{seed}") for name in ("killed", "untouched"))

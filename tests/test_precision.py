@@ -11,6 +11,7 @@ from rich.console import Console
 from taskcluster.cli import composed
 from taskcluster.experiment import Experiment
 from taskcluster.interrupts import Interrupts
+from taskcluster.places import ALONE
 from taskcluster.progress import quieten
 from taskcluster.runs import RunFolder
 
@@ -34,7 +35,7 @@ def norms(folder: Path, *overrides: str) -> list[float]:
     with Interrupts() as interrupts:
         run = RunFolder(folder)
         run.start(config, None)
-        experiment = Experiment(config, run, interrupts, Console(quiet=True))
+        experiment = Experiment(config, run, interrupts, ALONE, Console(quiet=True))
         watch = Norms()
         experiment.trainer.callbacks.append(watch)
         experiment.fit(None, measured=-1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import SMALL, Outcome
-from faults import assert_equal, timeless
+from faults import Command, assert_equal, assert_identical, timeless, train
 
 from taskcluster.checkpoints import load
 from taskcluster.runs import RunFolder
@@ -90,7 +90,7 @@ def test_a_run_can_begin_with_the_checkpoint_of_another(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["ckpt_path=nowhere.ckpt"], "ckpt_path='nowhere.ckpt' cannot be used: there is no such file; choose another"),
+        (["ckpt_path=nowhere.ckpt"], "nowhere.ckpt' cannot be used: there is no such file; choose another"),
         (["trainer.max_steps=3", "ckpt_path=CHECKPOINT"], "is 6 steps old, more than trainer.max_steps=3; raise it"),
         (["optimizer=sgd", "ckpt_path=CHECKPOINT"], "was trained with torch.optim.AdamW, not torch.optim.SGD; choose"),
         (["model.n_layer=1", "ckpt_path=CHECKPOINT"], "is of another architecture: transformer.h.1.attn.c_attn.bias"),
@@ -140,3 +140,98 @@ def test_a_change_of_machine_is_said(taskcluster_train: Train, run: RunFolder) -
     assert outcome.exit_code == 0
     assert "this run goes on with threads" in outcome.out
     assert "(before: 64), torch" in outcome.out
+
+
+def test_a_branch_with_nothing_left_to_train_is_measured(
+    taskcluster_train: Train, run: RunFolder, tmp_path: Path
+) -> None:
+    """Claims that need a row which is not there are neither held nor failed."""
+    outcome = taskcluster_train(*SMALL, f"ckpt_path={run.checkpoint(6)}", "hydra.run.dir=again")
+    assert outcome.exit_code == 0, outcome.err
+    again = RunFolder(tmp_path / "again")
+    assert timeless(again) == timeless(run)[-1:]
+    assert_equal(load(again.checkpoint(6))["state_dict"], load(run.checkpoint(6))["state_dict"], at="weights")
+    assert again.status()["state"] == "finished"
+    verdicts = [claim["passed"] for claim in again.results()["claims"]]
+    assert [k for k, passed in enumerate(verdicts) if passed is None] == [0, 2, 4, 6]
+    assert "-        │ < 0.1     │ -" in outcome.out
+    before = again.journal.read_bytes()
+    assert "finished already" in taskcluster_train(*SMALL, f"ckpt_path={run.checkpoint(6)}", "hydra.run.dir=again").out
+    assert again.journal.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["trainer.accumulate_grad_batches=2"],
+        ["trainer.accumulate_grad_batches=3", "data.batch_size=8"],
+        ["data.batching=sequences"],
+        ["trainer=ddp"],
+    ],
+    ids=" ".join,
+)
+def test_a_branch_with_other_batches_resumes_exactly(tmp_path: Path, changes: list[str]) -> None:
+    origin = [*SMALL, "trainer.max_steps=3", "model.dropout=0.1", "hydra.run.dir=origin"]
+    train(tmp_path, *origin, figures=False)
+    branch = [*SMALL, "trainer.max_steps=40", "model.dropout=0.1", *changes]
+    branch += [f"ckpt_path={RunFolder(tmp_path / 'origin').checkpoint(3)}"]
+    train(tmp_path, *branch, "hydra.run.dir=straight", figures=False)
+    straight, killed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "killed")
+    Command(tmp_path, *branch, "hydra.run.dir=killed").until(lambda: len(killed.rows()) > 2).kill()
+    train(tmp_path, *branch, "hydra.run.dir=killed", figures=False)
+    assert_identical(killed, straight)
+    an_update = 2 if "=2" in changes[0] else 3 if "=3" in changes[0] else 1
+    batches = load(straight.checkpoint(40))["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
+    assert batches == 40 * an_update
+
+
+def test_a_time_limit_saves_and_the_same_command_resumes(taskcluster_train: Train, tmp_path: Path) -> None:
+    command = [*SMALL, "trainer.max_steps=12", "model.dropout=0.1"]
+    assert taskcluster_train(*command, "hydra.run.dir=straight").exit_code == 0
+    limited, straight = RunFolder(tmp_path / "limited"), RunFolder(tmp_path / "straight")
+    limits = ("00:00:00:01", "{seconds: 1}", "{milliseconds: 1}", "00:00:01:00")
+    for limit in limits:
+        outcome = taskcluster_train(
+            *command, "hydra.run.dir=limited", f"trainer.max_time='{limit}'".replace("'{", "{").replace("}'", "}")
+        )
+        assert outcome.exit_code == 0, outcome.err
+        if limited.status()["state"] == "finished":
+            break
+        assert limited.status()["error"] == "trainer.max_time"
+        assert "interrupted by trainer.max_time; the same command" in outcome.err
+    assert_identical(limited, straight)
+
+
+def test_a_time_limit_of_a_moment_still_makes_progress(taskcluster_train: Train, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    for step in (1, 2, 3):
+        outcome = taskcluster_train(*SMALL, "hydra.run.dir=run", "trainer.max_time={milliseconds: 1}")
+        assert outcome.exit_code == 0, outcome.err
+        assert (run.status()["state"], run.status()["step"]) == ("interrupted", step)
+
+
+@pytest.mark.parametrize(
+    "limit", ["5m", "00:00:00", "-1:00:00:00", "00:00:00:00", "{hour: 1}", "[1]", "10", "1:2:3:4:5"]
+)
+def test_a_time_limit_that_is_none_is_refused(taskcluster_train: Train, limit: str) -> None:
+    outcome = taskcluster_train(*SMALL, f"trainer.max_time={limit}")
+    assert outcome.exit_code == 2
+    (line,) = outcome.err.splitlines()
+    assert "trainer.max_time=" in line
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "+trainer.max_epochs=2", "+trainer.limit_train_batches=0", "+trainer.fast_dev_run=true", "+trainer.min_steps=9",
+        "+trainer.overfit_batches=1", "+trainer.callbacks=[]", "+trainer.logger=true", "+trainer.plugins=[]",
+        "+trainer.enable_checkpointing=true", "+trainer.default_root_dir=x", "trainer.precision=16-mixed",
+        "trainer.precision=16", "trainer.precision=transformer-engine", "+trainer.strategy=fsdp", "trainer.devices=0",
+    ],
+)  # fmt: skip
+def test_settings_that_would_break_a_run_are_refused(taskcluster_train: Train, tmp_path: Path, setting: str) -> None:
+    outcome = taskcluster_train(*SMALL, setting)
+    assert outcome.exit_code == 2
+    (line,) = outcome.err.splitlines()
+    assert setting.lstrip("+").partition("=")[0].rpartition(".")[2] in line
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -190,7 +190,7 @@ def test_a_run_goes_on_when_its_reader_sleeps(tmp_path: Path) -> None:
     command, reader = read_by(tmp_path, *SMALL, *much, "hydra.run.dir=run")
     assert command.end()[0] == 0
     assert finished(tmp_path) == ["finished"]
-    assert len(os.read(reader, 65536)) == 4096
+    assert 4096 - 100 < len(os.read(reader, 65536)) <= 4096  # as many whole lines as it holds
     os.close(reader)
 
 

@@ -18,6 +18,7 @@ from faults import RUN, Command, train, wandb_steps
 from rich.console import Console
 from wandb_server import Mode, Run, WandbServer
 
+from taskcluster.condition import group
 from taskcluster.runs import RunFolder
 from taskcluster.tracking import rows_of
 from taskcluster.tracking.upload import upload
@@ -83,7 +84,12 @@ def test_a_run_is_there_with_all_that_belongs_to_it(server: WandbServer, run: Ru
     assert f"W&B: online at {server.url}/me/taskcluster/runs/{run.status()['id']}" in output
     assert output.count("W&B") == 1
     there = mirror(server, run)
-    assert (there.display_name, there.group, there.job_type, there.tags) == (run.name, run.name, "train", ["pilot"])
+    assert (there.display_name, there.group, there.job_type, there.tags) == (
+        run.name,
+        group(run.config()),
+        "train",
+        ["pilot"],
+    )
     assert there.exit_code == 0
     assert there.values()["model"] == run.config()["model"]
     assert there.values()["versions"] == run.status()["starts"][0]["versions"]
@@ -360,7 +366,8 @@ def test_one_id_does_not_serve_two_runs(server: WandbServer, run: RunFolder, tmp
     assert "W&B: off (WANDB_RUN_ID=one is a run with another seed; " in output
     assert other.status()["id"] != "one"
     assert mirror(server, run).exit_code == 0
-    code, output = Command(tmp_path, *SHORT, "-m", "seed=0,1", "name=sweep", variables=one).end()
+    sweep = [key for key in SHORT if not key.startswith("hydra.run.dir")]
+    code, output = Command(tmp_path, *sweep, "-m", "seed=0,1", "name=sweep", variables=one).end()
     assert code == 2
     assert output.count("WANDB_RUN_ID=one names one W&B run, and a multirun has one for each of its runs") >= 2
     assert list(server.runs) == ["one"]

@@ -56,9 +56,6 @@ class Mirror(Logger):
     def conclude(self) -> None:
         """Show what came of a run that trained to its last step: verdict and figures."""
 
-    def present(self) -> None:
-        """Show a run that is finished, if it is asked for under an id."""
-
     def finish(self, exit_code: int) -> None:
         """Show no more. exit_code: 0, or that with which the run ends."""
 

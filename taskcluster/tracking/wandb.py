@@ -84,13 +84,6 @@ class WandbMirror(Mirror):
             self._send(partial(self._session.conclude, *self._pending))
             self._pending = None
 
-    def present(self) -> None:
-        if self.given_id:
-            self._run.write_status("finished", id=self.given_id)
-            self.open()
-            self.conclude()
-            self.finish(0)
-
     def finish(self, exit_code: int) -> None:
         """Within `patience` seconds and a few more."""
         if self._session:
