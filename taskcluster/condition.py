@@ -240,7 +240,9 @@ def _sources() -> tuple[tuple[str, str], ...]:
 def _loader(sources: tuple[tuple[str, str], ...]) -> Any:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+    from hydra.core.plugins import Plugins
 
+    Plugins.instance()  # which know how to read packages
     path = ConfigSearchPathImpl()
     for provider, place in sources:
         path.append(provider, place)

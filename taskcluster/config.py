@@ -154,7 +154,7 @@ def build(config: Config, key: str, /, *args: Any, **kwargs: Any) -> Any:
         return target(*args, **values, **kwargs)
     except ValidationError as error:
         raise ConfigError(sentences(error, key, accepted)) from None
-    except (ValueError, TypeError, MisconfigurationException) as error:
+    except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
         message = " ".join(str(error).split())
         named = message.split("=")[0] in values  # our own constructors begin with the key at fault
         raise ConfigError(f"{key}.{message}" if named else f"{key}: {message}") from error
