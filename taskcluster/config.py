@@ -42,20 +42,29 @@ class _Optimizer(_Strict, extra="allow"):
     weight_decay: NonNegativeFloat = 0.0
 
 
-RUN_BY = {  # keys of Lightning's Trainer that would take a run out of our hands, and what to use instead
-    **dict.fromkeys(
-        ("max_epochs", "min_epochs", "min_steps", "limit_train_batches", "overfit_batches", "fast_dev_run", "barebones"),
-        "trainer.max_steps, which alone decides how long a run trains",
-    ),
+LENGTH = "trainer.max_steps, which alone decides how long a run trains"
+OURS = "nothing: taskcluster sets it"
+
+INSTEAD = {  # of keys of Lightning's Trainer that would take a run out of our hands
+    "max_epochs": LENGTH,
+    "min_epochs": LENGTH,
+    "min_steps": LENGTH,
+    "limit_train_batches": LENGTH,
+    "overfit_batches": LENGTH,
+    "fast_dev_run": LENGTH,
+    "barebones": LENGTH,
     "logger": "the group logger",
-    **dict.fromkeys(("callbacks", "plugins", "enable_checkpointing"), "the group callbacks"),
-    **dict.fromkeys(("default_root_dir", "model_registry"), "hydra.run.dir"),
-    **dict.fromkeys(
-        ("enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "use_distributed_sampler",
-         "reload_dataloaders_every_n_epochs"),
-        "nothing: taskcluster sets it",
-    ),
-}  # fmt: skip
+    "callbacks": "the group callbacks",
+    "plugins": "the group callbacks",
+    "enable_checkpointing": "the group callbacks",
+    "default_root_dir": "hydra.run.dir",
+    "model_registry": "hydra.run.dir",
+    "enable_progress_bar": OURS,
+    "enable_model_summary": OURS,
+    "num_sanity_val_steps": OURS,
+    "use_distributed_sampler": OURS,
+    "reload_dataloaders_every_n_epochs": OURS,
+}
 
 
 class _Trainer(_Strict, extra="allow"):
@@ -76,11 +85,14 @@ class _Trainer(_Strict, extra="allow"):
 
     @model_validator(mode="after")
     def _is_ours(self) -> "_Trainer":
-        for key in RUN_BY.keys() & (self.model_extra or {}).keys():
-            raise ValueError(f"{key}={(self.model_extra or {})[key]!r} cannot be set; use {RUN_BY[key]}")
+        for key, value in (self.model_extra or {}).items():
+            if key in INSTEAD:
+                raise ValueError(f"{key}={value!r} cannot be set; use {INSTEAD[key]}")
         on_cpu = self.accelerator == "cpu" or (self.accelerator == "auto" and not torch.accelerator.is_available())
         if on_cpu and str(self.precision).startswith("16"):
             raise ValueError(f"precision={self.precision!r} needs a GPU; choose bf16-mixed or 32-true")
+        if str(self.precision).startswith("transformer-engine"):
+            raise ValueError(f"precision={self.precision!r} is not supported; choose bf16-mixed or 32-true")
         return self
 
 

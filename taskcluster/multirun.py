@@ -265,7 +265,7 @@ class Multirun:
 
     def _refuse(self, config: Any) -> None:
         """Raise ConfigError for what can be known to be wrong before the first run, built once for all seeds."""
-        devices, n_nodes = config["trainer"]["devices"], config["trainer"].get("num_nodes", 1)
+        devices, n_nodes = config["trainer"].get("devices", 1), config["trainer"].get("num_nodes", 1)
         if isinstance(devices, int) and isinstance(n_nodes, int):
             launcher = self._config.hydra.launcher
             nodes, each = launcher.get("nodes") or 1, launcher.get("tasks_per_node") or 1

@@ -71,7 +71,7 @@ def refuse_other_world(place: Place, n_devices: int, n_nodes: int) -> None:
     if place.launcher and (place.world_size, nodes) != (n_devices * n_nodes, n_nodes):
         raise ConfigError(
             f"{configured} do not match the {place.world_size} processes on {nodes} node(s) that {place.launcher} "
-            f"starts; choose trainer=ddp trainer.devices={place.world_size // nodes} ++trainer.num_nodes={nodes}, or "
+            f"starts; choose trainer=ddp trainer.devices={place.world_size // nodes} trainer.num_nodes={nodes}, or "
             f"start the command alone, without {place.launcher} and its variables"
         )
     if place.launcher and place.local_rank >= n_devices:

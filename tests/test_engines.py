@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL
-from faults import assert_identical
+from faults import assert_identical, timeless
 
 from taskcluster.runs import RunFolder
 
@@ -111,10 +111,10 @@ def assert_resumed(run: RunFolder, undisturbed: RunFolder) -> None:
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[dict[str, str]]:
-    """The environment in which commands reach a Slurm that is ours alone."""
+    """The environment in which commands reach a Slurm of two nodes that is ours alone."""
     folder = tempfile.mkdtemp(prefix="slurm")  # not pytest's: a socket's path must be short
     try:
-        subprocess.run([HERE / "slurm/start.sh", folder], check=True, timeout=120)
+        subprocess.run([HERE / "slurm/start.sh", folder, "2"], check=True, timeout=120)
         yield {"SLURM_CONF": f"{folder}/slurm.conf"}
     finally:
         subprocess.run([HERE / "slurm/stop.sh", folder], check=True, timeout=120)
@@ -160,6 +160,19 @@ def test_a_job_that_reaches_its_time_limit_ends_as_the_undisturbed_one(
     one.until(lambda: restarts(slurm, job) == 1)
     one.ends_well()
     assert_resumed(one.run(0), undisturbed)
+
+
+@needs_slurm
+def test_a_run_on_two_nodes_ends_as_one_of_two_processes(
+    slurm: dict[str, str], multirun: Callable[..., Multirun], tmp_path: Path
+) -> None:
+    ddp = ("trainer=ddp", "trainer.max_steps=80")
+    across = ("hydra.launcher.nodes=2", "trainer.devices=1", "trainer.num_nodes=2")
+    one = multirun(*ON_SLURM, *ddp, *across, "seed=0", **slurm)
+    command = [sys.executable, "-m", "taskcluster.train", *RUN, *ddp, "hydra.run.dir=here"]
+    subprocess.run(command, cwd=tmp_path, check=True, env=ENVIRONMENT | {"OMP_NUM_THREADS": "2"}, capture_output=True)
+    one.ends_well()
+    assert timeless(one.run(0)) == timeless(RunFolder(tmp_path / "here"))
 
 
 # Ray

@@ -1,6 +1,7 @@
 #!/bin/bash
 # A real Slurm on loopback, with accounting, for the tests: as root, without systemd and without cgroups.
-# Usage: start.sh WORKDIR [NODES]     (one node, or several daemons that stand for as many)     then: export SLURM_CONF=WORKDIR/slurm.conf     at the end: stop.sh WORKDIR
+# Usage: start.sh WORKDIR [NODES]     then: export SLURM_CONF=WORKDIR/slurm.conf     at the end: stop.sh WORKDIR
+# NODES: 1, or as many daemons that stand for a node each.
 # Debian: apt-get install --no-install-recommends slurm-wlm munge slurmdbd mariadb-server
 # WORKDIR holds everything: keys, sockets, database, states, logs. WORKDIR must be short, as a socket's path has 107 bytes.
 set -euo pipefail
