@@ -67,7 +67,7 @@ def _split(
 ) -> tuple[list[str], list[tuple[argparse.Action, list[str]]]]:
     """Overrides; and flags, each with its words."""
     overrides: list[str] = []
-    chosen = []
+    chosen: list[tuple[argparse.Action, list[str]]] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -85,7 +85,8 @@ def _split(
                 raise ConfigError(f"{name} takes no value; write {name}")
             chosen.append((flag, [name]))
             continue
-        if not given and rest and not rest[0].startswith("-") and (flag.nargs != "?" or rest[0] in flag.choices or ()):
+        takes_next = flag.nargs != "?" or (bool(rest) and rest[0] in (flag.choices or ()))
+        if not given and rest and not rest[0].startswith("-") and takes_next:
             given, value = "=", rest.pop(0)
         if given or flag.nargs != "?":
             _check(flag, value)

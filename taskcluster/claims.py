@@ -40,8 +40,7 @@ class Claim:
 def judge(rows: Rows) -> list[Claim]:
     """The verdict on every claim for a journal whose last row is the final step.
 
-    Rows may be missing: at the start, of a run that begins with another's checkpoint; all but the last, of one that only
-    measures it.
+    Rows may be missing: those before the checkpoint of another run with which this one began, which may be its last.
     """
     nothing: Mapping[str, Any] = {}
     last = rows[-1] if rows else nothing

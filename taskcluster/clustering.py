@@ -4,11 +4,11 @@ in:  states (L+1, N, D) and the true group of each of the N
 out: for every layer the adjusted Rand index (ARI; Hubert and Arabie, 1985), the normalized mutual information (NMI) and
      the inertia
 
-The clustering is that of scikit-learn's KMeans on float64: greedy k-means++ seeding, Lloyd's iterations to the same tolerance, the
-best of several restarts. Two things make it fast without a worse optimum (benchmarks/README.md): all restarts, and all
-problems of a kind, go through one matrix product; and restarts that fall behind are given up (successive halving;
-Jamieson and Talwalkar, 2016), which pays for more of them. The quality of the optimum is part of the result: fewer
-restarts, or seeding without the greedy choice, find lower ARI.
+The clustering is that of scikit-learn's KMeans on float64: greedy k-means++ seeding, Lloyd's iterations to the same
+tolerance, the best of several restarts. Two things make it fast without a worse optimum (benchmarks/README.md): all
+restarts, and all problems of a kind, go through one matrix product; and restarts that fall behind are given up
+(successive halving; Jamieson and Talwalkar, 2016), which pays for more of them. The quality of the optimum is part of
+the result: fewer restarts, or seeding without the greedy choice, find lower ARI.
 
 States are clustered in their own precision, and again in float64 where rounding may have decided the result.
 """

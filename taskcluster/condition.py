@@ -64,9 +64,9 @@ def own_seeds(config: Config) -> dict[str, Any]:
     seed = config.get("seed")
     own = {key: value for key, value in sources.items() if value != seed}
     for key, value in flatten(config).items():
-        if is_seed(key) and key != "seed" and not key.startswith("seeds."):
-            if value != sources.get(FOLLOWS.get(key, ""), seed):
-                own["probe_seed" if key == "data.probe_seed" else key] = value
+        of_a_part = is_seed(key) and key != "seed" and not key.startswith("seeds.")
+        if of_a_part and value != sources.get(FOLLOWS.get(key, ""), seed):
+            own["probe_seed" if key == "data.probe_seed" else key] = value
     return own
 
 

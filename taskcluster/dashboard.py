@@ -62,7 +62,8 @@ INLINE = [hashlib.sha256(code.encode()).digest() for code in re.findall("<script
 SCRIPTS = " ".join(["'self'", *(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in INLINE)])
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
-    f"script-src-elem {SCRIPTS}; connect-src 'self'; img-src 'self' data: blob:; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    f"script-src-elem {SCRIPTS}; connect-src 'self'; img-src 'self' data: blob:; style-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -290,8 +291,8 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--allow-host", type=_host, action="append", default=[], metavar="NAME",
-        help="answer under this name too, as a proxy asks for it: hub.example.org, or *.example.org for every name below "
-        "example.org. Can be repeated",
+        help="answer under this name too, as a proxy asks for it: hub.example.org, or *.example.org for every name "
+        "below example.org. Can be repeated",
     )  # fmt: skip
     parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}; 0 takes one that is free")
     return parser.parse_args(given)

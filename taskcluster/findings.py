@@ -223,7 +223,8 @@ class Findings:
         rows = []
         for name, condition in self._named():
             measured = [run for run in condition.runs if "noise" in run.results]
-            for layer, key in enumerate(max((run.ari_keys(metric) for run in condition.runs), key=len)):
+            for layer in range(max(len(run.ari_keys(metric)) for run in condition.runs)):
+                key = _layer(metric, layer)
                 kmeans, shuffled = (
                     [_finite(run.results["noise"].get(source, {}).get(key, [])) for run in measured]
                     for source in ("kmeans", "chance")

@@ -86,7 +86,7 @@ def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> 
     chosen = [override for override in overrides if override.get_key_element() == "experiment"][-1:]
     if not chosen or not chosen[0].is_sweep_override():
         return _combinations(parser, config, arguments)
-    others = [override.input_line for override in overrides if override.get_key_element() != "experiment"]
+    others = [str(override.input_line) for override in overrides if override.get_key_element() != "experiment"]
     found = []
     for value in chosen[0].sweep_string_iterator():
         given = [f"experiment={value}", *others]

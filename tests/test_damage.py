@@ -1,4 +1,4 @@
-"""Run folders whose files are cut, foreign, of another type or in the way: what every reader makes of them and the rest."""
+"""Run folders whose files are cut, foreign, of another type or in the way, and what every reader makes of them."""
 
 import html
 import json
@@ -233,7 +233,7 @@ def test_a_checkpoint_that_cannot_be_used_is_passed_over_or_refused(sweep: Path,
         assert not in_the_way
     except ConfigError as error:
         assert in_the_way
-        assert str(error) == f"{file} is not a file; move it away, or choose another folder"
+        assert str(error) == f"{file} is not a file; move it away, or choose another folder"  # noqa: PT017
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_a_report_that_cannot_be_written_is_one_sentence(sweep: Path, kind: str)
     from taskcluster.report import write
 
     REPLACED[kind](sweep / "report")
-    with pytest.raises(ConfigError, match="report: .*; move it away, or make .* a folder that can be written to"):
+    with pytest.raises(ConfigError, match=r"report: .*; move it away, or make .* a folder that can be written to"):
         write(sweep)
 
 

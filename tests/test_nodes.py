@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL, Outcome
-from faults import Command, assert_identical, train
+from faults import Command, train
 
 from taskcluster import meeting
 from taskcluster.places import ALONE, Place, place, refuse_other_world
@@ -71,7 +71,7 @@ def test_variables_that_contradict_each_other_are_refused(contradiction: dict[st
 
 
 def test_processes_that_nobody_starts_are_refused() -> None:
-    with pytest.raises(ConfigError, match="trainer.num_nodes=2, but this process was started alone"):
+    with pytest.raises(ConfigError, match=r"trainer.num_nodes=2, but this process was started alone"):
         refuse_other_world(ALONE, 2, 2)
     with pytest.raises(ConfigError, match="do not match the 2 processes on 2 node"):
         refuse_other_world(place(SRUN), 1, 1)

@@ -57,7 +57,7 @@ def placed(run: RunFolder) -> dict[str, Any]:
 
 
 def differing(config: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """Keys that matter and have another value in the configuration of a W&B run, among those that it has, outer first."""
+    """Keys that matter and that a W&B run's configuration has with another value, outer ones first."""
     own, other = flatten(config), flatten(there)
     keys = (key for key in own.keys() & other.keys() if matters(key) and own[key] != other[key])
     return sorted(keys, key=lambda key: (key.count("."), key))

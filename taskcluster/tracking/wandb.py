@@ -157,9 +157,8 @@ class WandbMirror(Mirror):
 
         there = account.config_of(f"{account.place(**self._place)}/{self.given_id}")
         if keys := identity.differing(self._config, there):
-            raise identity.Taken(
-                f"{identity.RUN_ID}={self.given_id} is a run with another {keys[0]}; unset it, or choose an id for each run"
-            )
+            said = f"{identity.RUN_ID}={self.given_id} is a run with another {keys[0]}"
+            raise identity.Taken(f"{said}; unset it, or choose an id for each run")
 
     def _send(self, action: Callable[[], None]) -> None:
         def deliver() -> None:
