@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from taskcluster.records import text
 from taskcluster.validation import ConfigError, did_you_mean
 
 # Keys of paths. What follows `=` is the path as it is, whatever Hydra's grammar would make of it.
@@ -38,8 +39,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def say(program: str, sentence: str) -> None:
-    """On standard error, as every program of ours says what is wrong."""
-    print(f"{program}: {sentence}", file=sys.stderr, flush=True)
+    """On standard error and in one line, as every program of ours says what is wrong."""
+    print(f"{program}: {text(sentence)}", file=sys.stderr, flush=True)
 
 
 def arranged(words: Sequence[str], flags: Sequence[argparse.Action]) -> list[str]:
@@ -115,7 +116,8 @@ def _place(flag: argparse.Action, value: str) -> str:
 
 
 def readable(word: str, several: bool) -> str:
-    """An override as Hydra's grammar has it: values that it would not read are quoted. several: in a multirun.
+    """An override as Hydra's grammar has it: values that it would not read are quoted, and a key may be added that is
+    there already. several: in a multirun.
 
     Raises ConfigError for what is no override.
     """
@@ -124,6 +126,8 @@ def readable(word: str, several: bool) -> str:
     if not (parts := OVERRIDE.fullmatch(word)):
         raise ConfigError(f"{word!r} is not an override; write KEY=VALUE, without spaces around the equals sign")
     sign, key, value = parts.groups()
+    if sign == "+" and "." in key:
+        sign, word = "++", f"+{word}"
     if key in PATHS:
         return f"{sign}{key}={_path(key, value, several)}"
     if _parsed(word) or not value or value[0] in "'\"[{":
@@ -132,10 +136,10 @@ def readable(word: str, several: bool) -> str:
     return f"{sign}{key}={','.join(map(quoted, values))}"
 
 
-def quoted(text: str) -> str:
+def quoted(value: str) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    return QuotedString(text, Quote.single).with_quotes()
+    return QuotedString(value, Quote.single).with_quotes()
 
 
 def _parsed(word: str) -> bool:

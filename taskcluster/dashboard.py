@@ -28,7 +28,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 import psutil
@@ -43,6 +43,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskcluster import terminal
+from taskcluster.arguments import Parser, say
 from taskcluster.vega import VERSION, Vega
 from taskcluster.watch import Curves, Live, Watcher
 from taskcluster.watch.files import is_plain, read_plain
@@ -280,10 +281,9 @@ def _root(given: str) -> Path:
 
 
 def _arguments(given: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="taskcluster-dashboard",
         description="Show runs on a live web page, while they train. Reads their journals, writes nothing.",
-        allow_abbrev=False,
     )
     parser.add_argument("root", nargs="?", default="multirun", help="folder of runs and sweeps (default: multirun)")
     parser.add_argument(
@@ -296,13 +296,6 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}; 0 takes one that is free")
     return parser.parse_args(given)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One sentence, without all of the usage."""
-        _report(f"{message}; see --help")
-        sys.exit(2)
 
 
 def _port(text: str) -> int:
@@ -328,7 +321,7 @@ def _host(text: str) -> str:
 
 
 def _report(sentence: str) -> None:
-    print(f"taskcluster-dashboard: {sentence}", file=sys.stderr, flush=True)
+    say("taskcluster-dashboard", sentence)
 
 
 def _run(live: Live) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """taskcluster-report: a multirun's folder into a page, a summary, figures, and the table of every number."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskcluster import terminal
+from taskcluster.arguments import Parser, say
 from taskcluster.records import text
 from taskcluster.validation import ConfigError
 
@@ -17,7 +17,7 @@ FORMATS = ("png", "svg", "pdf")
 
 def main() -> None:
     terminal.guard()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="taskcluster-report",
         description="Write FOLDER/report: index.html (a page that needs no network), report.md, figures as PNG, SVG "
         "and PDF, and every number in table.csv and table.parquet.",
@@ -36,7 +36,7 @@ def main() -> None:
         if arguments.wandb:
             print(f"The workspace is {save_workspace(arguments.folder)}")
     except ConfigError as error:
-        print(f"taskcluster-report: {text(str(error))}", file=sys.stderr)
+        say("taskcluster-report", str(error))
         sys.exit(2)
 
 

@@ -137,10 +137,6 @@ class RunFolder:
         starts.append({"time": _now(), "step": step or 0, **facts})
         spent = before.get("wall_seconds", 0) if step is not None else 0
         identity = before.get("id") if step is not None else None
-        self.write_status(
-            "running", id=given_id or identity or token_hex(4), error=None, concluded=False, starts=starts
-        )
-
         def end(state: str, error: str | None = None) -> None:
             steps = [row["step"] for row in self.rows()] + [saved for saved, _ in self.saved()]
             seconds = round(spent + time.monotonic() - started, 1)
@@ -164,6 +160,9 @@ class RunFolder:
                     end("interrupted", str(failure))
 
         try:
+            self.write_status(
+                "running", id=given_id or identity or token_hex(4), error=None, concluded=False, starts=starts
+            )
             yield Ends(finish, leave)
         except BaseException as failure:
             leave(failure)

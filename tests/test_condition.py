@@ -65,7 +65,7 @@ def changed(task: dict[str, Any]) -> dict[str, Any]:
     return default | {"task": default["task"] | task}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SETTINGS, SETTINGS)
 def test_two_conditions_never_share_a_name(one: dict[str, Any], other: dict[str, Any]) -> None:
     first, second = changed(one), changed(other)

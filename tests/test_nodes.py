@@ -79,7 +79,7 @@ def test_processes_that_nobody_starts_are_refused() -> None:
 
 @pytest.mark.slow
 def test_several_nodes_are_refused_at_once_without_a_launcher(taskcluster_train: Train) -> None:
-    for setting in ("+trainer.num_nodes=2", "++trainer.num_nodes=2"):
+    for setting in ("trainer.num_nodes=2", "+trainer.num_nodes=2", "++trainer.num_nodes=2"):
         outcome = taskcluster_train(*RUN, setting)
         assert outcome.exit_code == 2
         (line,) = outcome.err.splitlines()

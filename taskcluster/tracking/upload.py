@@ -3,7 +3,6 @@
 Can be repeated: what is there is left as it is.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from taskcluster import terminal
+from taskcluster.arguments import Parser, say
 from taskcluster.config import build
 from taskcluster.runs import RunFolder
 from taskcluster.tracking import identity
@@ -34,14 +34,14 @@ def upload(folders: Sequence[Path], console: Console) -> int:
             with run.locked():
                 mirror.upload()
         except ConfigError as error:
-            print(f"{folder}: {error}", file=sys.stderr)
+            say(str(folder), str(error))
             exit_code = 2
     return exit_code
 
 
 if __name__ == "__main__":
     terminal.guard()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m taskcluster.tracking.upload", description="Give W&B what it lacks of runs that nobody trains."
     )
     parser.add_argument("folders", type=Path, metavar="RUN", nargs="+", help="folder of a run with logger=wandb")
