@@ -137,6 +137,7 @@ class RunFolder:
         starts.append({"time": _now(), "step": step or 0, **facts})
         spent = before.get("wall_seconds", 0) if step is not None else 0
         identity = before.get("id") if step is not None else None
+
         def end(state: str, error: str | None = None) -> None:
             steps = [row["step"] for row in self.rows()] + [saved for saved, _ in self.saved()]
             seconds = round(spent + time.monotonic() - started, 1)

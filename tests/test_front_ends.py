@@ -40,9 +40,11 @@ OVERRIDES = st.one_of(
     st.tuples(ODD, st.sampled_from(["", "=", "=="]), VALUES).map("".join),
 )
 FLAGS = st.sampled_from(
-    ["-m", "--multirun", "--cfg", "job", "--cfg=hydra", "-c", "--resolve", "--config-dir", "--config-name=train", "-x"]
-    + ["--", "--package=model", "--info", "--hydra-help", "--version", "--shell-completion", "-cd", "-"]
-    + ["--experimental-rerun"]
+    [
+        *("-m", "--multirun", "--cfg", "job", "--cfg=hydra", "-c", "--resolve", "--config-dir", "--config-name=train"),
+        *("-x", "-", "--", "-cd", "--package=model", "--info", "--hydra-help", "--version", "--shell-completion"),
+        "--experimental-rerun",
+    ]
 )
 LINES = st.lists(st.one_of(OVERRIDES, OVERRIDES, OVERRIDES, FLAGS), max_size=5)
 
