@@ -288,6 +288,15 @@ def test_signals_end_it_at_once(tmp_path: Path, number: int, code: int) -> None:
     assert time.monotonic() - begun < 3
 
 
+def test_ctrl_c_ends_it_where_a_shell_had_it_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        server = Server(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert server.end(signal.SIGINT) == (130, "")
+
+
 def test_other_addresses_come_with_a_warning(tmp_path: Path) -> None:
     server = Server(tmp_path, "--host", "0.0.0.0")
     port = server.url.split(":")[2].strip("/")
