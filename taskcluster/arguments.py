@@ -119,7 +119,7 @@ def readable(word: str, several: bool) -> str:
     """An override as Hydra's grammar has it: values that it would not read are quoted, and a key may be added that is
     there already. several: in a multirun.
 
-    Raises ConfigError for what is no override.
+    Raises ConfigError for a word that is not an override.
     """
     if word.startswith("~") and len(word) > 1:
         return word

@@ -231,6 +231,7 @@ MEANINGS: dict[str, Callable[[str], str]] = {
     r".* raised while resolving interpolation: \"?(.*?)\"?(?:\n|$)": str,
     r"Config group override must be a string or a list. Got (.*)": _no_option,
     r"Could not override '([^'@]+)": _unknown_key,
+    r"Could not append to config. An item is already at '(.*)'": "{0} is there already; write {0}= without +".format,
     r"Ambiguous value for argument '(.*)'\n": _several_values,
     r"Sweep parameters '(.*)' requires --multirun": _several_values,
     r"Sweeping over Hydra's configuration is not supported : '(.*)'": "{} gives several values; give one".format,

@@ -218,7 +218,7 @@ def main() -> None:
     terminal.guard()
     arguments = _arguments(sys.argv[1:])
     vega = Vega()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells have their background jobs ignore
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with SIGINT ignored
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # once the server has closed
     try:
         _serve(arguments, vega)

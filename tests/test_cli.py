@@ -205,6 +205,7 @@ def test_several_experiments_are_as_many_sweeps(taskcluster_train: Train) -> Non
     ("arguments", "sentence"),
     [
         (["seed=0,1"], "seed=0,1 gives several values: add -m for one run of each, or write seed=[A,B] for a list"),
+        (["+seed=3"], "seed is there already; write seed= without +"),
         (["experiment=seeds,layers"], "add -m"),
         (["seed=range(0,3)"], "add -m for one run of each"),
         (["-m", "model.n_layer=interval(1,3)"], "has no end of values; list them as in KEY=1,2,3"),
