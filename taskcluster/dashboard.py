@@ -218,20 +218,17 @@ def main() -> None:
     terminal.guard()
     arguments = _arguments(sys.argv[1:])
     vega = Vega()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with SIGINT ignored
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # once the server has closed
     try:
-        _serve(arguments, vega)
+        sys.exit(_serve(arguments, vega))
     except Refused as refusal:
         _report(str(refusal))
         sys.exit(2)
-    except KeyboardInterrupt:  # from the server, which has closed by then
-        sys.exit(130)
     finally:
         vega.close()
 
 
-def _serve(arguments: argparse.Namespace, vega: Vega) -> None:
+def _serve(arguments: argparse.Namespace, vega: Vega) -> int:
+    """Answer until a signal; return the exit code that shells give it."""
     root = _root(arguments.root)
     listening = _listen(arguments.host, arguments.port)
     address = listening.getsockname()[0]
@@ -240,11 +237,24 @@ def _serve(arguments: argparse.Namespace, vega: Vega) -> None:
     dashboard = Dashboard(root, vega)
     app = application(dashboard, [*names(arguments.host, address), *arguments.allow_host])
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    )
+    received: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        received.append(number)
+        server.should_exit = True
+
+    # Ours from the first, as uvicorn's begin with its event loop, and as shells start background jobs with SIGINT ignored.
+    # After closing, uvicorn raises the signals it received once more.
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
     threading.Thread(target=dashboard.warm_up, daemon=True).start()
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     print(f"http://{host}:{listening.getsockname()[1]}/ shows the runs below {root}; Ctrl-C ends it", flush=True)
-    uvicorn.Server(config).run(sockets=[listening])
+    server.run(sockets=[listening])
+    return 128 + received[0]
 
 
 def names(host: str, address: str) -> list[str]:

@@ -297,6 +297,22 @@ def test_ctrl_c_ends_it_where_a_shell_had_it_ignored(tmp_path: Path) -> None:
     assert server.end(signal.SIGINT) == (130, "")
 
 
+def test_ctrl_c_ends_it_before_its_event_loop_runs(tmp_path: Path) -> None:
+    early = """
+import os, signal, uvicorn.server
+from taskcluster import dashboard
+run = uvicorn.server.asyncio_run
+def killed(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    return run(*arguments, **options)
+uvicorn.server.asyncio_run = killed
+dashboard.main()
+"""
+    call = [sys.executable, "-c", early, str(tmp_path), "--port", "0"]
+    ended = subprocess.run(call, capture_output=True, text=True, timeout=LONG)
+    assert (ended.returncode, ended.stderr) == (130, "")
+
+
 def test_other_addresses_come_with_a_warning(tmp_path: Path) -> None:
     server = Server(tmp_path, "--host", "0.0.0.0")
     port = server.url.split(":")[2].strip("/")
