@@ -23,12 +23,12 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from taskcluster.checkpoints import load_weights
-from taskcluster.clustering import Clusterer, adjusted_rand_index
-from taskcluster.experiment import prepare
-from taskcluster.measurement import observe
-from taskcluster.progress import quieten
-from taskcluster.runs import RunFolder
+from taskcluster.measures.clustering import Clusterer, adjusted_rand_index
+from taskcluster.measures.measurement import observe
+from taskcluster.runs.checkpoints import load_weights
+from taskcluster.runs.folder import RunFolder
+from taskcluster.training.experiment import prepare
+from taskcluster.training.progress import quieten
 
 REPEATS = 5
 STATES = 2000

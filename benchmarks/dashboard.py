@@ -24,8 +24,8 @@ from typing import Any
 import yaml
 from playwright.sync_api import Page, sync_playwright
 
-from taskcluster.journal import append
-from taskcluster.runs import RunFolder
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import append
 
 SHAPES = [(40, 5), (200, 1)]  # conditions, seeds
 MEASUREMENTS = 100

@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.cluster import KMeans
 
-from taskcluster.checkpoints import load_weights
-from taskcluster.clustering import Clusterer, adjusted_rand_index
-from taskcluster.experiment import prepare
-from taskcluster.measurement import observe
-from taskcluster.progress import quieten
-from taskcluster.runs import RunFolder
+from taskcluster.measures.clustering import Clusterer, adjusted_rand_index
+from taskcluster.measures.measurement import observe
+from taskcluster.runs.checkpoints import load_weights
+from taskcluster.runs.folder import RunFolder
+from taskcluster.training.experiment import prepare
+from taskcluster.training.progress import quieten
 
 SEEDS = 5
 

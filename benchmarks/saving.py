@@ -16,12 +16,12 @@ from unittest.mock import patch
 from rich.console import Console
 from side_by_side import record, row
 
-from taskcluster.callbacks import CheckpointCallback
 from taskcluster.cli import composed
-from taskcluster.experiment import Experiment
-from taskcluster.interrupts import Interrupts
-from taskcluster.runs import RunFolder
+from taskcluster.processes.interrupts import Interrupts
+from taskcluster.runs.folder import RunFolder
 from taskcluster.train import train
+from taskcluster.training.callbacks import CheckpointCallback
+from taskcluster.training.experiment import Experiment
 
 SEEDS = 3
 

@@ -20,9 +20,9 @@ FACTORS = [1, 10, 100]
 def measure(factor: int) -> None:
     """Print seconds of every part and the process's largest memory, as JSON."""
     from taskcluster.cli import composed
-    from taskcluster.clustering import Clusterer
     from taskcluster.config import build
-    from taskcluster.measurement import observe
+    from taskcluster.measures.clustering import Clusterer
+    from taskcluster.measures.measurement import observe
 
     config = composed(f"task.n_tasks={50 * factor}", f"data.probe_size={1000 * factor}")
     made: dict[str, object] = {}

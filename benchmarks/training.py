@@ -23,10 +23,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, 
 
 from taskcluster.cli import composed
 from taskcluster.config import build
-from taskcluster.datamodule import SequenceDataModule, TrainingBatches
-from taskcluster.experiment import OURS
-from taskcluster.model import LanguageModel
-from taskcluster.progress import quieten
+from taskcluster.data.datamodule import SequenceDataModule, TrainingBatches
+from taskcluster.models.training_module import LanguageModel
+from taskcluster.training.experiment import OURS
+from taskcluster.training.progress import quieten
 
 STEPS = 20  # timed at once
 REPEATS = 7

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from taskcluster.records import text
-from taskcluster.validation import ConfigError, did_you_mean
+from taskcluster.runs.records import text
+from taskcluster.validation import UserError, did_you_mean
 
 # Keys of paths. What follows `=` is the path as it is, whatever Hydra's grammar would make of it.
 PATHS = ("ckpt_path", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
@@ -46,19 +46,19 @@ def say(program: str, sentence: str) -> None:
 def arranged(words: Sequence[str], flags: Sequence[argparse.Action]) -> list[str]:
     """The command for Hydra's parser, which takes overrides on one side of its flags only.
 
-    Raises ConfigError for a flag or an override that cannot be one.
+    Raises UserError for a flag or an override that cannot be one.
     """
     overrides, chosen = _split(words, {name: flag for flag in flags for name in flag.option_strings})
     names = [flag.option_strings[0] for flag, _ in chosen]
     commands = [name for name in names if name in COMMANDS]
     if len(set(commands)) > 1:
-        raise ConfigError(f"{commands[0]} and {commands[1]} exclude each other; leave one of them out")
+        raise UserError(f"{commands[0]} and {commands[1]} exclude each other; leave one of them out")
     if "--resolve" in names and not {"--cfg", "--help"} & set(names):
-        raise ConfigError("--resolve belongs to --cfg; write --cfg job --resolve")
+        raise UserError("--resolve belongs to --cfg; write --cfg job --resolve")
     for name in names:
         if names.count(name) > 1 and name.startswith("--config"):
             more = "; add further folders with hydra.searchpath=[FOLDER]" if name == "--config-dir" else ""
-            raise ConfigError(f"{name} is given {names.count(name)} times; give it once{more}")
+            raise UserError(f"{name} is given {names.count(name)} times; give it once{more}")
     several = "--multirun" in names or "hydra.mode=MULTIRUN" in overrides
     return [readable(word, several) for word in overrides] + [word for _, part in chosen for word in part]
 
@@ -79,11 +79,11 @@ def _split(
             continue
         name, given, value = word.partition("=")
         if name not in flags:
-            raise ConfigError(f"{name} is not an option{did_you_mean(name, flags)}; see --help")
+            raise UserError(f"{name} is not an option{did_you_mean(name, flags)}; see --help")
         flag = flags[name]
         if flag.nargs == 0:
             if given:
-                raise ConfigError(f"{name} takes no value; write {name}")
+                raise UserError(f"{name} takes no value; write {name}")
             chosen.append((flag, [name]))
             continue
         takes_next = flag.nargs != "?" or (bool(rest) and rest[0] in (flag.choices or ()))
@@ -101,13 +101,13 @@ def _check(flag: argparse.Action, value: str) -> None:
     name = flag.option_strings[0]
     if not value:
         example = flag.choices[0] if flag.choices else flag.dest.rpartition("_")[2].upper()  # type: ignore[index]
-        raise ConfigError(f"{name} needs a value; write {name} {example}")
+        raise UserError(f"{name} needs a value; write {name} {example}")
     if flag.choices and value not in flag.choices:
         choices = ", ".join(flag.choices)
-        raise ConfigError(f"{name} {value} is not an option{did_you_mean(value, flag.choices)}; choose from {choices}")
+        raise UserError(f"{name} {value} is not an option{did_you_mean(value, flag.choices)}; choose from {choices}")
     if name == "--config-dir" and not Path(value).is_dir():
         reason = "is not a folder" if Path(value).exists() else "does not exist"
-        raise ConfigError(f"--config-dir {value} {reason}; give the folder that holds your groups, such as task/")
+        raise UserError(f"--config-dir {value} {reason}; give the folder that holds your groups, such as task/")
 
 
 def _place(flag: argparse.Action, value: str) -> str:
@@ -119,12 +119,12 @@ def readable(word: str, several: bool) -> str:
     """An override as Hydra's grammar has it: values that it would not read are quoted, and a key may be added that is
     there already. several: in a multirun.
 
-    Raises ConfigError for a word that is not an override.
+    Raises UserError for a word that is not an override.
     """
     if word.startswith("~") and len(word) > 1:
         return word
     if not (parts := OVERRIDE.fullmatch(word)):
-        raise ConfigError(f"{word!r} is not an override; write KEY=VALUE, without spaces around the equals sign")
+        raise UserError(f"{word!r} is not an override; write KEY=VALUE, without spaces around the equals sign")
     sign, key, value = parts.groups()
     if sign == "+" and "." in key:
         sign, word = "++", f"+{word}"
@@ -155,7 +155,7 @@ def _parsed(word: str) -> bool:
 
 def _path(key: str, value: str, several: bool) -> str:
     if not value:
-        raise ConfigError(f"{key}= is empty; give a path")
+        raise UserError(f"{key}= is empty; give a path")
     if FUNCTION.fullmatch(value) or (key == "ckpt_path" and value == "null"):
         return value
     if whole := re.fullmatch(r"(['\"])((?:(?!\1|\\).)*)\1", value, re.DOTALL):

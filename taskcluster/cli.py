@@ -15,14 +15,14 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from taskcluster import __version__, terminal
+from taskcluster import __version__, streams
 from taskcluster.arguments import arranged, say
-from taskcluster.condition import CONF, run_folder
-from taskcluster.interrupts import AT_ONCE, Interrupted, Interrupts
-from taskcluster.validation import ConfigError, did_you_mean
+from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
+from taskcluster.runs.condition import CONF, run_folder
+from taskcluster.validation import UserError, did_you_mean
 
 # What a user can do wrong before the first run begins.
-MISTAKES = (HydraException, OmegaConfBaseException, ConfigError, yaml.YAMLError, ValueError, OSError, RecursionError)
+MISTAKES = (HydraException, OmegaConfBaseException, UserError, yaml.YAMLError, ValueError, OSError, RecursionError)
 
 
 class Reported(Exception):
@@ -48,7 +48,7 @@ class Job:
         self.exit_code = 0
 
     def __call__(self, cfg: DictConfig) -> int:
-        terminal.guard()  # a launcher may have started this process
+        streams.guard()  # a launcher may have started this process
         self.exit_code = Job.stopped or self._attempt(cfg)
         return self.exit_code
 
@@ -62,7 +62,7 @@ class Job:
         except Interrupted as interruption:
             Job.stopped = interruption.exit_code
             return interruption.exit_code
-        except (OmegaConfBaseException, ConfigError) as mistake:
+        except (OmegaConfBaseException, UserError) as mistake:
             report(_sentence(mistake))
             return 2
         except Exception:
@@ -82,7 +82,7 @@ def run(train: Callable[[DictConfig], None]) -> None:
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # leave out lines of a job that look like another's,
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # colour what is not a terminal,
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and warn that it will not hide GPUs one day
-    terminal.guard()
+    streams.guard()
     job = Job(train)
     try:
         sys.argv[1:] = _arranged(sys.argv[1:])
@@ -195,7 +195,7 @@ def _telling(error: BaseException) -> BaseException:
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
-    ours = [cause for cause in causes if isinstance(cause, ConfigError)]
+    ours = [cause for cause in causes if isinstance(cause, UserError)]
     unresolved = [cause for cause in causes if isinstance(cause, InterpolationResolutionError)]
     return [*ours, *reversed(unresolved), *filter(str, causes), error][0]
 

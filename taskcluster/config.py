@@ -1,4 +1,4 @@
-"""From a composed configuration to objects. A user's mistake becomes a ConfigError of one sentence."""
+"""From a composed configuration to objects. A user's mistake becomes a UserError of one sentence."""
 
 import inspect
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from taskcluster.validation import ConfigError, Duration, Seed, did_you_mean, sentences
+from taskcluster.validation import Duration, Seed, UserError, did_you_mean, sentences
 
 Config = Mapping[str, Any]
 Node = dict[str, Any]
@@ -127,25 +127,25 @@ EXAMPLES = {  # of what is chosen from each group that a run needs
 
 
 def check(config: Config) -> None:
-    """Raise ConfigError for keys and values that are wrong whatever is built from them."""
+    """Raise UserError for keys and values that are wrong whatever is built from them."""
     for group, example in EXAMPLES.items():
         if not config.get(group):
-            raise ConfigError(f"{group} holds nothing; choose one of its options, as in {group}={example}")
+            raise UserError(f"{group} holds nothing; choose one of its options, as in {group}={example}")
     if missing := [name for name in ("clustering", "checkpoint") if name not in config["callbacks"]]:
-        raise ConfigError(f"callbacks has no {' and no '.join(missing)}; write callbacks={EXAMPLES['callbacks']}")
+        raise UserError(f"callbacks has no {' and no '.join(missing)}; write callbacks={EXAMPLES['callbacks']}")
     seed, seeds = config.get("seed"), config.get("seeds")
     if isinstance(seeds, dict):  # those that only follow a wrong seed are not wrong themselves
         seeds = {source: 0 if value == seed else value for source, value in seeds.items()}
     try:
         _Config.model_validate({**config, "seeds": seeds})
     except ValidationError as error:
-        raise ConfigError(sentences(error, keys=_Config.model_fields)) from None
+        raise UserError(sentences(error, keys=_Config.model_fields)) from None
 
 
 def build(config: Config, key: str, /, *args: Any, **kwargs: Any) -> Any:
     """Call the `_target_` of a group, such as "task" or "callbacks.clustering", with its keys and further arguments.
 
-    Raises ConfigError for a key that the target does not take and for what it refuses as ValueError or TypeError.
+    Raises UserError for a key that the target does not take and for what it refuses as ValueError or TypeError.
     """
     node: Any = config
     for part in key.split("."):
@@ -155,18 +155,16 @@ def build(config: Config, key: str, /, *args: Any, **kwargs: Any) -> Any:
     try:
         target = getattr(import_module(module), name)
     except (ValueError, ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"{key}._target_={node.get('_target_')!r} cannot be imported ({error}); correct it"
-        ) from error
+        raise UserError(f"{key}._target_={node.get('_target_')!r} cannot be imported ({error}); correct it") from error
     accepted = inspect.signature(target).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         for unknown in values.keys() - accepted.keys():
-            raise ConfigError(f"{key}.{unknown} is not a key of {key}" + did_you_mean(unknown, accepted))
+            raise UserError(f"{key}.{unknown} is not a key of {key}" + did_you_mean(unknown, accepted))
     try:
         return target(*args, **values, **kwargs)
     except ValidationError as error:
-        raise ConfigError(sentences(error, key, accepted)) from None
+        raise UserError(sentences(error, key, accepted)) from None
     except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
         message = " ".join(str(error).split())
         named = message.split("=")[0] in values  # our own constructors begin with the key at fault
-        raise ConfigError(f"{key}.{message}" if named else f"{key}: {message}") from error
+        raise UserError(f"{key}.{message}" if named else f"{key}: {message}") from error

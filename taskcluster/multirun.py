@@ -27,18 +27,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from taskcluster import terminal
+from taskcluster import streams
 from taskcluster.arguments import quoted
 from taskcluster.cli import Reported, job_config, report
-from taskcluster.condition import digest, is_seed
-from taskcluster.interrupts import Interrupts
-from taskcluster.journal import fixed, layers_of, number
-from taskcluster.lost import lost_jobs_fail
-from taskcluster.places import ALONE, Place, place, refuse_other_world
-from taskcluster.resume import find_start, is_concluded, is_finished
-from taskcluster.runs import RunFolder, flatten
+from taskcluster.launchers import lost_jobs_fail
+from taskcluster.processes.interrupts import Interrupts
+from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
+from taskcluster.runs.condition import digest, is_seed
+from taskcluster.runs.folder import RunFolder, flatten
+from taskcluster.runs.journal import fixed, layers_of, number
+from taskcluster.runs.resume import find_start, is_concluded, is_finished
 from taskcluster.tracking.identity import refuse_many
-from taskcluster.validation import ConfigError
+from taskcluster.validation import UserError
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
 
@@ -71,18 +71,16 @@ def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> 
     """The overrides of every job: all combinations of the values given, and of those that an experiment sweeps.
 
     Several experiments, experiment=seeds,layers, are as many sweeps, each with its own values and under its own name.
-    Raises ConfigError for values that cannot be listed.
+    Raises UserError for values that cannot be listed.
     """
     hydras: Any = OmegaConf.to_container(config.hydra.overrides.hydra)
     if any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydras):
-        raise ConfigError("hydra.run.dir= is for a single run; write hydra.sweep.dir= for a multirun")
+        raise UserError("hydra.run.dir= is for a single run; write hydra.sweep.dir= for a multirun")
     parser = OverridesParser.create(config_loader=loader)
     overrides = parser.parse_overrides(list(arguments))
     for override in overrides:
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise ConfigError(
-                f"{override.input_line} has no end of values; list them as in KEY=1,2,3 or KEY=range(1,4)"
-            )
+            raise UserError(f"{override.input_line} has no end of values; list them as in KEY=1,2,3 or KEY=range(1,4)")
     chosen = [override for override in overrides if override.get_key_element() == "experiment"][-1:]
     if not chosen or not chosen[0].is_sweep_override():
         return _combinations(parser, config, arguments)
@@ -118,10 +116,10 @@ class Multirun:
         self._kind = type(launcher).__name__
         self._runs: list[Planned] = []
         self._refusals: dict[str, str] = {}
-        self._console = terminal.console()
+        self._console = streams.console()
 
     def plan(self, jobs: Sequence[Sequence[str]]) -> None:
-        """Find out what every job has before it. Raises ConfigError where two would have one folder."""
+        """Find out what every job has before it. Raises UserError where two would have one folder."""
         setup_globals()
         self._refuse_company()
         runs = [self._plan(overrides, number) for number, overrides in enumerate(jobs)]
@@ -132,7 +130,7 @@ class Multirun:
                 pair = [
                     " ".join(set(a) - set(b)) or "the same" for a, b in permutations((first.overrides, run.overrides))
                 ]
-                raise ConfigError(
+                raise UserError(
                     f"two runs, {pair[0]} and {pair[1]}, would share the folder {run.folder.path}; leave one out, or "
                     "tell them apart by hydra.sweep.subdir="
                 )
@@ -150,9 +148,9 @@ class Multirun:
                 OmegaConf.save(self._config, root / "multirun.yaml")
 
     def run(self, batch_size: int | None) -> list[Sequence[JobReturn]]:
-        """Do what is to be done, so many jobs at once or all. Raises ConfigError for a size that is none."""
+        """Do what is to be done, so many jobs at once or all. Raises UserError for a size that is none."""
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise ConfigError(f"hydra.sweeper.max_batch_size={batch_size}: give the jobs at once, at least 1")
+            raise UserError(f"hydra.sweeper.max_batch_size={batch_size}: give the jobs at once, at least 1")
         size = batch_size or max(1, len(self._runs))
         return [self._run(self._runs[k : k + size], k) for k in range(0, len(self._runs), size)]
 
@@ -173,7 +171,7 @@ class Multirun:
     def _view(self, batch: Sequence[Planned]) -> AbstractContextManager[None]:
         if not self._console.is_terminal:
             return nullcontext()
-        from taskcluster.view import View
+        from taskcluster.watch.terminal import View
 
         return View(self._top, [run.name for run in batch if not run.exit_code])
 
@@ -219,14 +217,14 @@ class Multirun:
         return max(run.exit_code or 0 for run in self._runs)
 
     def _report(self) -> None:
-        from taskcluster.report import write
+        from taskcluster.pages.report import write
 
         for root in self._roots:
             try:
                 with self._console.status("writing the report"):
                     page = write(root)
                 self._console.print(f"The report is {page}", soft_wrap=True)
-            except (ConfigError, OSError) as error:  # no run is finished, say
+            except (UserError, OSError) as error:  # no run is finished, say
                 self._console.print(f"There is no report: {error}", soft_wrap=True)
 
     def _plan(self, overrides: Sequence[str], number: int) -> Planned:
@@ -247,7 +245,7 @@ class Multirun:
             refuse_many(config)
             state, start = run.state, find_start(run, config)
             self._refuse(config)
-        except ConfigError as error:
+        except UserError as error:
             return Planned(given, root, run, f"refused: {error}", exit_code=2)
         plan = "begins anew" if start.step is None else f"goes on after step {start.step}"
         return Planned(given, root, run, "begins" if state == "new" else f"{state}, {plan}")
@@ -255,7 +253,7 @@ class Multirun:
     def _refuse_company(self) -> None:
         try:
             here = place()
-        except ConfigError as error:
+        except UserError as error:
             raise Reported(2, str(error)) from error
         if here.launcher:
             said = f"a multirun is one process, of which {here.launcher} has started {here.world_size}; start it alone"
@@ -264,7 +262,7 @@ class Multirun:
             )
 
     def _refuse(self, config: Any) -> None:
-        """Raise ConfigError for what can be known to be wrong before the first run, built once for all seeds."""
+        """Raise UserError for what can be known to be wrong before the first run, built once for all seeds."""
         devices, n_nodes = config["trainer"].get("devices", 1), config["trainer"].get("num_nodes", 1)
         if isinstance(devices, int) and isinstance(n_nodes, int):
             launcher = self._config.hydra.launcher
@@ -274,7 +272,7 @@ class Multirun:
         if self._kind not in HERE:  # where it will run, there may be a GPU
             return
         from taskcluster.config import check
-        from taskcluster.experiment import prepare
+        from taskcluster.training.experiment import prepare
 
         check(config)
         key = digest({key: value for key, value in flatten(config).items() if not is_seed(key)})
@@ -282,17 +280,17 @@ class Multirun:
             try:
                 prepare(config)
                 self._refusals[key] = ""
-            except ConfigError as error:
+            except UserError as error:
                 self._refusals[key] = str(error)
         if self._refusals[key]:
-            raise ConfigError(self._refusals[key])
+            raise UserError(self._refusals[key])
 
 
 def _outcome(run: RunFolder) -> list[str]:
     """What a run came to, for the table: state, steps, accuracy, ARI, claims."""
     try:
         state, rows, claims = run.state, run.rows(), run.results().get("claims", [])
-    except ConfigError:
+    except UserError:
         return ["damaged", *["-"] * 4]
     values = ["-"] * 3
     if rows:

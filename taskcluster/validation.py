@@ -1,7 +1,7 @@
 """Turn a wrong value into one sentence: which key, which value, what to do.
 
 Constructors that users configure carry `@validated`: pydantic checks each argument against its annotation, strictly
-(no "3" for 3, no true for 1), and `sentences` words what it found. `ConfigError` is a user's mistake, ready to print.
+(no "3" for 3, no true for 1), and `sentences` words what it found. `UserError` is a user's mistake, ready to print.
 """
 
 import difflib
@@ -33,7 +33,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta()
 validated = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 
 
-class ConfigError(ValueError):
+class UserError(ValueError):
     """The configuration cannot be run. The message is one sentence for its author."""
 
 

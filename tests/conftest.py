@@ -12,8 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from taskcluster import train
 from taskcluster.cli import composed
-from taskcluster.processes import RunEnvironment
-from taskcluster.tasks import TaskFamily
+from taskcluster.processes.group import RunEnvironment
+from taskcluster.tasks.family import TaskFamily
 from taskcluster.tasks.regex import random_family
 
 # No test reaches W&B's own server, or anyone's account: here, and in every process that a test starts.

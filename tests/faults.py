@@ -18,16 +18,18 @@ import torch
 from conftest import SMALL
 from PIL import Image
 
-from taskcluster.checkpoints import load
-from taskcluster.journal import TIMES, read
-from taskcluster.resume import DRAWN
-from taskcluster.runs import RunFolder
+from taskcluster.runs.checkpoints import load
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import TIMES, read
+from taskcluster.runs.resume import DRAWN
 
 RUN = (*SMALL, "trainer.max_steps=30", "callbacks.clustering.every_n_steps=10", "model.dropout=0.1")
 LONG = 120  # seconds that no process here needs
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["taskcluster.experiment", "taskcluster.outcome", "taskcluster.multirun"])
+_context.set_forkserver_preload(
+    ["taskcluster.training.conclude", "taskcluster.training.experiment", "taskcluster.multirun"]
+)
 
 
 class Command:
@@ -77,11 +79,12 @@ class Command:
 
 
 def _train(folder: Path, log: Path, arguments: tuple[str, ...], variables: Mapping[str, str], figures: bool) -> None:
-    from taskcluster import outcome, train
+    from taskcluster import train
+    from taskcluster.training import figures as drawing
 
     os.environ.update(variables)
     if not figures:
-        outcome.figures.write_tsne = outcome.figures.draw = _draw_nothing
+        drawing.write_tsne = drawing.draw = _draw_nothing
     os.chdir(folder)
     output = os.open(log, os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from taskcluster.claims import judge
-from taskcluster.runs import RunFolder
+from taskcluster.results.claims import judge
+from taskcluster.runs.folder import RunFolder
 
 STEPS = (0, 50, 100, 150, 200)
 PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from planted import config, plant, rows
 
-from taskcluster.aggregate import conditions, find_runs, over_runs, seeds_of, sweep_of
+from taskcluster.results.aggregate import conditions, find_runs, over_runs, seeds_of, sweep_of
 
 
 def test_runs_are_found_in_natural_order_and_links_are_not_followed(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_sweep_is_the_folder_above_conditions(path: str, sweep: str) -> None:
 
 
 def test_conditions_differ_in_more_than_seeds_and_are_named_after_it() -> None:
-    muon = {"optimizer": {"_target_": "taskcluster.optimizers.MuonWithAdamW", "momentum": 0.95}}
+    muon = {"optimizer": {"_target_": "taskcluster.models.optimizers.MuonWithAdamW", "momentum": 0.95}}
     adam = {"optimizer": {"_target_": "torch.optim.AdamW", "fused": True}}
     given = [
         ("a", "depth", config(0, n_layer=2)),

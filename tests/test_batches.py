@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from taskcluster.batches import LossOn, Packer
-from taskcluster.tokenizer import PAD, SEP, Rows
+from taskcluster.data.batches import LossOn, Packer
+from taskcluster.data.tokenizer import PAD, SEP, Rows
 
 VOCABULARY = 12
 CPU = torch.device("cpu")

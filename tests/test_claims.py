@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskcluster.claims import judge
+from taskcluster.results.claims import judge
 
 LAYERS = (0.05, 0.4, 0.7, 0.9)  # final validation ARI of layers 0 to 3
 

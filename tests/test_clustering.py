@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from taskcluster import clustering
-from taskcluster.clustering import Clusterer, adjusted_rand_index
+from taskcluster.measures import clustering
+from taskcluster.measures.clustering import Clusterer, adjusted_rand_index
 
 RNG = np.random.default_rng(0)
 TASKS = torch.arange(10).repeat_interleave(30)
@@ -165,7 +165,7 @@ def test_a_problem_that_needs_float64_leaves_the_others_as_they_are() -> None:
     plain, wide = hierarchy(10, 16)[0], hierarchy(1e4, 16)[0]
     alone, (beside, _) = Clusterer(4, 0).fit(plain, 20), Clusterer(4, 0).fit_many([plain, wide], [20, 20])
     assert torch.equal(alone.centroids, beside.centroids)
-    assert alone.inertia == beside.inertia
+    assert alone.inertia == pytest.approx(beside.inertia, rel=1e-12)  # threads may add in another order
 
 
 def test_a_dimension_far_beyond_the_others_hides_nothing() -> None:

@@ -8,9 +8,9 @@ from conftest import SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskcluster.aggregate import conditions
 from taskcluster.cli import composed
-from taskcluster.condition import condition, decisive, digest, group, run_folder, seeds_of, shortened
+from taskcluster.results.aggregate import conditions
+from taskcluster.runs.condition import condition, decisive, digest, group, run_folder, seeds_of, shortened
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from conftest import SMALL
 from omegaconf import OmegaConf
 
 from taskcluster import cli
-from taskcluster.batches import Packer
 from taskcluster.cli import composed
 from taskcluster.config import build, check
+from taskcluster.data.batches import Packer
 
 GROUPS = {
     folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in cli.CONF.iterdir() if folder.is_dir()
@@ -36,7 +36,7 @@ def test_every_option_composes_and_passes_the_checks(choice: str) -> None:
 def test_every_task_model_optimizer_and_scheduler_work_together(choices: tuple[str, ...]) -> None:
     from functools import partial
 
-    from taskcluster.model import LanguageModel
+    from taskcluster.models.training_module import LanguageModel
 
     small = [key for key in SMALL if not (key.startswith("task.") and "task=custom" in choices)]
     small = [key for key in small if "model=gpt2_768" not in choices or not key.startswith("model.")]

@@ -16,11 +16,11 @@ from conftest import SMALL, Outcome
 from planted import config, plant
 
 from taskcluster.dashboard import Dashboard
-from taskcluster.findings import Findings
-from taskcluster.resume import find_start, is_finished
-from taskcluster.runs import RunFolder, digest_file
-from taskcluster.validation import ConfigError
-from taskcluster.watch import Watcher
+from taskcluster.results.tables import Findings
+from taskcluster.runs.folder import RunFolder, digest_file
+from taskcluster.runs.resume import find_start, is_finished
+from taskcluster.validation import UserError
+from taskcluster.watch.watcher import Watcher
 
 FILES = ("config.yaml", "status.json", "results.json", "metrics.jsonl", "training.jsonl", ".lock", ".holder")
 CONTENTS = {
@@ -168,7 +168,7 @@ def seen(sweep: Path) -> tuple[list[str], list[str], list[str]]:
         try:
             whole = is_finished(run, settings(seed))
             sentences.append("finished" if whole else f"from {find_start(run, settings(seed)).step}")
-        except ConfigError as error:
+        except UserError as error:
             sentences.append(str(error))
     return [run.path for run in found.runs], [states.get(f"seed={k}", "") for k in range(3)], sentences
 
@@ -231,7 +231,7 @@ def test_a_checkpoint_that_cannot_be_used_is_passed_over_or_refused(sweep: Path,
         run.start(settings(1), None)
         assert run.saved() == []
         assert not in_the_way
-    except ConfigError as error:
+    except UserError as error:
         assert in_the_way
         assert str(error) == f"{file} is not a file; move it away, or choose another folder"  # noqa: PT017
 
@@ -260,7 +260,7 @@ def test_what_is_no_folder_is_refused_before_anything_is_written(sweep: Path, na
     assert_only_the_second_suffers(sweep)
     run.write_status("failed")
     before = listing(sweep)
-    with pytest.raises(ConfigError, match=f"{name} is not a folder; move it away, or choose another"):
+    with pytest.raises(UserError, match=f"{name} is not a folder; move it away, or choose another"):
         find_start(run, settings(1))
     assert listing(sweep) == before
 
@@ -291,19 +291,19 @@ def test_foreign_files_of_our_names_hide_no_run(sweep: Path, name: str, where: s
 
 @pytest.mark.parametrize("kind", ["empty", "a dangling link", "a link loop"])
 def test_a_report_that_cannot_be_written_is_one_sentence(sweep: Path, kind: str) -> None:
-    from taskcluster.report import write
+    from taskcluster.pages.report import write
 
     REPLACED[kind](sweep / "report")
-    with pytest.raises(ConfigError, match=r"report: .*; move it away, or make .* a folder that can be written to"):
+    with pytest.raises(UserError, match=r"report: .*; move it away, or make .* a folder that can be written to"):
         write(sweep)
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet", "ari.png", "index.html"])
 def test_a_folder_in_place_of_a_part_of_the_report_is_one_sentence(sweep: Path, name: str) -> None:
-    from taskcluster.report import write
+    from taskcluster.pages.report import write
 
     (sweep / "report" / name).mkdir(parents=True)
-    with pytest.raises(ConfigError, match="move it away"):
+    with pytest.raises(UserError, match="move it away"):
         write(sweep)
 
 

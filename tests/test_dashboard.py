@@ -23,8 +23,9 @@ import pytest
 from starlette.testclient import TestClient
 from test_watch import begin, line, measure
 
-from taskcluster.dashboard import LIBRARY, PAGES, Dashboard, _arguments, application, names
-from taskcluster.vega import Vega, library
+from taskcluster.dashboard import _arguments
+from taskcluster.pages.vega import Vega, library
+from taskcluster.watch.server import LIBRARY, PAGES, Dashboard, application, names
 
 CHROMIUM = Path("/usr/bin/chromium")
 MARKUP = "<img src=x onerror=owned=1>"
@@ -41,7 +42,7 @@ def vega() -> Iterator[Vega]:
 
 @pytest.fixture
 def client(tmp_path: Path, vega: Vega, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    monkeypatch.setattr("taskcluster.dashboard.FRESH", 0)
+    monkeypatch.setattr("taskcluster.watch.server.FRESH", 0)
     app = application(Dashboard(tmp_path, vega), names("127.0.0.1", "127.0.0.1"))
     return TestClient(app, base_url="http://127.0.0.1:8642")
 

@@ -7,9 +7,9 @@ import torch
 from conftest import bare_trainer, family
 
 from taskcluster.cli import composed
-from taskcluster.datamodule import SequenceDataModule, TrainingBatches
-from taskcluster.tasks import TaskFamily
-from taskcluster.tokenizer import Rows
+from taskcluster.data.datamodule import SequenceDataModule, TrainingBatches
+from taskcluster.data.tokenizer import Rows
+from taskcluster.tasks.family import TaskFamily
 
 
 def datamodule(tasks: TaskFamily, **changes: Any) -> SequenceDataModule:

@@ -17,12 +17,12 @@ import yaml
 from conftest import SMALL, Outcome
 from faults import timeless, wandb_steps
 
-from taskcluster.checkpoints import load_weights
 from taskcluster.cli import composed
 from taskcluster.config import build
-from taskcluster.experiment import prepare
-from taskcluster.journal import TIMES, read
-from taskcluster.runs import RunFolder
+from taskcluster.runs.checkpoints import load_weights
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import TIMES, read
+from taskcluster.training.experiment import prepare
 
 Train = Callable[..., Outcome]
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ import pytest
 from conftest import SMALL
 from faults import assert_identical, timeless
 
-from taskcluster.runs import RunFolder
+from taskcluster.runs.folder import RunFolder
 
 pytestmark = pytest.mark.slow
 

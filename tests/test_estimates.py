@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from taskcluster.estimates import components, emergence, interval, intervals
+from taskcluster.results.statistics import components, emergence, interval, intervals
 
 
 def test_the_interval_is_students() -> None:

@@ -20,7 +20,7 @@ import torch
 from conftest import SMALL
 from faults import RUN, Command, assert_identical, train, wandb_steps
 
-from taskcluster.runs import RunFolder, digest_file
+from taskcluster.runs.folder import RunFolder, digest_file
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from threading import Event
 import numpy as np
 import pytest
 
-from taskcluster.figures import _tsne
+from taskcluster.training.figures import _tsne
 
 RNG = np.random.default_rng(0)
 DEGENERATE = {

@@ -17,11 +17,11 @@ from planted import config, plant
 
 from taskcluster import dashboard, report, train
 from taskcluster.cli import composed
-from taskcluster.findings import Findings
-from taskcluster.resume import find_start, is_concluded, is_finished
-from taskcluster.runs import RunFolder
-from taskcluster.validation import ConfigError
-from taskcluster.watch import Watcher
+from taskcluster.results.tables import Findings
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.resume import find_start, is_concluded, is_finished
+from taskcluster.validation import UserError
+from taskcluster.watch.watcher import Watcher
 
 REFUSED = "model.n_head=3"  # does not divide the width: no command here gets as far as training
 
@@ -108,7 +108,7 @@ def dashboard_of_nothing() -> None:
     arguments = dashboard._arguments(sys.argv[1:])
     try:
         dashboard._root(arguments.root)
-    except dashboard.Refused as refusal:
+    except UserError as refusal:
         dashboard._report(str(refusal))
         sys.exit(2)
 
@@ -200,7 +200,7 @@ def test_a_harmed_run_leaves_the_others_alone(
     assert all(found.tables())
     assert "seed=0" in {row["run"] for row in found.tidy()}
     wanted = config(1) | {"resume": "auto", "ckpt_path": None}
-    with suppress(ConfigError):
+    with suppress(UserError):
         if is_finished(run, wanted):
             is_concluded(run)
         else:

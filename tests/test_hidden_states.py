@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from taskcluster.hidden_states import forward_with_states
+from taskcluster.models.hidden_states import forward_with_states
 
 NETWORKS = [
     GPT2LMHeadModel(GPT2Config(vocab_size=13, n_layer=3, n_head=2, n_embd=16, n_positions=16)),

@@ -7,11 +7,12 @@ import torch
 from conftest import bare_trainer
 from pydantic import ValidationError
 
-from taskcluster.batches import Packer
 from taskcluster.cli import composed
-from taskcluster.model import LanguageModel, TrainingDiverged, gpt2
-from taskcluster.schedulers import constant
-from taskcluster.tokenizer import Rows
+from taskcluster.data.batches import Packer
+from taskcluster.data.tokenizer import Rows
+from taskcluster.models.gpt2 import gpt2
+from taskcluster.models.schedulers import constant
+from taskcluster.models.training_module import LanguageModel, TrainingDiverged
 
 
 def network(**changes: object) -> torch.nn.Module:

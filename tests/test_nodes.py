@@ -14,10 +14,10 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import Command, train
 
-from taskcluster import meeting
-from taskcluster.places import ALONE, Place, place, refuse_other_world
-from taskcluster.runs import RunFolder
-from taskcluster.validation import ConfigError
+from taskcluster.processes import meeting
+from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
+from taskcluster.runs.folder import RunFolder
+from taskcluster.validation import UserError
 
 Train = Callable[..., Outcome]
 
@@ -66,14 +66,14 @@ def test_a_launchers_variables_give_the_place() -> None:
     ids=str,
 )
 def test_variables_that_contradict_each_other_are_refused(contradiction: dict[str, str]) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(UserError):
         place(contradiction)
 
 
 def test_processes_that_nobody_starts_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"trainer.num_nodes=2, but this process was started alone"):
+    with pytest.raises(UserError, match=r"trainer.num_nodes=2, but this process was started alone"):
         refuse_other_world(ALONE, 2, 2)
-    with pytest.raises(ConfigError, match="do not match the 2 processes on 2 node"):
+    with pytest.raises(UserError, match="do not match the 2 processes on 2 node"):
         refuse_other_world(place(SRUN), 1, 1)
 
 

@@ -6,10 +6,10 @@ from conftest import SMALL
 
 from taskcluster.cli import composed
 from taskcluster.config import build
-from taskcluster.experiment import prepare
-from taskcluster.measurement import Measurement
-from taskcluster.noise import KMEANS_SEEDS, SHUFFLES, noise
-from taskcluster.runs import RunFolder
+from taskcluster.measures.controls import KMEANS_SEEDS, SHUFFLES, noise
+from taskcluster.measures.measurement import Measurement
+from taskcluster.runs.folder import RunFolder
+from taskcluster.training.experiment import prepare
 
 
 @pytest.fixture(scope="module")

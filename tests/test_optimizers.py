@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LinearLR
 
-from taskcluster.optimizers import MuonWithAdamW
+from taskcluster.models.optimizers import MuonWithAdamW
 
 
 def parameters() -> list[Tensor]:

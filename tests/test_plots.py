@@ -7,8 +7,8 @@ import pytest
 import vl_convert
 from planted import rows
 
-from taskcluster import plots
-from taskcluster.aggregate import over_runs
+from taskcluster.pages import charts
+from taskcluster.results.aggregate import over_runs
 
 POINTS = [
     {"condition": name, **point}
@@ -22,36 +22,36 @@ def drawn(chart: Any) -> list[dict[str, Any]]:
 
 
 def test_every_layer_of_both_splits_is_drawn_at_every_step() -> None:
-    values = drawn(plots.of_conditions(POINTS)["ari"])
+    values = drawn(charts.of_conditions(POINTS)["ari"])
     assert len(values) == 2 * 2 * 4 * 5
     last = [v for v in values if (v["condition"], v["split"], v["step"], v["layer"]) == ("a", "validation", 200, 3)]
     assert [v["mean"] for v in last] == [pytest.approx(0.85)]
 
 
 def test_the_final_chart_shows_the_last_row() -> None:
-    values = drawn(plots.of_conditions(POINTS)["ari_by_layer"])
+    values = drawn(charts.of_conditions(POINTS)["ari_by_layer"])
     assert {v["step"] for v in values} == {200}
     assert {v["metric"] for v in values} == {"ari", "ari_within_x"}
 
 
 def test_conditions_stand_in_rows_where_there_are_several() -> None:
-    assert "row" in plots.of_conditions(POINTS)["ari"].to_dict()["facet"]
+    assert "row" in charts.of_conditions(POINTS)["ari"].to_dict()["facet"]
     alone = [point for point in POINTS if point["condition"] == "a"]
-    assert "row" not in plots.of_conditions(alone)["ari"].to_dict()["facet"]
+    assert "row" not in charts.of_conditions(alone)["ari"].to_dict()["facet"]
 
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("name", ["ari", "ari_within_x", "ari_by_layer", "learning"])
 def test_every_chart_renders_with_either_theme(name: str, dark: bool) -> None:
-    svg = vl_convert.vegalite_to_svg(plots.of_conditions(POINTS)[name].to_dict() | {"config": plots.theme(dark)})
+    svg = vl_convert.vegalite_to_svg(charts.of_conditions(POINTS)[name].to_dict() | {"config": charts.theme(dark)})
     assert "validation" in svg
     assert "NaN" not in svg
 
 
 def test_a_band_is_drawn_only_where_there_is_an_interval() -> None:
     def bands(condition: str) -> int:
-        data = plots.inline([p for p in POINTS if p["condition"] == condition and p["metric"] == "ari"])
-        svg = vl_convert.vegalite_to_svg(plots.ari_against_step(data, "title").to_dict())
+        data = charts.inline([p for p in POINTS if p["condition"] == condition and p["metric"] == "ari"])
+        svg = vl_convert.vegalite_to_svg(charts.ari_against_step(data, "title").to_dict())
         return svg.count('fill-opacity="0.2"')
 
     assert (bands("a"), bands("b")) == (2 * 4, 0)
@@ -59,12 +59,12 @@ def test_a_band_is_drawn_only_where_there_is_an_interval() -> None:
 
 def test_a_source_can_be_named_and_fed_later() -> None:
     source = altair.NamedData("points")
-    for chart in (plots.ari_against_step, plots.layer_by_condition, plots.learning, plots.ari_by_layer):
+    for chart in (charts.ari_against_step, charts.layer_by_condition, charts.learning, charts.ari_by_layer):
         assert chart(source, "title").to_dict()["data"] == {"name": "points"}
 
 
 def test_panels_stand_by_checkpoint_and_layer() -> None:
     points = [{"x": 0.0, "y": 1.0, "task": 3, "step": step, "layer": layer} for step in (0, 9) for layer in (0, 6)]
-    svg = vl_convert.vegalite_to_svg(plots.tsne(plots.inline(points), n_tasks=5, title="t-SNE").to_json())
+    svg = vl_convert.vegalite_to_svg(charts.tsne(charts.inline(points), n_tasks=5, title="t-SNE").to_json())
     for label in ("step", "layer", ">9<", ">6<"):
         assert label in svg

@@ -9,11 +9,11 @@ from conftest import SMALL
 from rich.console import Console
 
 from taskcluster.cli import composed
-from taskcluster.experiment import Experiment
-from taskcluster.interrupts import Interrupts
-from taskcluster.places import ALONE
-from taskcluster.progress import quieten
-from taskcluster.runs import RunFolder
+from taskcluster.processes.interrupts import Interrupts
+from taskcluster.processes.places import ALONE
+from taskcluster.runs.folder import RunFolder
+from taskcluster.training.experiment import Experiment
+from taskcluster.training.progress import quieten
 
 CLIP = 0.01  # far below the norm of any gradient here
 

@@ -16,9 +16,9 @@ import wandb
 from conftest import SMALL, Outcome
 from faults import Command, assert_identical
 
-from taskcluster import experiment, outcome  # noqa: F401  # what they import sets variables of its own
-from taskcluster.processes import reseed, share_out
-from taskcluster.runs import RunFolder
+from taskcluster.processes.group import reseed, share_out
+from taskcluster.runs.folder import RunFolder
+from taskcluster.training import conclude, experiment  # noqa: F401  # what they import sets variables of its own
 
 Train = Callable[..., Outcome]
 

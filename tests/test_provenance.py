@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from taskcluster import provenance
-from taskcluster.provenance import surroundings
+from taskcluster.runs import provenance
+from taskcluster.runs.provenance import surroundings
 
-CHECKOUT = Path(provenance.__file__).parents[1]
+CHECKOUT = Path(provenance.__file__).parents[2]
 
 
 @pytest.mark.skipif(not (CHECKOUT / ".git").exists() or not shutil.which("git"), reason="needs a git checkout")

@@ -10,9 +10,9 @@ import polars
 import pytest
 from planted import config, plant
 
-from taskcluster import report
-from taskcluster.estimates import interval
-from taskcluster.findings import Findings
+from taskcluster.pages import report
+from taskcluster.results.statistics import interval
+from taskcluster.results.tables import Findings
 
 ARIS = {2: (0.7, 0.8, 0.75), 3: (0.9, 0.95, 0.85)}
 
@@ -164,5 +164,5 @@ def test_a_folder_without_finished_runs_is_refused_in_a_sentence(tmp_path: Path,
 
 
 def test_nothing_of_it_needs_torch() -> None:
-    code = "import sys, taskcluster.report, taskcluster.findings, taskcluster.pages; assert 'torch' not in sys.modules"
+    code = "import sys, taskcluster.report, taskcluster.pages.rendering; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,8 +9,8 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import Command, assert_equal, assert_identical, timeless, train
 
-from taskcluster.checkpoints import load
-from taskcluster.runs import RunFolder
+from taskcluster.runs.checkpoints import load
+from taskcluster.runs.folder import RunFolder
 
 Train = Callable[..., Outcome]
 

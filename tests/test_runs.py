@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from taskcluster.interrupts import Interrupted
-from taskcluster.runs import RunFolder, digest_file, replace_file
-from taskcluster.validation import ConfigError
+from taskcluster.processes.interrupts import Interrupted
+from taskcluster.runs.folder import RunFolder, digest_file, replace_file
+from taskcluster.validation import UserError
 
 CONFIG = {"seed": 0, "model": {"n_layer": 6, "n_embd": 128}}
 
@@ -95,7 +95,7 @@ def test_a_locked_folder_is_refused_to_others_and_an_unused_lock_leaves_nothing(
     with run.locked():
         assert run.in_use()
         (tmp_path / ".lock").chmod(0o400)  # of somebody else's run
-        with pytest.raises(ConfigError, match="is in use by another process"), RunFolder(tmp_path).locked():
+        with pytest.raises(UserError, match="is in use by another process"), RunFolder(tmp_path).locked():
             pass
     assert not run.in_use()
     assert list(tmp_path.iterdir()) == []
@@ -103,7 +103,7 @@ def test_a_locked_folder_is_refused_to_others_and_an_unused_lock_leaves_nothing(
 
 def test_a_damaged_status_is_said_to_be_damaged(tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"status\.json is damaged; restore it, or choose another folder"):
+    with pytest.raises(UserError, match=r"status\.json is damaged; restore it, or choose another folder"):
         RunFolder(tmp_path).status()
 
 

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 import pytest
 from conftest import family
 
-from taskcluster.tasks import Task, TaskFamily
+from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.tasks.regex import custom_family
 
 # The default family of seed 0. A change here changes every published number: say so in the CHANGELOG.

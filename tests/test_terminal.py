@@ -16,9 +16,9 @@ from conftest import SMALL, Outcome
 from faults import RUN, Command
 from rich.table import Table
 
-from taskcluster import terminal
-from taskcluster.runs import RunFolder
-from taskcluster.terminal import Outlet, console, stream
+from taskcluster import streams
+from taskcluster.runs.folder import RunFolder
+from taskcluster.streams import Outlet, console, stream
 
 ODD = "[red]x[/] [3,5] :smile: [/nothing]"  # a name that Rich would read as markup, and fail on
 ESCAPE = "\x1b"
@@ -38,7 +38,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "PATIENCE", 0.05)
+    monkeypatch.setattr(streams, "PATIENCE", 0.05)
 
 
 def test_a_reader_who_left_is_not_missed(pipe: tuple[int, int]) -> None:
@@ -49,7 +49,7 @@ def test_a_reader_who_left_is_not_missed(pipe: tuple[int, int]) -> None:
 def test_a_reader_who_sleeps_is_waited_for_once_and_then_has_the_newest(
     pipe: tuple[int, int], impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terminal, "CAPACITY", 20_000)
+    monkeypatch.setattr(streams, "CAPACITY", 20_000)
     output, began = stream(pipe[1]), time.monotonic()
     for k in range(1000):
         print(f"line {k}", "." * 90, file=output, flush=True)

@@ -2,9 +2,9 @@
 
 import torch
 
-from taskcluster.tasks import Example, TaskFamily
+from taskcluster.data.tokenizer import PAD, SEP, Rows, Tokenizer
+from taskcluster.tasks.family import Example, TaskFamily
 from taskcluster.tasks.regex import custom_family
-from taskcluster.tokenizer import PAD, SEP, Rows, Tokenizer
 
 SPECS = [
     {"regexes": ["ab{1,3}[xy]{1,2}"], "mapping": {"red": "blue", "x": "x"}},

@@ -18,9 +18,9 @@ from faults import RUN, Command, train, wandb_steps
 from rich.console import Console
 from wandb_server import Mode, Run, WandbServer
 
-from taskcluster.condition import group
-from taskcluster.runs import RunFolder
-from taskcluster.tracking import rows_of
+from taskcluster.runs.condition import group
+from taskcluster.runs.folder import RunFolder
+from taskcluster.tracking.mirror import rows_of
 from taskcluster.tracking.upload import upload
 
 pytestmark = pytest.mark.slow

@@ -10,11 +10,11 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import Command, train, wandb_steps
 
-from taskcluster.claims import judge
-from taskcluster.journal import fixed, number
-from taskcluster.report import write
-from taskcluster.runs import RunFolder
-from taskcluster.watch import Watcher
+from taskcluster.pages.report import write
+from taskcluster.results.claims import judge
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import fixed, number
+from taskcluster.watch.watcher import Watcher
 
 Train = Callable[..., Outcome]
 

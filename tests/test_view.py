@@ -14,7 +14,7 @@ import pyte
 import pytest
 from conftest import SMALL
 
-from taskcluster.view import ASCII, sparkline
+from taskcluster.watch.terminal import ASCII, sparkline
 
 COLUMNS, LONG = 130, 120
 

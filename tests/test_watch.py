@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from taskcluster.aggregate import over_runs
-from taskcluster.journal import append
-from taskcluster.runs import RunFolder
-from taskcluster.watch import Changes, Curves, Live, Watcher
+from taskcluster.results.aggregate import over_runs
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import append
+from taskcluster.watch.watcher import Changes, Curves, Live, Watcher
 
 LAYERS = 3
 

@@ -9,11 +9,9 @@ import pytest
 from planted import config, plant
 from wandb_server import Mode, WandbServer
 
-from taskcluster import workspace
-from taskcluster.report import save_workspace
-from taskcluster.tracking import account
-from taskcluster.validation import ConfigError
-from taskcluster.workspace import create_workspace
+from taskcluster.tracking import account, workspace
+from taskcluster.tracking.workspace import create_workspace, save_workspace
+from taskcluster.validation import UserError
 
 
 @pytest.fixture
@@ -53,19 +51,19 @@ def test_it_has_the_curves_of_every_layer_over_steps_grouped_by_condition(server
 )
 def test_a_server_that_cannot_be_used_is_said_in_a_sentence(server: WandbServer, mode: Mode, said: str) -> None:
     server.turn(mode)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(UserError, match=said):
         create_workspace("me", "taskcluster", "layers", n_layers=3)
 
 
 def test_no_key_is_said_in_a_sentence(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY")
-    with pytest.raises(ConfigError, match="no API key; try `wandb login`"):
+    with pytest.raises(UserError, match="no API key; try `wandb login`"):
         create_workspace("me", "taskcluster", "layers", n_layers=3)
 
 
 def test_a_missing_package_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workspace, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="wandb-workspaces is not installed; pip install"):
+    with pytest.raises(UserError, match="wandb-workspaces is not installed; pip install"):
         create_workspace("me", "taskcluster", "layers", n_layers=3)
 
 
@@ -79,7 +77,7 @@ def test_the_report_saves_it_for_the_project_of_its_runs(server: WandbServer, tm
 
 def test_runs_without_wandb_have_no_workspace(tmp_path: Path) -> None:
     plant(tmp_path / "seed=0", 0.9, config(0, logger={}))
-    with pytest.raises(ConfigError, match="holds no run with logger=wandb"):
+    with pytest.raises(UserError, match="holds no run with logger=wandb"):
         save_workspace(tmp_path)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 from rstr import Rstr
 
-from taskcluster.tasks import Holdout, Task, TaskFamily
+from taskcluster.tasks.family import Holdout, Task, TaskFamily
 from taskcluster.tasks.language import Automaton
 from taskcluster.validation import Bounds, Fraction, Seed, validated
 

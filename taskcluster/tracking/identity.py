@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from taskcluster.runs import RunFolder, flatten, matters
-from taskcluster.validation import ConfigError
+from taskcluster.runs.folder import RunFolder, flatten, matters
+from taskcluster.validation import UserError
 
 RUN_ID, SWEEP_ID, SWEEP_PARAMETERS = "WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"
 
@@ -18,10 +18,10 @@ class Taken(Exception):
 
 
 def given() -> str | None:
-    """The id that the environment names, if any. Raises ConfigError for one that W&B would refuse."""
+    """The id that the environment names, if any. Raises UserError for one that W&B would refuse."""
     chosen = os.environ.get(RUN_ID) or None
     if chosen is None and os.environ.get(SWEEP_ID):
-        raise ConfigError(f"{SWEEP_ID} is set without {RUN_ID}; start the run by `wandb agent`, or unset {SWEEP_ID}")
+        raise UserError(f"{SWEEP_ID} is set without {RUN_ID}; start the run by `wandb agent`, or unset {SWEEP_ID}")
     if chosen is not None:
         import wandb
         from wandb.errors import UsageError
@@ -29,16 +29,16 @@ def given() -> str | None:
         try:
             wandb.Settings(run_id=chosen)
         except (UsageError, ValueError) as error:
-            raise ConfigError(f"{RUN_ID}={chosen!r}: {error}; correct it or unset it") from None
+            raise UserError(f"{RUN_ID}={chosen!r}: {error}; correct it or unset it") from None
     return chosen
 
 
 def refuse_many(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a multirun's runs would all be the one that the environment names."""
+    """Raise UserError where a multirun's runs would all be the one that the environment names."""
     names = [name for name in (RUN_ID, SWEEP_ID) if os.environ.get(name)]
     if names and "wandb" in str(config["logger"]["_target_"]) and config["logger"]["mode"] != "disabled":
         one = f"{names[0]}={os.environ[names[0]]} names one W&B run"
-        raise ConfigError(f"{one}, and a multirun has one for each of its runs; leave out -m, or unset {names[0]}")
+        raise UserError(f"{one}, and a multirun has one for each of its runs; leave out -m, or unset {names[0]}")
 
 
 def forget() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import wandb
 
-from taskcluster import condition
-from taskcluster.journal import Row
-from taskcluster.runs import RunFolder
+from taskcluster.runs import condition
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import Row
 from taskcluster.tracking import account
 
 STEP = "step"  # the axis of every metric

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from taskcluster.runs import RunFolder
-from taskcluster.tracking import Mirror, metrics_of, rows_of
-from taskcluster.validation import ConfigError
+from taskcluster.runs.folder import RunFolder
+from taskcluster.tracking.mirror import Mirror, metrics_of, rows_of
+from taskcluster.validation import UserError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -18,11 +18,11 @@ GIVEN_UP = "TensorBoard: its files go no further"
 
 
 class TensorBoardMirror(Mirror):
-    """One scalar a metric, and the figures at the end. Raises ConfigError where TensorBoard is not installed."""
+    """One scalar a metric, and the figures at the end. Raises UserError where TensorBoard is not installed."""
 
     def __init__(self, run: RunFolder, config: Mapping[str, Any], console: Console) -> None:
         if find_spec("tensorboard") is None:
-            raise ConfigError('TensorBoard is not installed; pip install "taskcluster-lm[tensorboard]", or logger=none')
+            raise UserError('TensorBoard is not installed; pip install "taskcluster-lm[tensorboard]", or logger=none')
         super().__init__(run, config, console)
         self._writer: SummaryWriter | None = None
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from taskcluster import terminal
+from taskcluster import streams
 from taskcluster.arguments import Parser, say
 from taskcluster.config import build
-from taskcluster.runs import RunFolder
+from taskcluster.runs.folder import RunFolder
 from taskcluster.tracking import identity
 from taskcluster.tracking.wandb import WandbMirror
-from taskcluster.validation import ConfigError
+from taskcluster.validation import UserError
 
 
 def upload(folders: Sequence[Path], console: Console) -> int:
@@ -26,23 +26,23 @@ def upload(folders: Sequence[Path], console: Console) -> int:
         run = RunFolder(folder.absolute())
         try:
             if not run.status().get("id") or "logger" not in run.config():
-                raise ConfigError("there is no run here")
+                raise UserError("there is no run here")
             config = identity.placed(run)
             mirror = build(config, "logger", run=run, config=config, console=console)
             if not isinstance(mirror, WandbMirror):
-                raise ConfigError("it was made without logger=wandb")
+                raise UserError("it was made without logger=wandb")
             with run.locked():
                 mirror.upload()
-        except ConfigError as error:
+        except UserError as error:
             say(str(folder), str(error))
             exit_code = 2
     return exit_code
 
 
 if __name__ == "__main__":
-    terminal.guard()
+    streams.guard()
     parser = Parser(
         prog="python -m taskcluster.tracking.upload", description="Give W&B what it lacks of runs that nobody trains."
     )
     parser.add_argument("folders", type=Path, metavar="RUN", nargs="+", help="folder of a run with logger=wandb")
-    sys.exit(upload(parser.parse_args().folders, terminal.console()))
+    sys.exit(upload(parser.parse_args().folders, streams.console()))

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import PositiveFloat
 from rich.console import Console
 
-from taskcluster.journal import Row
-from taskcluster.runs import RunFolder
-from taskcluster.tracking import Mirror, identity, in_a_line, metrics_of, rows_of
-from taskcluster.validation import ConfigError, validated
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import Row
+from taskcluster.tracking import identity
+from taskcluster.tracking.mirror import Mirror, in_a_line, metrics_of, rows_of
+from taskcluster.validation import UserError, validated
 
 if TYPE_CHECKING:
     from taskcluster.tracking.session import Session
@@ -28,7 +29,7 @@ OVERTIME = 4.0  # seconds for what wandb does before and after the uploads that 
 
 
 class WandbMirror(Mirror):
-    """Keys: see conf/logger/wandb.yaml. Raises ConfigError for an id in the environment that W&B would refuse."""
+    """Keys: see conf/logger/wandb.yaml. Raises UserError for an id in the environment that W&B would refuse."""
 
     @validated
     def __init__(
@@ -90,11 +91,11 @@ class WandbMirror(Mirror):
             self.survives("W&B: not all of it arrived", partial(self._end, exit_code))
 
     def upload(self) -> None:
-        """Bring the server up to date with a folder that nobody trains in. Raises ConfigError where it cannot be."""
+        """Bring the server up to date with a folder that nobody trains in. Raises UserError where it cannot be."""
         from taskcluster.tracking import account
 
         if reason := account.hindrance():
-            raise ConfigError(f"W&B cannot be used: {reason}")
+            raise UserError(f"W&B cannot be used: {reason}")
         self._mode = "online"
         finished = self._run.status()["state"] == "finished"
         self.open()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from taskcluster.journal import Row, complete
+from taskcluster.runs.journal import Row, complete
 
 Line = TypeVar("Line")
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from taskcluster.aggregate import Condition
-from taskcluster.estimates import intervals
-from taskcluster.records import text
+from taskcluster.results.aggregate import Condition
+from taskcluster.results.statistics import intervals
+from taskcluster.runs.records import text
 from taskcluster.watch.run import Run
 
 DIGITS = 6  # after the point, of what is sent

@@ -12,11 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from taskcluster import records
-from taskcluster.aggregate import seeds_of, sweep_of
-from taskcluster.journal import Row, layers_of, number, parse
-from taskcluster.records import text
-from taskcluster.runs import RunFolder
+from taskcluster.results.aggregate import seeds_of, sweep_of
+from taskcluster.runs import records
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import Row, layers_of, number, parse
+from taskcluster.runs.records import text
 from taskcluster.watch.files import File, Lines, is_plain
 
 METRICS = ("ari", "ari_within_x", "accuracy", "loss")  # of a line's hundred values, those that a view shows

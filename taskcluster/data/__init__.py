@@ -1,0 +1,1 @@
+"""Tasks as prompts, tokens and batches."""

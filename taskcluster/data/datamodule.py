@@ -1,0 +1,121 @@
+"""A task family as training batches and as the fixed probe set.
+
+in:  TaskFamily
+out: the Batch of every step, a pure function of (seed, step)
+     the probe set, {split: Rows}, the same at every measurement of a run
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import chain, count, groupby, zip_longest
+from typing import Literal, TypeVar
+
+import pytorch_lightning as pl
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from taskcluster.data.batches import Batch, LossOn, Packer
+from taskcluster.data.tokenizer import Rows, Tokenizer
+from taskcluster.tasks.family import Example, TaskFamily
+from taskcluster.validation import Seed, validated
+
+T = TypeVar("T")
+
+Batching = Literal["shared_prefix", "sequences"]
+
+
+class TrainingBatches(Dataset[Batch]):
+    """Item t is the batch of step t: the t-th run of `n_rows` rows in an endless series of shuffled epochs.
+
+    Process `rank` of `world_size` gets every world_size-th row: the batch is the same however many share it.
+    """
+
+    def __init__(self, rows: Rows, n_rows: int, loss_on: LossOn, seed: int, trainer: pl.Trainer) -> None:
+        self._pack = Packer(rows, loss_on, trainer.strategy.root_device)
+        self._n, self._n_rows, self._seed = len(rows), n_rows, seed
+        self._share = trainer.global_rank, trainer.world_size
+        self._shuffled: tuple[int, Tensor] = (-1, torch.empty(0))  # the last epoch asked for
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._pack(self.rows(step), *self._share)
+
+    def rows(self, step: int) -> Tensor:
+        """Row numbers of a step's whole batch, (n_rows,)."""
+        places = torch.arange(step * self._n_rows, (step + 1) * self._n_rows)
+        epochs = places // self._n
+        return torch.cat([self._epoch(e)[places[epochs == e] % self._n] for e in epochs.unique().tolist()])
+
+    def _epoch(self, epoch: int) -> Tensor:
+        if self._shuffled[0] != epoch:
+            seed = random.Random(f"{self._seed}/batches/{epoch}").getrandbits(63)
+            self._shuffled = epoch, torch.randperm(self._n, generator=torch.Generator().manual_seed(seed))
+        return self._shuffled[1]
+
+
+class SequenceDataModule(pl.LightningDataModule):
+    """Training batches and the probe set of a task family.
+
+    batch_size: sequences an update; with batching "shared_prefix" those of as many instructions as make that number on
+    average, each instruction with all its examples in one row.
+    probe_size: states a split and position at most: unique instructions, drawn evenly over tasks, at "instruction_end",
+    where a state cannot depend on x; examples of these, drawn evenly over (task, x), at "input".
+
+    probe: {split: Rows} with the splits "train" and "val".
+    """
+
+    @validated
+    def __init__(
+        self,
+        family: TaskFamily,
+        batching: Batching,
+        batch_size: PositiveInt,
+        loss_on: LossOn,
+        probe_size: PositiveInt,
+        seed: Seed,
+        probe_seed: Seed,
+    ) -> None:
+        super().__init__()
+        self.family, self.batch_size, self.loss_on, self.seed = family, batch_size, loss_on, seed
+        self.tokenizer = Tokenizer(family)
+        split = family.split()
+        self.train_rows = self.tokenizer.rows(split["train"], shared=batching == "shared_prefix")
+        self.n_rows = max(1, round(batch_size * len(self.train_rows) / len(split["train"])))
+        self.longest = max(len(example.instruction) for examples in split.values() for example in examples) + 2
+        self.probe = {
+            name: self.tokenizer.rows(
+                _probe(examples, probe_size, random.Random(f"{probe_seed}/probe/{name}")), shared=True
+            )
+            for name, examples in split.items()
+        }
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        trainer = self.trainer
+        assert trainer is not None
+        batches = TrainingBatches(self.train_rows, self.n_rows, self.loss_on, self.seed, trainer)
+        per_step = trainer.accumulate_grad_batches
+        # Without an end, since Lightning would take the batches left for those of an epoch already begun.
+        return DataLoader(batches, batch_size=None, sampler=count(trainer.global_step * per_step))
+
+
+def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[Example]:
+    """Examples of up to `size` instructions: one of each, then a second of each, and so on, up to `size` as well.
+
+    Instructions come evenly from tasks, and those of a task begin with each of its inputs in turn.
+    """
+    by_task = defaultdict[int, list[list[Example]]](list)
+    groups = [list(group) for _, group in groupby(examples, lambda e: e[:2])]
+    for group in rng.sample(groups, len(groups)):
+        of_task = by_task[group[0].task_id]
+        turn = len(of_task) % len(group)
+        of_task.append(group[turn:] + group[:turn])
+    chosen = _in_rounds(by_task.values())[:size]
+    drawn = set(_in_rounds(chosen)[:size])
+    return [example for group in chosen for example in group if example in drawn]
+
+
+def _in_rounds(lists: Iterable[Sequence[T]]) -> list[T]:
+    """The first item of every list, then the second of every list that has one, and so on."""
+    return [item for item in chain.from_iterable(zip_longest(*lists)) if item is not None]

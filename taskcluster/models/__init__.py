@@ -1,0 +1,1 @@
+"""Causal language models: made, trained, read and edited."""

@@ -1,0 +1,1 @@
+"""Many runs: aggregates, statistics, claims and tables."""

@@ -1,0 +1,98 @@
+"""The paper's claims, each as a number, a threshold and a verdict. Journal rows in, Claims out.
+
+Claims are those of Wu and Varshney, "Transformer-based Causal Language Models Perform Clustering" (NAACL Findings
+2025), about the ARI between KMeans clusters and tasks at the end of the instruction; thresholds are ours.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import ConstantInputWarning, spearmanr
+
+from taskcluster.runs.journal import layers_of, number
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`value` must be on the right side of `threshold` ("<" or ">", as `relation` says). NaN says that the journal has
+    not what the claim is about: it neither holds nor fails.
+    """
+
+    name: str
+    paper: str
+    value: float
+    relation: str
+    threshold: float
+
+    @property
+    def passed(self) -> bool | None:
+        if math.isnan(self.value):
+            return None
+        return self.value < self.threshold if self.relation == "<" else self.value > self.threshold
+
+
+def judge(rows: Rows) -> list[Claim]:
+    """The verdict on every claim for a journal whose last row is the final step.
+
+    Rows may be missing: those before the checkpoint of another run with which this one began, which may be its last.
+    """
+    nothing: Mapping[str, Any] = {}
+    last = rows[-1] if rows else nothing
+    first = next((row for row in rows if row["step"] == 0), nothing)
+    near_end = [nothing, *(row for row in rows if row["step"] <= 0.8 * last["step"])][-1]
+    n_layer = len(layers_of(last, "ari/val")) - 1
+    deepest = f"ari/val/layer_{n_layer}"
+    embedding = _column(rows, "ari/val/layer_0") if len(rows) > 1 else [math.nan]
+    starts = [value for split in ("train", "val") for value in layers_of(first, f"ari/{split}")] or [math.nan]
+    return [
+        Claim("starts near 0 (largest ARI at step 0, all layers)", "near 0", float(np.max(starts)), "<", 0.1),
+        Claim("ends high on validation (last layer)", "above 0.6", number(last, deepest), ">", 0.6),
+        Claim(
+            "saturates (change of the last layer over the last fifth)",
+            "flat at the end",
+            abs(number(last, deepest) - number(near_end, deepest)),
+            "<",
+            0.1,
+        ),
+        Claim(
+            "deeper layers are higher (rank correlation of layer and final ARI)",
+            "rises with depth",
+            rank_correlation(range(n_layer + 1), layers_of(last, "ari/val")),
+            ">",
+            0.8,
+        ),
+        Claim("layer 0 stays flat (range of its ARI)", "flat", float(np.ptp(embedding)), "<", 0.05),
+        Claim(
+            "holds on unseen instructions (last layer, |train - validation|)",
+            "close",
+            abs(number(last, f"ari/train/layer_{n_layer}") - number(last, deepest)),
+            "<",
+            0.1,
+        ),
+        Claim(
+            "rises with accuracy (rank correlation over training)",
+            "rises together",
+            rank_correlation(_column(rows, "val/accuracy"), _column(rows, deepest)),
+            ">",
+            0.8,
+        ),
+    ]
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's rank correlation; NaN where either side is constant, or not a number somewhere."""
+    if len(a) < 2:
+        return math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        return float(spearmanr(a, b).statistic)
+
+
+def _column(rows: Rows, key: str) -> list[float]:
+    return [number(row, key) for row in rows]

@@ -1,0 +1,79 @@
+"""Checkpoints that can be trusted: written whole or not at all, with a SHA-256, and read without running their content.
+
+in:  Lightning's dictionary of the whole state of training, plain containers and tensors
+out: FILE and FILE.sha256, which `sha256sum --check` reads
+"""
+
+import hashlib
+import io
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning_fabric.plugins import CheckpointIO
+
+from taskcluster.runs.folder import digest_file, replace_file
+from taskcluster.validation import UserError
+
+
+class TrustedCheckpointIO(CheckpointIO):
+    """Lightning's way to the disk. A file in place is never touched before its successor is complete."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()  # torch reports a full disk differently from one version to the next; Python does not
+        torch.save(checkpoint, buffer)
+        content, path = buffer.getbuffer(), Path(path)
+        replace_file(digest_file(path), f"{hashlib.sha256(content).hexdigest()}  {path.name}\n".encode())
+        replace_file(path, content)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = None) -> dict[str, Any]:
+        return load(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        raise NotImplementedError("the run folder keeps its checkpoints itself")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint, on the CPU. Raises UserError for a file that is none or carries code, none of which is run."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise UserError(
+            f"{path} holds more than tensors and plain containers, perhaps code; it was refused, and nothing of it run"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict) or not {"state_dict", "optimizer_states", "global_step"} <= content.keys():
+        raise UserError(f"{path} is not a checkpoint with the whole state of training; choose another")
+    return content
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights, by the names that the network itself has for them."""
+    return _weights(load(path))
+
+
+def _weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
+
+
+def refuse_other_model(path: Path, checkpoint: dict[str, Any], config: Any, network: torch.nn.Module) -> None:
+    """Raise UserError unless a checkpoint's weights fit the network and its optimizer is the configured one."""
+    there, here = (
+        {name: tuple(w.shape) for name, w in weights.items()}
+        for weights in (_weights(checkpoint), network.state_dict())
+    )
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            raise UserError(
+                f"{path} is of another architecture: {name} is {_shape(there.get(name))} there and "
+                f"{_shape(here.get(name))} here; give the configuration that it was trained with"
+            )
+    optimizer, configured = (c.get("optimizer", {}).get("_target_") for c in (checkpoint.get("config", {}), config))
+    if optimizer != configured:
+        raise UserError(f"{path} was trained with {optimizer}, not {configured}; choose the optimizer to match")
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape))

@@ -1,0 +1,270 @@
+"""What a run studies, and the names that follow from it: of folders, of W&B runs and of W&B groups.
+
+in:  a run's resolved configuration
+out: its condition (all settings but seeds and what changes no number), its seeds, and a short name for each
+
+The report, the dashboard, the folders and W&B all group runs by this one definition. A name shows where a condition
+departs from the configuration that comes with the package: the nearest option of each group, `optimizer=sgd`, and the
+values that differ from that option, `lr=0.1`. So it does not depend on how a setting was given. Free of torch.
+"""
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from taskcluster.runs.folder import flatten, matters
+
+PACKAGE = Path(__file__).parents[1]
+CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # in a wheel, in a checkout
+
+# Where Hydra finds what comes with the package: provider and path.
+PACKAGED = (("hydra", "pkg://hydra.conf"), ("main", f"file://{CONF}"), ("schema", "structured://"))
+
+LONGEST = 100, 27  # bytes of CONDITION and of seed=SEED: with a slash between, the 128 that W&B takes
+LONGEST_VALUE = 24
+
+NOT_TEXT = re.compile(r"[\d.+-]\S*\d|\d|-?(nan|inf\w*)|true|false|null")  # as other values than texts are shown
+
+# The seeds of components, each with the source of randomness that it follows unless set by itself (see train.yaml).
+FOLLOWS = {
+    "task.seed": "tasks",
+    "data.seed": "batches",
+    "data.probe_seed": "probe",
+    "model.seed": "model",
+    "callbacks.clustering.seed": "kmeans",
+}
+
+Config = Mapping[str, Any]
+
+
+def is_seed(key: str) -> bool:
+    """Whether a dotted key of the configuration is a seed: seed, seeds.kmeans, task.seed, data.probe_seed."""
+    return key.startswith("seeds.") or re.fullmatch(r"(.*[._])?seed", key) is not None
+
+
+def decisive(config: Config) -> dict[str, Any]:
+    """The condition: dotted key -> value of all that matters to a run's numbers, seeds aside."""
+    return {key: value for key, value in flatten(config).items() if matters(key) and not is_seed(key)}
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that stand for these values."""
+    return hashlib.sha256(_text(values).encode(errors="surrogatepass")).hexdigest()[:12]
+
+
+def own_seeds(config: Config) -> dict[str, Any]:
+    """Those set by themselves, by the shortest name that is clear: {"kmeans": 3}, {"probe_seed": 5}."""
+    sources = config.get("seeds") or {}
+    seed = config.get("seed")
+    own = {key: value for key, value in sources.items() if value != seed}
+    for key, value in flatten(config).items():
+        of_a_part = is_seed(key) and key != "seed" and not key.startswith("seeds.")
+        if of_a_part and value != sources.get(FOLLOWS.get(key, ""), seed):
+            own["probe_seed" if key == "data.probe_seed" else key] = value
+    return own
+
+
+def seeds_of(config: Config) -> str:
+    """ "0", or "0, kmeans=3" where one of the seeds was set by itself."""
+    return ", ".join([str(config.get("seed")), *(f"{key}={value}" for key, value in own_seeds(config).items())])
+
+
+def run_folder(config: Config) -> str:
+    """`CONDITION/seed=SEED`, or `seed=SEED` for the condition that the package comes with; at most 128 bytes."""
+    return f"{condition(config)}/{_seeds(config)}".lstrip("/")
+
+
+def group(config: Config) -> str:
+    """Of W&B: the condition, or the experiment's name where the condition is the package's own."""
+    return condition(config) or shortened(str(config.get("name")))
+
+
+def shortened(name: str, longest: int = 128) -> str:
+    """A name of at most so many bytes; what had to be cut ends in a digest of the whole."""
+    return name if len(name.encode()) <= longest else _cut(name, longest - 9) + "~" + digest({"": name})[:8]
+
+
+def condition(config: Config) -> str:
+    """The condition in LONGEST[0] bytes, "" for the package's own. Two conditions never have one name.
+
+    `model.n_layer=2,optimizer=sgd`; keys by their last parts where that is too long; then as many of them as there is
+    room for, with the number of others and a digest of the whole. The digest is also there where a value cannot be
+    shown as it is.
+    """
+    departures = _departures(config)
+    shown = {key: _shown(value) for key, value in sorted(departures.items())}
+    exact = all(plain for _, plain in shown.values()) and all(re.fullmatch(r"[\w.@-]+", key) for key in shown)
+    longest, ending = LONGEST[0], "" if exact else "~" + digest(decisive(config))[:8]
+    for named in (str, _short):
+        words = [re.sub(r"[^\w.@-]", "_", named(key)) + f"={text}" for key, (text, _) in shown.items()]
+        if len((whole := ",".join(words) + ending).encode()) <= longest:
+            return whole
+    ending = "~" + digest(decisive(config))[:8]
+    room = longest - len(ending) - len(",+999")
+    kept = [text for text in accumulate(words, "{},{}".format) if len(text.encode()) <= room]
+    start = kept[-1] if kept else _cut(words[0], room)
+    rest = len(words) - max(len(kept), 1)
+    return start + (f",+{rest}" if rest else "") + ending
+
+
+def _seeds(config: Config) -> str:
+    own = own_seeds(config)
+    shown = {key: _shown(value) for key, value in {"seed": config.get("seed"), **own}.items()}
+    name = ",".join(f"{key}={text}" for key, (text, _) in shown.items())
+    if all(exact for _, exact in shown.values()) and len(name.encode()) <= LONGEST[1]:
+        return name
+    ending = "~" + digest({"": _text({"seed": config.get("seed"), **own})})[:8]
+    return _cut(f"seed={shown['seed'][0]}", LONGEST[1] - len(ending)) + ending
+
+
+def _departures(config: Config) -> dict[str, Any]:
+    """Where the condition departs from the package's: group -> nearest option, if another than the package's; dotted
+    key -> value that differs from that option's, `...` for one that is gone."""
+    own, default = decisive(config), _job(_composed())
+    departures: dict[str, Any] = {}
+    for part in dict.fromkeys([*default, *config]):
+        mine = {key: value for key, value in own.items() if key.partition(".")[0] == part}
+        best, found = "", _differing(mine, _expected(config, part, default.get(part, {})))
+        for option in _options(part) if found else ():
+            differing = _differing(mine, _expected(config, part, _option(part, option)))
+            if len(differing) + 1 < len(found) + bool(best):
+                best, found = option, differing
+        departures |= ({part: best} if best else {}) | found
+    return departures
+
+
+def _differing(values: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    keys = dict.fromkeys([*expected, *values])
+    return {key: values.get(key, ...) for key in keys if _text(values.get(key, ...)) != _text(expected.get(key, ...))}
+
+
+def _expected(config: Config, part: str, node: Any) -> dict[str, Any]:
+    """What the settings of one part would be if it held `node`, whose references follow the rest of the configuration:
+    scheduler.max_steps follows trainer.max_steps. {} where they cannot be followed."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        whole = OmegaConf.create({**config, part: node})
+        value = OmegaConf.to_container(whole[part], resolve=True) if isinstance(node, Mapping) else whole[part]
+    except OmegaConfBaseException:
+        return {}
+    return decisive({part: value})
+
+
+def _shown(value: Any) -> tuple[str, bool]:
+    """A value as text that every file system takes, and whether no other value looks so."""
+    if value is ...:
+        return "~", True
+    if isinstance(value, list) and len(value) > 1:
+        texts = [_shown(one) for one in value]
+        exact = all(plain and not isinstance(one, list) for one, (_, plain) in zip(value, texts, strict=True))
+        text = ",".join(str(text) for text, _ in texts)
+        return (text, True) if exact and len(text) <= LONGEST_VALUE else (_cut(text, LONGEST_VALUE), False)
+    if value is None or isinstance(value, bool | int | float):
+        text = json.dumps(value).lower()
+        return (text, True) if len(text) <= LONGEST_VALUE else (_cut(text, LONGEST_VALUE), False)
+    last = str(value).rstrip("/").rpartition("/")[2]  # of a path
+    text = _cut(re.sub(r"[^\w.+-]+", "_", last).strip("_"), LONGEST_VALUE)
+    return text, text == value and bool(re.fullmatch(r"[a-z0-9_.+-]+", text)) and not NOT_TEXT.fullmatch(text)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text.encode(errors="replace")[:longest].decode(errors="ignore")
+
+
+def _text(value: Any) -> str:
+    return json.dumps(_sortable(value), sort_keys=True, default=str)
+
+
+def _sortable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _sortable(one) for key, one in value.items()}
+    return [_sortable(one) for one in value] if isinstance(value, list) else value
+
+
+def _short(key: str) -> str:
+    return _short_keys().get(key, key)
+
+
+@lru_cache
+def _short_keys() -> dict[str, str]:
+    """Of the package's keys, less those that follow another: the shortest end that is no other's."""
+    default = _job(_composed())
+    references = {key for key, value in flatten(default).items() if str(value).startswith("${")}
+    keys = [key for key in decisive(default) if key not in references]
+    return {key: next(end for end in _ends(key) if _claims(end, keys) == 1) for key in keys}
+
+
+def _ends(key: str) -> Iterator[str]:
+    parts = key.split(".")
+    return (".".join(parts[k:]) for k in reversed(range(len(parts))))
+
+
+def _claims(end: str, keys: Sequence[str]) -> int:
+    return sum(f".{key}".endswith(f".{end}") for key in keys)
+
+
+def _options(group: str) -> list[str]:
+    """Those that can be chosen instead of the package's own, in alphabetical order."""
+    own = _composed().hydra.runtime.choices.get(group)
+    return [option for option in _loader(_sources()).get_group_options(group) if option != own] if own else []
+
+
+def _option(group: str, option: str) -> Any:
+    try:
+        return _job(_composed(_sources(), f"{group}={option}"))[group]
+    except Exception:  # whatever is wrong with a file that this run does not use
+        return {}
+
+
+def _sources() -> tuple[tuple[str, str], ...]:
+    """(provider, path) of every place where Hydra looks for options here: a user's own come before the package's."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return PACKAGED
+    found = [
+        (source.provider, f"{source.schema}://{source.path}") for source in HydraConfig.get().runtime.config_sources
+    ]
+    return (*found[:-1], *(source for source in PACKAGED if source not in found[:-1]))
+
+
+@lru_cache
+def _loader(sources: tuple[tuple[str, str], ...]) -> Any:
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # which know how to read packages
+    path = ConfigSearchPathImpl()
+    for provider, place in sources:
+        path.append(provider, place)
+    return ConfigLoaderImpl(path)
+
+
+@lru_cache(maxsize=1024)
+def _composed(sources: tuple[tuple[str, str], ...] = PACKAGED, *overrides: str) -> Any:
+    """Without touching Hydra's own state, as this is called while Hydra composes."""
+    from hydra import version
+    from hydra.types import RunMode
+
+    if version.getbase() is None:
+        version.setbase("1.3")
+    with warnings.catch_warnings(action="ignore"):
+        return _loader(sources).load_configuration("train", list(overrides), RunMode.RUN)
+
+
+def _job(composed: Any) -> dict[str, Any]:
+    """The keys of the job, references as they are written."""
+    from omegaconf import OmegaConf
+
+    keys = [key for key in composed if key != "hydra"]
+    node: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys))
+    return node

@@ -1,0 +1,279 @@
+"""The run folder: the truth about a run, which everything else only reads.
+
+config.yaml     the resolved configuration
+status.json     running | finished | interrupted | failed, with step, wall time, and every start: when, where, on what
+metrics.jsonl   the journal: a line for every measured step
+training.jsonl  loss of the batch and learning rate, every few steps
+results.json    the last metrics and the verdict on every claim
+checkpoints/    step=000200.ckpt for each line of the journal and last=000237.ckpt in between, if any: the whole state
+                of training, each with its SHA-256 beside it
+figures/        pictures of the above
+.lock, .holder  held by the process that writes here; see locks.py
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+import yaml
+
+from taskcluster.runs import journal, locks, records
+from taskcluster.runs.journal import Row
+from taskcluster.validation import UserError
+
+CHECKPOINT = re.compile(r"(?:step|last)=([0-9]{6,})\.ckpt")
+
+WITHOUT_EFFECT = (
+    "name",
+    "resume",
+    "logger.",
+    "callbacks.checkpoint.",
+    "trainer.max_time",
+)  # keys that change no number of a run
+
+
+class Ends(NamedTuple):
+    """finish(): the run is finished, whatever happens later. leave(failure): it ends now, interrupted or failed."""
+
+    finish: Callable[[], None]
+    leave: Callable[[BaseException], None]
+
+
+class RunFolder:
+    """One run's folder. Writing is for the process that trains; reading is for everyone.
+
+    Raises UserError, whoever reads or writes, where the folder cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.figures = path / "figures"
+        self.journal = path / "metrics.jsonl"
+        self.training = path / "training.jsonl"
+
+    @property
+    def name(self) -> str:
+        """CONDITION/seed=SEED, or the last two folders of wherever the run lies."""
+        return records.text("/".join(self.path.parts[-2:]))
+
+    @property
+    def state(self) -> str:
+        """That of status.json, but "new" where there is none, and "killed" where "running" is what a dead one left."""
+        return self.state_by(self.status)
+
+    def state_by(self, status: Callable[[], Row]) -> str:
+        """The same by a reader of status.json, which is asked again where a run may just have ended."""
+        state = str(status().get("state", "new"))
+        if state == "running" and not self.in_use():
+            state = str(status().get("state", "new"))
+            return "killed" if state == "running" else state
+        return state
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the right to write here, which ends with the process at the latest."""
+        with ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locks.hold(self.path))
+            except OSError as error:
+                raise UserError(f"{self.path}: {error.strerror}; choose a folder that can be written to") from None
+            try:
+                yield
+            finally:
+                if not (self.path / "status.json").exists():  # nothing came of it
+                    (self.path / ".lock").unlink(missing_ok=True)
+
+    def in_use(self) -> bool:
+        """Whether a process has the right to write here. Needs no such right itself, and writes nothing."""
+        return locks.held(self.path)
+
+    def refuse_foreign(self) -> None:
+        """Raise UserError for whatever stands in the way of a file or folder that a run writes."""
+        files = ("config.yaml", "status.json", "results.json", self.journal.name, self.training.name)
+        taken = [self.path / name for name in (*files, *map(_partial, files), *locks.NAMES)]
+        if self.checkpoints.is_dir():
+            taken += [file for file in self.checkpoints.iterdir() if CHECKPOINT.match(file.name.lstrip("."))]
+        for file in taken:
+            if file.exists() and not file.is_file():
+                raise UserError(f"{file} is not a file; move it away, or choose another folder")
+        for folder in (self.path, self.checkpoints, self.figures):
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise UserError(f"{folder} is not a folder; move it away, or choose another")
+
+    def start(self, config: Mapping[str, Any], step: int | None) -> None:
+        """Make ready to go on after `step`, or to begin where it is None: what was written later is dropped."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.figures.mkdir(exist_ok=True)
+        for folder in (self.path, self.checkpoints):
+            for abandoned in folder.glob(".*.partial"):
+                abandoned.unlink()
+        last = -1 if step is None else step
+        for saved, file in self.saved():
+            if saved > last:
+                drop_checkpoint(file)
+        for file in (self.journal, self.training):
+            kept = [row for row in journal.read(file) if row["step"] <= last]
+            self._write(file.name, "".join(json.dumps(row) + "\n" for row in kept))
+        self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+
+    @contextmanager
+    def writing(self, step: int | None, given_id: str | None = None, **facts: Any) -> Iterator["Ends"]:
+        """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
+
+        What begins gets the id that is given or one of its own, which stays unless another is given later. Gives what
+        records its end before the context is left.
+        """
+        started, before = time.monotonic(), self.status()
+        starts = [] if step is None else before.get("starts", [])
+        starts.append({"time": _now(), "step": step or 0, **facts})
+        spent = before.get("wall_seconds", 0) if step is not None else 0
+        identity = before.get("id") if step is not None else None
+
+        def end(state: str, error: str | None = None) -> None:
+            steps = [row["step"] for row in self.rows()] + [saved for saved, _ in self.saved()]
+            seconds = round(spent + time.monotonic() - started, 1)
+            self.write_status(state, error=error, step=max(steps, default=None), wall_seconds=seconds)
+
+        finished = False
+
+        def finish() -> None:
+            nonlocal finished
+            if not finished:
+                end("finished")
+                finished = True
+
+        def leave(failure: BaseException) -> None:
+            if finished:
+                return
+            with suppress(OSError):  # a full disk, say, of which the failure itself tells
+                if isinstance(failure, Exception):
+                    end("failed", f"{type(failure).__name__}: {failure}")
+                else:
+                    end("interrupted", str(failure))
+
+        try:
+            self.write_status(
+                "running", id=given_id or identity or token_hex(4), error=None, concluded=False, starts=starts
+            )
+            yield Ends(finish, leave)
+        except BaseException as failure:
+            leave(failure)
+            raise
+        finish()
+        with suppress(OSError):
+            self.write_status("finished", concluded=True)
+
+    def config(self) -> Row:
+        """The configuration that the folder was last written under, {} for a folder without a run."""
+        return records.read(self.path / "config.yaml", records.Config)
+
+    def differing_keys(self, config: Mapping[str, Any]) -> list[str]:
+        """Dotted keys whose values differ from the recorded ones and matter to a run's numbers, if any run is here."""
+        if not self.config():
+            return []
+        old, new = flatten(self.config()), flatten(config)
+        differing = (key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        return sorted(key for key in differing if matters(key))
+
+    def append(self, row: Mapping[str, Any], elapsed: float, measuring: float) -> None:
+        """Add a line to the journal.
+
+        elapsed: seconds since training began; measuring: those that this row took.
+        """
+        times = {"time": _now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
+        journal.append(self.journal, {**row, **times})
+
+    def append_training(self, row: Mapping[str, Any], elapsed: float) -> None:
+        """Add a line to training.jsonl likewise."""
+        journal.append(self.training, {**row, "elapsed": round(elapsed, 3)})
+
+    def rows(self) -> list[Row]:
+        """The journal, first step first, up to a line that a crash tore or that is damaged otherwise."""
+        return journal.read(self.journal)
+
+    def checkpoint(self, step: int, measured: bool = True) -> Path:
+        return self.checkpoints / f"{'step' if measured else 'last'}={step:06d}.ckpt"
+
+    def saved(self) -> list[tuple[int, Path]]:
+        """Every checkpoint with its step, first to last."""
+        named = ((CHECKPOINT.fullmatch(file.name), file) for file in self.checkpoints.glob("*=*.ckpt"))
+        return sorted((int(name[1]), file) for name, file in named if name)
+
+    def write_status(self, state: str, **facts: Any) -> None:
+        """Replace status.json by the recorded facts, updated by these."""
+        self._write_json("status.json", self.status() | {"state": state} | facts)
+
+    def status(self) -> Row:
+        return records.read(self.path / "status.json", records.Status)
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        self._write_json("results.json", results)
+
+    def results(self) -> Row:
+        return records.read(self.path / "results.json", records.Results)
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        self._write(name, json.dumps(content, indent=2) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        replace_file(self.path / name, text.encode())
+
+
+def drop_checkpoint(checkpoint: Path) -> None:
+    checkpoint.unlink()
+    digest_file(checkpoint).unlink(missing_ok=True)
+
+
+def digest_file(checkpoint: Path) -> Path:
+    """Where a checkpoint's SHA-256 stands, as `sha256sum --check` reads it."""
+    return checkpoint.with_name(f"{checkpoint.name}.sha256")
+
+
+def replace_file(file: Path, content: bytes | memoryview) -> None:
+    """Put a whole file in place and on the disk: however this ends, the old one or the new one is there."""
+    partial = file.with_name(_partial(file.name))
+    try:
+        with partial.open("wb") as target:
+            target.write(content)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(partial, file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # or the new name might not survive a loss of power
+    finally:
+        os.close(folder)
+
+
+def _partial(name: str) -> str:
+    """What a file is called until it is whole."""
+    return f".{name}.partial"
+
+
+def matters(key: str) -> bool:
+    """Whether a dotted key of the configuration has to do with a run's numbers."""
+    return not key.startswith(WITHOUT_EFFECT)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,122 @@
+"""The lines of a run's journals: how they are written, read, and what their keys mean.
+
+metrics.jsonl   {"step": 120, "val/accuracy": 0.9, "ari/val/layer_3": 0.7, ..., "time": ..., "elapsed": ..., ...}
+training.jsonl  {"step": 10, "train/batch_loss": 4.2, "train/learning_rate": 0.001, "elapsed": ...}
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import NoneType
+from typing import Any, NamedTuple
+
+import orjson
+
+from taskcluster.runs.records import LARGEST, contents
+
+Row = dict[str, Any]
+
+TIMES = ("time", "elapsed", "measuring")  # the keys of a line that differ between two runs of one configuration
+
+SPLITS = {"train": "train", "val": "validation"}
+
+
+class Key(NamedTuple):
+    """metric: "ari", "accuracy", ...; split: train or validation; layer: None for what has none."""
+
+    metric: str
+    split: str
+    layer: int | None
+
+
+def parse(key: str) -> Key | None:
+    """What a key of the journal names: "ari/val/layer_3" or "val/accuracy"; None for one that is no metric.
+
+    Raises ValueError for a layer without a number.
+    """
+    match key.split("/"):
+        case [metric, split, layer] if split in SPLITS:
+            if not re.fullmatch(r"layer_[0-9]{1,4}", layer):
+                raise ValueError(f"{key} names no layer")
+            return Key(metric, SPLITS[split], int(layer.removeprefix("layer_")))
+        case [split, metric] if split in SPLITS:
+            return Key(metric, SPLITS[split], None)
+    return None
+
+
+def number(row: Mapping[str, Any], key: str) -> float:
+    """A value of a line, NaN where the journal has null or no such key."""
+    value = row.get(key)
+    return math.nan if value is None else float(value)
+
+
+def fixed(value: float | None, digits: int = 3) -> str:
+    """A number for a reader, "-" for one that is undefined."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:z.{digits}f}"
+
+
+def layers_of(row: Mapping[str, Any], metric: str) -> list[float]:
+    """Values of "<metric>/layer_0", "<metric>/layer_1", ... in a line."""
+    values: list[float] = []
+    while (key := f"{metric}/layer_{len(values)}") in row:
+        values.append(number(row, key))
+    return values
+
+
+def append(file: Path, row: Mapping[str, Any]) -> None:
+    """Add a line and wait until it is on the disk. Numbers that are not finite become null."""
+    with file.open("a") as lines:
+        lines.write(json.dumps({key: finite(value) for key, value in row.items()}) + "\n")
+        lines.flush()
+        os.fsync(lines.fileno())
+
+
+def read(file: Path) -> list[Row]:
+    """The lines, up to the first that a crash tore or that is damaged otherwise; [] where there is no file.
+
+    Raises UserError for what is no file, or cannot be read.
+    """
+    return complete(contents(file) or b"")[0]
+
+
+def complete(content: bytes) -> tuple[list[Row], int, str]:
+    """The lines that are whole, up to the first that is not, how many bytes they are, and what is wrong with a line
+    that ends and still is not whole, "" where there is none.
+    """
+    rows: list[Row] = []
+    length = 0
+    for line in content.split(b"\n")[:-1]:  # what follows the last newline is empty or torn
+        try:
+            rows.append(_checked(orjson.loads(line)))
+        except ValueError as error:
+            return rows, length, f"line {len(rows) + 1}: {error}"
+        length += len(line) + 1
+    return rows, length, ""
+
+
+def _checked(row: Any) -> Row:
+    """A line's content. Raises ValueError for what `append` does not write."""
+    step = row.get("step") if isinstance(row, dict) else None
+    if type(step) is not int or not 0 <= step < LARGEST:
+        raise ValueError("it has no step")
+    for key in _numbers(tuple(row)):
+        if type(row[key]) not in (float, int, NoneType):
+            raise ValueError(f"{key} is not a number")
+    return row
+
+
+@lru_cache(maxsize=64)
+def _numbers(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a line's keys that stand for numbers, its metrics and times."""
+    for key in keys:
+        parse(key)
+    return tuple(key for key in keys if "/" in key or key in ("elapsed", "measuring"))
+
+
+def finite(value: Any) -> Any:
+    """The value, or None in place of a float that JSON cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,123 @@
+"""Where a run begins: anew, or after the newest checkpoint that can be trusted. Free of torch, so plans are quick."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from taskcluster.runs.folder import RunFolder, digest_file
+from taskcluster.validation import UserError
+
+DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
+
+
+class Start(NamedTuple):
+    """step: that of the run's own checkpoint, None for a run that begins. measured: the last step that the journal has
+    up to there, -1 for none. notes: sentences for the user.
+    """
+
+    step: int | None = None
+    checkpoint: Path | None = None
+    measured: int = -1
+    notes: tuple[str, ...] = ()
+
+
+def is_finished(run: RunFolder, config: Any) -> bool:
+    """Whether the folder holds this very run, whole. Raises UserError for one whose journal has lost its end."""
+    if run.state != "finished" or config["resume"] == "never" or not run.config() or run.differing_keys(config):
+        return False
+    last = config["trainer"]["max_steps"]
+    if [row["step"] for row in run.rows()][-1:] != [last]:
+        raise UserError(f"{run.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
+    return bool(run.results())
+
+
+def is_illustrated(run: RunFolder) -> bool:
+    """Whether a finished run has what is made after its end, its noise and its figures."""
+    return "noise" in run.results() and all((run.figures / name).is_file() for name in DRAWN)
+
+
+def is_concluded(run: RunFolder) -> bool:
+    """Whether nothing remains to be made of a finished run, nor to be told to those who follow it elsewhere."""
+    return run.status().get("concluded") is True and is_illustrated(run)
+
+
+def find_start(run: RunFolder, config: Any) -> Start:
+    """Where to begin. Raises UserError where the folder holds another run, or not what `resume` asks for."""
+    run.refuse_foreign()
+    resume, begun = config["resume"], run.config()
+    if not begun and (run.status() or run.rows() or run.saved()):
+        raise UserError(f"{run.path} holds a run without its config.yaml; restore it, or choose another folder")
+    if begun and resume == "never":
+        raise UserError(f"resume='never', but {run.path} holds a run already ({run.state}); choose another name=")
+    differing = run.differing_keys(config)
+    if "trainer.max_steps" in differing and _length(begun):  # which is another length of the same run
+        differing = [key for key in differing if key not in ("trainer.max_steps", "scheduler.max_steps")]
+    if differing:
+        raise UserError(
+            f"{run.path} holds a run of another configuration, which differs in {', '.join(differing)}; "
+            "choose another name= or hydra.run.dir="
+        )
+    start = _newest(run)
+    if start.step is None and resume == "must":
+        raise UserError(f"resume='must', but {run.path} holds nothing to go on from; leave it out to begin")
+    notes = start.notes + _change_of_length(run, begun, config) if begun else ()
+    if start.step is None and config["ckpt_path"]:
+        return _branch(Path(config["ckpt_path"]), notes)
+    return start._replace(notes=notes)
+
+
+def damage(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint's bytes, "" for nothing."""
+    if not checkpoint.is_file():
+        return "it is not a file" if checkpoint.exists() else "there is no such file"
+    if not digest_file(checkpoint).is_file():
+        return "its SHA-256 is missing"
+    recorded = digest_file(checkpoint).read_bytes().split(b" ")[0]
+    with checkpoint.open("rb") as content:
+        same = hashlib.file_digest(content, "sha256").hexdigest().encode() == recorded
+    return "" if same else "its SHA-256 does not match"
+
+
+def _newest(run: RunFolder) -> Start:
+    """The last checkpoint that is whole and whose measurements, and those before it, are all in the journal."""
+    measured = {row["step"] for row in run.rows()}
+    saved = run.saved()
+    notes: tuple[str, ...] = ()
+    for step, file in reversed(saved):
+        lost = [s for s, f in saved if s <= step and f == run.checkpoint(s) and s not in measured]
+        problem = damage(file) or (f"the journal has lost step {lost[0]}" if lost else "")
+        if not problem:
+            return Start(step, file, max((s for s in measured if s <= step), default=-1), notes)
+        notes += (f"{file} is passed over: {problem}",)
+    return Start(notes=notes)
+
+
+def _branch(checkpoint: Path, notes: tuple[str, ...]) -> Start:
+    """A run that begins with the state of another."""
+    problem = damage(checkpoint)
+    if problem == "its SHA-256 is missing":
+        notes += (f"{checkpoint} has no SHA-256 beside it and is taken unchecked",)
+    elif problem:
+        raise UserError(f"ckpt_path={str(checkpoint)!r} cannot be used: {problem}; choose another")
+    return Start(checkpoint=checkpoint, notes=notes)
+
+
+def _change_of_length(run: RunFolder, begun: Any, config: Any) -> tuple[str, ...]:
+    old, new = _length(begun), config["trainer"]["max_steps"]
+    if new == old:
+        return ()
+    done = max([row["step"] for row in run.rows()] + [step for step, _ in run.saved()], default=0)
+    if new <= done:
+        raise UserError(
+            f"trainer.max_steps={new} is not above the {done} steps that {run.path} has done; raise it, or choose "
+            "another name="
+        )
+    return (
+        f"trainer.max_steps is {new} instead of {old}: from here on the learning rate follows the schedule of {new} "
+        "steps, so this is not the run that it would have been with them from the beginning",
+    )
+
+
+def _length(config: Any) -> int | None:
+    """Steps of a recorded configuration."""
+    return config.get("trainer", {}).get("max_steps")

@@ -1,0 +1,188 @@
+"""When a run is measured and when it is saved, and what is recorded of it."""
+
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.clustering import Clusterer
+from taskcluster.measures.measurement import Measurement
+from taskcluster.models.training_module import LanguageModel, TrainingDiverged
+from taskcluster.processes.interrupts import PATIENCE, Interrupted, Interrupts, OutOfTime
+from taskcluster.runs.folder import RunFolder, drop_checkpoint
+from taskcluster.runs.journal import Row
+from taskcluster.validation import Duration, Seed, validated
+
+SECONDS_TO_SAVE = 60  # after a signal, at most
+
+OF_A_BATCH = ("train/batch_loss", "train/learning_rate")  # what training itself says
+
+
+class ClusteringCallback(pl.Callback):
+    """Measures at the steps of `schedule`; then appends to the journal and mirrors the row to the loggers. Every
+    `trainer.log_every_n_steps` it does likewise with the loss of the batch and the learning rate.
+
+    measured: the last step that the journal has, -1 for none; whoever resumes a run sets it first.
+
+    n_clusters: k of KMeans over all tasks; None for the number of tasks.
+    Raises ValueError for more clusters than probe states, and TrainingDiverged, before anything is written, where the
+    loss is not finite.
+    """
+
+    @validated
+    def __init__(
+        self,
+        data: SequenceDataModule,
+        run: RunFolder,
+        every_n_steps: PositiveInt,
+        n_early: NonNegativeInt,
+        n_clusters: PositiveInt | None,
+        n_init: PositiveInt,
+        seed: Seed,
+    ) -> None:
+        k = n_clusters or len(data.family.tasks)
+        fewest = min(len(rows) for rows in data.probe.values())
+        if k > fewest:
+            raise ValueError(
+                f"n_clusters={k} exceeds the {fewest} states of the smallest probe; lower it, or raise data.probe_size"
+            )
+        self.measurement = Measurement(data.probe, data.loss_on, Clusterer(n_init, seed), k)
+        self.rows: list[Row] = []  # what this process measured
+        self.seconds = 0.0  # spent measuring
+        self.measured = -1
+        self._run, self._every, self._n_early = run, every_n_steps, n_early
+
+    def schedule(self, max_steps: int) -> list[int]:
+        """Steps to measure: 0, `n_early` halvings of `every_n_steps`, its multiples, and the last step."""
+        early = {self._every >> k for k in range(1, self._n_early + 1)}
+        return sorted({step for step in early | {*range(0, max_steps, self._every)} if step < max_steps} | {max_steps})
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rows = self._run.rows() if trainer.is_global_zero else []
+        self._started = time.monotonic() - (rows[-1].get("elapsed", 0.0) if rows else 0.0)
+        first = trainer.global_step
+        due = self.schedule(trainer.max_steps) if self.measured >= 0 else [first, *self.schedule(trainer.max_steps)]
+        self.due = sorted({step for step in due if step >= first and step > self.measured})
+        self._measure_if_due(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        updated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if updated and trainer.is_global_zero and trainer.global_step % every == 0:
+            row = {name: float(trainer.callback_metrics[name]) for name in OF_A_BATCH}
+            self._run.append_training({"step": trainer.global_step, **row}, time.monotonic() - self._started)
+            self._mirror(trainer, row)
+        self._measure_if_due(trainer, pl_module)
+
+    def _measure_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        step = trainer.global_step
+        if not self.due or step < self.due[0]:
+            return
+        assert isinstance(module, LanguageModel)
+        started = time.monotonic()
+        try:
+            metrics = self.measurement(module.network)
+        except FloatingPointError as error:
+            raise TrainingDiverged(step) from error
+        except Interrupted:  # it stays due: the CheckpointCallback saves, and whoever resumes measures first
+            return
+        self.measured = self.due.pop(0)
+        now = time.monotonic()
+        self.seconds += now - started
+        self.rows.append({"step": step, **metrics})
+        if trainer.is_global_zero:
+            self._run.append(self.rows[-1], elapsed=now - self._started, measuring=now - started)
+            self._mirror(trainer, metrics)
+
+    def _mirror(self, trainer: pl.Trainer, row: Row) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(row, trainer.global_step)
+
+
+class CheckpointCallback(pl.Callback):
+    """Saves the whole state of training at every measured step, once the journal has it, so that no checkpoint lacks
+    its measurement; every `every_minutes` in between; and when a signal has come or `max_time` is over, which then ends
+    the run. A signal waits for the end of the step, and for what is being saved; the time limit for an update of this
+    start, so that even the shortest one makes progress.
+
+    Comes after the ClusteringCallback. Raises Interrupted, of which OutOfTime is one.
+    """
+
+    @validated
+    def __init__(
+        self,
+        clustering: ClusteringCallback,
+        run: RunFolder,
+        config: dict[str, Any],
+        interrupts: Interrupts,
+        every_minutes: PositiveFloat,
+        max_time: Duration | None,
+    ) -> None:
+        self._clustering, self._run, self._config, self._interrupts = clustering, run, config, interrupts
+        self._seconds = 60 * every_minutes
+        self._limit = max_time.total_seconds() if max_time else math.inf
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._interrupts.listen()  # Lightning has taken SIGTERM by now
+        self._saved_at = self._started_at = time.monotonic()
+        self._save_if_due(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch_began = time.monotonic()
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        a_step = trainer.accumulate_grad_batches * (time.monotonic() - self._batch_began)
+        self._interrupts.patience = max(PATIENCE, 2 * a_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._save_if_due(trainer, limit=self._limit)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["config"] = self._config
+
+    def _save_if_due(self, trainer: pl.Trainer, limit: float = math.inf) -> None:
+        measured = self._clustering.measured == trainer.global_step
+        signal, overdue, late = self._agreed(trainer, limit)
+        late &= trainer.global_step < trainer.max_steps
+        if measured or overdue or signal or late:
+            self._save(trainer, measured)
+        if signal and self._interrupts.end_the_run(signal):
+            raise Interrupted(signal)
+        if signal:
+            self._interrupts.received = 0  # it is saved; what follows is Slurm's
+        if late:
+            raise OutOfTime
+
+    def _agreed(self, trainer: pl.Trainer, limit: float) -> tuple[int, int, int]:
+        """The signal that any process of the run has received, 0 for none, whether it is time to save, and whether
+        training has taken longer than `limit` seconds."""
+        now = time.monotonic()
+        own = self._interrupts.received, int(now - self._saved_at > self._seconds), int(now - self._started_at > limit)
+        if trainer.world_size == 1:
+            return own
+        said = torch.tensor(own, device=trainer.strategy.root_device)
+        signal, overdue, late = trainer.strategy.reduce(said, reduce_op="max").tolist()
+        return signal, overdue, late
+
+    def _save(self, trainer: pl.Trainer, measured: bool) -> None:
+        self._interrupts.patience = max(self._interrupts.patience, SECONDS_TO_SAVE)
+        target = self._run.checkpoint(trainer.global_step, measured)
+        trainer.save_checkpoint(target, weights_only=False)  # every process takes part
+        self._saved_at = time.monotonic()
+        if trainer.is_global_zero:
+            for _, file in self._run.saved():
+                if file.name.startswith("last=") and file != target:
+                    drop_checkpoint(file)

@@ -1,0 +1,131 @@
+"""A multirun on a terminal: every run a line, with the last layer's ARI as it grows."""
+
+import os
+import select
+import sys
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Group, RenderableType
+from rich.live import Live as Display
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from taskcluster import streams
+from taskcluster.watch.watcher import Live, Watcher
+
+SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment where a run need not print what it measures: a view shows it
+
+BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"
+SPARKS = 16  # measurements in a sparkline, at most
+COLORS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "red", "damaged": "red"}
+FIRST = ("running", "failed", "killed", "damaged", "interrupted")  # to be shown where not all have room
+
+
+class View:
+    """A context that shows the runs called `names` below `root`. What is printed meanwhile, here or by processes that
+    begin in it, stands above them.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self._watcher, self._names = Watcher(root), names
+
+    def __enter__(self) -> None:
+        os.environ[SHOWN] = "1"
+        _flush()
+        self._own = [os.dup(1), os.dup(2)]
+        self._pipe, write = os.pipe()
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        os.close(write)
+        self._ended, self._end = os.pipe()
+        self._console = streams.console(streams.stream(self._own[0], sys.stdout.encoding))
+        self._display = Display(
+            get_renderable=self._render, console=self._console, refresh_per_second=1, transient=True,
+            redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
+        self._display.start(refresh=True)
+        self._printer = threading.Thread(target=self._pass_on, daemon=True)
+        self._printer.start()
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _flush()
+        os.close(self._end)  # the pipe itself has none while other processes hold it open
+        self._printer.join()
+        self._display.stop()
+        for number, own in enumerate(self._own, start=1):
+            os.dup2(own, number)
+        for descriptor in (self._pipe, self._ended, self._own[1]):  # the console may still have some for the other
+            os.close(descriptor)
+        del os.environ[SHOWN]
+
+    def _pass_on(self) -> None:
+        text = b""
+        while self._pipe in select.select([self._pipe, self._ended], [], [])[0]:
+            text += os.read(self._pipe, 65536)
+            lines, newline, text = text.rpartition(b"\n")
+            if newline:
+                self._print(lines)
+        if text:
+            self._print(text)
+
+    def _print(self, lines: bytes) -> None:
+        self._console.print(Text.from_ansi(lines.decode(errors="replace")), soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        self._watcher.scan()
+        found = {live.name: live for live in self._watcher.runs()}
+        runs = [found.get(name) or Live(name, name, "", state="waiting") for name in self._names]
+        room = max(1, self._console.height - 4)
+        shown = runs if len(runs) <= room else _foremost(runs, room)
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("run", "status", "", "step", "left", "accuracy", "ARI", ""):
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        for run in shown:
+            table.add_row(*self._line(run))
+        counts = Counter(run.state for run in runs)
+        return Group(table, Text(f"{len(runs)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items())))
+
+    def _line(self, run: Live) -> list[RenderableType]:
+        status = Text(run.state, style=COLORS.get(run.state, "dim"))
+        if run.step is None or not run.max_steps:
+            return [run.name, status]
+        blocks = ASCII if self._console.options.ascii_only else BLOCKS
+        return [
+            run.name,
+            status,
+            ProgressBar(run.max_steps, run.step, width=12),
+            f"{run.step}/{run.max_steps}",
+            "" if run.seconds_left is None else _duration(run.seconds_left),
+            "" if run.accuracy is None else f"{run.accuracy:.3f}",
+            f"{run.ari[-1]:.3f}" if run.ari else "",
+            sparkline(run.ari, blocks),
+        ]
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def sparkline(values: Sequence[float], blocks: str = BLOCKS) -> str:
+    """Values between 0 and 1, a block each; SPARKS of them, evenly chosen, where there are more."""
+    n = min(len(values), SPARKS)
+    chosen = [values[round(k * (len(values) - 1) / max(n - 1, 1))] for k in range(n)]
+    return "".join(blocks[min(max(int(value * len(blocks)), 0), len(blocks) - 1)] for value in chosen)
+
+
+def _foremost(runs: Sequence[Live], room: int) -> list[Live]:
+    """Those that matter now, in their own order."""
+    by_rank = sorted(runs, key=lambda run: FIRST.index(run.state) if run.state in FIRST else len(FIRST))
+    chosen = {run.name for run in by_rank[:room]}
+    return [run for run in runs if run.name in chosen]
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes:.0f} min" if minutes < 90 else f"{hours:.1f} h"
