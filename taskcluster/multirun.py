@@ -27,7 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from taskcluster import streams
+from taskcluster import imports, streams
 from taskcluster.arguments import quoted
 from taskcluster.cli import Reported, job_config, report
 from taskcluster.launchers import lost_jobs_fail
@@ -232,6 +232,7 @@ class Multirun:
         composed = self._loader.load_sweep_config(self._config, given)
         composed.hydra.job.num, composed.hydra.job.id = number, str(number)
         HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
+        imports.find_own()
         root = Path(os.path.abspath(composed.hydra.sweep.dir))
         run = RunFolder(Path(os.path.normpath(root / composed.hydra.sweep.subdir)))
         config = job_config(composed)

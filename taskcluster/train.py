@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from taskcluster import cli, streams
+from taskcluster import cli, imports, streams
 from taskcluster.processes.interrupts import AT_ONCE, PATIENCE, Interrupted, Interrupts
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def job(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    imports.find_own()
     hydra = HydraConfig.get()
     of_many, given = hydra.mode is RunMode.MULTIRUN, [word.lstrip("+") for word in hydra.overrides.hydra]
     if not of_many and any(word.startswith("hydra.sweep.") for word in given):

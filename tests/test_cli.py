@@ -48,9 +48,9 @@ def custom(regex: str) -> tuple[str, ...]:
         (["model.n_positions=5"], "model.n_positions=5 is below the longest sequence"),
         (["callbacks.clustering.n_clusters=61"], "n_clusters=61 exceeds the 24 states of the smallest probe"),
         (["task.n_mappings=9"], "task.n_mappings=9 exceeds n_inputs=4; lower it, or raise n_inputs"),
-        (["task.holdout=regex"], "task.holdout='regex' needs two regexes a task"),
+        (["task.holdout=description"], "task.holdout='description' needs two descriptions a task"),
         # names that do not exist
-        (["task.holdout=instrction"], "input should be 'instruction', 'pair' or 'regex'; did you mean 'instruction'?"),
+        (["task.holdout=instrction"], "'instruction', 'pair' or 'description'; did you mean 'instruction'?"),
         (["data.loss_on=yy"], "data.loss_on='yy': input should be 'sequence' or 'y'"),
         (["model.n_layr=3"], "model.n_layr is not a key of the configuration; did you mean 'model.n_layer'?"),
         (["n_layer=3"], "n_layer is not a key of the configuration; did you mean 'model.n_layer'?"),

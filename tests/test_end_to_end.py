@@ -151,7 +151,7 @@ def test_a_failing_job_does_not_stop_the_others(taskcluster_train: Train, tmp_pa
     assert RunFolder(tmp_path / "multirun/sweep/2").status()["state"] == "finished"
 
 
-@pytest.mark.parametrize("holdout", ["pair", "regex"])
+@pytest.mark.parametrize("holdout", ["pair", "description"])
 def test_other_holdouts_run(taskcluster_train: Train, holdout: str) -> None:
     outcome = taskcluster_train(*SMALL, f"task.holdout={holdout}", "task.regexes_per_task=2", "data.loss_on=y")
     assert outcome.exit_code == 0, outcome.err

@@ -10,8 +10,8 @@ from collections import Counter, defaultdict
 import pytest
 from conftest import family
 
+from taskcluster.tasks.custom import custom_family
 from taskcluster.tasks.family import Task, TaskFamily
-from taskcluster.tasks.regex import custom_family
 
 # The default family of seed 0. A change here changes every published number: say so in the CHANGELOG.
 DEFAULT_FINGERPRINT = "523bab5d99544b3d8e320184b8eeca458ec4126f1a7781cc5d67d09f6b880b4f"
@@ -34,7 +34,7 @@ def test_default_sizes(default_family: TaskFamily) -> None:
 @pytest.mark.parametrize("regexes_per_task", [1, 3])
 def test_no_instruction_is_in_the_language_of_another_regex(regexes_per_task: int) -> None:
     tasks = family(regexes_per_task=regexes_per_task).tasks
-    groups = [(re.compile(r), set(g)) for t in tasks for r, g in zip(t.regexes, t.instructions, strict=True)]
+    groups = [(re.compile(r), set(g)) for t in tasks for r, g in zip(t.descriptions, t.instructions, strict=True)]
     for own, (pattern, instructions) in enumerate(groups):
         assert all(pattern.fullmatch(i) for i in instructions)
         for other, (another, _) in enumerate(groups):
@@ -77,7 +77,7 @@ def test_the_default_family_is_the_same_everywhere() -> None:
 def test_any_symbol_can_stand_in_an_alphabet() -> None:
     tasks = family(n_tasks=8, alphabet="]^-[.*+?(){}|\\$/ ,é").tasks
     assert {s for task in tasks for i in all_instructions(task) for s in i} <= set("]^-[.*+?(){}|\\$/ ,é")
-    assert all(re.fullmatch(task.regexes[0], i) for task in tasks for i in all_instructions(task))
+    assert all(re.fullmatch(task.descriptions[0], i) for task in tasks for i in all_instructions(task))
 
 
 def test_seeds_give_different_families(default_family: TaskFamily) -> None:
@@ -105,10 +105,10 @@ def test_holding_out_pairs(n_mappings: int, fraction: float) -> None:
     assert len(unseen) == pytest.approx(fraction * (len(seen) + len(unseen)), rel=0.01)
 
 
-def test_holding_out_a_regex() -> None:
-    unseen_regex = family(holdout="regex", regexes_per_task=3, n_tasks=10)
-    split = unseen_regex.split()
-    for task in unseen_regex.tasks:
+def test_holding_out_a_description() -> None:
+    unseen_description = family(holdout="description", regexes_per_task=3, n_tasks=10)
+    split = unseen_description.split()
+    for task in unseen_description.tasks:
         unseen = {e.instruction for e in split["val"] if e.task_id == task.task_id}
         seen = {e.instruction for e in split["train"] if e.task_id == task.task_id}
         assert unseen == set(task.instructions[-1])
@@ -137,7 +137,7 @@ def test_custom_tasks_are_drawn_from_the_regexes_they_were_given() -> None:
         ({"class_size": [2, 21]}, r"class_size=\[2, 21\] exceeds the 20 symbols"),
         ({"instructions_spread": 152}, "instructions_spread=152 leaves a task with fewer instructions"),
         ({"n_atoms": [1, 2], "max_repeat": 1}, r"n_atoms=\[1, 2\] over this alphabet give no regex with 1600 strings"),
-        ({"holdout": "regex"}, "holdout='regex' needs two regexes a task"),
+        ({"holdout": "description"}, "holdout='description' needs two descriptions a task"),
         ({"holdout": "pair", "n_mappings": 1}, "holdout='pair' needs two mappings a task"),
         ({"val_fraction": 0.001}, "val_fraction=0.001 leaves a task without validation"),
     ],

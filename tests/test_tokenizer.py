@@ -3,8 +3,8 @@
 import torch
 
 from taskcluster.data.tokenizer import PAD, SEP, Rows, Tokenizer
+from taskcluster.tasks.custom import custom_family
 from taskcluster.tasks.family import Example, TaskFamily
-from taskcluster.tasks.regex import custom_family
 
 SPECS = [
     {"regexes": ["ab{1,3}[xy]{1,2}"], "mapping": {"red": "blue", "x": "x"}},
@@ -12,7 +12,7 @@ SPECS = [
 ]
 FAMILY = custom_family(SPECS, 5, holdout="instruction", val_fraction=0.2, seed=0)
 TOKENIZER = Tokenizer(FAMILY)
-EXAMPLES = [Example(0, "abx", "red", "blue"), Example(0, "abx", "x", "x"), Example(1, "cbbbxy", "red", "red")]
+EXAMPLES = [Example(0, "abx", "red", "blue", 0), Example(0, "abx", "x", "x", 0), Example(1, "cbbbxy", "red", "red", 1)]
 
 
 def decoded(rows: Rows) -> list[tuple[list[str], list[str]]]:

@@ -134,7 +134,8 @@ def together(meeting: Meeting | None, trainer: Trainer, task: dict[str, Any], in
 def _start(rank: int, meeting: Meeting, threads: int) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "taskcluster.training.worker"]
     command += map(str, (rank, meeting.world_size, meeting.port, os.getpid()))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    places = os.pathsep.join(filter(None, sys.path))  # the configuration may name code of the user's
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": places}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
 
 

@@ -1,35 +1,45 @@
-"""Task families: what a task is, whatever it was made from, and what validation has never seen of it."""
+"""Task families: what a task is, whatever it was made from, and what validation has never seen of it.
+
+A family is any function that returns a TaskFamily; `_target_` in a file of the configuration group `task` names it.
+"""
 
 import hashlib
 import json
 import random
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import dataclass
+from itertools import count, product
 from typing import Literal, NamedTuple
 
-Holdout = Literal["instruction", "pair", "regex"]
+Holdout = Literal["instruction", "pair", "description"]
 
 
 @dataclass(frozen=True)
 class Task:
     """One task: the instructions that name it and the function f it applies.
 
-    `instructions` are grouped by the regex that they were drawn from; no instruction stands in two groups of a family
-    or belongs to the language of another of its regexes. `mapping` is f as {x: y}.
+    task_id: its index in the family. descriptions: what instructions were drawn from: regexes, templates, sets of
+    demonstrations, as texts. instructions: a group for each description; no instruction occurs twice in a task.
+    mapping: f as {x: y}. Instructions, x and y may be any text.
     """
 
     task_id: int
-    regexes: tuple[str, ...]
+    descriptions: tuple[str, ...]
     instructions: tuple[tuple[str, ...], ...]
     mapping: dict[str, str]
 
 
 class Example(NamedTuple):
-    """One sequence `[I ; x ; y]` and the task that it belongs to."""
+    """One sequence `[I ; x ; y]`, the task that it belongs to, and the description that I was drawn from.
+
+    description: its index in the family, whose descriptions are counted task after task.
+    """
 
     task_id: int
     instruction: str
     x: str
     y: str
+    description: int
 
 
 @dataclass(frozen=True)
@@ -39,21 +49,31 @@ class TaskFamily:
     holdout: what validation has never seen.
         "instruction": a `val_fraction` of the instructions of every task;
         "pair": a `val_fraction` of each task's (instruction, x) pairs, their instructions and inputs seen apart;
-        "regex": the last regex of every task, with all its instructions (`val_fraction` plays no part).
+        "description": the last description of every task, with all its instructions (`val_fraction` plays no part).
+    words: whether texts are words with spaces between them, or strings of symbols such as a regex gives.
+
+    Raises ValueError for tasks that are not as `Task` says, and for a holdout that leaves a task without training or
+    without validation.
     """
 
     tasks: tuple[Task, ...]
     holdout: Holdout
     val_fraction: float
     seed: int
+    words: bool = True
 
     def __post_init__(self) -> None:
-        if self.holdout == "regex" and any(len(task.regexes) < 2 for task in self.tasks):
+        if len(self.tasks) < 2:
+            raise ValueError(f"the family has {len(self.tasks)} tasks; give it two or more")
+        for index, task in enumerate(self.tasks):
+            _check(index, task)
+        if self.holdout == "description" and any(len(task.descriptions) < 2 for task in self.tasks):
             raise ValueError(
-                "holdout='regex' needs two regexes a task; raise regexes_per_task, or hold out instructions"
+                "holdout='description' needs two descriptions a task; add to them (regexes_per_task, say), "
+                "or hold out instructions"
             )
         if self.holdout == "pair" and any(len(task.mapping) < 2 for task in self.tasks):
-            raise ValueError("holdout='pair' needs two mappings a task; raise n_mappings, or hold out instructions")
+            raise ValueError("holdout='pair' needs two mappings a task; add to them, or hold out instructions")
         if not all(self._held_out(task) for task in self.tasks):
             raise ValueError(
                 f"val_fraction={self.val_fraction} leaves a task without validation or training; change it"
@@ -62,17 +82,27 @@ class TaskFamily:
     def split(self) -> dict[str, list[Example]]:
         """All examples as {"train": [...], "val": [...]}, ordered by task, instruction and x."""
         examples: dict[str, list[Example]] = {"train": [], "val": []}
+        description = count()
         for task in self.tasks:
             held_out = self._held_out(task)
-            for instruction in (i for group in task.instructions for i in group):
-                for x, y in task.mapping.items():
+            for group, number in zip(task.instructions, description, strict=False):
+                for instruction, (x, y) in product(group, task.mapping.items()):
                     split = "val" if (instruction, x) in held_out else "train"
-                    examples[split].append(Example(task.task_id, instruction, x, y))
+                    examples[split].append(Example(task.task_id, instruction, x, y, number))
         return examples
 
     def fingerprint(self) -> str:
         """SHA-256 of the tasks and their division: equal wherever the same family was made."""
-        content = json.dumps([*map(asdict, self.tasks), self.holdout, self.val_fraction, self.seed], sort_keys=True)
+        tasks = [
+            {
+                "task_id": task.task_id,
+                "regexes": task.descriptions,  # as they were called when the first fingerprints were published
+                "instructions": task.instructions,
+                "mapping": task.mapping,
+            }
+            for task in self.tasks
+        ]
+        content = json.dumps([*tasks, self.holdout, self.val_fraction, self.seed], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def _held_out(self, task: Task) -> set[tuple[str, str]]:
@@ -80,7 +110,7 @@ class TaskFamily:
         rng = random.Random(f"{self.seed}/holdout/{task.task_id}")
         instructions = [i for group in task.instructions for i in group]
         inputs = list(task.mapping)
-        if self.holdout == "regex":
+        if self.holdout == "description":
             return {(i, x) for i in task.instructions[-1] for x in inputs}
         rng.shuffle(instructions)
         if self.holdout == "instruction":
@@ -91,3 +121,19 @@ class TaskFamily:
         diagonal = [(i, inputs[(k + d) % len(inputs)]) for d in rounds for k, i in enumerate(instructions)]
         n = round(self.val_fraction * len(instructions) * len(inputs))
         return set(diagonal[:n]) if n <= len(diagonal) else set()
+
+
+def _check(index: int, task: Task) -> None:
+    if task.task_id != index:
+        raise ValueError(f"task {index} of the family has task_id={task.task_id}; number tasks from 0, in order")
+    if len(task.descriptions) != len(task.instructions):
+        raise ValueError(
+            f"task {index} has {len(task.descriptions)} descriptions and {len(task.instructions)} groups of "
+            "instructions; give it a group for each description"
+        )
+    if not task.mapping or not all(task.instructions):
+        missing = "a description without instructions" if task.mapping else "an empty mapping"
+        raise ValueError(f"task {index} has {missing}; give it at least one")
+    instruction, times = Counter(i for group in task.instructions for i in group).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"task {index} has the instruction {instruction!r} {times} times; keep one")

@@ -1,32 +1,24 @@
 """Tasks named by regular expressions, the paper's kind.
 
-in:  sizes and a seed, or a user's own regexes and mappings
+in:  sizes and a seed
 out: a TaskFamily, a pure function of its arguments: the same on every machine
 """
 
 import random
 import re
 from collections.abc import Iterator
-from itertools import accumulate, chain, islice
+from itertools import chain, islice
 from typing import Annotated
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
-from rstr import Rstr
+from pydantic import Field, NonNegativeInt, PositiveInt
 
+from taskcluster.tasks.drawing import Drawer
 from taskcluster.tasks.family import Holdout, Task, TaskFamily
 from taskcluster.tasks.language import Automaton
 from taskcluster.validation import Bounds, Fraction, Seed, validated
 
 ROOM = 8  # a random regex has at least this many times the strings drawn from it, so few draws are thrown away
-DRAWS_PER_INSTRUCTION = 200  # before a language is called too small
 ATTEMPTS = 1_000  # at a random regex with room enough, before the settings are called impossible
-
-
-class TaskSpec(BaseModel, strict=True, extra="forbid"):
-    """A task as a user writes it: its regexes and f as {x: y}."""
-
-    regexes: Annotated[list[str], Field(min_length=1)]
-    mapping: Annotated[dict[str, str], Field(min_length=1)]
 
 
 @validated
@@ -68,62 +60,12 @@ def random_family(
     fresh = _random_regexes(symbols, n_atoms, class_size, max_repeat, room, rng)
     regexes = [list(islice(fresh, regexes_per_task)) for _ in range(n_tasks)]
     mappings = _mappings(n_tasks, n_inputs, n_outputs, n_mappings, rng)
-    return TaskFamily(_draw_tasks(regexes, mappings, counts, rng), holdout, val_fraction, seed)
-
-
-@validated
-def custom_family(
-    tasks: Annotated[list[TaskSpec], Field(min_length=2)],
-    instructions_per_task: PositiveInt,
-    holdout: Holdout,
-    val_fraction: Fraction,
-    seed: Seed,
-) -> TaskFamily:
-    """A user's own tasks, each with `instructions_per_task` instructions.
-
-    Raises ValueError, naming the regex, for one that is invalid or whose language is too small.
-    """
-    regexes, mappings = [task.regexes for task in tasks], [task.mapping for task in tasks]
-    most = max(map(len, regexes))
-    if most > instructions_per_task:
-        raise ValueError(
-            f"instructions_per_task={instructions_per_task} is too few for a task of {most} regexes; raise it"
-        )
-    counts = [instructions_per_task] * len(tasks)
-    return TaskFamily(
-        _draw_tasks(regexes, mappings, counts, random.Random(f"{seed}/tasks")), holdout, val_fraction, seed
+    draw = Drawer(list(chain.from_iterable(regexes)), rng)
+    tasks = tuple(
+        Task(task_id, tuple(own), draw.instructions(own, count), mapping)
+        for task_id, (own, mapping, count) in enumerate(zip(regexes, mappings, counts, strict=True))
     )
-
-
-def _draw_tasks(
-    regexes: list[list[str]], mappings: list[dict[str, str]], counts: list[int], rng: random.Random
-) -> tuple[Task, ...]:
-    """Instructions for every regex, each outside the language of every other regex of the family."""
-    automaton = Automaton(list(chain.from_iterable(regexes)))
-    first_of = accumulate((len(group) for group in regexes), initial=0)
-    tasks = []
-    for task_id, (group, mapping, count, first) in enumerate(zip(regexes, mappings, counts, first_of, strict=False)):
-        shares = [count // len(group) + (k < count % len(group)) for k in range(len(group))]
-        instructions = tuple(
-            tuple(_draw_instructions(regex, share, {first + k}, automaton, rng))
-            for k, (regex, share) in enumerate(zip(group, shares, strict=True))
-        )
-        tasks.append(Task(task_id, tuple(group), instructions, mapping))
-    return tuple(tasks)
-
-
-def _draw_instructions(regex: str, n: int, owners: set[int], automaton: Automaton, rng: random.Random) -> list[str]:
-    draw, drawn = Rstr(rng).xeger, dict[str, None]()
-    for _ in range(DRAWS_PER_INSTRUCTION * n):
-        string = draw(regex)
-        if string and string not in drawn and automaton.owners(string) == owners:
-            drawn[string] = None
-            if len(drawn) == n:
-                return list(drawn)
-    raise ValueError(
-        f"regex {regex!r} gave only {len(drawn)} of {n} instructions that no other regex matches too (its language has "
-        f"{Automaton([regex]).count()} strings); widen it, or lower instructions_per_task"
-    )
+    return TaskFamily(tasks, holdout, val_fraction, seed, words=False)
 
 
 def _random_regexes(

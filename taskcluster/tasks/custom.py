@@ -1,0 +1,76 @@
+"""A user's own tasks, written down in the configuration.
+
+in:  for each task the regexes that name it, or its instructions one by one, and its mapping {x: y}
+out: a TaskFamily, a pure function of its arguments
+"""
+
+import random
+from itertools import chain
+from typing import Annotated
+
+from pydantic import BaseModel, Field, PositiveInt, StringConstraints, model_validator
+
+from taskcluster.tasks.drawing import Drawer
+from taskcluster.tasks.family import Holdout, Task, TaskFamily
+from taskcluster.validation import Fraction, Seed, validated
+
+LISTED = "listed"  # the description of instructions that were not drawn from anything
+
+
+class TaskSpec(BaseModel, strict=True, extra="forbid"):
+    """A task as a user writes it: its regexes or its instructions, and f as {x: y}."""
+
+    regexes: Annotated[list[str], Field(min_length=1)] | None = None
+    instructions: Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(min_length=1)] | None = None
+    mapping: Annotated[dict[str, str], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _is_named_in_one_way(self) -> "TaskSpec":
+        if (self.regexes is None) == (self.instructions is None):
+            raise ValueError("a task is named by regexes or by instructions; give one of the two")
+        return self
+
+
+@validated
+def custom_family(
+    tasks: Annotated[list[TaskSpec], Field(min_length=2)],
+    instructions_per_task: PositiveInt,
+    holdout: Holdout,
+    val_fraction: Fraction,
+    seed: Seed,
+) -> TaskFamily:
+    """Tasks with `instructions_per_task` instructions drawn from their regexes, or with the instructions they list.
+
+    Texts are strings of symbols where all tasks have regexes, and words where one lists its instructions.
+    Raises ValueError, naming the regex or the instruction, for a regex that is invalid or whose language is too small,
+    and for an instruction that names two tasks.
+    """
+    most = max(len(task.regexes or ()) for task in tasks)
+    if most > instructions_per_task:
+        raise ValueError(
+            f"instructions_per_task={instructions_per_task} is too few for a task of {most} regexes; raise it"
+        )
+    draw = Drawer(list(chain.from_iterable(task.regexes or () for task in tasks)), random.Random(f"{seed}/tasks"))
+    _refuse_shared(tasks, draw)
+    made = tuple(
+        Task(task_id, tuple(task.regexes), draw.instructions(task.regexes, instructions_per_task), task.mapping)
+        if task.regexes
+        else Task(task_id, (LISTED,), (tuple(task.instructions or ()),), task.mapping)
+        for task_id, task in enumerate(tasks)
+    )
+    return TaskFamily(made, holdout, val_fraction, seed, words=any(task.instructions for task in tasks))
+
+
+def _refuse_shared(tasks: list[TaskSpec], draw: Drawer) -> None:
+    """Raise ValueError for a listed instruction that is another task's too."""
+    owner: dict[str, int] = {}
+    for task_id, task in enumerate(tasks):
+        for instruction in task.instructions or ():
+            if owner.setdefault(instruction, task_id) != task_id:
+                pair = f"tasks {owner[instruction]} and {task_id}"
+                raise ValueError(f"instruction {instruction!r} names {pair}; leave it to one of them")
+            if regexes := draw.owners(instruction):
+                raise ValueError(
+                    f"instruction {instruction!r} of task {task_id} matches the regex {regexes[0]!r} of another task; "
+                    "change one of them"
+                )
