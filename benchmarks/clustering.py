@@ -63,7 +63,8 @@ def main(folder: Path) -> None:
         inertia, peer_inertia = (np.mean(trial.inertias, 0) for trial in trials)
         ari, peer_ari = (
             statistics.mean(
-                adjusted_rand_index(probe.task_ids[:-1], torch.as_tensor(labels)) for labels in trial.labels
+                adjusted_rand_index(probe.labels("instruction_end")["task"], torch.as_tensor(labels))
+                for labels in trial.labels
             )
             for trial in trials
         )

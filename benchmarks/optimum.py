@@ -35,7 +35,7 @@ def main(folders: list[Path]) -> None:
         network.load_state_dict(load_weights(run.saved()[-1][1]))
         probe = data.probe["val"]
         states = observe(network, probe, data.loss_on).states["instruction_end"][-1]
-        tasks, n_tasks = probe.task_ids[:-1], len(data.family.tasks)
+        tasks, n_tasks = probe.labels("instruction_end")["task"], len(data.family.tasks)
         for n_init in (1, 16, 160):
             found = [Clusterer(n_init, seed).fit(states, n_tasks) for seed in range(SEEDS)]
             ari = np.mean([adjusted_rand_index(tasks, f.cluster_labels) for f in found])

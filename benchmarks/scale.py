@@ -40,9 +40,8 @@ def measure(factor: int) -> None:
     n_init = config["callbacks"]["clustering"]["n_init"] if factor < 100 else 1
     clusterer = Clusterer(n_init, 0)
     found["KMeans"] = timed("fit", lambda: clusterer.fit(states["instruction_end"][-1], 50 * factor))
-    examples = probe.examples
-    tasks = probe.task_ids[probe.row_of[examples]]
-    within = (states["input"][-1:], probe.tokens[examples], tasks, {"task": tasks})
+    labels = probe.labels("input")
+    within = (states["input"][-1:], labels["x"], labels["task"], {"task": labels["task"]})
     found["KMeans within each x"] = timed("within", lambda: clusterer.score_layers_within(*within))
     found["peak memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps(found))

@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,6 +23,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, 
 from taskcluster.cli import composed
 from taskcluster.config import build
 from taskcluster.data.datamodule import SequenceDataModule, TrainingBatches
+from taskcluster.data.prompts import Prompts
 from taskcluster.models.training_module import LanguageModel
 from taskcluster.training.experiment import OURS
 from taskcluster.training.progress import quieten
@@ -68,11 +68,8 @@ def ours(*overrides: str) -> tuple[Callable[[], float], LanguageModel, SequenceD
 
 def padded(data: SequenceDataModule) -> list[torch.Tensor]:
     """The training sequences [I ; x ; y], a tensor each."""
-    rows = data.tokenizer.rows(data.family.split()["train"], shared=False)
-    return [
-        torch.cat([rows.tokens[start:end], rows.targets[end - 1 : end]]).long()
-        for start, end in pairwise(rows.starts.tolist())
-    ]
+    prompts = Prompts(data.family, data.tokenizer, data.template)
+    return [torch.tensor(prompt.tokens) for prompt in prompts.encode(data.family.split()["train"])]
 
 
 def hugging_face_model(vocabulary: int) -> GPT2LMHeadModel:
@@ -152,7 +149,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     quieten()
     shared, shared_model, data = ours()
-    plain, plain_model, plain_data = ours("data.batching=sequences")
+    plain, plain_model, plain_data = ours("data.layout=sequences")
     with tempfile.TemporaryDirectory() as folder:
         candidates = {
             "shared": shared, "plain": plain, "bare": bare_loop(data), "trainer": hugging_face_trainer(data, folder),

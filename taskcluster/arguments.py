@@ -17,6 +17,7 @@ from taskcluster.validation import UserError, did_you_mean
 
 # Keys of paths. What follows `=` is the path as it is, whatever Hydra's grammar would make of it.
 PATHS = ("ckpt_path", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+TEXT = "data.template"  # a key whose value may begin with a brace and be no dictionary
 ABSOLUTE = ("ckpt_path", "hydra.sweep.dir")  # whatever folder a job runs in
 
 COMMANDS = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
@@ -130,9 +131,9 @@ def readable(word: str, several: bool) -> str:
         sign, word = "++", f"+{word}"
     if key in PATHS:
         return f"{sign}{key}={_path(key, value, several)}"
-    if _parsed(word) or not value or value[0] in "'\"[{":
+    if _parsed(word) or not value or value[0] in "'\"[" or (value[0] == "{" and key != TEXT):
         return word
-    values = value.split(",") if several else [value]
+    values = value.split(",") if several and key != TEXT else [value]
     return f"{sign}{key}={','.join(map(quoted, values))}"
 
 

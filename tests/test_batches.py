@@ -1,22 +1,45 @@
-"""Batches of shared prefixes against the same sequences one by one, through transformers' own loss."""
+"""Batches of every layout against the same sequences one by one, through transformers' own loss."""
 
 from collections.abc import Sequence
-from itertools import chain
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
-from taskcluster.data.batches import LossOn, Packer
-from taskcluster.data.tokenizer import PAD, SEP, Rows
+from taskcluster.data.batches import Batch, LossOn, Packer, Padding
+from taskcluster.data.prompts import Labels, Prompt
+from taskcluster.data.rows import Position, rows_of
+from taskcluster.models.hidden_states import forward_with_states
 
 VOCABULARY = 12
+PAD, SEP = 0, 1
 CPU = torch.device("cpu")
 
-Row = tuple[list[int], list[tuple[int, int]]]  # instruction, [(x, y), ...]
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "shared_prefix": {"shared": True, "padding": None},
+    "sequences": {"shared": False, "padding": None},
+    "padded": {"shared": False, "padding": "right"},
+    "padded on the left": {"shared": False, "padding": "left"},
+    "shared rows, padded": {"shared": True, "padding": "right"},
+    "shared rows, padded on the left": {"shared": True, "padding": "left"},
+}
+POSITIONS: tuple[Position, ...] = ("instruction_end", "input", "answer")
+
+# The prefix, text before x included; then continuations: x, what is between, y, what is after.
+Part = list[int]
+Row = tuple[Part, list[tuple[Part, Part, Part, Part]]]
 
 
 def gpt2() -> PreTrainedModel:
@@ -37,19 +60,33 @@ def llama() -> PreTrainedModel:
     return LlamaForCausalLM(config)
 
 
-def rows_of(rows: Sequence[Row]) -> Rows:
-    tokens = [[*instruction, SEP, *(x for x, _ in pairs)] for instruction, pairs in rows]
-    targets = [[*instruction[1:], SEP, PAD, *(y for _, y in pairs)] for instruction, pairs in rows]
-    lengths = torch.tensor([*map(len, tokens), 1])
-    return Rows(
-        torch.tensor([*chain(*tokens), PAD]),
-        torch.tensor([*chain(*targets), PAD]),
-        torch.arange(len(lengths)).repeat_interleave(lengths),
-        lengths.cumsum(0) - lengths,
-        torch.tensor([*(len(instruction) for instruction, _ in rows), 0]),
-        torch.tensor([*(len(pairs) for _, pairs in rows), 0]),
-        torch.zeros(len(lengths)),
-    )
+def neox() -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = GPTNeoXConfig(
+        vocab_size=VOCABULARY, num_hidden_layers=2, num_attention_heads=2, hidden_size=16, intermediate_size=32,
+        initializer_range=0.3, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    return GPTNeoXForCausalLM(config)
+
+
+def prompts_of(rows: Sequence[Row]) -> list[Prompt]:
+    prompts = []
+    for task, (prefix, continuations) in enumerate(rows):
+        for x, between, y, after in continuations:
+            tokens = [*prefix, *x, *between, *y, *after]
+            first, end = len(prefix), len(prefix) + len(x)
+            answer = end + len(between)
+            labels = Labels(task, task, task, x[0], y[0])
+            prompts.append(Prompt(tokens, (first, end), (answer, answer + len(y)), labels))
+    return prompts
+
+
+def packed(rows: Sequence[Row], chosen: Sequence[int], loss_on: LossOn, shared: bool, padding: Padding | None) -> Batch:
+    """A batch of the rows with numbers `chosen`, whatever becomes of their examples."""
+    if not shared:
+        counts = [len(continuations) for _, continuations in rows]
+        chosen = [sum(counts[:k]) + example for k in chosen for example in range(counts[k])]
+    return Packer(rows_of(prompts_of(rows), shared), loss_on, CPU, padding)(torch.tensor(chosen))
 
 
 def loss_and_gradient(network: PreTrainedModel, loss: Tensor) -> tuple[float, Tensor]:
@@ -58,40 +95,105 @@ def loss_and_gradient(network: PreTrainedModel, loss: Tensor) -> tuple[float, Te
     return loss.item(), torch.cat([p.grad.flatten() for p in network.parameters()])
 
 
+def alone(rows: Sequence[Row]) -> list[tuple[Prompt, Tensor]]:
+    return [(prompt, torch.tensor(prompt.tokens)[None]) for prompt in prompts_of(rows)]
+
+
 def transformers_loss(network: PreTrainedModel, rows: Sequence[Row], loss_on: LossOn) -> Tensor:
     """The loss of all sequences [I ; x ; y], padded on the right, as a user of transformers would take it."""
-    sequences = [[*instruction, SEP, x, y] for instruction, pairs in rows for x, y in pairs]
-    longest = max(map(len, sequences))
-    tokens = torch.tensor([sequence + [PAD] * (longest - len(sequence)) for sequence in sequences])
-    ends = torch.tensor([len(sequence) - 1 for sequence in sequences])[:, None]
+    prompts = prompts_of(rows)
+    longest = max(len(prompt.tokens) for prompt in prompts)
+    tokens = torch.tensor([[*prompt.tokens, *[PAD] * (longest - len(prompt.tokens))] for prompt in prompts])
     columns = torch.arange(longest)
-    labels = tokens.masked_fill(columns > ends if loss_on == "sequence" else columns != ends, -100)
-    return network(input_ids=tokens, labels=labels).loss
+    ends = torch.tensor([len(prompt.tokens) for prompt in prompts])[:, None]
+    first, end = (torch.tensor([prompt.y[k] for prompt in prompts])[:, None] for k in (0, 1))
+    counted = columns < ends if loss_on == "sequence" else (columns >= first) & (columns < end)
+    return network(input_ids=tokens, labels=tokens.masked_fill(~counted, -100)).loss
 
 
 token = st.integers(2, VOCABULARY - 1)
-row = st.tuples(st.lists(token, min_size=1, max_size=30), st.lists(st.tuples(token, token), min_size=1, max_size=7))
+prefix = st.lists(token, min_size=0, max_size=20).map(lambda tokens: [*tokens, SEP])
+part, maybe = st.lists(token, min_size=1, max_size=3), st.lists(token, max_size=2)
+row = st.tuples(prefix, st.lists(st.tuples(part, maybe, part, maybe), min_size=1, max_size=6))
 
 
-@settings(max_examples=40, deadline=None)
-@given(rows=st.lists(row, min_size=1, max_size=12), loss_on=st.sampled_from(["sequence", "y"]), data=st.data())
-@pytest.mark.parametrize("make", [gpt2, llama])
-def test_loss_and_gradient_are_those_of_the_sequences_one_by_one(make, rows: list[Row], loss_on: LossOn, data) -> None:
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(row, min_size=1, max_size=8), loss_on=st.sampled_from(["sequence", "y"]), data=st.data())
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("make", [gpt2, llama, neox])
+def test_loss_and_gradient_are_those_of_the_sequences_one_by_one(
+    make, layout: str, rows: list[Row], loss_on: LossOn, data
+) -> None:
     network = make().train()
-    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=12))  # repeats, as between epochs
+    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=8))  # repeats, as between epochs
     expected, gradient = loss_and_gradient(network, transformers_loss(network, [rows[k] for k in chosen], loss_on))
-    batch = Packer(rows_of(rows), loss_on, CPU)(torch.tensor(chosen))
+    batch = packed(rows, chosen, loss_on, **LAYOUTS[layout])
     loss, own_gradient = loss_and_gradient(network, batch.loss(network(**batch.inputs).logits))
     assert loss == pytest.approx(expected, rel=1e-5)
     assert (own_gradient - gradient).norm() < 1e-5 * gradient.norm() + 1e-7
 
 
-ROWS: list[Row] = [([2 + (k + j) % 9 for j in range(1 + 5 * k % 17)], [(3, 4)] * (1 + k % 5)) for k in range(23)]
+@settings(max_examples=15, deadline=None)
+@given(rows=st.lists(row, min_size=1, max_size=6))
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("make", [gpt2, llama, neox])
+@torch.no_grad()
+def test_states_at_every_position_and_answers_are_those_of_the_sequences_one_by_one(
+    make, layout: str, rows: list[Row]
+) -> None:
+    network = make().eval()
+    expected: dict[str, list[Tensor]] = {position: [] for position in POSITIONS}
+    right = []
+    for prompt, tokens in alone(rows):
+        output = network(tokens, output_hidden_states=True)
+        layers = torch.stack(output.hidden_states)[:, 0]
+        for position, place in zip(POSITIONS, (prompt.x[0], prompt.x[1], prompt.y[0]), strict=True):
+            expected[position].append(layers[:, place - 1])
+        greedy = network.generate(
+            tokens[:, : prompt.y[0]],
+            max_new_tokens=prompt.y[1] - prompt.y[0],
+            do_sample=False,
+            attention_mask=torch.ones(1, prompt.y[0], dtype=torch.long),
+            pad_token_id=PAD,
+        )
+        right.append(torch.equal(greedy[0], tokens[0, : prompt.y[1]]))
+    shared = LAYOUTS[layout]["shared"]
+    if shared:  # one of each row
+        firsts = [sum(len(c) for _, c in rows[:k]) for k in range(len(rows))]
+        expected["instruction_end"] = [expected["instruction_end"][k] for k in firsts]
+    batch = packed(rows, range(len(rows)), "sequence", **LAYOUTS[layout])
+    for position in POSITIONS:
+        output, states = forward_with_states(network, batch.places(position), **batch.inputs)
+        torch.testing.assert_close(states, torch.stack(expected[position], dim=1), rtol=1e-5, atol=1e-5)
+    assert batch.correct(output.logits).tolist() == right
 
 
-def test_processes_add_up_to_the_whole_batch() -> None:
+def test_an_answer_counts_once_all_of_its_tokens_are_right() -> None:
+    rows: list[Row] = [
+        ([5, SEP], [([7], [], [8, 9], [2]), ([7, 3], [4], [8, 9, 6], [])]),
+        ([SEP], [([6], [], [5], [])]),
+    ]
+    for options in LAYOUTS.values():
+        batch = packed(rows, range(len(rows)), "y", **options)
+        logits = torch.nn.functional.one_hot(batch.targets, VOCABULARY).float()
+        assert batch.correct(logits).tolist() == [True, True, True]
+        (answers, lasts), (line, column) = batch.places("answer"), batch.places("input")
+        logits[answers[1], lasts[1] + 2] = 0  # the last of three
+        logits[line[2], column[2]] = 0
+        assert batch.correct(logits).tolist() == [True, False, False]
+
+
+ROWS: list[Row] = [
+    ([*(2 + (k + j) % 9 for j in range(1 + 5 * k % 17)), SEP], [([3], [], [4], [])] * (1 + k % 5)) for k in range(23)
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_processes_add_up_to_the_whole_batch(layout: str) -> None:
     """The mean of what the processes' losses give, as DDP takes it, is the gradient of one process's whole batch."""
-    network, pack, chosen = gpt2(), Packer(rows_of(ROWS), "sequence", CPU), torch.arange(23)
+    network, chosen = gpt2(), torch.arange(23)
+    shared, padding = LAYOUTS[layout]["shared"], LAYOUTS[layout]["padding"]
+    pack = Packer(rows_of(prompts_of(ROWS), shared), "sequence", CPU, padding)
     losses, gradients = zip(
         *(
             loss_and_gradient(network, batch.loss(network(**batch.inputs).logits))
@@ -105,20 +207,49 @@ def test_processes_add_up_to_the_whole_batch() -> None:
     torch.testing.assert_close(sum(gradients) / 3, gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_named_places_come_in_the_order_of_the_rows() -> None:
-    rows = rows_of(ROWS)
-    batch = Packer(rows, "sequence", CPU)(torch.arange(23))
-    assert batch.tokens.shape[0] < 23  # some share a line
+@pytest.mark.parametrize("padding", [None, "left", "right"])
+def test_named_places_come_in_the_order_of_the_rows(padding: Padding | None) -> None:
+    rows = rows_of(prompts_of(ROWS), shared=True)
+    batch = Packer(rows, "sequence", CPU, padding)(torch.arange(23))
+    if padding is None:
+        assert batch.tokens.shape[0] < 23  # some share a line
     ends, inputs = batch.places("instruction_end"), batch.places("input")
-    assert torch.equal(batch.origin[ends], (rows.starts + rows.separators)[:-1])
-    assert torch.equal(batch.origin[inputs], rows.examples)
-    assert torch.equal(batch.positions[ends], rows.separators[:-1])
-    assert torch.equal(batch.positions[inputs], rows.separators[rows.row_of[rows.examples]] + 1)
+    assert torch.equal(batch.origin[ends], (rows.starts + rows.prefixes)[:-1] - 1)
+    assert torch.equal(batch.origin[ends], rows.at("instruction_end"))
+    assert torch.equal(batch.origin[inputs], rows.firsts)
+    assert torch.equal(batch.origin[inputs], rows.at("input"))
+    assert torch.equal(batch.positions[ends], rows.prefixes[:-1] - 1)
+    assert torch.equal(batch.positions[inputs], rows.prefixes[rows.row_of[rows.firsts]])
 
 
-def test_every_place_sees_its_own_prefix_and_itself_alone() -> None:
-    batch = Packer(rows_of([([5, 6], [(7, 8), (9, 8)]), ([4], [(7, 8)])]), "sequence", CPU)(torch.arange(2))
+def test_every_place_sees_its_own_prefix_and_its_own_continuation_alone() -> None:
+    rows: list[Row] = [([5, 6, SEP], [([7], [], [8], []), ([9], [], [8], [])]), ([4, SEP], [([7], [], [8], [])])]
+    batch = packed(rows, range(2), "sequence", shared=True, padding=None)
     assert batch.tokens.tolist() == [[5, 6, SEP, 7, 9, 4, SEP, 7]]
     seen = [[int(k) for k in line.nonzero()] for line in batch.mask[0, 0]]
     assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 4], [5], [5, 6], [5, 6, 7]]
     assert batch.positions.tolist() == [[0, 1, 2, 3, 3, 0, 1, 2]]
+
+    batch = packed([([5, SEP], [([7, 8], [3], [4], []), ([9], [], [2, 6], [])])], [0], "sequence", True, None)
+    assert batch.tokens.tolist() == [[5, SEP, 7, 8, 3, 9, 2]]
+    seen = [[int(k) for k in line.nonzero()] for line in batch.mask[0, 0]]
+    assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 5], [0, 1, 5, 6]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("padding", "tokens", "positions"),
+    [
+        ("right", [[5, SEP, 7, 8], [5, SEP, 9, PAD]], [[0, 1, 2, 3], [0, 1, 2, 0]]),
+        ("left", [[5, SEP, 7, 8], [PAD, 5, SEP, 9]], [[0, 1, 2, 3], [0, 0, 1, 2]]),
+    ],
+)
+def test_a_padded_line_is_filled_up_on_the_side_that_was_asked_for(
+    padding: Padding, tokens: list[list[int]], positions: list[list[int]]
+) -> None:
+    rows: list[Row] = [([5, SEP], [([7, 8], [], [4], []), ([9], [], [2], [])])]
+    batch = packed(rows, [0], "sequence", True, padding)
+    assert batch.tokens.tolist() == tokens
+    assert batch.positions.tolist() == positions
+    assert batch.mask.tolist() == [[int(k != PAD) for k in line] for line in tokens]
+    assert [k.tolist() for k in batch.places("instruction_end")] == [[0], [1]]

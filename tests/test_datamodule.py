@@ -8,7 +8,7 @@ from conftest import bare_trainer, family
 
 from taskcluster.cli import composed
 from taskcluster.data.datamodule import SequenceDataModule, TrainingBatches
-from taskcluster.data.tokenizer import Rows
+from taskcluster.data.rows import Rows
 from taskcluster.tasks.family import TaskFamily
 
 
@@ -24,7 +24,7 @@ def batches(seed: int, n_rows: int = 7) -> TrainingBatches:
 
 
 def instructions(rows: Rows) -> list[tuple[int, ...]]:
-    spans = zip(rows.starts.tolist(), (rows.starts + rows.separators).tolist(), strict=True)
+    spans = zip(rows.starts.tolist(), (rows.starts + rows.prefixes - 1).tolist(), strict=True)
     return [tuple(rows.tokens[start:end].tolist()) for start, end in spans][:-1]
 
 
@@ -45,9 +45,10 @@ def test_every_row_comes_once_an_epoch_and_epochs_differ() -> None:
     assert not torch.equal(rows[:n], rows[n : 2 * n])
 
 
-def test_a_batch_size_is_in_sequences_whatever_the_batching(default_family: TaskFamily) -> None:
+def test_a_batch_size_is_in_sequences_whatever_the_layout(default_family: TaskFamily) -> None:
     assert datamodule(default_family, batch_size=160).n_rows == 32
-    assert datamodule(default_family, batch_size=160, batching="sequences").n_rows == 160
+    for layout in ("sequences", "padded"):
+        assert datamodule(default_family, batch_size=160, layout=layout).n_rows == 160
     pairs = datamodule(family(holdout="pair"), batch_size=160)  # one of five examples is held out
     assert pairs.n_rows == 40
     assert set(pairs.train_rows.counts[:-1].tolist()) == {4}
@@ -58,10 +59,10 @@ def test_the_probe_set_is_fixed_and_spread_evenly(default_family: TaskFamily) ->
     data, again = datamodule(default_family), datamodule(default_family)
     for split, rows in data.probe.items():
         assert torch.equal(rows.tokens, again.probe[split].tokens)
-        assert len(rows) == len(rows.examples) == 300
-        assert set(Counter(rows.task_ids[:-1].tolist()).values()) == {6}
-        pairs = zip(rows.row_of[rows.examples].tolist(), rows.tokens[rows.examples].tolist(), strict=True)
-        strata = Counter((int(rows.task_ids[row]), x) for row, x in pairs)
+        assert len(rows) == rows.n_examples == 300
+        assert set(Counter(rows.labels("instruction_end")["task"].tolist()).values()) == {6}
+        labels = rows.labels("input")
+        strata = Counter(zip(labels["task"].tolist(), labels["x"].tolist(), strict=True))
         assert len(strata) == 250
         assert set(strata.values()) == {1, 2}
     other = datamodule(default_family, probe_seed=1)
@@ -79,4 +80,4 @@ def test_instructions_are_unique_in_the_probe_and_unseen_in_validation(default_f
     probed = instructions(data.probe["val"])
     assert len(probed) == len(set(probed)) == len({e.instruction for e in default_family.split()["val"]})
     assert not set(probed) & set(instructions(data.train_rows))
-    assert len(data.probe["val"].examples) == len(default_family.split()["val"])
+    assert data.probe["val"].n_examples == len(default_family.split()["val"])

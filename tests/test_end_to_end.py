@@ -181,6 +181,17 @@ def test_a_multirun_keeps_its_runs_apart(taskcluster_train: Train, tmp_path: Pat
     assert timeless(RunFolder(last)) == timeless(RunFolder(tmp_path / "alone"))
 
 
+def test_padded_batches_train_and_measure_as_packed_ones(taskcluster_train: Train, tmp_path: Path) -> None:
+    layouts = {"packed": ["data.layout=sequences"], "padded": ["data.layout=padded", "data.padding_side=left"]}
+    for name, layout in layouts.items():
+        outcome = taskcluster_train(*SMALL, *layout, "trainer.precision=64-true", f"hydra.run.dir={name}")
+        assert outcome.exit_code == 0, outcome.err
+    packed, padded = (RunFolder(tmp_path / name).rows() for name in layouts)
+    for expected, row in zip(packed, padded, strict=True):
+        numbers = {key: value for key, value in row.items() if key not in TIMES}
+        assert numbers == pytest.approx({key: expected[key] for key in numbers}, rel=1e-5, nan_ok=True)
+
+
 def test_jobs_side_by_side_end_as_one_after_the_other(run: RunFolder, taskcluster_train: Train, tmp_path: Path) -> None:
     side_by_side = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.subdir=${model.n_head}_${seed}"]
     outcome = taskcluster_train("-m", *SMALL, "name=sweep", *side_by_side, "model.n_head=3,2", "seed=0,1")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import SMALL, Outcome
+from tokenizers import ByteLevelBPETokenizer
+from transformers import PreTrainedTokenizerFast
 
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.custom import LISTED, custom_family
@@ -70,6 +72,24 @@ def test_a_family_of_ones_own_trains_by_its_name(
     run = RunFolder(tmp_path / "run")
     assert [row["step"] for row in run.rows()] == [0, 2, 4, 6]
     assert all(0 <= row["val/accuracy"] <= 1 and "ari/val/layer_2" in row for row in run.rows())
+
+
+def test_another_models_tokenizer_and_a_template_of_ones_own(
+    taskcluster_train: Train, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """x and y of several tokens, text between them, and a tokenizer from a folder."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    texts = [*CAPITALS, *CAPITALS.values(), *LANGUAGES.values()]
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(texts, vocab_size=300, min_frequency=1)
+    PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer).save_pretrained(tmp_path / "tokenizer")
+    template = "data.template={instruction} {x} ->{y}"
+    outcome = taskcluster_train(
+        "--config-dir", "mine", *WORDS, "data.tokenizer=tokenizer", template, "hydra.run.dir=run", "data.loss_on=y"
+    )
+    sys.modules.pop("mine", None)
+    assert outcome.exit_code == 0, outcome.err
+    assert [row["step"] for row in RunFolder(tmp_path / "run").rows()] == [0, 2, 4, 6]
 
 
 @pytest.mark.slow

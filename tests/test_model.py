@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from taskcluster.cli import composed
 from taskcluster.data.batches import Packer
-from taskcluster.data.tokenizer import Rows
+from taskcluster.data.prompts import Labels, Prompt
+from taskcluster.data.rows import rows_of
 from taskcluster.models.gpt2 import gpt2
 from taskcluster.models.schedulers import constant
 from taskcluster.models.training_module import LanguageModel, TrainingDiverged
@@ -60,7 +61,7 @@ def test_weight_decay_spares_biases_and_layer_norms() -> None:
 def test_a_loss_that_is_not_finite_stops_training() -> None:
     net = network()
     net.transformer.wte.weight.data.fill_(float("nan"))
-    rows = Rows(*map(torch.tensor, ([3, 1, 5, 0], [1, 0, 7, 0], [0, 0, 0, 1], [0, 3], [1, 0], [1, 0], [0, -1])))
+    rows = rows_of([Prompt([3, 1, 5, 7], (2, 3), (3, 4), Labels(0, 0, 0, 0, 0))], shared=True)
     batch = Packer(rows, "sequence", torch.device("cpu"))(torch.tensor([0]))
     with pytest.raises(TrainingDiverged, match="step 0"):
         diverging = module(net)

@@ -44,11 +44,11 @@ def norms(folder: Path, *overrides: str) -> list[float]:
     return watch.seen
 
 
-@pytest.mark.parametrize("batching", ["shared_prefix", "sequences"])
+@pytest.mark.parametrize("layout", ["shared_prefix", "sequences"])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "radam", "adafactor", "sgd"])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "64-true"])
-def test_every_combination_trains_and_clips(tmp_path: Path, precision: str, optimizer: str, batching: str) -> None:
-    kind = (f"trainer.precision={precision}", f"optimizer={optimizer}", f"data.batching={batching}")
+def test_every_combination_trains_and_clips(tmp_path: Path, precision: str, optimizer: str, layout: str) -> None:
+    kind = (f"trainer.precision={precision}", f"optimizer={optimizer}", f"data.layout={layout}")
     tolerance = 0.02 if precision == "bf16-true" else 1e-4
     for norm in norms(tmp_path, *kind, f"trainer.gradient_clip_val={CLIP}"):
         assert norm == pytest.approx(CLIP, rel=tolerance)

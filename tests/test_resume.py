@@ -119,7 +119,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(taskcluster_train: Train, tmp_p
     "kind",
     [
         *([f"optimizer={optimizer}"] for optimizer in ("muon", "sgd", "adafactor", "radam")),
-        ["trainer.accumulate_grad_batches=2", "model.dropout=0.1", "data.batching=sequences"],
+        ["trainer.accumulate_grad_batches=2", "model.dropout=0.1", "data.layout=sequences"],
     ],
     ids=" ".join,
 )
@@ -166,7 +166,7 @@ def test_a_branch_with_nothing_left_to_train_is_measured(
     [
         ["trainer.accumulate_grad_batches=2"],
         ["trainer.accumulate_grad_batches=3", "data.batch_size=8"],
-        ["data.batching=sequences"],
+        ["data.layout=sequences"],
         ["trainer=ddp"],
     ],
     ids=" ".join,

@@ -1,11 +1,14 @@
 """Rows as one batch of a causal language model, and the loss over it.
 
 in:  Rows, and the numbers of those to take
-out: Batch: a grid of B x T places in which rows lie one behind the other, so that few places stay empty
+out: Batch: a grid of B x T places, packed or padded
 
-The prefix `instruction SEP` of a row is computed once for all its examples. Each of x1 .. xC stands at the same
-position, right after SEP, and sees the prefix and itself alone, so every state, the loss and its gradient are those of
-the C sequences `instruction SEP x y` one by one: the instruction's own tokens count C times, SEP predicts every x.
+Packed, rows come one behind the other, so that few places stay empty, and the prefix of a row is computed once for all
+its continuations. Each continuation begins at the same position, right after the prefix, and sees the prefix and itself
+alone, so every state, the loss and its gradient are those of its C sequences one by one: the prefix's own tokens count
+C times, and its last one predicts the first of every continuation. This needs a model that takes a mask of (T, T).
+
+Padded, every sequence has a line of its own, as any causal model takes it: same states, same loss, same gradient.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -13,28 +16,31 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from taskcluster.data.tokenizer import SEP, Rows
+from taskcluster.data.rows import ANSWER, INSTRUCTION_END, PREDICTS_Y, ROLES, Position, Rows
 
 WIDTH = 48  # places in a line of the grid, unless one row is longer: attention grows with it, empty places shrink
 
-Position = Literal["instruction_end", "input"]
 LossOn = Literal["sequence", "y"]
+Padding = Literal["left", "right"]
 
 
 class Batch(NamedTuple):
-    """tokens, positions (B, T); mask (B, 1, T, T): True where a place (third axis) may look at another (fourth).
+    """tokens, positions (B, T). mask: packed, (B, 1, T, T), True where a place (third axis) may look at another
+    (fourth); padded, (B, T), 1 where there is a token and 0 elsewhere.
 
-    origin (B, T): which token of `Rows` stands there. separators (B, T): the column of the own row's SEP.
-    targets (B, T): what each place predicts, which weighs `weights` (B, T) in the loss. input_weights (B, T): what the
-    prediction of this place's own token at SEP weighs, where it is an x. total: the sum of all weights, those of other
-    processes included, divided by the number of processes.
+    origin (B, T): which token of `Rows` is there; roles (B, T): what that one's are. ends (B, T): the column of the own
+    sequence's instruction_end. targets (B, T): what each place predicts, which weighs `weights` (B, T) in the loss.
+    input_weights (B, T): what the prediction of this place's own token at instruction_end weighs, where it is the first
+    of a continuation. total: the sum of all weights, those of other processes included, divided by the number of
+    processes.
     """
 
     tokens: Tensor
     positions: Tensor
     mask: Tensor
     origin: Tensor
-    separators: Tensor
+    roles: Tensor
+    ends: Tensor
     targets: Tensor
     weights: Tensor
     input_weights: Tensor
@@ -46,10 +52,8 @@ class Batch(NamedTuple):
         return {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": self.mask}
 
     def places(self, position: Position) -> tuple[Tensor, Tensor]:
-        """Lines and columns of a named position, in the order of `Rows`: SEP of each row, or x of each example."""
-        columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        wanted = self.tokens == SEP if position == "instruction_end" else columns > self.separators
-        line, column = wanted.nonzero(as_tuple=True)
+        """Lines and columns of a named position, one of each row or of each example, in the order of `Rows.at`."""
+        line, column = (self.roles & ROLES[position]).nonzero(as_tuple=True)
         order = self.origin[line, column].argsort()
         return line[order], column[order]
 
@@ -57,46 +61,70 @@ class Batch(NamedTuple):
         """Mean next-token cross-entropy, in nats, of logits (B, T, V)."""
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         own = log_p.gather(2, self.targets[:, :, None]).squeeze(2)
-        at_separator = log_p.flatten(1).gather(1, self.separators * logits.shape[2] + self.tokens)
-        return -(own * self.weights + at_separator * self.input_weights).sum() / self.total
+        at_ends = log_p.flatten(1).gather(1, self.ends * logits.shape[2] + self.tokens)
+        return -(own * self.weights + at_ends * self.input_weights).sum() / self.total
+
+    def correct(self, logits: Tensor) -> Tensor:
+        """Whether every token of y is the likeliest by logits (B, T, V), as it then is in greedy decoding; bool, one of
+        each example, in the order of `Rows`."""
+        line, column = (self.roles & PREDICTS_Y).nonzero(as_tuple=True)  # those of an example follow each other
+        wrong = logits[line, column].argmax(-1) != self.targets[line, column]
+        begins = (self.roles[line, column] & ANSWER) != 0
+        misses = wrong.new_zeros(int(begins.sum()), dtype=torch.long).index_add(0, begins.cumsum(0) - 1, wrong.long())
+        return misses[self.origin[line, column][begins].argsort()] == 0
 
 
 class Packer:
-    """Batches of `rows`, which stay on `device` from the start; nothing waits for it."""
+    """Batches of `rows`, which stay on `device` from the start; nothing waits for it.
 
-    def __init__(self, rows: Rows, loss_on: LossOn, device: torch.device) -> None:
-        self._rows, self._resident, self._loss_on = rows, rows.to(device), loss_on
+    padding: the side of a sequence on which a line is filled up, or None for packed batches.
+    """
+
+    def __init__(self, rows: Rows, loss_on: LossOn, device: torch.device, padding: Padding | None = None) -> None:
+        self._rows, self._resident, self._padding = rows, rows.to(device), padding
+        here, whole = self._resident, float(loss_on == "sequence")
+        inside = here.positions < here.prefixes[here.row_of] - 1  # of a prefix, before its end
+        times = here.counts[here.row_of] if padding is None else 1
+        of_sequence = (here.example_of < rows.n_examples) + torch.where(inside, times, 0.0)
+        self._weights = of_sequence if whole else (here.roles & PREDICTS_Y != 0).float()
+        self._input_weights = torch.zeros_like(self._weights)
+        self._input_weights[here.firsts] = whole
+        self._opens = torch.zeros(rows.n_examples, dtype=torch.bool, device=device)  # its row
+        self._opens[here.first_examples] = True
+        row = rows.row_of[rows.firsts]
+        predictions = rows.prefixes[row] + rows.reads if whole else rows.answers
+        self._predictions = torch.zeros(len(rows), dtype=predictions.dtype).index_add(0, row, predictions)
 
     def __call__(self, chosen: Tensor, rank: int = 0, world_size: int = 1) -> Batch:
         """The rows with numbers `chosen`, (n,); of these, process `rank` gets every `world_size`-th."""
-        rows, whole = self._resident, float(self._loss_on == "sequence")
-        origin = self._lay_out(chosen[rank::world_size]).to(rows.tokens.device, non_blocking=True)
-        row = rows.row_of[origin]
-        place, separator, count = origin - rows.starts[row], rows.separators[row], rows.counts[row]
+        rows, own, padded = self._resident, chosen[rank::world_size], self._padding is not None
+        origin = (self._pad(own) if padded else self._pack(own)).to(rows.tokens.device, non_blocking=True)
+        row, example = rows.row_of[origin], rows.example_of[origin]
+        roles, positions = rows.roles[origin], rows.positions[origin].long()
         column = torch.arange(origin.shape[1], device=origin.device)
-        first = column - place  # the column where the own row begins
-        is_x = place > separator
-        visible = (column[:, None] > column) & ~is_x[:, None, :] | (column[:, None] == column)
-        mask = (first[:, :, None] == first[:, None, :]) & visible
-        of_symbols = torch.where(place < separator, count, 0.0)
+        if padded:
+            first = column - positions  # the column where the own line begins, or below the own row
+            again = (~self._opens)[example.amin(1)]  # lines of a row that has a line already
+            roles = roles & torch.where(again, ~INSTRUCTION_END, -1)[:, None]
+            mask = (row < len(rows)).long()
+        else:
+            first = column - (origin - rows.starts[row])
+            related = (example[:, :, None] == example[:, None, :]) | (example == rows.n_examples)[:, None, :]
+            mask = ((first[:, :, None] == first[:, None, :]) & (column[:, None] >= column) & related)[:, None]
         return Batch(
             tokens=rows.tokens[origin].long(),
-            positions=torch.minimum(place, separator + 1),
-            mask=mask[:, None],
+            positions=positions,
+            mask=mask,
             origin=origin,
-            separators=first + separator,
+            roles=roles,
+            ends=first + rows.prefixes[row] - 1,
             targets=rows.targets[origin].long(),
-            weights=is_x + whole * of_symbols,
-            input_weights=whole * is_x,
-            total=self._total(chosen) / world_size,
+            weights=self._weights[origin],
+            input_weights=self._input_weights[origin],
+            total=int(self._predictions[chosen].sum()) / world_size,
         )
 
-    def _total(self, chosen: Tensor) -> int:
-        counts = self._rows.counts[chosen]
-        each = 1 if self._loss_on == "y" else self._rows.separators[chosen] + 2  # predictions of a sequence
-        return int((counts * each).sum())
-
-    def _lay_out(self, chosen: Tensor) -> Tensor:
+    def _pack(self, chosen: Tensor) -> Tensor:
         """The grid (B, T) of token numbers, each line filled with rows, longest first, while they fit."""
         starts, lengths = self._rows.starts[chosen], self._rows.lengths[chosen]
         width = max(WIDTH, int(lengths.max()))
@@ -112,3 +140,16 @@ class Packer:
         origin = torch.full((len(room) * width,), len(self._rows.tokens) - 1)
         origin[first.repeat_interleave(lengths) + within] = starts.repeat_interleave(lengths) + within
         return origin.view(len(room), width)[:, : width - min(room)]
+
+    def _pad(self, chosen: Tensor) -> Tensor:
+        """The grid (B, T) of token numbers, a line for every example."""
+        row, example = self._rows.sequences(chosen)
+        prefixes = self._rows.prefixes[row][:, None]
+        lengths = prefixes + self._rows.reads[example][:, None]
+        place = torch.arange(int(lengths.max())).expand(len(row), -1)
+        if self._padding == "left":
+            place = place - (lengths.max() - lengths)
+        in_prefix = self._rows.starts[row][:, None] + place
+        behind = self._rows.firsts[example][:, None] + place - prefixes
+        origin = torch.where(place < prefixes, in_prefix, behind).long()
+        return origin.masked_fill((place < 0) | (place >= lengths), len(self._rows.tokens) - 1)

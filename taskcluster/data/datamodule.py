@@ -16,15 +16,18 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerFast
 
-from taskcluster.data.batches import Batch, LossOn, Packer
-from taskcluster.data.tokenizer import Rows, Tokenizer
+from taskcluster.data.batches import Batch, LossOn, Packer, Padding
+from taskcluster.data.prompts import Prompts, Template
+from taskcluster.data.rows import Rows, rows_of
+from taskcluster.data.tokenizer import OF_SYMBOLS, OF_WORDS, load_tokenizer, own_tokenizer
 from taskcluster.tasks.family import Example, TaskFamily
 from taskcluster.validation import Seed, validated
 
 T = TypeVar("T")
 
-Batching = Literal["shared_prefix", "sequences"]
+Layout = Literal["shared_prefix", "sequences", "padded"]
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -33,8 +36,16 @@ class TrainingBatches(Dataset[Batch]):
     Process `rank` of `world_size` gets every world_size-th row: the batch is the same however many share it.
     """
 
-    def __init__(self, rows: Rows, n_rows: int, loss_on: LossOn, seed: int, trainer: pl.Trainer) -> None:
-        self._pack = Packer(rows, loss_on, trainer.strategy.root_device)
+    def __init__(
+        self,
+        rows: Rows,
+        n_rows: int,
+        loss_on: LossOn,
+        seed: int,
+        trainer: pl.Trainer,
+        padding: Padding | None = None,
+    ) -> None:
+        self._pack = Packer(rows, loss_on, trainer.strategy.root_device, padding)
         self._n, self._n_rows, self._seed = len(rows), n_rows, seed
         self._share = trainer.global_rank, trainer.world_size
         self._shuffled: tuple[int, Tensor] = (-1, torch.empty(0))  # the last epoch asked for
@@ -58,8 +69,11 @@ class TrainingBatches(Dataset[Batch]):
 class SequenceDataModule(pl.LightningDataModule):
     """Training batches and the probe set of a task family.
 
-    batch_size: sequences an update; with batching "shared_prefix" those of as many instructions as make that number on
-    average, each instruction with all its examples in one row.
+    tokenizer: the name or folder of another model's, or None for our own; template: the text of a prompt, which our
+    own tokenizer needs not, with {instruction}, {x} and {y}.
+    layout: "shared_prefix", each instruction with all its examples in one row; "sequences", each example by itself;
+    "padded", likewise, in lines of their own filled up on the padding_side: for models that take no mask of (T, T).
+    batch_size: sequences an update; with shared prefixes those of as many instructions as make that number on average.
     probe_size: states a split and position at most: unique instructions, drawn evenly over tasks, at "instruction_end",
     where a state cannot depend on x; examples of these, drawn evenly over (task, x), at "input".
 
@@ -70,7 +84,10 @@ class SequenceDataModule(pl.LightningDataModule):
     def __init__(
         self,
         family: TaskFamily,
-        batching: Batching,
+        tokenizer: str | None,
+        template: str | None,
+        layout: Layout,
+        padding_side: Padding,
         batch_size: PositiveInt,
         loss_on: LossOn,
         probe_size: PositiveInt,
@@ -79,14 +96,19 @@ class SequenceDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.family, self.batch_size, self.loss_on, self.seed = family, batch_size, loss_on, seed
-        self.tokenizer = Tokenizer(family)
-        split = family.split()
-        self.train_rows = self.tokenizer.rows(split["train"], shared=batching == "shared_prefix")
+        self.padding: Padding | None = padding_side if layout == "padded" else None
+        self.tokenizer, self.template = _tokenizer_and_template(family, tokenizer, template)
+        prompts, split = Prompts(family, self.tokenizer, self.template), family.split()
+        encoded = {name: prompts.encode(examples) for name, examples in split.items()}
+        pad = self.tokenizer.pad_token_id or 0
+        self.train_rows = rows_of(encoded["train"], shared=layout == "shared_prefix", pad=pad)
         self.n_rows = max(1, round(batch_size * len(self.train_rows) / len(split["train"])))
-        self.longest = max(len(example.instruction) for examples in split.values() for example in examples) + 2
+        self.longest = max(len(prompt.tokens) for of_split in encoded.values() for prompt in of_split)
         self.probe = {
-            name: self.tokenizer.rows(
-                _probe(examples, probe_size, random.Random(f"{probe_seed}/probe/{name}")), shared=True
+            name: rows_of(
+                [encoded[name][k] for k in _probe(examples, probe_size, random.Random(f"{probe_seed}/probe/{name}"))],
+                shared=True,
+                pad=pad,
             )
             for name, examples in split.items()
         }
@@ -94,21 +116,32 @@ class SequenceDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer
         assert trainer is not None
-        batches = TrainingBatches(self.train_rows, self.n_rows, self.loss_on, self.seed, trainer)
+        batches = TrainingBatches(self.train_rows, self.n_rows, self.loss_on, self.seed, trainer, self.padding)
         per_step = trainer.accumulate_grad_batches
         # Without an end, since Lightning would take the batches left for those of an epoch already begun.
         return DataLoader(batches, batch_size=None, sampler=count(trainer.global_step * per_step))
 
 
-def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[Example]:
+def _tokenizer_and_template(
+    family: TaskFamily, tokenizer: str | None, template: str | None
+) -> tuple[PreTrainedTokenizerFast, Template]:
+    if tokenizer is None:
+        own = Template(template or (OF_WORDS if family.words else OF_SYMBOLS))
+        return own_tokenizer(family, own), own
+    if template is None:
+        raise ValueError(f"template=None: tokenizer={tokenizer!r} needs one, such as '{{instruction}} {{x}} ->{{y}}'")
+    return load_tokenizer(tokenizer), Template(template)
+
+
+def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[int]:
     """Examples of up to `size` instructions: one of each, then a second of each, and so on, up to `size` as well.
 
     Instructions come evenly from tasks, and those of a task begin with each of its inputs in turn.
     """
-    by_task = defaultdict[int, list[list[Example]]](list)
-    groups = [list(group) for _, group in groupby(examples, lambda e: e[:2])]
+    by_task = defaultdict[int, list[list[int]]](list)
+    groups = [list(group) for _, group in groupby(range(len(examples)), lambda k: examples[k][:2])]
     for group in rng.sample(groups, len(groups)):
-        of_task = by_task[group[0].task_id]
+        of_task = by_task[examples[group[0]].task_id]
         turn = len(of_task) % len(group)
         of_task.append(group[turn:] + group[:turn])
     chosen = _in_rounds(by_task.values())[:size]

@@ -1,103 +1,72 @@
-"""Examples as token sequences.
+"""The tokenizer of a run: ours, made from the task family, or another model's.
 
-in:  Examples (instruction, x, y) of a task family
-out: Rows: `instruction SEP x1 .. xC`, an instruction with one or several of the examples that continue it
+in:  a TaskFamily and a Template; or the name of a tokenizer
+out: a fast tokenizer of Hugging Face's, which `save_pretrained` writes and AutoTokenizer reads
 
-One symbol of the instruction is one token; x and y are one token each, and no input token is an output token.
+Ours has a token for each symbol or, where the family's texts are words, for each word. Where the template marks them,
+as OF_SYMBOLS does, x and y are one token each, written <x:red> and <y:blue>: a symbol, an input and an output of one
+name are then different tokens. It refuses what is not in its vocabulary.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from itertools import groupby
+import re
+from itertools import chain
 
-import torch
-from torch import Tensor
+from tokenizers import AddedToken, Regex, models, pre_tokenizers
+from tokenizers import Tokenizer as Backend
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from taskcluster.tasks.family import Example, TaskFamily
+from taskcluster.data.prompts import FIELDS, Template
+from taskcluster.tasks.family import TaskFamily
 
-PAD, SEP = 0, 1  # token ids; all others follow from the family
+PAD, SEP = SPECIAL = "<pad>", "<sep>"  # ids 0 and 1
+WORDS, SYMBOLS = pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+WHOLE_X, WHOLE_Y = "<x:{x}>", "<y:{y}>"
+OF_SYMBOLS = "{instruction}" + SEP + WHOLE_X + WHOLE_Y
+OF_WORDS = "{instruction} " + SEP + " {x} {y}"
 
 
-@dataclass(frozen=True)
-class Rows:
-    """N rows back to back in S tokens, without padding. y is predicted and never read, so no row holds it.
+def own_tokenizer(family: TaskFamily, template: Template) -> PreTrainedTokenizerFast:
+    """PAD, SEP, then the symbols or words of the family's prompts, then whole inputs and whole outputs, each sorted."""
+    vocabulary = [*SPECIAL, *(_words(family, template) if family.words else _symbols(family, template))]
+    backend = Backend(models.WordLevel({token: number for number, token in enumerate(vocabulary)}))
+    backend.pre_tokenizer = WORDS if family.words else SYMBOLS
+    if not family.words:
+        backend.add_tokens([AddedToken(token, normalized=False) for token in vocabulary if len(token) > 1])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, sep_token=SEP)
 
-    tokens (S,); targets (S,): the token that follows, y at x; PAD at SEP, where every x of the row follows.
-    row_of (S,): the row of each token. starts (N,): each row's first token; separators (N,): SEP's place in the row;
-    counts (N,): C, its examples; task_ids (N,). All int32.
 
-    One more row stands at the end of every tensor and does not count: a single PAD, for the places of a batch that
-    no token fills.
+def _words(family: TaskFamily, template: Template) -> list[str]:
+    texts = (template.render(example)[0] for example in chain.from_iterable(family.split().values()))
+    parts = chain.from_iterable(re.split("|".join(SPECIAL), text) for text in texts)
+    return sorted({word for part in parts for word, _ in WORDS.pre_tokenize_str(part)})
+
+
+def _symbols(family: TaskFamily, template: Template) -> list[str]:
+    texts = {i for task in family.tasks for group in task.instructions for i in group}
+    inputs = {x for task in family.tasks for x in task.mapping}
+    outputs = {y for task in family.tasks for y in task.mapping.values()}
+    whole: list[str] = []
+    rest = template.text
+    for mark, field, values in ((WHOLE_X, "x", inputs), (WHOLE_Y, "y", outputs)):
+        if mark in rest:
+            whole += [mark.format(**{field: value}) for value in sorted(values)]
+        else:
+            texts |= values
+    for known in (WHOLE_X, WHOLE_Y, *SPECIAL, *(f"{{{field}}}" for field in FIELDS)):
+        rest = rest.replace(known, "")
+    return [*sorted(set().union(*texts, rest.format())), *whole]
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The tokenizer of another model: of a folder, or of a model's name on Hugging Face's hub.
+
+    Raises ValueError where there is none, or only one that does not say which characters a token holds.
     """
-
-    tokens: Tensor
-    targets: Tensor
-    row_of: Tensor
-    starts: Tensor
-    separators: Tensor
-    counts: Tensor
-    task_ids: Tensor
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @property
-    def lengths(self) -> Tensor:
-        """Tokens of each row, (N,)."""
-        return (self.separators + self.counts + 1)[:-1]
-
-    @property
-    def examples(self) -> Tensor:
-        """Where the x of every example stands in `tokens`, (E,)."""
-        index = torch.arange(len(self.tokens), device=self.tokens.device)
-        return index[index - self.starts[self.row_of] > self.separators[self.row_of]]
-
-    def to(self, device: torch.device) -> "Rows":
-        """The same rows on another device."""
-        return Rows(*(getattr(self, field.name).to(device) for field in fields(self)))
-
-
-class Tokenizer:
-    """The vocabulary of a task family: PAD, SEP, then its symbols, its inputs and its outputs, each sorted."""
-
-    def __init__(self, family: TaskFamily) -> None:
-        symbols = {s for task in family.tasks for group in task.instructions for i in group for s in i}
-        inputs = {x for task in family.tasks for x in task.mapping}
-        outputs = {y for task in family.tasks for y in task.mapping.values()}
-        kinds = (("symbol", symbols), ("x", inputs), ("y", outputs))
-        self._names = [("special", "PAD"), ("special", "SEP")]
-        self._names += [(kind, name) for kind, names in kinds for name in sorted(names)]
-        self._ids = {name: token for token, name in enumerate(self._names)}
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def decode(self, tokens: Iterable[int]) -> list[str]:
-        """Names of the tokens."""
-        return [self._names[token][1] for token in tokens]
-
-    def rows(self, examples: Sequence[Example], shared: bool) -> Rows:
-        """A row for every example or, `shared`, for every run of examples with one task and one instruction."""
-        groups = [list(g) for _, g in groupby(examples, lambda e: e[:2])] if shared else [[e] for e in examples]
-        tokens: list[int] = []
-        targets: list[int] = []
-        separators: list[int] = []
-        for group in groups:
-            instruction = [self._ids["symbol", symbol] for symbol in group[0].instruction]
-            inputs = [self._ids["x", example.x] for example in group]
-            tokens += [*instruction, SEP, *inputs]
-            targets += [*instruction[1:], SEP, PAD, *(self._ids["y", example.y] for example in group)]
-            separators.append(len(instruction))
-        counts = [*map(len, groups), 0]
-        task_ids = [*(group[0].task_id for group in groups), -1]
-        lengths = torch.tensor([*separators, 0]) + torch.tensor(counts) + 1
-        columns = (
-            torch.tensor([*tokens, PAD]),
-            torch.tensor([*targets, PAD]),
-            torch.arange(len(lengths)).repeat_interleave(lengths),
-            lengths.cumsum(0) - lengths,
-            torch.tensor([*separators, 0]),
-            torch.tensor(counts),
-            torch.tensor(task_ids),
-        )
-        return Rows(*(column.int() for column in columns))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise ValueError(f"tokenizer={name!r} cannot be loaded ({reason}); give a folder or a model's name") from None
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ValueError(f"tokenizer={name!r} is not a fast tokenizer; give a folder that holds a tokenizer.json")
+    return tokenizer

@@ -24,10 +24,11 @@ def noise(measurement: Measurement, network: PreTrainedModel) -> dict[str, Score
     x, among the states of an x.
     """
     rows, own = measurement.probe["val"], measurement.clusterer
-    states = observe(network, rows, measurement.loss_on).states
+    states = observe(network, rows, measurement.loss_on, measurement.padding).states
     at_separator, at_x = states["instruction_end"], states["input"]
-    instructions, n_clusters = rows.task_ids[:-1], measurement.n_clusters
-    x, tasks = rows.tokens[rows.examples], rows.task_ids[rows.row_of[rows.examples]]
+    instructions, n_clusters = rows.labels("instruction_end")["task"], measurement.n_clusters
+    labels = rows.labels("input")
+    x, tasks = labels["x"], labels["task"]
 
     clusterers = [replace(own, seed=own.seed + k) for k in range(KMEANS_SEEDS)]
     clusterings = own.fit_many(list(at_separator), [n_clusters] * len(at_separator))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.data.batches import LossOn, Packer, Position
-from taskcluster.data.tokenizer import Rows
+from taskcluster.data.batches import LossOn, Packer, Padding
+from taskcluster.data.rows import Position, Rows
 from taskcluster.measures.clustering import Clusterer
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.processes.group import count, share_out
@@ -23,7 +23,7 @@ POSITIONS: tuple[Position, Position] = ("instruction_end", "input")
 
 @dataclass(frozen=True)
 class Observation:
-    """states {position: (L+1, N, D) float32}; loss: mean over predictions; accuracy: y right, given I and x."""
+    """states {position: (L+1, N, D) float32}; loss: mean over predictions; accuracy: all of y right, given I and x."""
 
     states: dict[Position, Tensor]
     loss: float
@@ -31,12 +31,12 @@ class Observation:
 
 
 @torch.no_grad()
-def observe(network: PreTrainedModel, rows: Rows, loss_on: LossOn) -> Observation:
+def observe(network: PreTrainedModel, rows: Rows, loss_on: LossOn, padding: Padding | None = None) -> Observation:
     """Run `network`, without dropout, over rows; keep every layer's state at both positions, in the order of `rows`.
 
     The processes of a run divide the chunks of rows, and each gets everything.
     """
-    pack = Packer(rows, loss_on, network.device)
+    pack = Packer(rows, loss_on, network.device, padding)
 
     def of_chunk(chosen: Tensor) -> tuple[list[Tensor], float, float, int]:
         """States at each position, the summed loss, its weight, and how many answers are right."""
@@ -44,8 +44,7 @@ def observe(network: PreTrainedModel, rows: Rows, loss_on: LossOn) -> Observatio
         places = [batch.places(position) for position in POSITIONS]
         line, column = (torch.cat(axis) for axis in zip(*places, strict=True))
         output, layers = forward_with_states(network, (line, column), **batch.inputs)
-        answers = output.logits[places[1]].argmax(-1)
-        right = int((answers == batch.targets[places[1]]).sum())
+        right = int(batch.correct(output.logits).sum())
         parts = layers.float().split([len(lines) for lines, _ in places], dim=1)
         return list(parts), float(batch.loss(output.logits)) * batch.total, batch.total, right
 
@@ -60,7 +59,7 @@ def observe(network: PreTrainedModel, rows: Rows, loss_on: LossOn) -> Observatio
         position: torch.cat([part.to(network.device) for part in of_position], dim=1)
         for position, of_position in zip(POSITIONS, zip(*parts, strict=True), strict=True)
     }
-    return Observation(states, sum(losses) / sum(weights), sum(right) / len(rows.examples))
+    return Observation(states, sum(losses) / sum(weights), sum(right) / rows.n_examples)
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ class Measurement:
     loss_on: LossOn
     clusterer: Clusterer
     n_clusters: int
+    padding: Padding | None = None
 
     def __call__(self, network: PreTrainedModel) -> dict[str, float]:
         """Metrics by name, as in "ari/val/layer_3".
@@ -81,7 +81,7 @@ class Measurement:
         """
         metrics: dict[str, float] = {}
         for split, rows in self.probe.items():
-            seen = observe(network, rows, self.loss_on)
+            seen = observe(network, rows, self.loss_on, self.padding)
             if not math.isfinite(seen.loss):
                 raise FloatingPointError(f"{split}/loss is {seen.loss}")
             metrics |= {f"{split}/loss": seen.loss, f"{split}/accuracy": seen.accuracy}
@@ -91,12 +91,13 @@ class Measurement:
         return metrics
 
     def _at_instruction_end(self, states: Tensor, rows: Rows) -> dict[str, list[float]]:
-        return _by_layer(states, lambda part: self.clusterer.score_layers(part, rows.task_ids[:-1], self.n_clusters))
+        tasks = rows.labels("instruction_end")["task"]
+        return _by_layer(states, lambda part: self.clusterer.score_layers(part, tasks, self.n_clusters))
 
     def _at_input(self, states: Tensor, rows: Rows) -> dict[str, list[float]]:
-        x, y = rows.tokens[rows.examples], rows.targets[rows.examples]
-        tasks = rows.task_ids[rows.row_of[rows.examples]]
-        truths = {"ari_within_x": tasks, "ari_within_x_to_y": y}
+        labels = rows.labels("input")
+        tasks, x = labels["task"], labels["x"]
+        truths = {"ari_within_x": tasks, "ari_within_x_to_y": labels["y"]}
         plain = _by_layer(states, lambda part: self.clusterer.score_layers(part, tasks, self.n_clusters))
         within = _by_layer(states, lambda part: self.clusterer.score_layers_within(part, x, tasks, truths))
         return {f"{name}_at_input": values for name, values in plain.items()} | within

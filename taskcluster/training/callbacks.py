@@ -50,7 +50,7 @@ class ClusteringCallback(pl.Callback):
             raise ValueError(
                 f"n_clusters={k} exceeds the {fewest} states of the smallest probe; lower it, or raise data.probe_size"
             )
-        self.measurement = Measurement(data.probe, data.loss_on, Clusterer(n_init, seed), k)
+        self.measurement = Measurement(data.probe, data.loss_on, Clusterer(n_init, seed), k, data.padding)
         self.rows: list[Row] = []  # what this process measured
         self.seconds = 0.0  # spent measuring
         self.measured = -1

@@ -64,9 +64,9 @@ def tsne_points(run: RunFolder, measurement: Measurement, network: PreTrainedMod
     states = []
     for step in steps:
         network.load_state_dict(load_weights(run.checkpoint(step)))
-        observed = observe(network, rows, measurement.loss_on).states["instruction_end"]
+        observed = observe(network, rows, measurement.loss_on, measurement.padding).states["instruction_end"]
         states.append(observed[layers, :TSNE_STATES].cpu().numpy())
-    tasks = rows.task_ids[: len(states[0][0])].tolist()
+    tasks = rows.labels("instruction_end")["task"][: len(states[0][0])].tolist()
     # A thread a layer: those of OpenMP inside one wait for each other, for long where other work goes on beside them.
     one_each = ThreadPoolExecutor(torch.get_num_threads(), initializer=threadpool_limits, initargs=(1, "openmp"))
     ended = Event()

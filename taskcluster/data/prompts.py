@@ -1,0 +1,142 @@
+"""Examples as prompts: text with three spans, and the tokens of each.
+
+in:  Examples of a task family, a template such as "{instruction} {x} ->{y}", a tokenizer
+out: Prompts: token ids, in which x and y are spans of one or more tokens, and integer labels
+
+Three positions are named, whatever the tokens are: `instruction_end`, the last token before x begins, where a state
+cannot depend on x; `input`, the last token of x; `answer`, the token that predicts the first token of y, which is the
+same as `input` unless the template has text between x and y.
+
+The whole text is tokenized at once, as another model's tokenizer expects it, and spans are found from the places of
+characters. A token belongs to a span if it holds at least one of its characters: the space before a word, say, comes
+along with it.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from string import Formatter
+from typing import NamedTuple
+
+from tokenizers import Encoding
+from transformers import PreTrainedTokenizerFast
+
+from taskcluster.tasks.family import Example, TaskFamily
+
+FIELDS = ("instruction", "x", "y")
+
+Span = tuple[int, int]  # first, and one past the last
+
+
+class Template:
+    """Fixed text before, between and after an instruction, x and y, in this order.
+
+    Raises ValueError for a text that does not hold each of them once.
+    """
+
+    def __init__(self, text: str) -> None:
+        refusal = ValueError(
+            f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order; "
+            "braces of the text itself are doubled"
+        )
+        try:
+            parts = list(Formatter().parse(text))
+        except ValueError:
+            raise refusal from None
+        names = [name for _, name, _, _ in parts if name is not None]
+        if names != [*FIELDS] or any(spec or conversion for *_, spec, conversion in parts):
+            raise refusal
+        fixed = [""]
+        for literal, name, _, _ in parts:
+            fixed[-1] += literal
+            fixed += [""] * (name is not None)
+        self.text = text
+        self._before, *self._following = fixed
+
+    def render(self, example: Example) -> tuple[str, Span, Span, Span]:
+        """The text, and where in it the characters of the instruction, of x and of y are."""
+        text, spans = self._before, []
+        for value, following in zip(example[1:4], self._following, strict=True):
+            spans.append((len(text), len(text) + len(value)))
+            text += value + following
+        return text, spans[0], spans[1], spans[2]
+
+
+class Labels(NamedTuple):
+    """Numbers that say which of the family's tasks, descriptions, instructions, inputs and outputs a prompt has."""
+
+    task: int
+    description: int
+    instruction: int
+    x: int
+    y: int
+
+
+class Prompt(NamedTuple):
+    """tokens: ids of the whole sequence; x, y: the tokens that hold them."""
+
+    tokens: Sequence[int]
+    x: Span
+    y: Span
+    labels: Labels
+
+
+class Prompts:
+    """Encodes the examples of one family."""
+
+    def __init__(self, family: TaskFamily, tokenizer: PreTrainedTokenizerFast, template: Template) -> None:
+        self._tokenizer, self._template = tokenizer, template
+        instructions = ((task.task_id, i) for task in family.tasks for i in chain.from_iterable(task.instructions))
+        self._instructions = {instruction: k for k, instruction in enumerate(instructions)}
+        self._x = _ranks({x for task in family.tasks for x in task.mapping})
+        self._y = _ranks({y for task in family.tasks for y in task.mapping.values()})
+
+    def encode(self, examples: Sequence[Example]) -> list[Prompt]:
+        """A prompt for each example.
+
+        Raises ValueError, naming the text, for one in which x or y has no token of its own.
+        """
+        rendered = [self._template.render(example) for example in examples]
+        backend = self._tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        encodings = backend.encode_batch([text for text, *_ in rendered])
+        return [
+            self._prompt(example, encoding, *parts)
+            for example, encoding, parts in zip(examples, encodings, rendered, strict=True)
+        ]
+
+    def _prompt(self, example: Example, encoding: Encoding, text: str, instruction: Span, x: Span, y: Span) -> Prompt:
+        own, answer = _tokens(encoding, x), _tokens(encoding, y)
+        if not (own and answer):
+            raise ValueError(f"template gives {'y' if own else 'x'} no token in {text!r}; give it a text that has one")
+        before = _tokens(encoding, (max(instruction[0], instruction[1] - 1), instruction[1]))  # of its last character
+        if own[0] < (before[1] if before else 1):
+            raise ValueError(
+                f"template gives no token that ends before x begins in {text!r}; put a space or a sign before {{x}}"
+            )
+        if answer[0] < own[1]:
+            raise ValueError(f"template gives a token to both x and y in {text!r}; put a space or a sign between them")
+        labels = Labels(
+            example.task_id,
+            example.description,
+            self._instructions[example[:2]],
+            self._x[example.x],
+            self._y[example.y],
+        )
+        return Prompt(encoding.ids, own, answer, labels)
+
+
+def _ranks(texts: set[str]) -> dict[str, int]:
+    return {text: rank for rank, text in enumerate(sorted(texts))}
+
+
+def _tokens(encoding: Encoding, span: Span) -> Span | None:
+    """The tokens that hold at least one of a span's characters, None where there are none."""
+    start, end = span
+    found = [token for place in range(start, end) if (token := encoding.char_to_token(place)) is not None]
+    if not found:
+        return None
+    after = found[-1] + 1
+    while (places := encoding.token_to_chars(after)) and start < places[1] and places[0] < end:
+        after += 1  # the last character has several tokens
+    return found[0], after
