@@ -30,6 +30,7 @@ from rich.table import Table
 from taskcluster import streams
 from taskcluster.arguments import quoted
 from taskcluster.cli import Reported, job_config, report
+from taskcluster.config import RunConfig
 from taskcluster.launchers import lost_jobs_fail
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
@@ -234,15 +235,15 @@ class Multirun:
         HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
         root = Path(os.path.abspath(composed.hydra.sweep.dir))
         run = RunFolder(Path(os.path.normpath(root / composed.hydra.sweep.subdir)))
-        config = job_config(composed)
         try:
+            config = RunConfig.of(job_config(composed))
             if is_finished(run, config):
                 if is_concluded(run):
                     return Planned(given, root, run, "finished already, skipped", exit_code=0)
                 return Planned(given, root, run, "finished already, without all figures")
             if run.in_use():
                 return Planned(given, root, run, "in use by another process, left to it", exit_code=1)
-            refuse_many(config)
+            refuse_many(config.logger)
             state, start = run.state, find_start(run, config)
             self._refuse(config)
         except UserError as error:
@@ -261,9 +262,9 @@ class Multirun:
                 2, "" if here.rank else f"{said}: hydra/launcher=submitit_slurm starts runs on several nodes"
             )
 
-    def _refuse(self, config: Any) -> None:
+    def _refuse(self, config: RunConfig) -> None:
         """Raise UserError for what can be known to be wrong before the first run, built once for all seeds."""
-        devices, n_nodes = config["trainer"].get("devices", 1), config["trainer"].get("num_nodes", 1)
+        devices, n_nodes = config.trainer.devices, config.trainer.num_nodes
         if isinstance(devices, int) and isinstance(n_nodes, int):
             launcher = self._config.hydra.launcher
             nodes, each = launcher.get("nodes") or 1, launcher.get("tasks_per_node") or 1
@@ -271,11 +272,9 @@ class Multirun:
             refuse_other_world(of_slurm if nodes * each > 1 else ALONE, devices, n_nodes)
         if self._kind not in HERE:  # where it will run, there may be a GPU
             return
-        from taskcluster.config import check
         from taskcluster.training.experiment import prepare
 
-        check(config)
-        key = digest({key: value for key, value in flatten(config).items() if not is_seed(key)})
+        key = digest({key: value for key, value in flatten(config.as_dict()).items() if not is_seed(key)})
         if key not in self._refusals:
             try:
                 prepare(config)

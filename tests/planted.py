@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from taskcluster.config import RunConfig, Trainer
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
 
@@ -16,6 +17,14 @@ def config(seed: int, n_layer: int = 3, **others: Any) -> dict[str, Any]:
     seeds = {"tasks": seed, "kmeans": seed}
     parts = {"model": {"n_layer": n_layer, "seed": seed}, "trainer": {"max_steps": 200}}
     return {"name": "planted", "seed": seed, "seeds": seeds, **parts, "scheduler": {"max_steps": 200}, **others}
+
+
+def wanted(seed: int) -> RunConfig:
+    """What asks for a planted run."""
+    asking = {"resume": "auto", "ckpt_path": None}
+    found = RunConfig.model_construct(**asking, trainer=Trainer.model_construct(max_steps=200))
+    found._composed = config(seed) | asking
+    return found
 
 
 def rows(last_ari: float, n_layer: int = 3) -> list[dict[str, Any]]:

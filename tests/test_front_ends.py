@@ -13,7 +13,7 @@ from conftest import SMALL, Outcome
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from planted import config, plant
+from planted import config, plant, wanted
 
 from taskcluster import dashboard, report, train
 from taskcluster.cli import composed
@@ -199,9 +199,8 @@ def test_a_harmed_run_leaves_the_others_alone(
     found = Findings(root)
     assert all(found.tables())
     assert "seed=0" in {row["run"] for row in found.tidy()}
-    wanted = config(1) | {"resume": "auto", "ckpt_path": None}
     with suppress(UserError):
-        if is_finished(run, wanted):
+        if is_finished(run, wanted(1)):
             is_concluded(run)
         else:
-            find_start(run, wanted)
+            find_start(run, wanted(1))
