@@ -18,7 +18,8 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from taskcluster import __version__, streams
 from taskcluster.arguments import arranged, say
 from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
-from taskcluster.runs.condition import CONF, run_folder
+from taskcluster.runs.condition import run_folder
+from taskcluster.runs.options import CONF
 from taskcluster.validation import UserError, did_you_mean
 
 # What a user can do wrong before the first run begins.
@@ -154,7 +155,7 @@ warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against
 
 
 def _arranged(words: list[str]) -> list[str]:
-    from hydra._internal.utils import get_args_parser  # the only list of Hydra's flags
+    from hydra._internal.utils import get_args_parser  # nothing public lists Hydra's flags
 
     try:
         os.getcwd()

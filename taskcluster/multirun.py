@@ -10,17 +10,17 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 from signal import SIGTERM
 from types import FrameType
 from typing import Any
 
 import psutil
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
@@ -78,10 +78,7 @@ def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> 
     if any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydras):
         raise UserError("hydra.run.dir= is for a single run; write hydra.sweep.dir= for a multirun")
     parser = OverridesParser.create(config_loader=loader)
-    overrides = parser.parse_overrides(list(arguments))
-    for override in overrides:
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise UserError(f"{override.input_line} has no end of values; list them as in KEY=1,2,3 or KEY=range(1,4)")
+    overrides = _parsed(parser, arguments)
     chosen = [override for override in overrides if override.get_key_element() == "experiment"][-1:]
     if not chosen or not chosen[0].is_sweep_override():
         return _combinations(parser, config, arguments)
@@ -94,10 +91,22 @@ def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> 
     return found
 
 
+def _parsed(parser: OverridesParser, words: Sequence[str]) -> list[Override]:
+    overrides = parser.parse_overrides(list(words))
+    for override in overrides:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise UserError(f"{override.input_line} has no end of values; list them as in KEY=1,2,3 or KEY=range(1,4)")
+    return overrides
+
+
 def _combinations(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    (combinations,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *arguments]), None)
-    return combinations
+    values: dict[str, list[str]] = {}
+    for override in _parsed(parser, [*params, *arguments]):  # of one key the last counts
+        key, sweeps = override.get_key_element(), override.is_sweep_override()
+        given = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
+        values[key] = [f"{key}={value}" for value in given]
+    return [list(combination) for combination in product(*values.values())]
 
 
 class PassedOn(Interrupts):
