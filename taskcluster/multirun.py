@@ -31,7 +31,6 @@ from taskcluster import streams
 from taskcluster.arguments import quoted
 from taskcluster.cli import Reported, job_config, report
 from taskcluster.config import RunConfig
-from taskcluster.launchers import lost_jobs_fail
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
 from taskcluster.runs.condition import digest, is_seed
@@ -200,7 +199,7 @@ class Multirun:
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         if self._kind != "JoblibLauncher":
-            with Interrupts(), lost_jobs_fail(self._launcher):
+            with Interrupts():
                 return self._launcher.launch(job_overrides, initial_job_idx)
         with PassedOn() as signals, signals.deferred(PATIENCE):
             return self._launcher.launch(job_overrides, initial_job_idx)
