@@ -33,8 +33,8 @@ from taskcluster.cli import Reported, job_config, report
 from taskcluster.config import RunConfig
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
-from taskcluster.runs.condition import digest, is_seed
-from taskcluster.runs.folder import RunFolder, flatten
+from taskcluster.runs.condition import digest, flatten, is_seed
+from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, layers_of, number
 from taskcluster.runs.resume import find_start, is_concluded, is_finished
 from taskcluster.tracking.identity import refuse_many

@@ -7,6 +7,7 @@ from typing import Any
 from taskcluster.config import RunConfig, Trainer
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.starts import writing
 
 STEPS = (0, 50, 100, 150, 200)
 PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)
@@ -48,7 +49,7 @@ def plant(
     """A run; `kmeans`: what is added to the final ARI by other seeds of KMeans."""
     run, lines = RunFolder(path), rows(last_ari, settings["model"]["n_layer"])
     run.start(settings, None)
-    with run.writing(None, max_steps=200, **FACTS):
+    with writing(run, None, max_steps=200, **FACTS):
         for row in lines if finished else lines[:2]:
             run.append(row, elapsed=float(row["step"]), measuring=1.0)
         keys = [key for key in lines[-1] if "/val/layer_" in key]

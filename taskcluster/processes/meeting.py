@@ -28,7 +28,7 @@ from torch.distributed.distributed_c10d import _set_pg_timeout, default_pg_timeo
 
 from taskcluster.processes.interrupts import Interrupted, Interrupts
 from taskcluster.processes.places import Place
-from taskcluster.runs.folder import replace_file
+from taskcluster.runs.files import replace_file
 from taskcluster.validation import UserError
 
 COMING = 80  # seconds that a process has to come

@@ -17,12 +17,14 @@ from itertools import accumulate
 from typing import Any
 
 from taskcluster.runs import options
-from taskcluster.runs.folder import flatten, matters
 
 LONGEST = 100, 27  # bytes of CONDITION and of seed=SEED: with a slash between, the 128 that W&B takes
 LONGEST_VALUE = 24
 
 NOT_TEXT = re.compile(r"[\d.+-]\S*\d|\d|-?(nan|inf\w*)|true|false|null")  # as other values than texts are shown
+
+# Keys that change no number of a run.
+WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer.max_time")
 
 # The seeds of components, each with the source of randomness that it follows unless set by itself (see train.yaml).
 FOLLOWS = {
@@ -34,6 +36,25 @@ FOLLOWS = {
 }
 
 Config = Mapping[str, Any]
+
+
+def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def matters(key: str) -> bool:
+    """Whether a dotted key of the configuration has to do with a run's numbers."""
+    return not key.startswith(WITHOUT_EFFECT)
+
+
+def differing_keys(one: Config, other: Config) -> list[str]:
+    """Dotted keys that matter and have different values."""
+    old, new = flatten(one), flatten(other)
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and matters(key))
 
 
 def is_seed(key: str) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskcluster.config import Node
-from taskcluster.runs.folder import RunFolder, flatten, matters
+from taskcluster.runs.condition import flatten, matters
+from taskcluster.runs.folder import RunFolder
 from taskcluster.validation import UserError
 
 RUN_ID, SWEEP_ID, SWEEP_PARAMETERS = "WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"

@@ -13,6 +13,7 @@ from taskcluster.runs.checkpoints import load_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.provenance import changes, surroundings
 from taskcluster.runs.resume import Start, find_start, is_concluded, is_finished, is_illustrated
+from taskcluster.runs.starts import writing
 from taskcluster.tracking.mirror import mirror_of
 from taskcluster.training.experiment import Experiment, measuring, prepare
 from taskcluster.training.progress import quieten
@@ -68,7 +69,7 @@ def train_on(
                 console.print(note, soft_wrap=True)
             run.start(config.as_dict(), start.step)
             max_steps = config.trainer.max_steps
-            with run.writing(start.step, mirror.given_id, max_steps=max_steps, **facts) as ends:
+            with writing(run, start.step, mirror.given_id, max_steps=max_steps, **facts) as ends:
                 interrupts.before_the_end.append(ends.leave)
                 task = {"config": config.as_dict(), "folder": run.path, **start._asdict()}
                 with mirror as experiment.trainer.logger:
