@@ -47,7 +47,7 @@ def job(cfg: DictConfig) -> None:
                 follow_or_report(folder, interrupts, place)
             elif place.launcher:
                 with interrupts.deferred(AT_ONCE):
-                    from taskcluster.processes.meeting import opened
+                    from taskcluster.processes.leading import opened
 
                 with opened(place, folder) as meeting:
                     run_or_report(config, folder, interrupts, of_many, meeting)

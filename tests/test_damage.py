@@ -16,7 +16,8 @@ from conftest import SMALL, Outcome
 from planted import config, plant, wanted
 
 from taskcluster.dashboard import Dashboard
-from taskcluster.results.tables import Findings
+from taskcluster.results.findings import Findings
+from taskcluster.results.tables import tables
 from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.resume import find_start, is_finished
 from taskcluster.validation import UserError
@@ -155,7 +156,7 @@ def _no_hang() -> Iterator[None]:
 def seen(sweep: Path) -> tuple[list[str], list[str], list[str]]:
     """What report, live page and a further start make of the runs: names of those that count, states, sentences."""
     found = Findings(sweep)
-    assert found.tables()
+    assert tables(found)
     assert found.points()
     assert len(polars.DataFrame(found.tidy(), infer_schema_length=None)) > 0
     dashboard = Dashboard(sweep, None)  # type: ignore[arg-type]

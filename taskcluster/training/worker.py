@@ -35,7 +35,8 @@ def follow(place: Place, folder: Path, interrupts: Interrupts, abandoned: Callab
 
         from taskcluster.config import RunConfig
         from taskcluster.models.training_module import TrainingDiverged
-        from taskcluster.processes.meeting import come, is_of_a_connection, taking_part, wait_for
+        from taskcluster.processes.following import come, taking_part
+        from taskcluster.processes.meeting import is_of_a_connection, wait_for
         from taskcluster.runs.folder import RunFolder
         from taskcluster.training.experiment import Experiment
         from taskcluster.training.progress import quieten
