@@ -1,4 +1,4 @@
-"""Hydra finds sweepers in this namespace alone. What ours does is in taskcluster.multirun."""
+"""Hydra finds sweepers in this namespace alone. What ours does is in taskcluster.planning and multirun."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ class ResumingSweeper(Sweeper):
     """Every combination, as Hydra's own sweeper, but what is finished is skipped and a table at the end lists all.
 
     max_batch_size: jobs handed to the launcher at once, None for all. params: values to sweep, beside those of the
-    command, which multirun.jobs reads from the configuration.
+    command, which planning.jobs reads from the configuration.
     """
 
     def __init__(self, max_batch_size: int | None, params: DictConfig | None = None) -> None:
@@ -26,11 +26,12 @@ class ResumingSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from taskcluster.multirun import Multirun, jobs
+        from taskcluster.multirun import Multirun
+        from taskcluster.planning import Planner, jobs
 
         loader = self.hydra_context.config_loader
-        multirun = Multirun(self.launcher, loader, self.config)
-        multirun.plan(jobs(arguments, loader, self.config))
+        plan = Planner(self.launcher, loader, self.config)
+        multirun = Multirun(self.launcher, self.config, plan(jobs(arguments, loader, self.config)))
         multirun.make_room()
         try:
             return multirun.run(self.max_batch_size)
