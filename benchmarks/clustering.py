@@ -23,6 +23,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from taskcluster.config import RunConfig
 from taskcluster.measures.clustering import Clusterer, adjusted_rand_index
 from taskcluster.measures.measurement import observe
 from taskcluster.runs.checkpoints import load_weights
@@ -43,7 +44,7 @@ def main(folder: Path) -> None:
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["data"]["probe_size"] = STATES
     n_init = config["callbacks"]["clustering"]["n_init"]
-    data, network = prepare(config)
+    data, network = prepare(RunConfig.of(config))
     probe, n_clusters = data.probe["train"], len(data.family.tasks)
 
     def ours(states: Tensor, seed: int) -> tuple[Any, float]:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 from rich.table import Table
 from sklearn.cluster import KMeans
 
+from taskcluster.config import RunConfig
 from taskcluster.measures.clustering import Clusterer, adjusted_rand_index
 from taskcluster.measures.measurement import observe
 from taskcluster.runs.checkpoints import load_weights
@@ -31,7 +31,7 @@ def main(folders: list[Path]) -> None:
     table = Table("run", "start", "ARI", "inertia")
     for folder in folders:
         run = RunFolder(folder)
-        data, network = prepare(yaml.safe_load((folder / "config.yaml").read_text()))
+        data, network = prepare(RunConfig.of(run.config()))
         network.load_state_dict(load_weights(run.saved()[-1][1]))
         probe = data.probe["val"]
         states = observe(network, probe, data.loss_on).states["instruction_end"][-1]

@@ -17,11 +17,12 @@ from rich.console import Console
 from side_by_side import record, row
 
 from taskcluster.cli import composed
+from taskcluster.config import RunConfig
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.runs.folder import RunFolder
-from taskcluster.train import train
 from taskcluster.training.callbacks import CheckpointCallback
 from taskcluster.training.experiment import Experiment
+from taskcluster.training.run import train
 
 SEEDS = 3
 
@@ -53,7 +54,7 @@ def main() -> None:
             for one in patches:
                 one.start()
             run = RunFolder(Path(folder) / "run")
-            train(composed(f"seed={seed}", "logger=none"), run, interrupts, Console(quiet=True))
+            train(RunConfig.of(composed(f"seed={seed}", "logger=none")), run, interrupts, Console(quiet=True))
             for one in patches:
                 one.stop()
             for name in parts:

@@ -19,25 +19,29 @@ FACTORS = [1, 10, 100]
 
 def measure(factor: int) -> None:
     """Print seconds of every part and the process's largest memory, as JSON."""
+    from transformers import PreTrainedModel
+
     from taskcluster.cli import composed
-    from taskcluster.config import build
+    from taskcluster.config import RunConfig
+    from taskcluster.data.datamodule import SequenceDataModule
     from taskcluster.measures.clustering import Clusterer
     from taskcluster.measures.measurement import observe
+    from taskcluster.tasks.family import TaskFamily
 
-    config = composed(f"task.n_tasks={50 * factor}", f"data.probe_size={1000 * factor}")
+    config = RunConfig.of(composed(f"task.n_tasks={50 * factor}", f"data.probe_size={1000 * factor}"))
     made: dict[str, object] = {}
 
     def timed(name: str, work: object) -> float:
         return seconds_of(lambda: made.__setitem__(name, work()))  # type: ignore[operator]
 
-    found = {"task family": timed("family", lambda: build(config, "task"))}
-    found["token rows"] = timed("data", lambda: build(config, "data", family=made["family"]))
+    found = {"task family": timed("family", lambda: config.task.build(TaskFamily))}
+    found["token rows"] = timed("data", lambda: config.data.build(SequenceDataModule, family=made["family"]))
     data = made["data"]
-    network = build(config, "model", vocab_size=len(data.tokenizer), longest=data.longest)
+    network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
     probe = data.probe["val"]
     found["forward pass over the probe"] = timed("seen", lambda: observe(network, probe, data.loss_on))
     states = made["seen"].states
-    n_init = config["callbacks"]["clustering"]["n_init"] if factor < 100 else 1
+    n_init = config.callbacks["clustering"].arguments["n_init"] if factor < 100 else 1
     clusterer = Clusterer(n_init, 0)
     found["KMeans"] = timed("fit", lambda: clusterer.fit(states["instruction_end"][-1], 50 * factor))
     labels = probe.labels("input")

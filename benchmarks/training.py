@@ -9,7 +9,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,11 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
 from taskcluster.cli import composed
-from taskcluster.config import build
+from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule, TrainingBatches
 from taskcluster.data.prompts import Prompts
 from taskcluster.models.training_module import LanguageModel
-from taskcluster.training.experiment import OURS
+from taskcluster.training.experiment import OURS, language_model, prepare
 from taskcluster.training.progress import quieten
 
 STEPS = 20  # timed at once
@@ -53,14 +52,13 @@ class HuggingFaceStopwatch(TrainerCallback):
 
 def ours(*overrides: str) -> tuple[Callable[[], float], LanguageModel, SequenceDataModule]:
     """Sequences a second of STEPS updates as taskcluster-train makes them."""
-    config = composed(f"data.batch_size={SEQUENCES}", f"trainer.max_steps={STEPS + 1}", *overrides)
-    data = build(config, "data", family=build(config, "task"))
-    network = build(config, "model", vocab_size=len(data.tokenizer), longest=data.longest)
-    model = LanguageModel(network, partial(build, config, "optimizer"), partial(build, config, "scheduler"), seed=0)
+    config = RunConfig.of(composed(f"data.batch_size={SEQUENCES}", f"trainer.max_steps={STEPS + 1}", *overrides))
+    data, network = prepare(config)
+    model = language_model(config, network)
 
     def measure() -> float:
         watch = Stopwatch()
-        build(config, "trainer", callbacks=[watch], **OURS).fit(model, data)
+        config.trainer.build(pl.Trainer, leave_out="max_time", callbacks=[watch], **OURS).fit(model, data)
         return STEPS * SEQUENCES / watch.seconds
 
     return measure, model, data

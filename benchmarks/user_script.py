@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPT2LMHeadModel, get_cosine_schedule_with_warmup
 
 from taskcluster.cli import composed
-from taskcluster.config import build
+from taskcluster.config import RunConfig
+from taskcluster.tasks.family import TaskFamily
 
 N_INIT = 10
 
@@ -126,7 +127,7 @@ def main(seed, folder, recipe):
         for group, values in USUAL.items():
             config[group].update(values)
     pl.seed_everything(seed)
-    split = build(config, "task").split()
+    split = RunConfig.of(config).task.build(TaskFamily).split()
     names = {name for examples in split.values() for e in examples for name in (*e.instruction, e.x, e.y)}
     ids = {name: token for token, name in enumerate(["PAD", "SEP", *sorted(names)])}
     rng = np.random.default_rng(seed)

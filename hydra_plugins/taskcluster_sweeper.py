@@ -1,30 +1,39 @@
-"""Hydra finds sweepers in this namespace alone. What ours does is in taskcluster.multirun."""
+"""Hydra finds sweepers in this namespace alone. What ours does is in taskcluster.planning and multirun."""
 
-from typing import Any
+from collections.abc import Sequence
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
-class ResumingSweeper(BasicSweeper):
-    """Every combination, as Hydra's own sweeper, but what is finished is skipped and a table at the end lists all."""
+class ResumingSweeper(Sweeper):
+    """Every combination, as Hydra's own sweeper, but what is finished is skipped and a table at the end lists all.
+
+    max_batch_size: jobs handed to the launcher at once, None for all. params: values to sweep, beside those of the
+    command, which planning.jobs reads from the configuration.
+    """
+
+    def __init__(self, max_batch_size: int | None, params: DictConfig | None = None) -> None:
+        self.max_batch_size, self.params = max_batch_size, params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         from taskcluster.multirun import Multirun
+        from taskcluster.planning import Planner, jobs
 
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        assert self.launcher is not None
-        self.task_function = task_function
-        self.launcher = Multirun(self.launcher, hydra_context.config_loader, config)
-
-    def sweep(self, arguments: list[str]) -> Any:
-        from taskcluster.multirun import jobs
-
-        assert self.hydra_context is not None
-        self.launcher.plan(jobs(arguments, self.hydra_context.config_loader, self.config))
-        self.launcher.make_room()
+        loader = self.hydra_context.config_loader
+        plan = Planner(self.launcher, loader, self.config)
+        multirun = Multirun(self.launcher, self.config, plan(jobs(arguments, loader, self.config)))
+        multirun.make_room()
         try:
-            return self.launcher.run(self.max_batch_size)
+            return multirun.run(self.max_batch_size)
         finally:
-            self.task_function.exit_code = self.launcher.conclude()
+            self.task_function.exit_code = multirun.conclude()

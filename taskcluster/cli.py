@@ -18,7 +18,8 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from taskcluster import __version__, streams
 from taskcluster.arguments import arranged, say
 from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
-from taskcluster.runs.condition import CONF, run_folder
+from taskcluster.runs.condition import run_folder
+from taskcluster.runs.options import CONF
 from taskcluster.validation import UserError, did_you_mean
 
 # What a user can do wrong before the first run begins.
@@ -117,24 +118,25 @@ def _end_as_signalled(exit_code: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def composed(*overrides: str) -> Any:
+def composed(*overrides: str) -> dict[str, Any]:
     """The resolved configuration of `taskcluster-train OVERRIDES`."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
+        return job_config(compose("train", overrides=list(overrides)))
 
 
 def report(sentence: str) -> None:
     say("taskcluster-train", sentence)
 
 
-def job_config(cfg: DictConfig) -> Any:
+def job_config(cfg: DictConfig) -> dict[str, Any]:
     """The resolved configuration of a job, of the whole that Hydra composed."""
     keys = [str(key) for key in cfg if key != "hydra"]
-    return OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
+    container: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
+    return container
 
 
 def from_wandb(name: str, default: str | None = None) -> str | list[str] | None:
@@ -153,7 +155,7 @@ warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against
 
 
 def _arranged(words: list[str]) -> list[str]:
-    from hydra._internal.utils import get_args_parser  # the only list of Hydra's flags
+    from hydra._internal.utils import get_args_parser  # nothing public lists Hydra's flags
 
     try:
         os.getcwd()
@@ -220,9 +222,12 @@ def _several_values(override: str) -> str:
 
 
 def _no_option(kind: str) -> str:
-    words = (word.partition("=") for word in sys.argv[1:])
-    given = [f"{key}={value}" for key, _, value in words if (CONF / key).is_dir()]
-    return f"a group takes the name of one of its options, and {' or '.join(given)} gives {kind}; --help lists them"
+    """kind: a type of Python, NoneType for null."""
+    for key, _, value in (word.partition("=") for word in sys.argv[1:]):
+        if (CONF / key).is_dir() and type(yaml.safe_load(value)).__name__ == kind:
+            options = ", ".join(sorted(file.stem for file in (CONF / key).glob("*.yaml")))
+            return f"{key}={value} is not an option of {key}; choose from {options}"
+    return f"a group takes the name of one of its options, not {kind}; --help lists them"
 
 
 # What Hydra says, and what it means here.
@@ -232,6 +237,7 @@ MEANINGS: dict[str, Callable[[str], str]] = {
     r"Config group override must be a string or a list. Got (.*)": _no_option,
     r"Could not override '([^'@]+)": _unknown_key,
     r"Could not append to config. An item is already at '(.*)'": "{0} is there already; write {0}= without +".format,
+    r"Error merging override (.*)": "{} would replace all its keys; set them one by one, as in KEY.NAME=VALUE".format,
     r"Ambiguous value for argument '(.*)'\n": _several_values,
     r"Sweep parameters '(.*)' requires --multirun": _several_values,
     r"Sweeping over Hydra's configuration is not supported : '(.*)'": "{} gives several values; give one".format,

@@ -1,46 +1,31 @@
-"""From a composed configuration to objects. A user's mistake becomes a UserError of one sentence."""
+"""What Hydra composed, checked once and read as one typed object. A user's mistake becomes a UserError of one sentence.
+
+in:  the resolved configuration of a job: dictionaries, lists, texts and numbers
+out: RunConfig: the run's own keys as attributes, and its parts as Nodes, each of which can be built. Free of torch
+"""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from importlib import import_module
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self, TypeVar
 
-import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from taskcluster.validation import Duration, Seed, UserError, did_you_mean, sentences
 
-Config = Mapping[str, Any]
-Node = dict[str, Any]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class _Seeds(_Strict):
-    tasks: Seed
-    model: Seed
-    batches: Seed
-    probe: Seed
-    kmeans: Seed
-
-
-class _Optimizer(_Strict, extra="allow"):
-    lr: PositiveFloat
-    weight_decay: NonNegativeFloat = 0.0
-
+T = TypeVar("T")
 
 LENGTH = "trainer.max_steps, which alone decides how long a run trains"
 OURS = "nothing: taskcluster sets it"
@@ -66,54 +51,6 @@ INSTEAD = {  # of keys of Lightning's Trainer that would take a run out of our h
     "reload_dataloaders_every_n_epochs": OURS,
 }
 
-
-class _Trainer(_Strict, extra="allow"):
-    max_steps: PositiveInt
-    max_time: Duration | None = None
-    precision: str | int = "32-true"
-    accumulate_grad_batches: PositiveInt = 1
-    gradient_clip_val: PositiveFloat | None = None
-    log_every_n_steps: PositiveInt = 10
-    accelerator: str = "auto"
-
-    @field_validator("accelerator")
-    @classmethod
-    def _is_there(cls, accelerator: str) -> str:
-        if accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
-            raise ValueError("this machine has no GPU that torch can use; choose trainer=cpu")
-        return accelerator
-
-    @model_validator(mode="after")
-    def _is_ours(self) -> "_Trainer":
-        for key, value in (self.model_extra or {}).items():
-            if key in INSTEAD:
-                raise ValueError(f"{key}={value!r} cannot be set; use {INSTEAD[key]}")
-        on_cpu = self.accelerator == "cpu" or (self.accelerator == "auto" and not torch.accelerator.is_available())
-        if on_cpu and str(self.precision).startswith("16"):
-            raise ValueError(f"precision={self.precision!r} needs a GPU; choose bf16-mixed or 32-true")
-        if str(self.precision).startswith("transformer-engine"):
-            raise ValueError(f"precision={self.precision!r} is not supported; choose bf16-mixed or 32-true")
-        return self
-
-
-class _Config(_Strict):
-    """Keys of train.yaml, and what their own constructors would not say as clearly."""
-
-    name: Annotated[str, Field(pattern=r"^\w[\w.=+-]*$", max_length=100)]
-    resume: Literal["auto", "never", "must"]
-    ckpt_path: str | None
-    seed: Seed
-    seeds: _Seeds
-    task: Node
-    data: Node
-    model: Node
-    optimizer: _Optimizer
-    scheduler: Node
-    trainer: _Trainer
-    callbacks: dict[str, Node]
-    logger: Node
-
-
 EXAMPLES = {  # of what is chosen from each group that a run needs
     "task": "regex",
     "data": "sequences",
@@ -126,45 +63,176 @@ EXAMPLES = {  # of what is chosen from each group that a run needs
 }
 
 
-def check(config: Config) -> None:
-    """Raise UserError for keys and values that are wrong whatever is built from them."""
-    for group, example in EXAMPLES.items():
-        if not config.get(group):
-            raise UserError(f"{group} holds nothing; choose one of its options, as in {group}={example}")
-    if missing := [name for name in ("clustering", "checkpoint") if name not in config["callbacks"]]:
-        raise UserError(f"callbacks has no {' and no '.join(missing)}; write callbacks={EXAMPLES['callbacks']}")
-    seed, seeds = config.get("seed"), config.get("seeds")
-    if isinstance(seeds, dict):  # those that only follow a wrong seed are not wrong themselves
-        seeds = {source: 0 if value == seed else value for source, value in seeds.items()}
-    try:
-        _Config.model_validate({**config, "seeds": seeds})
-    except ValidationError as error:
-        raise UserError(sentences(error, keys=_Config.model_fields)) from None
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-def build(config: Config, key: str, /, *args: Any, **kwargs: Any) -> Any:
-    """Call the `_target_` of a group, such as "task" or "callbacks.clustering", with its keys and further arguments.
+class Node(_Strict, extra="allow"):
+    """A part as it was chosen: `_target_`, the dotted name of what builds it, and the arguments of that.
 
-    Raises UserError for a key that the target does not take and for what it refuses as ValueError or TypeError.
+    Subclasses name arguments that are read before the part is built, or that it would not refuse as clearly.
     """
-    node: Any = config
-    for part in key.split("."):
-        node = node[part]
-    values = {name: value for name, value in node.items() if name != "_target_"}
-    module, _, name = str(node.get("_target_")).rpartition(".")
+
+    target: str = Field(alias="_target_")
+    _key: str = PrivateAttr("")
+    _given: dict[str, object] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def of(cls, given: object, key: str) -> Self:
+        """The part under a dotted key of the configuration. Raises UserError for what cannot be one."""
+        try:
+            node = cls.model_validate(given)
+        except ValidationError as error:
+            raise UserError(sentences(error, key)) from None
+        node._key = key
+        return node
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, given: object, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        node = validate(given)
+        if isinstance(given, Mapping):
+            node._given = {str(key): value for key, value in given.items() if key != "_target_"}
+        return node
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """As they were given."""
+        return deepcopy(self._given)
+
+    def build(self, kind: type[T], /, *args: object, leave_out: str = "", **kwargs: object) -> T:
+        """What the target makes of its own and these arguments, which has to be of the class `kind`.
+
+        leave_out: an argument that is not the target's. Raises UserError for an argument that it does not take, and for
+        what it refuses as ValueError or TypeError.
+        """
+        key, target = self._key, self._imported()
+        values = {name: value for name, value in self.arguments.items() if name != leave_out}
+        accepted = _accepted(target)
+        for unknown in values.keys() - (values if accepted is None else accepted).keys():
+            raise UserError(f"{key}.{unknown} is not a key of {key}" + did_you_mean(unknown, accepted or ()))
+        try:
+            made = target(*args, **values, **kwargs)
+        except ValidationError as error:
+            raise UserError(sentences(error, key, accepted or ())) from None
+        except (ValueError, TypeError, ImportError) as error:
+            message = " ".join(str(error).split())
+            named = message.split("=")[0] in values  # our own constructors begin with the key at fault
+            raise UserError(f"{key}.{message}" if named else f"{key}: {message}") from error
+        if not isinstance(made, kind):
+            names = type(made).__name__, kind.__name__
+            raise UserError(f"{key}._target_={self.target!r} gives a {names[0]} instead of a {names[1]}; correct it")
+        return made
+
+    def _imported(self) -> Callable[..., object]:
+        module, _, name = self.target.rpartition(".")
+        try:
+            found = getattr(import_module(module), name)
+        except (ValueError, ImportError, AttributeError) as error:
+            said = f"{self._key}._target_={self.target!r} cannot be imported ({error}); correct it"
+            raise UserError(said) from error
+        if not callable(found):
+            raise UserError(f"{self._key}._target_={self.target!r} is neither a class nor a function; correct it")
+        return found
+
+
+def _accepted(target: Callable[..., object]) -> Mapping[str, object] | None:
+    """The arguments that a target takes by name, None where it takes any or does not say."""
     try:
-        target = getattr(import_module(module), name)
-    except (ValueError, ImportError, AttributeError) as error:
-        raise UserError(f"{key}._target_={node.get('_target_')!r} cannot be imported ({error}); correct it") from error
-    accepted = inspect.signature(target).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
-        for unknown in values.keys() - accepted.keys():
-            raise UserError(f"{key}.{unknown} is not a key of {key}" + did_you_mean(unknown, accepted))
-    try:
-        return target(*args, **values, **kwargs)
-    except ValidationError as error:
-        raise UserError(sentences(error, key, accepted)) from None
-    except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
-        message = " ".join(str(error).split())
-        named = message.split("=")[0] in values  # our own constructors begin with the key at fault
-        raise UserError(f"{key}.{message}" if named else f"{key}: {message}") from error
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # of some builtins
+        return None
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else parameters
+
+
+class Optimizer(Node):
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class Trainer(Node):
+    """Lightning's. devices: processes on each node; num_nodes: machines."""
+
+    max_steps: PositiveInt
+    max_time: Duration | None = None
+    precision: str | int = "32-true"
+    accumulate_grad_batches: PositiveInt = 1
+    gradient_clip_val: PositiveFloat | None = None
+    log_every_n_steps: PositiveInt = 10
+    accelerator: str = "auto"
+    strategy: str = "auto"
+    devices: object = 1
+    num_nodes: object = 1
+
+    @model_validator(mode="after")
+    def _is_ours(self) -> Self:
+        for key, value in (self.model_extra or {}).items():
+            if key in INSTEAD:
+                raise ValueError(f"{key}={value!r} cannot be set; use {INSTEAD[key]}")
+        if str(self.precision).startswith("transformer-engine"):
+            raise ValueError(f"precision={self.precision!r} is not supported; choose bf16-mixed or 32-true")
+        return self
+
+
+class Seeds(_Strict):
+    """One for each source of randomness."""
+
+    tasks: Seed
+    model: Seed
+    batches: Seed
+    probe: Seed
+    kmeans: Seed
+
+
+class RunConfig(_Strict):
+    """One run. Each attribute is explained in conf/train.yaml, or in the file of the option that was chosen."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.=+-]*$", max_length=100)]
+    resume: Literal["auto", "never", "must"]
+    ckpt_path: str | None
+    seed: Seed
+    seeds: Seeds
+    task: Node
+    data: Node
+    model: Node
+    optimizer: Optimizer
+    scheduler: Node
+    trainer: Trainer
+    callbacks: dict[str, Node]
+    logger: Node
+    _composed: dict[str, object] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def of(cls, composed: Mapping[str, object]) -> Self:
+        """A run's resolved configuration. Raises UserError for keys and values that no run can have."""
+        chosen = {group: _chosen(group, composed.get(group)) for group in EXAMPLES}
+        if missing := [name for name in ("clustering", "checkpoint") if not chosen["callbacks"].get(name)]:
+            raise UserError(f"callbacks has no {' and no '.join(missing)}; write callbacks={EXAMPLES['callbacks']}")
+        seed, seeds = composed.get("seed"), composed.get("seeds")
+        if isinstance(seeds, Mapping):  # those that only follow a wrong seed are not wrong themselves
+            seeds = {source: 0 if value == seed else value for source, value in seeds.items()}
+        try:
+            cls.model_validate({**composed, "seeds": seeds})
+            config = cls.model_validate(composed)
+        except ValidationError as error:
+            raise UserError(sentences(error, keys=cls.model_fields)) from None
+        config._composed = deepcopy(dict(composed))
+        for key in cls.model_fields:
+            if isinstance(node := getattr(config, key), Node):
+                node._key = key
+        for name, callback in config.callbacks.items():
+            callback._key = f"callbacks.{name}"
+        return config
+
+    def as_dict(self) -> dict[str, object]:
+        """As it was composed: for config.yaml, checkpoints, other processes, and whatever compares runs."""
+        return deepcopy(self._composed)
+
+
+def _chosen(group: str, value: object) -> Mapping[str, object]:
+    """What is chosen from a group. Raises UserError for nothing, and for what can be no choice."""
+    if not value:
+        raise UserError(f"{group} holds nothing; choose one of its options, as in {group}={EXAMPLES[group]}")
+    if not isinstance(value, Mapping):
+        raise UserError(f"{group}={value!r} has no keys; choose one of its options, as in {group}={EXAMPLES[group]}")
+    return value

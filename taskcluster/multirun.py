@@ -1,102 +1,32 @@
-"""A multirun as a whole: what each of its runs has before it, and what came of all of them.
+"""A multirun as a whole: its runs handed to a launcher, and what came of all of them.
 
-in:  the command's overrides
-out: the jobs that have something to do, handed to Hydra's launcher; a table of all; an exit code
+in:  the planned runs
+out: those that have something to do, handed to Hydra's launcher; a table of all; an exit code
 """
 
 import math
-import os
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from itertools import permutations
-from pathlib import Path
 from signal import SIGTERM
 from types import FrameType
-from typing import Any
 
 import psutil
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from taskcluster import imports, streams
-from taskcluster.arguments import quoted
-from taskcluster.cli import Reported, job_config, report
-from taskcluster.launchers import lost_jobs_fail
+from taskcluster import streams
+from taskcluster.cli import report
+from taskcluster.planning import Planned, common_root
 from taskcluster.processes.interrupts import Interrupts
-from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
-from taskcluster.runs.condition import digest, is_seed
-from taskcluster.runs.folder import RunFolder, flatten
+from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, layers_of, number
-from taskcluster.runs.resume import find_start, is_concluded, is_finished
-from taskcluster.tracking.identity import refuse_many
 from taskcluster.validation import UserError
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
 
 PATIENCE = 30  # seconds that workers have to end their runs after a signal
-JOB_NUMBER = re.compile(r"\$\{hydra[:.]job\.num\}")
-
-HERE = ("BasicLauncher", "JoblibLauncher")  # launchers whose jobs run on this machine
-
-
-@dataclass
-class Planned:
-    """One run. overrides: what was given for it; plan: what it has before it, in words; exit_code: what came of it,
-    None while that is not known."""
-
-    overrides: Sequence[str]
-    root: Path
-    folder: RunFolder
-    plan: str
-    exit_code: int | None = None
-    name: str = ""
-
-    @property
-    def placed(self) -> list[str]:
-        """The overrides, with the folder: whoever composes the job again is not to find another."""
-        folders = {"dir": self.root, "subdir": self.folder.path}
-        return [*self.overrides, *(f"hydra.sweep.{key}={quoted(str(path))}" for key, path in folders.items())]
-
-
-def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> list[list[str]]:
-    """The overrides of every job: all combinations of the values given, and of those that an experiment sweeps.
-
-    Several experiments, experiment=seeds,layers, are as many sweeps, each with its own values and under its own name.
-    Raises UserError for values that cannot be listed.
-    """
-    hydras: Any = OmegaConf.to_container(config.hydra.overrides.hydra)
-    if any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydras):
-        raise UserError("hydra.run.dir= is for a single run; write hydra.sweep.dir= for a multirun")
-    parser = OverridesParser.create(config_loader=loader)
-    overrides = parser.parse_overrides(list(arguments))
-    for override in overrides:
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise UserError(f"{override.input_line} has no end of values; list them as in KEY=1,2,3 or KEY=range(1,4)")
-    chosen = [override for override in overrides if override.get_key_element() == "experiment"][-1:]
-    if not chosen or not chosen[0].is_sweep_override():
-        return _combinations(parser, config, arguments)
-    others = [str(override.input_line) for override in overrides if override.get_key_element() != "experiment"]
-    found = []
-    for value in chosen[0].sweep_string_iterator():
-        given = [f"experiment={value}", *others]
-        own = loader.load_configuration(config.hydra.job.config_name, [*hydras, *given], RunMode.MULTIRUN)
-        found += _combinations(parser, own, given)
-    return found
-
-
-def _combinations(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    (combinations,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *arguments]), None)
-    return combinations
 
 
 class PassedOn(Interrupts):
@@ -111,34 +41,11 @@ class PassedOn(Interrupts):
 class Multirun:
     """What is done with a launcher: it is given the runs that have something to do."""
 
-    def __init__(self, launcher: Launcher, loader: ConfigLoader, config: DictConfig) -> None:
-        self._launcher, self._loader, self._config = launcher, loader, config
+    def __init__(self, launcher: Launcher, config: DictConfig, runs: Sequence[Planned]) -> None:
+        self._launcher, self._config, self._runs = launcher, config, runs
         self._kind = type(launcher).__name__
-        self._runs: list[Planned] = []
-        self._refusals: dict[str, str] = {}
-        self._console = streams.console()
-
-    def plan(self, jobs: Sequence[Sequence[str]]) -> None:
-        """Find out what every job has before it. Raises UserError where two would have one folder."""
-        setup_globals()
-        self._refuse_company()
-        runs = [self._plan(overrides, number) for number, overrides in enumerate(jobs)]
-        by_folder: dict[Path, Planned] = {}
-        for run in runs:
-            first = by_folder.setdefault(run.folder.path, run)
-            if first is not run:
-                pair = [
-                    " ".join(set(a) - set(b)) or "the same" for a, b in permutations((first.overrides, run.overrides))
-                ]
-                raise UserError(
-                    f"two runs, {pair[0]} and {pair[1]}, would share the folder {run.folder.path}; leave one out, or "
-                    "tell them apart by hydra.sweep.subdir="
-                )
         self._roots = list(dict.fromkeys(run.root for run in runs))
-        self._top = Path(os.path.commonpath(self._roots)) if runs else Path()
-        for run in runs:
-            run.name = os.path.relpath(run.folder.path, self._top)
-        self._runs = runs
+        self._console = streams.console()
 
     def make_room(self) -> None:
         """Make the folders of what is to be done. Raises OSError."""
@@ -173,7 +80,7 @@ class Multirun:
             return nullcontext()
         from taskcluster.watch.terminal import View
 
-        return View(self._top, [run.name for run in batch if not run.exit_code])
+        return View(common_root(self._runs), [run.name for run in batch if not run.exit_code])
 
     def _attempt(self, runs: Sequence[Planned], initial_job_idx: int) -> None:
         try:
@@ -190,7 +97,7 @@ class Multirun:
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         if self._kind != "JoblibLauncher":
-            with Interrupts(), lost_jobs_fail(self._launcher):
+            with Interrupts():
                 return self._launcher.launch(job_overrides, initial_job_idx)
         with PassedOn() as signals, signals.deferred(PATIENCE):
             return self._launcher.launch(job_overrides, initial_job_idx)
@@ -226,65 +133,6 @@ class Multirun:
                 self._console.print(f"The report is {page}", soft_wrap=True)
             except (UserError, OSError) as error:  # no run is finished, say
                 self._console.print(f"There is no report: {error}", soft_wrap=True)
-
-    def _plan(self, overrides: Sequence[str], number: int) -> Planned:
-        given = [JOB_NUMBER.sub(str(number), word) for word in overrides]  # launchers count those that they are given
-        composed = self._loader.load_sweep_config(self._config, given)
-        composed.hydra.job.num, composed.hydra.job.id = number, str(number)
-        HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
-        imports.find_own()
-        root = Path(os.path.abspath(composed.hydra.sweep.dir))
-        run = RunFolder(Path(os.path.normpath(root / composed.hydra.sweep.subdir)))
-        config = job_config(composed)
-        try:
-            if is_finished(run, config):
-                if is_concluded(run):
-                    return Planned(given, root, run, "finished already, skipped", exit_code=0)
-                return Planned(given, root, run, "finished already, without all figures")
-            if run.in_use():
-                return Planned(given, root, run, "in use by another process, left to it", exit_code=1)
-            refuse_many(config)
-            state, start = run.state, find_start(run, config)
-            self._refuse(config)
-        except UserError as error:
-            return Planned(given, root, run, f"refused: {error}", exit_code=2)
-        plan = "begins anew" if start.step is None else f"goes on after step {start.step}"
-        return Planned(given, root, run, "begins" if state == "new" else f"{state}, {plan}")
-
-    def _refuse_company(self) -> None:
-        try:
-            here = place()
-        except UserError as error:
-            raise Reported(2, str(error)) from error
-        if here.launcher:
-            said = f"a multirun is one process, of which {here.launcher} has started {here.world_size}; start it alone"
-            raise Reported(
-                2, "" if here.rank else f"{said}: hydra/launcher=submitit_slurm starts runs on several nodes"
-            )
-
-    def _refuse(self, config: Any) -> None:
-        """Raise UserError for what can be known to be wrong before the first run, built once for all seeds."""
-        devices, n_nodes = config["trainer"].get("devices", 1), config["trainer"].get("num_nodes", 1)
-        if isinstance(devices, int) and isinstance(n_nodes, int):
-            launcher = self._config.hydra.launcher
-            nodes, each = launcher.get("nodes") or 1, launcher.get("tasks_per_node") or 1
-            of_slurm = Place(world_size=nodes * each, n_nodes=nodes, launcher="hydra/launcher=submitit_slurm")
-            refuse_other_world(of_slurm if nodes * each > 1 else ALONE, devices, n_nodes)
-        if self._kind not in HERE:  # where it will run, there may be a GPU
-            return
-        from taskcluster.config import check
-        from taskcluster.training.experiment import prepare
-
-        check(config)
-        key = digest({key: value for key, value in flatten(config).items() if not is_seed(key)})
-        if key not in self._refusals:
-            try:
-                prepare(config)
-                self._refusals[key] = ""
-            except UserError as error:
-                self._refusals[key] = str(error)
-        if self._refusals[key]:
-            raise UserError(self._refusals[key])
 
 
 def _outcome(run: RunFolder) -> list[str]:

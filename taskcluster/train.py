@@ -2,10 +2,11 @@
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from taskcluster import cli, imports, streams
 from taskcluster.processes.interrupts import AT_ONCE, PATIENCE, Interrupted, Interrupts
@@ -32,7 +33,7 @@ def job(cfg: DictConfig) -> None:
     if not of_many and any(word.startswith("hydra.sweep.") for word in given):
         raise cli.Reported(2, "hydra.sweep.dir and hydra.sweep.subdir are for multiruns; add -m, or use hydra.run.dir=")
     folder = Path(hydra.runtime.output_dir)
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config = cli.job_config(cfg)
     place = _place(of_many, str(hydra.launcher.get("_target_")))
 
     def report_end(reason: BaseException) -> None:
@@ -47,7 +48,7 @@ def job(cfg: DictConfig) -> None:
                 follow_or_report(folder, interrupts, place)
             elif place.launcher:
                 with interrupts.deferred(AT_ONCE):
-                    from taskcluster.processes.meeting import opened
+                    from taskcluster.processes.leading import opened
 
                 with opened(place, folder) as meeting:
                     run_or_report(config, folder, interrupts, of_many, meeting)
@@ -83,10 +84,15 @@ def follow_or_report(folder: Path, interrupts: Interrupts, place: "Place") -> No
 
 
 def run_or_report(
-    config: Any, folder: Path, interrupts: Interrupts, of_many: bool, meeting: "Meeting | None" = None
+    composed: Mapping[str, object],
+    folder: Path,
+    interrupts: Interrupts,
+    of_many: bool,
+    meeting: "Meeting | None" = None,
 ) -> None:
     """Train, and say in one sentence what stood in the way."""
     with interrupts.deferred(PATIENCE if of_many else AT_ONCE):
+        from taskcluster.config import RunConfig
         from taskcluster.models.training_module import TrainingDiverged
         from taskcluster.runs.folder import RunFolder
         from taskcluster.training.experiment import TrainingStopped
@@ -95,7 +101,7 @@ def run_or_report(
 
     console = streams.console(plain=of_many)
     try:
-        train(config, RunFolder(folder), interrupts, console, of_many, meeting)
+        train(RunConfig.of(composed), RunFolder(folder), interrupts, console, of_many, meeting)
     except UserError as error:
         raise cli.Reported(2, str(error)) from error
     except TrainingDiverged as error:

@@ -58,5 +58,6 @@ def _sentence(problem: Any, prefix: str, keys: Iterable[str]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if kind == "value_error" and isinstance(value, dict) and "=" in message.split(" ")[0]:  # about one key of several
         return f"{key}.{message}"
+    message = message.removesuffix(f" or instance of {problem.get('ctx', {}).get('class_name')}")  # of ours
     choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"]) if kind == "literal_error" else []
     return f"{key}={value!r}: {message[0].lower()}{message[1:]}{did_you_mean(str(value), choices)}"

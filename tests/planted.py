@@ -4,8 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from taskcluster.config import RunConfig, Trainer
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.starts import writing
 
 STEPS = (0, 50, 100, 150, 200)
 PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)
@@ -16,6 +18,14 @@ def config(seed: int, n_layer: int = 3, **others: Any) -> dict[str, Any]:
     seeds = {"tasks": seed, "kmeans": seed}
     parts = {"model": {"n_layer": n_layer, "seed": seed}, "trainer": {"max_steps": 200}}
     return {"name": "planted", "seed": seed, "seeds": seeds, **parts, "scheduler": {"max_steps": 200}, **others}
+
+
+def wanted(seed: int) -> RunConfig:
+    """What asks for a planted run."""
+    asking = {"resume": "auto", "ckpt_path": None}
+    found = RunConfig.model_construct(**asking, trainer=Trainer.model_construct(max_steps=200))
+    found._composed = config(seed) | asking
+    return found
 
 
 def rows(last_ari: float, n_layer: int = 3) -> list[dict[str, Any]]:
@@ -39,7 +49,7 @@ def plant(
     """A run; `kmeans`: what is added to the final ARI by other seeds of KMeans."""
     run, lines = RunFolder(path), rows(last_ari, settings["model"]["n_layer"])
     run.start(settings, None)
-    with run.writing(None, max_steps=200, **FACTS):
+    with writing(run, None, max_steps=200, **FACTS):
         for row in lines if finished else lines[:2]:
             run.append(row, elapsed=float(row["step"]), measuring=1.0)
         keys = [key for key in lines[-1] if "/val/layer_" in key]

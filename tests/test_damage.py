@@ -13,10 +13,11 @@ from typing import Any
 import polars
 import pytest
 from conftest import SMALL, Outcome
-from planted import config, plant
+from planted import config, plant, wanted
 
 from taskcluster.dashboard import Dashboard
-from taskcluster.results.tables import Findings
+from taskcluster.results.findings import Findings
+from taskcluster.results.tables import tables
 from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.resume import find_start, is_finished
 from taskcluster.validation import UserError
@@ -155,7 +156,7 @@ def _no_hang() -> Iterator[None]:
 def seen(sweep: Path) -> tuple[list[str], list[str], list[str]]:
     """What report, live page and a further start make of the runs: names of those that count, states, sentences."""
     found = Findings(sweep)
-    assert found.tables()
+    assert tables(found)
     assert found.points()
     assert len(polars.DataFrame(found.tidy(), infer_schema_length=None)) > 0
     dashboard = Dashboard(sweep, None)  # type: ignore[arg-type]
@@ -166,15 +167,11 @@ def seen(sweep: Path) -> tuple[list[str], list[str], list[str]]:
     for seed in range(3):
         run = RunFolder(sweep / f"seed={seed}")
         try:
-            whole = is_finished(run, settings(seed))
-            sentences.append("finished" if whole else f"from {find_start(run, settings(seed)).step}")
+            whole = is_finished(run, wanted(seed))
+            sentences.append("finished" if whole else f"from {find_start(run, wanted(seed)).step}")
         except UserError as error:
             sentences.append(str(error))
     return [run.path for run in found.runs], [states.get(f"seed={k}", "") for k in range(3)], sentences
-
-
-def settings(seed: int) -> dict[str, Any]:
-    return config(seed) | {"resume": "auto", "ckpt_path": None}
 
 
 def assert_only_the_second_suffers(sweep: Path) -> tuple[str, str]:
@@ -226,9 +223,9 @@ def test_a_checkpoint_that_cannot_be_used_is_passed_over_or_refused(sweep: Path,
     run.write_status("interrupted")
     in_the_way = kind in ("a folder", "a pipe")
     try:
-        start = find_start(run, settings(1))
+        start = find_start(run, wanted(1))
         assert start.step is None
-        run.start(settings(1), None)
+        run.start(wanted(1).as_dict(), None)
         assert run.saved() == []
         assert not in_the_way
     except UserError as error:
@@ -246,8 +243,8 @@ def test_foreign_names_among_the_checkpoints_stay(sweep: Path, name: str) -> Non
     (run.checkpoints / name).write_bytes(b"mine")
     assert [step for step, _ in run.saved()] == [200]
     run.write_status("interrupted")
-    assert find_start(run, settings(1)).step is None
-    run.start(settings(1), None)
+    assert find_start(run, wanted(1)).step is None
+    run.start(wanted(1).as_dict(), None)
     assert (run.checkpoints / name).read_bytes() == b"mine"
 
 
@@ -261,7 +258,7 @@ def test_what_is_no_folder_is_refused_before_anything_is_written(sweep: Path, na
     run.write_status("failed")
     before = listing(sweep)
     with pytest.raises(UserError, match=f"{name} is not a folder; move it away, or choose another"):
-        find_start(run, settings(1))
+        find_start(run, wanted(1))
     assert listing(sweep) == before
 
 

@@ -18,11 +18,11 @@ from conftest import SMALL, Outcome
 from faults import timeless, wandb_steps
 
 from taskcluster.cli import composed
-from taskcluster.config import build
+from taskcluster.config import RunConfig
 from taskcluster.runs.checkpoints import load_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES, read
-from taskcluster.training.experiment import prepare
+from taskcluster.training.experiment import measuring, prepare
 
 Train = Callable[..., Outcome]
 ROOT = Path(__file__).parent.parent
@@ -100,9 +100,9 @@ def test_a_browser_draws_the_page_without_network(run: RunFolder, tmp_path: Path
 
 
 def test_a_saved_checkpoint_measures_as_it_did_while_training(run: RunFolder) -> None:
-    config = composed(*SMALL)
+    config = RunConfig.of(composed(*SMALL))
     data, network = prepare(config)
-    measurement = build(config, "callbacks.clustering", data=data, run=run).measurement
+    measurement = measuring(config, data, run).measurement
     for row in timeless(run):
         network.load_state_dict(load_weights(run.checkpoint(row["step"])))
         again = json.loads(json.dumps(measurement(network)))

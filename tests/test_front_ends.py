@@ -13,11 +13,12 @@ from conftest import SMALL, Outcome
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from planted import config, plant
+from planted import config, plant, wanted
 
 from taskcluster import dashboard, report, train
 from taskcluster.cli import composed
-from taskcluster.results.tables import Findings
+from taskcluster.results.findings import Findings
+from taskcluster.results.tables import tables
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import find_start, is_concluded, is_finished
 from taskcluster.validation import UserError
@@ -197,11 +198,10 @@ def test_a_harmed_run_leaves_the_others_alone(
     watcher.scan()
     assert watcher.runs()[0].state == "finished"
     found = Findings(root)
-    assert all(found.tables())
+    assert all(tables(found))
     assert "seed=0" in {row["run"] for row in found.tidy()}
-    wanted = config(1) | {"resume": "auto", "ckpt_path": None}
     with suppress(UserError):
-        if is_finished(run, wanted):
+        if is_finished(run, wanted(1)):
             is_concluded(run)
         else:
-            find_start(run, wanted)
+            find_start(run, wanted(1))

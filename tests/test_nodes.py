@@ -14,7 +14,7 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import Command, train
 
-from taskcluster.processes import meeting
+from taskcluster.processes import leading
 from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
 from taskcluster.runs.folder import RunFolder
 from taskcluster.validation import UserError
@@ -139,8 +139,8 @@ def test_two_nodes_of_torchrun_end_as_two_processes_on_one(one_node: RunFolder, 
 def test_a_process_that_does_not_come_is_named(
     taskcluster_train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert meeting.COMING <= 120
-    monkeypatch.setattr(meeting, "COMING", 2)
+    assert leading.COMING <= 120
+    monkeypatch.setattr(leading, "COMING", 2)
     for name, value in (TORCHRUN | {"MASTER_PORT": free_port(), "GROUP_WORLD_SIZE": "2"}).items():
         monkeypatch.setenv(name, value)
     outcome = taskcluster_train(*TWO_NODES)

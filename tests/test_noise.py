@@ -5,19 +5,19 @@ import torch
 from conftest import SMALL
 
 from taskcluster.cli import composed
-from taskcluster.config import build
+from taskcluster.config import RunConfig
 from taskcluster.measures.controls import KMEANS_SEEDS, SHUFFLES, noise
 from taskcluster.measures.measurement import Measurement
 from taskcluster.runs.folder import RunFolder
-from taskcluster.training.experiment import prepare
+from taskcluster.training.experiment import measuring, prepare
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Measurement, torch.nn.Module]:
-    config = composed(*SMALL)
+    config = RunConfig.of(composed(*SMALL))
     data, network = prepare(config)
     run = RunFolder(tmp_path_factory.mktemp("run"))
-    return build(config, "callbacks.clustering", data=data, run=run).measurement, network
+    return measuring(config, data, run).measurement, network
 
 
 def test_the_first_seed_is_the_runs_own_and_others_move_the_ari(measured: tuple[Measurement, torch.nn.Module]) -> None:

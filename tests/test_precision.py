@@ -9,6 +9,7 @@ from conftest import SMALL
 from rich.console import Console
 
 from taskcluster.cli import composed
+from taskcluster.config import RunConfig
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.processes.places import ALONE
 from taskcluster.runs.folder import RunFolder
@@ -31,10 +32,10 @@ class Norms(pl.Callback):
 
 def norms(folder: Path, *overrides: str) -> list[float]:
     quieten()
-    config = composed(*SMALL, "trainer.max_steps=3", *overrides)
+    config = RunConfig.of(composed(*SMALL, "trainer.max_steps=3", *overrides))
     with Interrupts() as interrupts:
         run = RunFolder(folder)
-        run.start(config, None)
+        run.start(config.as_dict(), None)
         experiment = Experiment(config, run, interrupts, ALONE, Console(quiet=True))
         watch = Norms()
         experiment.trainer.callbacks.append(watch)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from taskcluster.processes.interrupts import Interrupted
-from taskcluster.runs.folder import RunFolder, digest_file, replace_file
+from taskcluster.runs.files import replace_file
+from taskcluster.runs.folder import RunFolder, digest_file
+from taskcluster.runs.starts import writing
 from taskcluster.validation import UserError
 
 CONFIG = {"seed": 0, "model": {"n_layer": 6, "n_embd": 128}}
@@ -67,7 +69,7 @@ def test_differing_keys_are_named_and_none_differ_in_a_new_folder(tmp_path: Path
 def test_status_follows_the_run(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.state == "new"
-    with run.locked(), run.writing(None, device="cpu"):
+    with run.locked(), writing(run, None, device="cpu"):
         assert run.state == "running"
         run.append({"step": 7}, elapsed=0, measuring=0)
     assert run.state == "finished"
@@ -78,13 +80,13 @@ def test_status_follows_the_run(tmp_path: Path) -> None:
 
 def test_a_failure_is_recorded_and_passed_on(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with pytest.raises(RuntimeError, match="lost"), run.writing(None):
+    with pytest.raises(RuntimeError, match="lost"), writing(run, None):
         run.append({"step": 3}, elapsed=0, measuring=0)
         raise RuntimeError("lost")
     assert run.status()["state"] == "failed"
     assert run.status()["error"] == "RuntimeError: lost"
     assert [row["step"] for row in run.rows()] == [3]
-    with pytest.raises(Interrupted), run.writing(3):
+    with pytest.raises(Interrupted), writing(run, 3):
         raise Interrupted(15)
     assert (run.state, run.status()["error"]) == ("interrupted", "SIGTERM")
     assert [start["step"] for start in run.status()["starts"]] == [0, 3]

@@ -5,7 +5,8 @@ from pathlib import Path
 import polars
 
 from taskcluster.pages import charts, rendering
-from taskcluster.results.tables import Findings
+from taskcluster.results.findings import Findings
+from taskcluster.results.tables import tables
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
 
@@ -29,7 +30,7 @@ def write(root: Path) -> Path:
 
 
 def _write(found: Findings, title: str, folder: Path) -> Path:
-    tables, table = found.tables(), polars.DataFrame(found.tidy(), infer_schema_length=None)
+    table = polars.DataFrame(found.tidy(), infer_schema_length=None)
     table.write_csv(folder / "table.csv")
     table.write_parquet(folder / "table.parquet")
     drawn = rendering.draw(charts.of_conditions(found.points()), folder, FORMATS)
@@ -38,7 +39,7 @@ def _write(found: Findings, title: str, folder: Path) -> Path:
         "n_runs": len(found.runs),
         "names": found.names,
         "gaps": found.gaps,
-        "tables": tables,
+        "tables": tables(found),
         "charts": drawn,
         "formats": FORMATS,
         "n_numbers": len(table),

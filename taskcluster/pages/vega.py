@@ -12,10 +12,11 @@ import threading
 from contextlib import suppress
 from functools import lru_cache, partial
 from importlib.metadata import version
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from platformdirs import user_cache_path
+
+from taskcluster.runs.files import replace_file
 
 VERSION = version("vl-convert-python")
 SOURCE = "points"  # what specifications call the source that the page feeds
@@ -68,11 +69,7 @@ def library() -> str:
     script: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=kept.parent, delete=False) as whole:
-            whole.write(script)
-            whole.flush()
-            os.fsync(whole.fileno())
-        os.replace(whole.name, kept)
+        replace_file(kept, script.encode(), writer=f"-{os.getpid()}")
     return script
 
 

@@ -23,7 +23,8 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 
 from taskcluster.processes.interrupts import Interrupted, Interrupts, prompt
-from taskcluster.processes.meeting import Meeting, explain, gather, is_of_a_connection, listening, open_meeting
+from taskcluster.processes.leading import explain, gather, listening, open_meeting
+from taskcluster.processes.meeting import Meeting, is_of_a_connection
 from taskcluster.processes.places import ALONE, Place
 
 T = TypeVar("T")

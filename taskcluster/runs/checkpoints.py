@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import CheckpointIO
 
-from taskcluster.runs.folder import digest_file, replace_file
+from taskcluster.runs.files import replace_file
+from taskcluster.runs.folder import digest_file
 from taskcluster.validation import UserError
 
 
@@ -58,8 +59,8 @@ def _weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
 
 
-def refuse_other_model(path: Path, checkpoint: dict[str, Any], config: Any, network: torch.nn.Module) -> None:
-    """Raise UserError unless a checkpoint's weights fit the network and its optimizer is the configured one."""
+def refuse_other_model(path: Path, checkpoint: dict[str, Any], optimizer: str, network: torch.nn.Module) -> None:
+    """Raise UserError unless a checkpoint's weights fit the network, and its states are of the named optimizer."""
     there, here = (
         {name: tuple(w.shape) for name, w in weights.items()}
         for weights in (_weights(checkpoint), network.state_dict())
@@ -70,9 +71,9 @@ def refuse_other_model(path: Path, checkpoint: dict[str, Any], config: Any, netw
                 f"{path} is of another architecture: {name} is {_shape(there.get(name))} there and "
                 f"{_shape(here.get(name))} here; give the configuration that it was trained with"
             )
-    optimizer, configured = (c.get("optimizer", {}).get("_target_") for c in (checkpoint.get("config", {}), config))
-    if optimizer != configured:
-        raise UserError(f"{path} was trained with {optimizer}, not {configured}; choose the optimizer to match")
+    trained_with = checkpoint.get("config", {}).get("optimizer", {}).get("_target_")
+    if trained_with != optimizer:
+        raise UserError(f"{path} was trained with {trained_with}, not {optimizer}; choose the optimizer to match")
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

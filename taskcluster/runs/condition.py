@@ -11,25 +11,20 @@ values that differ from that option, `lr=0.1`. So it does not depend on how a se
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
-from taskcluster.runs.folder import flatten, matters
-
-PACKAGE = Path(__file__).parents[1]
-CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # in a wheel, in a checkout
-
-# Where Hydra finds what comes with the package: provider and path.
-PACKAGED = (("hydra", "pkg://hydra.conf"), ("main", f"file://{CONF}"), ("schema", "structured://"))
+from taskcluster.runs import options
 
 LONGEST = 100, 27  # bytes of CONDITION and of seed=SEED: with a slash between, the 128 that W&B takes
 LONGEST_VALUE = 24
 
 NOT_TEXT = re.compile(r"[\d.+-]\S*\d|\d|-?(nan|inf\w*)|true|false|null")  # as other values than texts are shown
+
+# Keys that change no number of a run.
+WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer.max_time")
 
 # The seeds of components, each with the source of randomness that it follows unless set by itself (see train.yaml).
 FOLLOWS = {
@@ -41,6 +36,25 @@ FOLLOWS = {
 }
 
 Config = Mapping[str, Any]
+
+
+def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def matters(key: str) -> bool:
+    """Whether a dotted key of the configuration has to do with a run's numbers."""
+    return not key.startswith(WITHOUT_EFFECT)
+
+
+def differing_keys(one: Config, other: Config) -> list[str]:
+    """Dotted keys that matter and have different values."""
+    old, new = flatten(one), flatten(other)
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and matters(key))
 
 
 def is_seed(key: str) -> bool:
@@ -126,13 +140,13 @@ def _seeds(config: Config) -> str:
 def _departures(config: Config) -> dict[str, Any]:
     """Where the condition departs from the package's: group -> nearest option, if another than the package's; dotted
     key -> value that differs from that option's, `...` for one that is gone."""
-    own, default = decisive(config), _job(_composed())
+    own, default = decisive(config), options.defaults()
     departures: dict[str, Any] = {}
     for part in dict.fromkeys([*default, *config]):
         mine = {key: value for key, value in own.items() if key.partition(".")[0] == part}
         best, found = "", _differing(mine, _expected(config, part, default.get(part, {})))
-        for option in _options(part) if found else ():
-            differing = _differing(mine, _expected(config, part, _option(part, option)))
+        for option in options.alternatives(part) if found else ():
+            differing = _differing(mine, _expected(config, part, options.option(part, option)))
             if len(differing) + 1 < len(found) + bool(best):
                 best, found = option, differing
         departures |= ({part: best} if best else {}) | found
@@ -196,7 +210,7 @@ def _short(key: str) -> str:
 @lru_cache
 def _short_keys() -> dict[str, str]:
     """Of the package's keys, less those that follow another: the shortest end that is no other's."""
-    default = _job(_composed())
+    default = options.defaults()
     references = {key for key, value in flatten(default).items() if str(value).startswith("${")}
     keys = [key for key in decisive(default) if key not in references]
     return {key: next(end for end in _ends(key) if _claims(end, keys) == 1) for key in keys}
@@ -209,62 +223,3 @@ def _ends(key: str) -> Iterator[str]:
 
 def _claims(end: str, keys: Sequence[str]) -> int:
     return sum(f".{key}".endswith(f".{end}") for key in keys)
-
-
-def _options(group: str) -> list[str]:
-    """Those that can be chosen instead of the package's own, in alphabetical order."""
-    own = _composed().hydra.runtime.choices.get(group)
-    return [option for option in _loader(_sources()).get_group_options(group) if option != own] if own else []
-
-
-def _option(group: str, option: str) -> Any:
-    try:
-        return _job(_composed(_sources(), f"{group}={option}"))[group]
-    except Exception:  # whatever is wrong with a file that this run does not use
-        return {}
-
-
-def _sources() -> tuple[tuple[str, str], ...]:
-    """(provider, path) of every place where Hydra looks for options here: a user's own come before the package's."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return PACKAGED
-    found = [
-        (source.provider, f"{source.schema}://{source.path}") for source in HydraConfig.get().runtime.config_sources
-    ]
-    return (*found[:-1], *(source for source in PACKAGED if source not in found[:-1]))
-
-
-@lru_cache
-def _loader(sources: tuple[tuple[str, str], ...]) -> Any:
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-    from hydra.core.plugins import Plugins
-
-    Plugins.instance()  # which know how to read packages
-    path = ConfigSearchPathImpl()
-    for provider, place in sources:
-        path.append(provider, place)
-    return ConfigLoaderImpl(path)
-
-
-@lru_cache(maxsize=1024)
-def _composed(sources: tuple[tuple[str, str], ...] = PACKAGED, *overrides: str) -> Any:
-    """Without touching Hydra's own state, as this is called while Hydra composes."""
-    from hydra import version
-    from hydra.types import RunMode
-
-    if version.getbase() is None:
-        version.setbase("1.3")
-    with warnings.catch_warnings(action="ignore"):
-        return _loader(sources).load_configuration("train", list(overrides), RunMode.RUN)
-
-
-def _job(composed: Any) -> dict[str, Any]:
-    """The keys of the job, references as they are written."""
-    from omegaconf import OmegaConf
-
-    keys = [key for key in composed if key != "hydra"]
-    node: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys))
-    return node

@@ -14,36 +14,19 @@ figures/        pictures of the above
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from secrets import token_hex
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
-from taskcluster.runs import journal, locks, records
-from taskcluster.runs.journal import Row
+from taskcluster.runs import condition, journal, locks, records
+from taskcluster.runs.files import partial_name, replace_file
+from taskcluster.runs.journal import Row, now
 from taskcluster.validation import UserError
 
 CHECKPOINT = re.compile(r"(?:step|last)=([0-9]{6,})\.ckpt")
-
-WITHOUT_EFFECT = (
-    "name",
-    "resume",
-    "logger.",
-    "callbacks.checkpoint.",
-    "trainer.max_time",
-)  # keys that change no number of a run
-
-
-class Ends(NamedTuple):
-    """finish(): the run is finished, whatever happens later. leave(failure): it ends now, interrupted or failed."""
-
-    finish: Callable[[], None]
-    leave: Callable[[BaseException], None]
 
 
 class RunFolder:
@@ -99,7 +82,7 @@ class RunFolder:
     def refuse_foreign(self) -> None:
         """Raise UserError for whatever stands in the way of a file or folder that a run writes."""
         files = ("config.yaml", "status.json", "results.json", self.journal.name, self.training.name)
-        taken = [self.path / name for name in (*files, *map(_partial, files), *locks.NAMES)]
+        taken = [self.path / name for name in (*files, *map(partial_name, files), *locks.NAMES)]
         if self.checkpoints.is_dir():
             taken += [file for file in self.checkpoints.iterdir() if CHECKPOINT.match(file.name.lstrip("."))]
         for file in taken:
@@ -125,71 +108,21 @@ class RunFolder:
             self._write(file.name, "".join(json.dumps(row) + "\n" for row in kept))
         self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
-    @contextmanager
-    def writing(self, step: int | None, given_id: str | None = None, **facts: Any) -> Iterator["Ends"]:
-        """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
-
-        What begins gets the id that is given or one of its own, which stays unless another is given later. Gives what
-        records its end before the context is left.
-        """
-        started, before = time.monotonic(), self.status()
-        starts = [] if step is None else before.get("starts", [])
-        starts.append({"time": _now(), "step": step or 0, **facts})
-        spent = before.get("wall_seconds", 0) if step is not None else 0
-        identity = before.get("id") if step is not None else None
-
-        def end(state: str, error: str | None = None) -> None:
-            steps = [row["step"] for row in self.rows()] + [saved for saved, _ in self.saved()]
-            seconds = round(spent + time.monotonic() - started, 1)
-            self.write_status(state, error=error, step=max(steps, default=None), wall_seconds=seconds)
-
-        finished = False
-
-        def finish() -> None:
-            nonlocal finished
-            if not finished:
-                end("finished")
-                finished = True
-
-        def leave(failure: BaseException) -> None:
-            if finished:
-                return
-            with suppress(OSError):  # a full disk, say, of which the failure itself tells
-                if isinstance(failure, Exception):
-                    end("failed", f"{type(failure).__name__}: {failure}")
-                else:
-                    end("interrupted", str(failure))
-
-        try:
-            self.write_status(
-                "running", id=given_id or identity or token_hex(4), error=None, concluded=False, starts=starts
-            )
-            yield Ends(finish, leave)
-        except BaseException as failure:
-            leave(failure)
-            raise
-        finish()
-        with suppress(OSError):
-            self.write_status("finished", concluded=True)
-
     def config(self) -> Row:
         """The configuration that the folder was last written under, {} for a folder without a run."""
         return records.read(self.path / "config.yaml", records.Config)
 
     def differing_keys(self, config: Mapping[str, Any]) -> list[str]:
         """Dotted keys whose values differ from the recorded ones and matter to a run's numbers, if any run is here."""
-        if not self.config():
-            return []
-        old, new = flatten(self.config()), flatten(config)
-        differing = (key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        return sorted(key for key in differing if matters(key))
+        recorded = self.config()
+        return condition.differing_keys(recorded, config) if recorded else []
 
     def append(self, row: Mapping[str, Any], elapsed: float, measuring: float) -> None:
         """Add a line to the journal.
 
         elapsed: seconds since training began; measuring: those that this row took.
         """
-        times = {"time": _now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
+        times = {"time": now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
         journal.append(self.journal, {**row, **times})
 
     def append_training(self, row: Mapping[str, Any], elapsed: float) -> None:
@@ -236,44 +169,3 @@ def drop_checkpoint(checkpoint: Path) -> None:
 def digest_file(checkpoint: Path) -> Path:
     """Where a checkpoint's SHA-256 stands, as `sha256sum --check` reads it."""
     return checkpoint.with_name(f"{checkpoint.name}.sha256")
-
-
-def replace_file(file: Path, content: bytes | memoryview) -> None:
-    """Put a whole file in place and on the disk: however this ends, the old one or the new one is there."""
-    partial = file.with_name(_partial(file.name))
-    try:
-        with partial.open("wb") as target:
-            target.write(content)
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(partial, file)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # or the new name might not survive a loss of power
-    finally:
-        os.close(folder)
-
-
-def _partial(name: str) -> str:
-    """What a file is called until it is whole."""
-    return f".{name}.partial"
-
-
-def matters(key: str) -> bool:
-    """Whether a dotted key of the configuration has to do with a run's numbers."""
-    return not key.startswith(WITHOUT_EFFECT)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

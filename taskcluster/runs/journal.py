@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from types import NoneType
@@ -120,3 +121,8 @@ def _numbers(keys: tuple[str, ...]) -> tuple[str, ...]:
 def finite(value: Any) -> Any:
     """The value, or None in place of a float that JSON cannot hold."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def now() -> str:
+    """The time of a line, in UTC to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -2,9 +2,11 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from taskcluster.config import RunConfig
 from taskcluster.runs.folder import RunFolder, digest_file
+from taskcluster.runs.journal import Row
 from taskcluster.validation import UserError
 
 DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
@@ -21,11 +23,11 @@ class Start(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def is_finished(run: RunFolder, config: Any) -> bool:
+def is_finished(run: RunFolder, config: RunConfig) -> bool:
     """Whether the folder holds this very run, whole. Raises UserError for one whose journal has lost its end."""
-    if run.state != "finished" or config["resume"] == "never" or not run.config() or run.differing_keys(config):
+    if run.state != "finished" or config.resume == "never" or not run.config() or run.differing_keys(config.as_dict()):
         return False
-    last = config["trainer"]["max_steps"]
+    last = config.trainer.max_steps
     if [row["step"] for row in run.rows()][-1:] != [last]:
         raise UserError(f"{run.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
     return bool(run.results())
@@ -41,15 +43,15 @@ def is_concluded(run: RunFolder) -> bool:
     return run.status().get("concluded") is True and is_illustrated(run)
 
 
-def find_start(run: RunFolder, config: Any) -> Start:
+def find_start(run: RunFolder, config: RunConfig) -> Start:
     """Where to begin. Raises UserError where the folder holds another run, or not what `resume` asks for."""
     run.refuse_foreign()
-    resume, begun = config["resume"], run.config()
+    resume, begun = config.resume, run.config()
     if not begun and (run.status() or run.rows() or run.saved()):
         raise UserError(f"{run.path} holds a run without its config.yaml; restore it, or choose another folder")
     if begun and resume == "never":
         raise UserError(f"resume='never', but {run.path} holds a run already ({run.state}); choose another name=")
-    differing = run.differing_keys(config)
+    differing = run.differing_keys(config.as_dict())
     if "trainer.max_steps" in differing and _length(begun):  # which is another length of the same run
         differing = [key for key in differing if key not in ("trainer.max_steps", "scheduler.max_steps")]
     if differing:
@@ -60,9 +62,9 @@ def find_start(run: RunFolder, config: Any) -> Start:
     start = _newest(run)
     if start.step is None and resume == "must":
         raise UserError(f"resume='must', but {run.path} holds nothing to go on from; leave it out to begin")
-    notes = start.notes + _change_of_length(run, begun, config) if begun else ()
-    if start.step is None and config["ckpt_path"]:
-        return _branch(Path(config["ckpt_path"]), notes)
+    notes = start.notes + _change_of_length(run, _length(begun), config.trainer.max_steps) if begun else ()
+    if start.step is None and config.ckpt_path:
+        return _branch(Path(config.ckpt_path), notes)
     return start._replace(notes=notes)
 
 
@@ -102,8 +104,7 @@ def _branch(checkpoint: Path, notes: tuple[str, ...]) -> Start:
     return Start(checkpoint=checkpoint, notes=notes)
 
 
-def _change_of_length(run: RunFolder, begun: Any, config: Any) -> tuple[str, ...]:
-    old, new = _length(begun), config["trainer"]["max_steps"]
+def _change_of_length(run: RunFolder, old: int | None, new: int) -> tuple[str, ...]:
     if new == old:
         return ()
     done = max([row["step"] for row in run.rows()] + [step for step, _ in run.saved()], default=0)
@@ -118,6 +119,6 @@ def _change_of_length(run: RunFolder, begun: Any, config: Any) -> tuple[str, ...
     )
 
 
-def _length(config: Any) -> int | None:
+def _length(config: Row) -> int | None:
     """Steps of a recorded configuration."""
     return config.get("trainer", {}).get("max_steps")

@@ -7,7 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from taskcluster.runs.folder import RunFolder, flatten, matters
+from taskcluster.config import Node
+from taskcluster.runs.condition import flatten, matters
+from taskcluster.runs.folder import RunFolder
 from taskcluster.validation import UserError
 
 RUN_ID, SWEEP_ID, SWEEP_PARAMETERS = "WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"
@@ -33,10 +35,10 @@ def given() -> str | None:
     return chosen
 
 
-def refuse_many(config: Mapping[str, Any]) -> None:
+def refuse_many(logger: Node) -> None:
     """Raise UserError where a multirun's runs would all be the one that the environment names."""
     names = [name for name in (RUN_ID, SWEEP_ID) if os.environ.get(name)]
-    if names and "wandb" in str(config["logger"]["_target_"]) and config["logger"]["mode"] != "disabled":
+    if names and "wandb" in logger.target and logger.arguments.get("mode") != "disabled":
         one = f"{names[0]}={os.environ[names[0]]} names one W&B run"
         raise UserError(f"{one}, and a multirun has one for each of its runs; leave out -m, or unset {names[0]}")
 

@@ -11,6 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
+from taskcluster.config import Node
 from taskcluster.processes.interrupts import Interrupted
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, finite, read
@@ -71,6 +72,11 @@ class Mirror(Logger):
             self.note(f"{failed} ({in_a_line(error)}); the run folder has everything")
             return False
         return True
+
+
+def mirror_of(logger: Node, config: Mapping[str, object], run: RunFolder, console: Console) -> Mirror:
+    """The mirror that a run's configuration asks for. Raises UserError."""
+    return logger.build(Mirror, run=run, config=dict(config), console=console)
 
 
 def rows_of(run: RunFolder) -> list[tuple[int, Row]]:

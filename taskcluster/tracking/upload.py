@@ -11,9 +11,10 @@ from rich.console import Console
 
 from taskcluster import streams
 from taskcluster.arguments import Parser, say
-from taskcluster.config import build
+from taskcluster.config import Node
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tracking import identity
+from taskcluster.tracking.mirror import mirror_of
 from taskcluster.tracking.wandb import WandbMirror
 from taskcluster.validation import UserError
 
@@ -28,7 +29,7 @@ def upload(folders: Sequence[Path], console: Console) -> int:
             if not run.status().get("id") or "logger" not in run.config():
                 raise UserError("there is no run here")
             config = identity.placed(run)
-            mirror = build(config, "logger", run=run, config=config, console=console)
+            mirror = mirror_of(Node.of(config["logger"], "logger"), config, run, console)
             if not isinstance(mirror, WandbMirror):
                 raise UserError("it was made without logger=wandb")
             with run.locked():

@@ -20,7 +20,7 @@ def save_workspace(root: Path) -> str:
 
     Raises UserError where no run was mirrored there, or W&B cannot be reached.
     """
-    from taskcluster.results.tables import Findings
+    from taskcluster.results.findings import Findings
 
     runs = Findings(root).runs
     loggers = (run.config.get("logger", {}) for run in runs)

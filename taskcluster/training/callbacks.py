@@ -2,6 +2,7 @@
 
 import math
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,7 +16,7 @@ from taskcluster.models.training_module import LanguageModel, TrainingDiverged
 from taskcluster.processes.interrupts import PATIENCE, Interrupted, Interrupts, OutOfTime
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
 from taskcluster.runs.journal import Row
-from taskcluster.validation import Duration, Seed, validated
+from taskcluster.validation import Seed, validated
 
 SECONDS_TO_SAVE = 60  # after a signal, at most
 
@@ -122,7 +123,7 @@ class CheckpointCallback(pl.Callback):
         config: dict[str, Any],
         interrupts: Interrupts,
         every_minutes: PositiveFloat,
-        max_time: Duration | None,
+        max_time: timedelta | None,
     ) -> None:
         self._clustering, self._run, self._config, self._interrupts = clustering, run, config, interrupts
         self._seconds = 60 * every_minutes

@@ -1,15 +1,18 @@
 """The parts of one run, built from its configuration and wired together."""
 
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from rich.console import Console
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
-from taskcluster.config import build, check
+from taskcluster.config import RunConfig
+from taskcluster.config import Trainer as TrainerConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.models.training_module import LanguageModel
 from taskcluster.processes.group import RunEnvironment
@@ -17,6 +20,7 @@ from taskcluster.processes.interrupts import Interrupts
 from taskcluster.processes.places import ALONE, Place, refuse_other_world
 from taskcluster.runs.checkpoints import TrustedCheckpointIO, load, refuse_other_model
 from taskcluster.runs.folder import RunFolder
+from taskcluster.tasks.family import TaskFamily
 from taskcluster.training.callbacks import CheckpointCallback, ClusteringCallback
 from taskcluster.training.progress import ProgressCallback
 from taskcluster.validation import UserError
@@ -41,11 +45,39 @@ class TrainingStopped(RuntimeError):
         super().__init__(f"a callback stopped training at step {step} of {max_steps}; remove it, or lower max_steps")
 
 
-def prepare(config: Any) -> tuple[SequenceDataModule, PreTrainedModel]:
-    """The data and the untrained network of a resolved configuration. Raises UserError."""
-    check(config)
-    data = build(config, "data", family=build(config, "task"))
-    return data, build(config, "model", vocab_size=len(data.tokenizer), longest=data.longest)
+def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
+    """The data and the untrained network of a run. Raises UserError."""
+    refuse_device(config.trainer)
+    data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
+    return data, config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
+
+
+def refuse_device(chosen: TrainerConfig) -> None:
+    """Raise UserError for a GPU that this machine does not have, and for a precision that needs one."""
+    there = torch.accelerator.is_available()
+    if chosen.accelerator in ("gpu", "cuda") and not there:
+        said = "this machine has no GPU that torch can use; choose trainer=cpu"
+        raise UserError(f"trainer.accelerator={chosen.accelerator!r}: {said}")
+    on_cpu = chosen.accelerator == "cpu" or (chosen.accelerator == "auto" and not there)
+    if on_cpu and str(chosen.precision).startswith("16"):
+        raise UserError(f"trainer.precision={chosen.precision!r} needs a GPU; choose bf16-mixed or 32-true")
+
+
+def measuring(config: RunConfig, data: SequenceDataModule, run: RunFolder) -> ClusteringCallback:
+    """The callback that measures a run. Raises UserError."""
+    return config.callbacks["clustering"].build(ClusteringCallback, data=data, run=run)
+
+
+def language_model(config: RunConfig, network: PreTrainedModel) -> LanguageModel:
+    """The network with its optimizer and schedule. Raises UserError."""
+
+    def optimizer(parameters: Iterable[object]) -> Optimizer:
+        return config.optimizer.build(Optimizer, parameters)
+
+    def scheduler(of: Optimizer) -> LambdaLR:
+        return config.scheduler.build(LambdaLR, of)
+
+    return LanguageModel(network, optimizer, scheduler, config.seeds.model)
 
 
 class Experiment:
@@ -56,7 +88,7 @@ class Experiment:
 
     def __init__(
         self,
-        config: Any,
+        config: RunConfig,
         run: RunFolder,
         interrupts: Interrupts,
         place: Place = ALONE,
@@ -65,34 +97,44 @@ class Experiment:
     ) -> None:
         self.config, self.interrupts = config, interrupts
         self.data, self.network = prepare(config)
-        training = partial(build, config, "optimizer"), partial(build, config, "scheduler")
-        self.model = LanguageModel(self.network, *training, config["seeds"]["model"])
-        self.clustering: ClusteringCallback = build(config, "callbacks.clustering", data=self.data, run=run)
-        wired = {"clustering": self.clustering, "run": run, "config": config, "interrupts": interrupts}
-        limit = {"max_time": config["trainer"].get("max_time")}
-        self.checkpointing: CheckpointCallback = build(config, "callbacks.checkpoint", **wired, **limit)
-        others = [build(config, f"callbacks.{k}") for k in config["callbacks"] if k not in ("clustering", "checkpoint")]
+        self.model = language_model(config, self.network)
+        self.clustering = measuring(config, self.data, run)
+        self.checkpointing = config.callbacks["checkpoint"].build(
+            CheckpointCallback,
+            clustering=self.clustering,
+            run=run,
+            config=config.as_dict(),
+            interrupts=interrupts,
+            max_time=config.trainer.max_time,
+        )
+        own = ("clustering", "checkpoint")
+        others = [node.build(Callback) for name, node in config.callbacks.items() if name not in own]
         callbacks: list[Callback] = [self.clustering, *others, self.checkpointing]
         if console:
             callbacks.append(ProgressCallback(self.clustering, console, label))
         # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        of_lightning = {"trainer": {key: value for key, value in config["trainer"].items() if key != "max_time"}}
-        strategy = config["trainer"].get("strategy", "auto")
-        if strategy not in STRATEGIES:
-            raise UserError(f"trainer.strategy={strategy!r} is not supported; choose from {', '.join(STRATEGIES)}")
-        plugins = [RunEnvironment(place), TrustedCheckpointIO()]
-        self.trainer: Trainer = build(
-            of_lightning, "trainer", callbacks=callbacks, default_root_dir=run.path, plugins=plugins, **OURS
-        )
+        self.trainer = self._trainer(place, callbacks, run.path)
         refuse_other_world(place, self.trainer.num_devices, self.trainer.num_nodes)
         if self.data.n_rows < self.trainer.world_size:
             raise UserError(f"data.batch_size={self.data.batch_size} leaves a process without a row; raise it")
 
+    def _trainer(self, place: Place, callbacks: list[Callback], folder: Path) -> Trainer:
+        chosen = self.config.trainer
+        if chosen.strategy not in STRATEGIES:
+            strategies = ", ".join(STRATEGIES)
+            raise UserError(f"trainer.strategy={chosen.strategy!r} is not supported; choose from {strategies}")
+        plugins = [RunEnvironment(place), TrustedCheckpointIO()]
+        wired = {"callbacks": callbacks, "default_root_dir": folder, "plugins": plugins, **OURS}
+        try:
+            return chosen.build(Trainer, leave_out="max_time", **wired)
+        except MisconfigurationException as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
     def refuse(self, checkpoint: Path) -> None:
         """Raise UserError for a checkpoint that this run cannot begin with."""
         content = load(checkpoint)
-        refuse_other_model(checkpoint, content, self.config, self.network)
+        refuse_other_model(checkpoint, content, self.config.optimizer.target, self.network)
         if content["global_step"] > self.trainer.max_steps:
             raise UserError(
                 f"{checkpoint} is {content['global_step']} steps old, more than "

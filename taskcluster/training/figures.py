@@ -22,6 +22,7 @@ from taskcluster.measures.measurement import Measurement, observe
 from taskcluster.pages import charts, rendering
 from taskcluster.results.aggregate import over_runs
 from taskcluster.runs.checkpoints import load_weights
+from taskcluster.runs.files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import DRAWN
 
@@ -41,7 +42,7 @@ def forget(run: RunFolder) -> None:
 def write_tsne(run: RunFolder, n_tasks: int, measurement: Measurement, network: PreTrainedModel) -> None:
     """Write tsne.json of a finished run."""
     points = tsne_points(run, measurement, network)
-    (run.figures / "tsne.json").write_text(json.dumps({"n_tasks": n_tasks, "points": points}))
+    replace_file(run.figures / "tsne.json", json.dumps({"n_tasks": n_tasks, "points": points}).encode())
 
 
 def draw(run: RunFolder) -> None:
@@ -51,7 +52,7 @@ def draw(run: RunFolder) -> None:
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text()))
     specifications = rendering.draw(wanted, run.figures, ("png", "svg"))
     page = rendering.render("run.html", title=run.name, claims=run.results()["claims"], charts=specifications)
-    (run.figures / "index.html").write_text(page)
+    replace_file(run.figures / "index.html", page.encode())
 
 
 def tsne_points(run: RunFolder, measurement: Measurement, network: PreTrainedModel) -> list[dict[str, Any]]:

@@ -1,23 +1,32 @@
 """One run, from wherever its folder was left to its conclusion."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
 
+from rich.console import Console
+
+from taskcluster.config import RunConfig
+from taskcluster.processes.group import together, untouched
 from taskcluster.processes.interrupts import AT_ONCE, PATIENCE, Interrupts
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from taskcluster.processes.meeting import Meeting
-    from taskcluster.runs.folder import RunFolder
+from taskcluster.processes.meeting import Meeting
+from taskcluster.processes.places import ALONE
+from taskcluster.runs.checkpoints import load_weights
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.provenance import changes, surroundings
+from taskcluster.runs.resume import Start, find_start, is_concluded, is_finished, is_illustrated
+from taskcluster.runs.starts import writing
+from taskcluster.tracking.mirror import mirror_of
+from taskcluster.training.experiment import Experiment, measuring, prepare
+from taskcluster.training.progress import quieten
+from taskcluster.validation import UserError
 
 
 def train(
-    config: Any,
-    run: "RunFolder",
+    config: RunConfig,
+    run: RunFolder,
     interrupts: Interrupts,
-    console: "Console",
+    console: Console,
     of_many: bool = False,
-    meeting: "Meeting | None" = None,
+    meeting: Meeting | None = None,
 ) -> None:
     """Train in the run's folder, from wherever it was left, unless it is finished; then say what came of it.
 
@@ -26,48 +35,45 @@ def train(
     OSError when the disk fails, Interrupted after a signal.
     """
     patience = PATIENCE if of_many else AT_ONCE  # a worker that ends at once would end those beside it
-    with interrupts.deferred(patience):
-        from taskcluster.config import build, check
-        from taskcluster.runs.resume import find_start, is_finished
-        from taskcluster.training.progress import quieten
+    quieten()
+    if is_finished(run, config):
+        conclude_again(config, run, interrupts, console)
+    else:
+        train_on(config, run, interrupts, console, patience, run.name if of_many else "", meeting)
+    if not of_many:
+        with interrupts.deferred(patience):
+            from taskcluster.training import conclude
+        conclude.show(run, console)
 
-        quieten()
-        check(config)
-        finished = is_finished(run, config)
-    if finished:
-        finished_already(config, run, interrupts, console, of_many)
-        return
 
-    with interrupts.deferred(patience):
-        from taskcluster.processes.group import together, untouched
-        from taskcluster.processes.places import ALONE
-        from taskcluster.runs.provenance import changes, surroundings
-        from taskcluster.training.experiment import Experiment
-
+def train_on(
+    config: RunConfig,
+    run: RunFolder,
+    interrupts: Interrupts,
+    console: Console,
+    patience: float,
+    label: str,
+    meeting: Meeting | None,
+) -> None:
+    """Train a run that is not finished, and leave it concluded. label: how it names itself."""
     with untouched():
         with interrupts.deferred(patience):
-            place = meeting.place if meeting else ALONE
-            experiment = Experiment(config, run, interrupts, place, console, run.name if of_many else "")
-            trainer, mirror = experiment.trainer, build(config, "logger", run=run, config=config, console=console)
-            facts = surroundings(trainer.strategy.root_device)
+            experiment = Experiment(config, run, interrupts, meeting.place if meeting else ALONE, console, label)
+            mirror = mirror_of(config.logger, config.as_dict(), run, console)
+            facts = surroundings(experiment.trainer.strategy.root_device)
         with run.locked():
             start = find_start(run, config)
             if start.checkpoint:
                 experiment.refuse(start.checkpoint)
-            notes = list(start.notes)
-            if start.step is not None:
-                starts = run.status().get("starts") or [facts]
-                notes += [changes(starts[-1], facts), f"{run.name} goes on after step {start.step}"]
-                if mirror.given_id not in (None, before := run.status().get("id")):
-                    notes.append(f"W&B: its run was {before} so far, and is {mirror.given_id} now, with all steps")
-            for note in filter(None, notes):
+            for note in _notes(run, start, facts, mirror.given_id):
                 console.print(note, soft_wrap=True)
-            run.start(config, start.step)
-            with run.writing(start.step, mirror.given_id, max_steps=trainer.max_steps, **facts) as ends:
+            run.start(config.as_dict(), start.step)
+            max_steps = config.trainer.max_steps
+            with writing(run, start.step, mirror.given_id, max_steps=max_steps, **facts) as ends:
                 interrupts.before_the_end.append(ends.leave)
-                task = {"config": config, "folder": run.path, **start._asdict()}
-                with mirror as trainer.logger:
-                    with together(meeting, trainer, task, interrupts):
+                task = {"config": config.as_dict(), "folder": run.path, **start._asdict()}
+                with mirror as experiment.trainer.logger:
+                    with together(meeting, experiment.trainer, task, interrupts):
                         experiment.fit(start.checkpoint, start.measured)
                     with interrupts.deferred(patience):
                         from taskcluster.training import conclude  # only now, as charts and t-SNE take long to load
@@ -77,44 +83,45 @@ def train(
                     measurement = experiment.clustering.measurement
                     conclude.illustrate(run, experiment.data.family, measurement, experiment.network, console)
                     mirror.conclude()
-    if not of_many:
-        conclude.show(run, console)
 
 
-def finished_already(config: Any, run: "RunFolder", interrupts: Interrupts, console: "Console", of_many: bool) -> None:
-    """Say so, make what its end could not make, and show what came of it."""
-    with interrupts.deferred(AT_ONCE):
-        from taskcluster.config import build
-        from taskcluster.runs.resume import is_concluded, is_illustrated
-        from taskcluster.training import conclude
-        from taskcluster.validation import UserError
+def _notes(run: RunFolder, start: Start, facts: Mapping[str, object], given_id: str | None) -> Iterator[str]:
+    """What a user is told of how a run begins."""
+    yield from start.notes
+    if start.step is None:
+        return
+    starts = run.status().get("starts") or [facts]
+    if changed := changes(starts[-1], facts):
+        yield changed
+    yield f"{run.name} goes on after step {start.step}"
+    if given_id not in (None, before := run.status().get("id")):
+        yield f"W&B: its run was {before} so far, and is {given_id} now, with all steps"
 
+
+def conclude_again(config: RunConfig, run: RunFolder, interrupts: Interrupts, console: Console) -> None:
+    """Say that a run is finished already, and make what its end could not make."""
     console.print("This run is finished already.")
-    mirror = build(config, "logger", run=run, config=config, console=console)
-    if mirror.given_id or not is_concluded(run):
-        try:
-            with run.locked():
-                if mirror.given_id:
-                    run.write_status("finished", id=mirror.given_id)
-                with mirror:
-                    if not is_illustrated(run):
-                        illustrate_again(config, run, console)
-                    mirror.conclude()
-                run.write_status("finished", concluded=True)
-        except UserError as error:  # read-only by now, say
-            console.print(str(error), soft_wrap=True)
-    if not of_many:
-        conclude.show(run, console)
+    mirror = mirror_of(config.logger, config.as_dict(), run, console)
+    if not mirror.given_id and is_concluded(run):
+        return
+    try:
+        with run.locked():
+            if mirror.given_id:
+                run.write_status("finished", id=mirror.given_id)
+            with mirror:
+                if not is_illustrated(run):
+                    illustrate_again(config, run, interrupts, console)
+                mirror.conclude()
+            run.write_status("finished", concluded=True)
+    except UserError as error:  # read-only by now, say
+        console.print(str(error), soft_wrap=True)
 
 
-def illustrate_again(config: Any, run: "RunFolder", console: "Console") -> None:
+def illustrate_again(config: RunConfig, run: RunFolder, interrupts: Interrupts, console: Console) -> None:
     """Make the noise and the figures of a finished run from its last checkpoint."""
-    from taskcluster.config import build
-    from taskcluster.runs.checkpoints import load_weights
-    from taskcluster.training import conclude
-    from taskcluster.training.experiment import prepare
+    with interrupts.deferred(AT_ONCE):
+        from taskcluster.training import conclude
 
     data, network = prepare(config)
-    network.load_state_dict(load_weights(run.checkpoint(config["trainer"]["max_steps"])))
-    measurement = build(config, "callbacks.clustering", data=data, run=run).measurement
-    conclude.illustrate(run, data.family, measurement, network, console)
+    network.load_state_dict(load_weights(run.checkpoint(config.trainer.max_steps)))
+    conclude.illustrate(run, data.family, measuring(config, data, run).measurement, network, console)

@@ -33,8 +33,10 @@ def follow(place: Place, folder: Path, interrupts: Interrupts, abandoned: Callab
     with interrupts.deferred(AT_ONCE):
         import torch.distributed as dist
 
+        from taskcluster.config import RunConfig
         from taskcluster.models.training_module import TrainingDiverged
-        from taskcluster.processes.meeting import come, is_of_a_connection, taking_part, wait_for
+        from taskcluster.processes.following import come, taking_part
+        from taskcluster.processes.meeting import is_of_a_connection, wait_for
         from taskcluster.runs.folder import RunFolder
         from taskcluster.training.experiment import Experiment
         from taskcluster.training.progress import quieten
@@ -48,7 +50,8 @@ def follow(place: Place, folder: Path, interrupts: Interrupts, abandoned: Callab
             if "exit_code" in task:
                 return int(task["exit_code"])
             with interrupts.deferred(AT_ONCE):
-                experiment = Experiment(task["config"], RunFolder(Path(task["folder"])), interrupts, place)
+                config, run = RunConfig.of(task["config"]), RunFolder(Path(task["folder"]))
+                experiment = Experiment(config, run, interrupts, place)
             checkpoint = task["checkpoint"] and Path(task["checkpoint"])
             if checkpoint and not checkpoint.is_file():
                 raise UserError(f"{checkpoint} is not there; put the run on a file system that all nodes share")

@@ -1,0 +1,187 @@
+"""What each run of a multirun has before it, found out before the first one begins.
+
+in:  the command's overrides
+out: Planned runs: finished already, to be begun or resumed, or refused in one sentence
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from taskcluster import imports
+from taskcluster.arguments import quoted
+from taskcluster.cli import Reported, job_config
+from taskcluster.config import RunConfig
+from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
+from taskcluster.runs.condition import digest, flatten, is_seed
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.resume import find_start, is_concluded, is_finished
+from taskcluster.tracking.identity import refuse_many
+from taskcluster.validation import UserError
+
+JOB_NUMBER = re.compile(r"\$\{hydra[:.]job\.num\}")
+
+HERE = ("BasicLauncher", "JoblibLauncher")  # launchers whose jobs run on this machine
+
+
+@dataclass
+class Planned:
+    """One run. overrides: what was given for it; plan: what it has before it, in words; exit_code: what came of it,
+    None while that is not known."""
+
+    overrides: Sequence[str]
+    root: Path
+    folder: RunFolder
+    plan: str
+    exit_code: int | None = None
+    name: str = ""
+
+    @property
+    def placed(self) -> list[str]:
+        """The overrides, with the folder: whoever composes the job again is not to find another."""
+        folders = {"dir": self.root, "subdir": self.folder.path}
+        return [*self.overrides, *(f"hydra.sweep.{key}={quoted(str(path))}" for key, path in folders.items())]
+
+
+def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> list[list[str]]:
+    """The overrides of every job: all combinations of the values given, and of those that an experiment sweeps.
+
+    Several experiments, experiment=seeds,layers, are as many sweeps, each with its own values and under its own name.
+    Raises UserError for values that cannot be listed.
+    """
+    hydras: Any = OmegaConf.to_container(config.hydra.overrides.hydra)
+    if any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydras):
+        raise UserError("hydra.run.dir= is for a single run; write hydra.sweep.dir= for a multirun")
+    parser = OverridesParser.create(config_loader=loader)
+    overrides = _parsed(parser, arguments)
+    chosen = [override for override in overrides if override.get_key_element() == "experiment"][-1:]
+    if not chosen or not chosen[0].is_sweep_override():
+        return _combinations(parser, config, arguments)
+    others = [str(override.input_line) for override in overrides if override.get_key_element() != "experiment"]
+    found = []
+    for value in chosen[0].sweep_string_iterator():
+        given = [f"experiment={value}", *others]
+        own = loader.load_configuration(config.hydra.job.config_name, [*hydras, *given], RunMode.MULTIRUN)
+        found += _combinations(parser, own, given)
+    return found
+
+
+def _parsed(parser: OverridesParser, words: Sequence[str]) -> list[Override]:
+    overrides = parser.parse_overrides(list(words))
+    for override in overrides:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise UserError(f"{override.input_line} has no end of values; list them as in KEY=1,2,3 or KEY=range(1,4)")
+    return overrides
+
+
+def _combinations(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    values: dict[str, list[str]] = {}
+    for override in _parsed(parser, [*params, *arguments]):  # of one key the last counts
+        key, sweeps = override.get_key_element(), override.is_sweep_override()
+        given = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
+        values[key] = [f"{key}={value}" for value in given]
+    return [list(combination) for combination in product(*values.values())]
+
+
+def common_root(runs: Sequence[Planned]) -> Path:
+    """The folder that holds all runs."""
+    return Path(os.path.commonpath([run.root for run in runs])) if runs else Path()
+
+
+class Planner:
+    """Of the runs that are to be handed to a launcher."""
+
+    def __init__(self, launcher: Launcher, loader: ConfigLoader, config: DictConfig) -> None:
+        self._kind, self._loader, self._config = type(launcher).__name__, loader, config
+        self._refusals: dict[str, str] = {}
+
+    def __call__(self, jobs: Sequence[Sequence[str]]) -> list[Planned]:
+        """What every job has before it. Raises UserError where two would have one folder."""
+        setup_globals()
+        _refuse_company()
+        runs = [self._plan(overrides, number) for number, overrides in enumerate(jobs)]
+        by_folder: dict[Path, Planned] = {}
+        for run in runs:
+            first = by_folder.setdefault(run.folder.path, run)
+            if first is not run:
+                pair = [
+                    " ".join(set(a) - set(b)) or "the same" for a, b in permutations((first.overrides, run.overrides))
+                ]
+                raise UserError(
+                    f"two runs, {pair[0]} and {pair[1]}, would share the folder {run.folder.path}; leave one out, or "
+                    "tell them apart by hydra.sweep.subdir="
+                )
+        top = common_root(runs)
+        for run in runs:
+            run.name = os.path.relpath(run.folder.path, top)
+        return runs
+
+    def _plan(self, overrides: Sequence[str], number: int) -> Planned:
+        given = [JOB_NUMBER.sub(str(number), word) for word in overrides]  # launchers count those that they are given
+        composed = self._loader.load_sweep_config(self._config, given)
+        composed.hydra.job.num, composed.hydra.job.id = number, str(number)
+        HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
+        imports.find_own()
+        root = Path(os.path.abspath(composed.hydra.sweep.dir))
+        run = RunFolder(Path(os.path.normpath(root / composed.hydra.sweep.subdir)))
+        try:
+            config = RunConfig.of(job_config(composed))
+            if is_finished(run, config):
+                if is_concluded(run):
+                    return Planned(given, root, run, "finished already, skipped", exit_code=0)
+                return Planned(given, root, run, "finished already, without all figures")
+            if run.in_use():
+                return Planned(given, root, run, "in use by another process, left to it", exit_code=1)
+            refuse_many(config.logger)
+            state, start = run.state, find_start(run, config)
+            self._refuse(config)
+        except UserError as error:
+            return Planned(given, root, run, f"refused: {error}", exit_code=2)
+        plan = "begins anew" if start.step is None else f"goes on after step {start.step}"
+        return Planned(given, root, run, "begins" if state == "new" else f"{state}, {plan}")
+
+    def _refuse(self, config: RunConfig) -> None:
+        """Raise UserError for what can be known to be wrong before the first run, built once for all seeds."""
+        devices, n_nodes = config.trainer.devices, config.trainer.num_nodes
+        if isinstance(devices, int) and isinstance(n_nodes, int):
+            launcher = self._config.hydra.launcher
+            nodes, each = launcher.get("nodes") or 1, launcher.get("tasks_per_node") or 1
+            of_slurm = Place(world_size=nodes * each, n_nodes=nodes, launcher="hydra/launcher=submitit_slurm")
+            refuse_other_world(of_slurm if nodes * each > 1 else ALONE, devices, n_nodes)
+        if self._kind not in HERE:  # where it will run, there may be a GPU
+            return
+        from taskcluster.training.experiment import prepare
+
+        key = digest({key: value for key, value in flatten(config.as_dict()).items() if not is_seed(key)})
+        if key not in self._refusals:
+            try:
+                prepare(config)
+                self._refusals[key] = ""
+            except UserError as error:
+                self._refusals[key] = str(error)
+        if self._refusals[key]:
+            raise UserError(self._refusals[key])
+
+
+def _refuse_company() -> None:
+    try:
+        here = place()
+    except UserError as error:
+        raise Reported(2, str(error)) from error
+    if here.launcher:
+        said = f"a multirun is one process, of which {here.launcher} has started {here.world_size}; start it alone"
+        raise Reported(2, "" if here.rank else f"{said}: hydra/launcher=submitit_slurm starts runs on several nodes")

@@ -1,0 +1,165 @@
+"""What the runs of a folder have found, read once. Free of torch.
+
+in:  a folder that holds run folders at any depth
+out: Findings: the finished runs by condition, points for charts, and one tidy table of every number
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taskcluster.results.aggregate import Condition, conditions, find_runs, over_runs, seeds_of, sweep_of
+from taskcluster.results.statistics import emergence
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import Row, finite, layers_of, number, parse
+from taskcluster.runs.records import FinishedConfig, FinishedStatus, check, text
+from taskcluster.validation import UserError
+
+AT = {"ari": "at the separator", "ari_within_x": "at x, within each value of x"}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run, read once."""
+
+    path: str
+    seed: str
+    rows: list[Row]
+    results: Mapping[str, Any]
+    status: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    @property
+    def last(self) -> Row:
+        return self.rows[-1]
+
+    def ari_keys(self, metric: str) -> list[str]:
+        """The journal's keys of a metric on validation, by layer."""
+        return [layer_key(metric, k) for k in range(len(layers_of(self.last, f"{metric}/val")))]
+
+    def emergence(self, key: str) -> float:
+        return emergence([row["step"] for row in self.rows], [number(row, key) for row in self.rows])
+
+
+class Findings:
+    """The finished runs at or below `root`, by condition; `gaps` names in sentences what is not among them.
+
+    Raises UserError where there is no folder, or no finished run in it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise UserError(f"there is no folder {root}; give the folder of a multirun")
+        self.gaps: list[str] = []
+        read = [run for folder in find_runs(root) if (run := self._read(folder, root))]
+        finished = self._once([run for run in read if run[0].status.get("state") == "finished"])
+        if not finished:
+            said = f" ({'; '.join(self.gaps)})" if self.gaps else ""
+            raise UserError(f"{root} holds no finished run{said}; give the folder of a multirun")
+        self.conditions: list[Condition[Finished]] = conditions(finished)
+        several = len({condition.sweep for condition in self.conditions}) > 1
+        names = [f"{c.sweep}: {c.label}" if several and c.label != c.sweep else c.label for c in self.conditions]
+        self.names = [text(name) for name in names]
+        self.runs = [run for run, _, _ in finished]
+        self._miss_seeds()
+
+    def named(self) -> Iterator[tuple[str, Condition[Finished]]]:
+        """The conditions, each with its name."""
+        return zip(self.names, self.conditions, strict=True)
+
+    def points(self) -> list[dict[str, Any]]:
+        """For charts: those of `over_runs` with their condition."""
+        return [
+            {"condition": name, **point}
+            for name, condition in self.named()
+            for point in over_runs([run.rows for run in condition.runs])
+        ]
+
+    def tidy(self) -> list[dict[str, Any]]:
+        """A row for every number of every run.
+
+        metric: as in the journal; "claim: NAME"; "emergence of METRIC" (a step); "METRIC with another KMeans seed" and
+        "METRIC of shuffled labels", whose repetitions are counted.
+        """
+        return [
+            {"condition": name, "run": run.path, "seed": run.seed, **row}
+            for name, condition in self.named()
+            for run in condition.runs
+            for row in _numbers(run)
+        ]
+
+    def _read(self, folder: RunFolder, root: Path) -> tuple[Finished, str, Mapping[str, Any]] | None:
+        path = text(str(folder.path.relative_to(root)))
+        try:
+            status, config, state = folder.status(), folder.config(), folder.state
+            if state == "finished":
+                return _finished(folder, path), text(sweep_of(folder.path, root)), config
+        except UserError as damaged:
+            self.gaps.append(text(str(damaged)))
+            return None
+        of = (status.get("starts") or [{}])[-1].get("max_steps", "?")
+        reached = f"at step {status['step']} of {of}" if status.get("step") is not None else "before its first step"
+        error = f": {text(status['error'])}" if status.get("error") else ""
+        self.gaps.append(f"{path}: {state} {reached}{error}")
+        return None
+
+    def _once(self, runs: list[Any]) -> list[Any]:
+        """Without runs that another equals in everything, seeds included: they would count twice."""
+        kept: dict[tuple[str, str], Any] = {}
+        for run, sweep, config in runs:
+            (condition,) = conditions([(run, sweep, config)])
+            first = kept.setdefault((condition.key, run.seed), (run, sweep, config))[0]
+            if first is not run:
+                self.gaps.append(f"{run.path} is left out, as it repeats {first.path}")
+        return list(kept.values())
+
+    def _miss_seeds(self) -> None:
+        for sweep in {condition.sweep for condition in self.conditions}:
+            seeds = {run.seed: None for c in self.conditions if c.sweep == sweep for run in c.runs}
+            for name, condition in self.named():
+                missing = [s for s in seeds if s not in {run.seed for run in condition.runs}]
+                if condition.sweep == sweep and missing:
+                    self.gaps.append(f"{name} has no finished run with seed {', '.join(missing)}, as others have")
+
+
+def _finished(folder: RunFolder, path: str) -> Finished:
+    """A finished run. Raises UserError where its files are not what one leaves."""
+    config, status, results, rows = folder.config(), folder.status(), folder.results(), folder.rows()
+    check(status, folder.path / "status.json", FinishedStatus)
+    check(config, folder.path / "config.yaml", FinishedConfig)
+    last = status["starts"][-1]["max_steps"]
+    if not rows or rows[-1]["step"] != last or not all(layers_of(rows[-1], f"{m}/val") for m in AT):
+        raise UserError(f"{folder.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
+    if not results:
+        raise UserError(f"{folder.path / 'results.json'} is missing; run the same command again to write it")
+    return Finished(path, text(seeds_of(config)), rows, results, status, config)
+
+
+def _numbers(run: Finished) -> Iterator[dict[str, Any]]:
+    def row(step: int, metric: str, value: Any, split: Any = None, layer: Any = None, repetition: Any = None) -> Row:
+        named = {"metric": metric, "split": split, "layer": layer, "repetition": repetition}
+        return {"step": step, **named, "value": None if value is None else finite(float(value))}
+
+    for line in run.rows:
+        for key, value in line.items():
+            if named := parse(key):
+                yield row(line["step"], named.metric, value, named.split, named.layer)
+    end = run.last["step"]
+    for claim in run.results["claims"]:
+        yield row(end, f"claim: {claim['name']}", claim["value"])
+    yield row(end, "emergence of accuracy", run.emergence("val/accuracy"), "validation")
+    for metric in AT:
+        deepest = len(run.ari_keys(metric)) - 1
+        yield row(end, f"emergence of {metric}", run.emergence(layer_key(metric, deepest)), "validation", deepest)
+    sources = {"kmeans": "{} with another KMeans seed", "chance": "{} of shuffled labels"}
+    for source, words in sources.items():
+        for key, values in run.results.get("noise", {}).get(source, {}).items():
+            if named := parse(key):
+                for k, value in enumerate(values):
+                    yield row(end, words.format(named.metric), value, named.split, named.layer, k)
+
+
+def layer_key(metric: str, layer: int) -> str:
+    """The journal's key of a metric on validation, in a layer."""
+    return f"{metric}/val/layer_{layer}"

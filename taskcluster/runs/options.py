@@ -1,0 +1,77 @@
+"""What a configuration can be composed of: the groups that come with the package, and a user's own beside them.
+
+in:  a group and the name of one of its options
+out: its keys and values, references as they are written
+"""
+
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+    from omegaconf import DictConfig
+
+PACKAGE = Path(__file__).parents[1]
+CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # in a wheel, in a checkout
+
+
+def defaults() -> dict[str, Any]:
+    """The configuration that comes with the package."""
+    return _job(_composed(_packaged()))
+
+
+def alternatives(group: str) -> list[str]:
+    """The options that can be chosen instead of the package's own, in alphabetical order."""
+    own = _composed(_packaged()).hydra.runtime.choices.get(group)
+    return [option for option in _loader().get_group_options(group) if option != own] if own else []
+
+
+def option(group: str, name: str) -> Any:
+    """What a group holds with this option, {} for one that cannot be composed."""
+    try:
+        return _job(_composed(_loader(), f"{group}={name}"))[group]
+    except Exception:  # whatever is wrong with a file that this run does not use
+        return {}
+
+
+def _loader() -> "ConfigLoader":
+    """Hydra's, where it runs: it knows a user's own options, which come before the package's."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    running = GlobalHydra.instance()
+    return running.config_loader() if running.is_initialized() else _packaged()
+
+
+@lru_cache
+def _packaged() -> "ConfigLoader":
+    """One that knows the package's options alone. Leaves a Hydra that is running as it was."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
+            return GlobalHydra.instance().config_loader()
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+@lru_cache(maxsize=1024)
+def _composed(loader: "ConfigLoader", *overrides: str) -> "DictConfig":
+    """By the loader itself, as this is called while Hydra composes."""
+    from hydra.types import RunMode
+
+    with warnings.catch_warnings(action="ignore"):
+        return loader.load_configuration("train", list(overrides), RunMode.RUN)
+
+
+def _job(composed: "DictConfig") -> dict[str, Any]:
+    """The keys of the job."""
+    from omegaconf import OmegaConf
+
+    keys = [str(key) for key in composed if key != "hydra"]
+    node: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys))
+    return node
