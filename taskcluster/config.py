@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from importlib import import_module
+from types import MappingProxyType
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
@@ -58,7 +59,9 @@ EXAMPLES = {  # of what is chosen from each group that a run needs
     "optimizer": "adamw",
     "scheduler": "cosine",
     "trainer": "cpu",
-    "callbacks": "[clustering,checkpoint]",
+    "clusterer": "kmeans",
+    "measures": "[clustering,clustering_at_x]",
+    "callbacks": "[measurement,checkpoint]",
     "logger": "none",
 }
 
@@ -100,21 +103,32 @@ class Node(_Strict, extra="allow"):
         """As they were given."""
         return deepcopy(self._given)
 
-    def build(self, kind: type[T], /, *args: object, leave_out: str = "", **kwargs: object) -> T:
+    def build(
+        self,
+        kind: type[T],
+        /,
+        *args: object,
+        leave_out: str = "",
+        offered: Mapping[str, object] = MappingProxyType({}),
+        **kwargs: object,
+    ) -> T:
         """What the target makes of its own and these arguments, which has to be of the class `kind`.
 
-        leave_out: an argument that is not the target's. Raises UserError for an argument that it does not take, and for
-        what it refuses as ValueError or TypeError.
+        leave_out: an argument that is not the target's; offered: arguments that the target gets if it takes them.
+        Raises UserError for an argument that it does not take, and for what it refuses as ValueError or TypeError.
         """
         key, target = self._key, self._imported()
         values = {name: value for name, value in self.arguments.items() if name != leave_out}
         accepted = _accepted(target)
         for unknown in values.keys() - (values if accepted is None else accepted).keys():
             raise UserError(f"{key}.{unknown} is not a key of {key}" + did_you_mean(unknown, accepted or ()))
+        kwargs |= {name: value for name, value in offered.items() if name in (accepted or ())}
         try:
             made = target(*args, **values, **kwargs)
         except ValidationError as error:
             raise UserError(sentences(error, key, accepted or ())) from None
+        except UserError:
+            raise
         except (ValueError, TypeError, ImportError) as error:
             message = " ".join(str(error).split())
             named = message.split("=")[0] in values  # our own constructors begin with the key at fault
@@ -198,6 +212,8 @@ class RunConfig(_Strict):
     optimizer: Optimizer
     scheduler: Node
     trainer: Trainer
+    clusterer: Node
+    measures: dict[str, Node]
     callbacks: dict[str, Node]
     logger: Node
     _composed: dict[str, object] = PrivateAttr(default_factory=dict)
@@ -206,7 +222,7 @@ class RunConfig(_Strict):
     def of(cls, composed: Mapping[str, object]) -> Self:
         """A run's resolved configuration. Raises UserError for keys and values that no run can have."""
         chosen = {group: _chosen(group, composed.get(group)) for group in EXAMPLES}
-        if missing := [name for name in ("clustering", "checkpoint") if not chosen["callbacks"].get(name)]:
+        if missing := [name for name in ("measurement", "checkpoint") if not chosen["callbacks"].get(name)]:
             raise UserError(f"callbacks has no {' and no '.join(missing)}; write callbacks={EXAMPLES['callbacks']}")
         seed, seeds = composed.get("seed"), composed.get("seeds")
         if isinstance(seeds, Mapping):  # those that only follow a wrong seed are not wrong themselves
@@ -220,8 +236,9 @@ class RunConfig(_Strict):
         for key in cls.model_fields:
             if isinstance(node := getattr(config, key), Node):
                 node._key = key
-        for name, callback in config.callbacks.items():
-            callback._key = f"callbacks.{name}"
+        for group in ("measures", "callbacks"):
+            for name, part in getattr(config, group).items():
+                part._key = f"{group}.{name}"
         return config
 
     def as_dict(self) -> dict[str, object]:

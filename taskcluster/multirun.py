@@ -4,7 +4,6 @@ in:  the planned runs
 out: those that have something to do, handed to Hydra's launcher; a table of all; an exit code
 """
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from signal import SIGTERM
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from taskcluster import streams
 from taskcluster.cli import report
+from taskcluster.metrics import Metric, shown
 from taskcluster.planning import Planned, common_root
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.runs.folder import RunFolder
@@ -107,11 +107,12 @@ class Multirun:
         if not self._runs:
             return 0
         table = Table(title="Runs", title_justify="left")
-        for column in ("run", "status", "steps", "accuracy", "ARI", "claims", "at the start"):
+        metrics = list({metric.key: metric for run in self._runs for metric in _shown(run.folder)}.values())
+        for column in ("run", "status", "steps", *(metric.short for metric in metrics), "claims", "at the start"):
             table.add_column(column, overflow="fold")
         states = []
         for run in self._runs:
-            state, *values = _outcome(run.folder)
+            state, *values = _outcome(run.folder, metrics)
             if run.exit_code is None or state == "damaged":
                 run.exit_code = run.exit_code or int(state != "finished")
             states.append(state)
@@ -135,16 +136,21 @@ class Multirun:
                 self._console.print(f"There is no report: {error}", soft_wrap=True)
 
 
-def _outcome(run: RunFolder) -> list[str]:
-    """What a run came to, for the table: state, steps, accuracy, ARI, claims."""
+def _shown(run: RunFolder) -> list[Metric]:
+    try:
+        return shown(run.catalogue(), "runs")
+    except UserError:
+        return []
+
+
+def _outcome(run: RunFolder, metrics: Sequence[Metric]) -> list[str]:
+    """What a run came to, for the table: state, steps, metrics on validation, in the last layer, and claims."""
     try:
         state, rows, claims = run.state, run.rows(), run.results().get("claims", [])
     except UserError:
-        return ["damaged", *["-"] * 4]
-    values = ["-"] * 3
-    if rows:
-        accuracy, ari = number(rows[-1], "val/accuracy"), layers_of(rows[-1], "ari/val") or [math.nan]
-        values = [str(rows[-1]["step"]), fixed(accuracy), fixed(ari[-1])]
+        return ["damaged", *["-"] * (2 + len(metrics))]
+    last = rows[-1] if rows else {}
+    values = [layers_of(last, m.stem("val")) if m.by_layer else [number(last, m.stem("val"))] for m in metrics]
     judged = [claim["passed"] for claim in claims if claim["passed"] is not None]
     held = f"{sum(judged)} of {len(judged)}" if state == "finished" else "-"
-    return [state, *values, held]
+    return [state, str(last.get("step", "-")), *(fixed(own[-1]) if own else "-" for own in values), held]

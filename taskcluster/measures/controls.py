@@ -1,48 +1,92 @@
-"""What the final ARI would be for other reasons than training: other seeds of KMeans, or labels that mean nothing.
+"""How much the ARI moves for other reasons than training: other seeds of KMeans, or labels that mean nothing."""
 
-in:  a trained network and its Measurement
-out: {"kmeans": Scores, "chance": Scores} of the validation probe; Scores: {"ari/val/layer_3": [a number a repetition]}
-"""
-
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean, stdev
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from taskcluster.measures.measurement import Measurement, observe
+from taskcluster import metrics
+from taskcluster.data.rows import Position
+from taskcluster.measures.kmeans import KMeans
+from taskcluster.measures.measure import Control
+from taskcluster.measures.observation import Observation
+from taskcluster.metrics import Metric
+from taskcluster.validation import validated
 
-KMEANS_SEEDS = 10
-SHUFFLES = 40
+POSITIONS: tuple[Position, ...] = ("instruction_end", "input")
 
-Scores = dict[str, list[float]]
+Repetitions = Mapping[Metric, Sequence[Sequence[float]]]
 
 
-def noise(measurement: Measurement, network: PreTrainedModel) -> dict[str, Scores]:
-    """kmeans: the same states clustered with KMEANS_SEEDS seeds, the first of them the run's own, whose numbers are
-    those of the journal. chance: the run's own clusters against task labels that were shuffled SHUFFLES times; within
-    x, among the states of an x.
+class KMeansNoise(Control):
+    """The same states clustered with `n_seeds` seeds, the first of them the run's own; at the separator and within x.
+
+    In the journal: the standard deviation over seeds.
     """
-    rows, own = measurement.probe["val"], measurement.clusterer
-    states = observe(network, rows, measurement.loss_on, measurement.padding).states
-    at_separator, at_x = states["instruction_end"], states["input"]
-    instructions, n_clusters = rows.labels("instruction_end")["task"], measurement.n_clusters
-    labels = rows.labels("input")
-    x, tasks = labels["x"], labels["task"]
 
-    clusterers = [replace(own, seed=own.seed + k) for k in range(KMEANS_SEEDS)]
-    clusterings = own.fit_many(list(at_separator), [n_clusters] * len(at_separator))
-    random = torch.Generator().manual_seed(own.seed)
-    everywhere = torch.zeros_like(instructions)
-    shuffled = [_shuffled(instructions, everywhere, random) for _ in range(SHUFFLES)]
-    shuffled_within = {str(k): _shuffled(tasks, x, random) for k in range(SHUFFLES)}
-    within = own.score_layers_within(at_x, x, tasks, shuffled_within)
-    return {
-        "kmeans": _named("ari", [c.score_layers(at_separator, instructions, n_clusters)["ari"] for c in clusterers])
-        | _named("ari_within_x", [c.score_layers_within(at_x, x, tasks, {"": tasks})[""] for c in clusterers]),
-        "chance": _named("ari", [[c.ari(s) for c in clusterings] for s in shuffled])
-        | _named("ari_within_x", list(within.values())),
-    }
+    metrics: ClassVar[tuple[Metric, ...]] = (metrics.ARI_KMEANS_SD, metrics.ARI_WITHIN_X_KMEANS_SD)
+    positions = POSITIONS
+
+    @validated
+    def __init__(
+        self, clusterer: KMeans, n_seeds: Annotated[int, Field(ge=2)], every_n_steps: PositiveInt | None
+    ) -> None:
+        super().__init__(every_n_steps)
+        self._clusterers = [replace(clusterer, seed=(clusterer.seed + k) % 2**32) for k in range(n_seeds)]
+
+    def repeat(self, observation: Observation) -> Repetitions:
+        at_separator, at_x = (observation.states[position] for position in POSITIONS)
+        tasks, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
+        x, of_x = labels["x"], {"task": labels["task"]}
+        return {
+            metrics.ARI_KMEANS_SD: [
+                kmeans.score_layers(at_separator, tasks, kmeans.k(observation.n_tasks))["ari"]
+                for kmeans in self._clusterers
+            ],
+            metrics.ARI_WITHIN_X_KMEANS_SD: [
+                kmeans.score_layers_within(at_x, x, labels["task"], of_x)["task"] for kmeans in self._clusterers
+            ],
+        }
+
+    def summary(self, repeated: Sequence[float]) -> float:
+        return stdev(repeated)
+
+
+class Chance(Control):
+    """The run's own clusters against task labels that were shuffled `n_shuffles` times; within x, among the states of
+    an x.
+
+    In the journal: the mean over shuffles.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]] = (metrics.ARI_SHUFFLED, metrics.ARI_WITHIN_X_SHUFFLED)
+    positions = POSITIONS
+
+    @validated
+    def __init__(self, clusterer: KMeans, n_shuffles: PositiveInt, every_n_steps: PositiveInt | None) -> None:
+        super().__init__(every_n_steps)
+        self._kmeans, self._n = clusterer, n_shuffles
+
+    def repeat(self, observation: Observation) -> Repetitions:
+        at_separator, at_x = (observation.states[position] for position in POSITIONS)
+        instructions, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
+        x, tasks = labels["x"], labels["task"]
+        clusters = self._kmeans.fit_many(list(at_separator), [self._kmeans.k(observation.n_tasks)] * len(at_separator))
+        random = torch.Generator().manual_seed(self._kmeans.seed)
+        everywhere = torch.zeros_like(instructions)
+        shuffled = [_shuffled(instructions, everywhere, random) for _ in range(self._n)]
+        within = {str(k): _shuffled(tasks, x, random) for k in range(self._n)}
+        return {
+            metrics.ARI_SHUFFLED: [[of_layer.ari(labels) for of_layer in clusters] for labels in shuffled],
+            metrics.ARI_WITHIN_X_SHUFFLED: list(self._kmeans.score_layers_within(at_x, x, tasks, within).values()),
+        }
+
+    def summary(self, repeated: Sequence[float]) -> float:
+        return fmean(repeated)
 
 
 def _shuffled(labels: Tensor, among: Tensor, random: torch.Generator) -> Tensor:
@@ -51,7 +95,3 @@ def _shuffled(labels: Tensor, among: Tensor, random: torch.Generator) -> Tensor:
     mixed = torch.empty_like(labels)
     mixed[among.argsort(stable=True)] = labels[order[among[order].argsort(stable=True)]]
     return mixed
-
-
-def _named(metric: str, repetitions: list[list[float]]) -> Scores:
-    return {f"{metric}/val/layer_{k}": list(values) for k, values in enumerate(zip(*repetitions, strict=True))}

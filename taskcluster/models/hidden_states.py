@@ -1,42 +1,103 @@
-"""The states of every layer at some places of a batch, from one forward pass.
+"""The states of every layer at some places of a batch, read and edited in one forward pass.
 
 in:  a Hugging Face causal LM, its inputs of (B, T), places: M lines and M columns of that grid
 out: its output, and hidden states (L+1, M, D)
 
 Layer 0 is the embedding output, layer l the output of block l. As in transformers' `output_hidden_states`, the last
-layer is read after the final LayerNorm. Only the asked places are kept of each layer, so memory does not grow with T.
+layer is read after the final norm. Only the asked places are kept of each layer, so memory does not grow with T.
+
+An edit of layer l changes the states that block l+1 reads, and by them all that follows; in the last layer it changes
+the output of the last block, before the final norm.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from taskcluster.models.architecture import accepted, blocks, output_layer, sample
+from taskcluster.validation import UserError
+
 Places = tuple[Tensor, Tensor]
+Edits = Mapping[int, Callable[[Tensor], Tensor]]  # layer -> a function of its states (M, D) at the edited places
+
+NO_EDITS: Edits = {}
 
 
-def forward_with_states(network: PreTrainedModel, places: Places, **inputs: Any) -> tuple[Any, Tensor]:
-    """The network's output for its `inputs`, and its hidden states at `places`, (L+1, M, D)."""
-    states: list[Tensor] = []
+def forward_with_states(
+    network: PreTrainedModel, places: Places, edits: Edits = NO_EDITS, at: Places | None = None, **inputs: Any
+) -> tuple[Any, Tensor]:
+    """The network's output for its `inputs`, and its hidden states at `places`, (L+1, M, D).
 
-    def keep_input(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        states.append((args[0] if args else kwargs["hidden_states"])[places])
+    edits: layers whose states change `at` these places (at `places` if left out), each by a function of the states
+    there; what is read of a layer is read after its edit. Raises UserError for a layer that the network does not have.
+    """
+    parts, states = blocks(network), list[Tensor]()
+    edited = places if at is None else at
+    if unknown := edits.keys() - {*range(len(parts) + 1)}:
+        raise UserError(f"layer {min(unknown)} cannot be edited; the model has layers 0 to {len(parts)}")
 
-    def keep_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        states.append(output[0][places])
+    def changed(whole: Tensor, layer: int) -> Tensor:
+        if layer not in edits:
+            return whole
+        whole = whole.clone()
+        whole[edited] = edits[layer](whole[edited])
+        return whole
 
-    hooks = [block.register_forward_pre_hook(keep_input, with_kwargs=True) for block in blocks(network)]
-    hooks.append(network.base_model.register_forward_hook(keep_output))
+    def before(layer: int) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            whole = changed(args[0] if args else kwargs["hidden_states"], layer)
+            states.append(whole[places])
+            return ((whole, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": whole})
+
+        return hook
+
+    def after_last(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return changed(output, len(parts))
+        return (changed(output[0], len(parts)), *output[1:])
+
+    def before_head(module: nn.Module, args: tuple[Any, ...]) -> None:
+        states.append(args[0][places])
+
+    hooks = [part.register_forward_pre_hook(before(layer), with_kwargs=True) for layer, part in enumerate(parts)]
+    hooks += [parts[-1].register_forward_hook(after_last)] if len(parts) in edits else []
+    hooks.append(output_layer(network).register_forward_pre_hook(before_head))
     try:
-        output = network(**inputs)
+        output = network(**accepted(network, inputs))
     finally:
         for hook in hooks:
             hook.remove()
     return output, torch.stack(states)
 
 
-def blocks(network: PreTrainedModel) -> nn.ModuleList:
-    """The transformer blocks, in order."""
-    n_layer = network.config.num_hidden_layers
-    return next(m for m in network.modules() if isinstance(m, nn.ModuleList) and len(m) == n_layer)
+@torch.no_grad()
+def check(network: PreTrainedModel) -> None:
+    """Raise UserError for a network whose states cannot be read or edited: where an edit that changes nothing does not
+    leave every logit the same to the bit, or one that changes the states of a layer changes no logit.
+    """
+    inputs, device = sample(network, 2, 3), network.device
+    places = torch.tensor([0, 1], device=device), torch.tensor([1, 2], device=device)
+    training = network.training
+    network.eval()
+    try:
+        clean: Tensor = network(**accepted(network, inputs)).logits
+        output, states = forward_with_states(network, places, NO_EDITS, None, **inputs)
+        layers = range(len(blocks(network)) + 1)
+        if len(states) != len(layers):
+            raise UserError(_unreadable(network, f"{len(states)} layers were seen of {len(layers)}"))
+        same, _ = forward_with_states(network, places, dict.fromkeys(layers, lambda state: state), None, **inputs)
+        if not (torch.equal(output.logits, clean) and torch.equal(same.logits, clean)):
+            raise UserError(_unreadable(network, "an edit that changes nothing changes its logits"))
+        for layer in layers:
+            other, _ = forward_with_states(network, places, {layer: lambda state: state.flip(-1) + 1}, None, **inputs)
+            if torch.equal(other.logits[places], clean[places]):
+                raise UserError(_unreadable(network, f"an edit of layer {layer} changes none of its logits"))
+    finally:
+        network.train(training)
+
+
+def _unreadable(network: PreTrainedModel, reason: str) -> str:
+    return f"model: the states of {type(network).__name__} cannot be read and edited, as {reason}; choose another model"

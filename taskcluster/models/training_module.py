@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from taskcluster.data.batches import Batch
+from taskcluster.models.architecture import accepted
 from taskcluster.processes.group import reseed
 from taskcluster.validation import Seed
 
@@ -85,7 +86,7 @@ class LanguageModel(pl.LightningModule):
         reseed(self._seed, batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = batch.loss(self.network(**batch.inputs).logits)
+        loss = batch.loss(self.network(**accepted(self.network, batch.inputs)).logits)
         if self.global_step % CHECK_EVERY == 0 and not self._everywhere(bool(torch.isfinite(loss))):
             raise TrainingDiverged(self.global_step)
         rate = self._optimizer.param_groups[0]["lr"]

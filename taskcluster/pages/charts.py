@@ -10,15 +10,10 @@ from typing import Any
 
 import altair as alt
 
+from taskcluster.metrics import Catalogue, Metric, View, shown
+
 Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.HConcatChart
-
-UNIT = alt.Scale(domain=[0, 1], clamp=True)
-METRICS = {
-    "ari": "at the separator",
-    "ari_within_x": "at x, within each value of x",
-    "ari_within_x_to_y": "at x, within each x, against y",
-}
 
 
 def inline(points: Points) -> alt.Data:
@@ -26,22 +21,40 @@ def inline(points: Points) -> alt.Data:
     return alt.Data(values=list(points))
 
 
-def of_conditions(points: Points) -> dict[str, Chart]:
-    """The charts of a page by name, from points of every metric and step."""
+def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
+    """The charts of a page by name, from points of every metric and step, as the catalogue asks for them."""
     ends = {point["condition"]: point["step"] for point in points}  # the last step of each
-    many = len(ends) > 1
+    many, measured = len(ends) > 1, {point["metric"] for point in points}
 
-    def of(*metrics: str) -> Points:
-        return [point for point in points if point["metric"] in metrics]
+    def of(metrics: Sequence[Metric], last: bool = False) -> alt.Data:
+        keys = {metric.key for metric in metrics}
+        chosen = [point for point in points if point["metric"] in keys]
+        return inline([p for p in chosen if p["step"] == ends[p["condition"]]] if last else chosen)
 
-    final = [point for point in of(*METRICS) if point["step"] == ends[point["condition"]]]
-    titles = {name: f"ARI of clusters and tasks, {where}" for name, where in METRICS.items()}
-    return {
-        "ari": ari_against_step(inline(of("ari")), titles["ari"], by_condition=many),
-        "ari_by_layer": ari_by_layer(inline(final), "ARI by layer at the last step"),
-        "learning": learning(inline(of("accuracy", "loss")), "Accuracy of y, given I and x, and loss"),
-        "ari_within_x": ari_against_step(inline(of("ari_within_x")), titles["ari_within_x"], by_condition=many),
+    def wanted(view: View, by_layer: bool) -> list[Metric]:
+        return [metric for metric in shown(known, view, by_layer) if metric.key in measured]
+
+    curves = {m.key: against_step(of([m]), m, _titled(m), by_condition=many) for m in wanted("curves", True)}
+    by_layer = {
+        f"{group[0].key}_by_layer": by_layer_at_the_end(of(group, last=True), group)
+        for group in alike(wanted("layers", True))
     }
+    once = wanted("curves", False)
+    learned = {"learning": learning(of(once), once, listed([m.label for m in once]))} if once else {}
+    first = dict(list(curves.items())[:1])
+    return first | by_layer | learned | curves
+
+
+def alike(metrics: Sequence[Metric]) -> list[list[Metric]]:
+    """The metrics in groups that one axis serves."""
+    groups: dict[Any, list[Metric]] = {}
+    for metric in metrics:
+        groups.setdefault((metric.name, metric.axis, metric.low, metric.high), []).append(metric)
+    return list(groups.values())
+
+
+def listed(words: Sequence[str]) -> str:
+    return ", and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def theme(dark: bool = False) -> dict[str, Any]:
@@ -58,42 +71,43 @@ def theme(dark: bool = False) -> dict[str, Any]:
     }
 
 
-def ari_against_step(data: Any, title: str, by_condition: bool = False) -> Chart:
+def against_step(data: Any, metric: Metric, title: str, by_condition: bool = False) -> Chart:
     """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each."""
     rows: Any = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
     color = alt.Color("layer:O", title="layer", legend=alt.Legend(symbolOpacity=1, symbolType="stroke"))
-    panel = _lines(color, _unit_axis("adjusted Rand index")).properties(width=320, height=240 - 60 * by_condition)
+    panel = _lines(color, _axis(metric)).properties(width=320, height=240 - 60 * by_condition)
     return panel.add_params(_zoom()).facet(column=_splits(), **rows, data=data).properties(title=title)
 
 
-def layer_by_condition(data: Any, title: str) -> Chart:
+def layer_by_condition(data: Any, metric: Metric, title: str) -> Chart:
     """One layer: a line a condition, train beside validation."""
-    panel = _lines(_conditions(), _unit_axis("adjusted Rand index")).properties(width=320, height=240)
+    panel = _lines(_conditions(), _axis(metric)).properties(width=320, height=240)
     return panel.add_params(_zoom()).facet(column=_splits(), data=data).properties(title=title)
 
 
-def learning(data: Any, title: str) -> Chart:
-    """Accuracy beside loss over the same steps: a line a condition, train dashed."""
+def learning(data: Any, metrics: Sequence[Metric], title: str) -> Chart:
+    """Metrics without layers side by side, over the same steps: a line a condition, train dashed."""
     panels = []
-    for metric, axis in (("accuracy", _unit_axis("accuracy")), ("loss", alt.Y("mean:Q", title="loss (nats)"))):
-        panel = _lines(_conditions(), axis, strokeDash=_dashes()).properties(width=320, height=240)
-        panels.append(panel.transform_filter(alt.datum.metric == metric).add_params(_zoom(metric)))
+    for metric in metrics:
+        panel = _lines(_conditions(), _axis(metric), strokeDash=_dashes()).properties(width=320, height=240)
+        panels.append(panel.transform_filter(alt.datum.metric == metric.key).add_params(_zoom(metric.key)))
     return alt.hconcat(*panels, data=data).properties(title=title)
 
 
-def ari_by_layer(data: Any, title: str) -> Chart:
-    """ARI by layer, a column for each metric of METRICS: a line a condition with intervals, train dashed."""
+def by_layer_at_the_end(data: Any, metrics: Sequence[Metric]) -> Chart:
+    """Metrics of one axis by layer, a column for each: a line a condition with intervals, train dashed."""
+    where = {metric.key: metric.where for metric in metrics}
     x = alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0))
-    base, y = alt.Chart().encode(x=x, color=_conditions(), detail="split:N"), _unit_axis("adjusted Rand index")
+    base, y = alt.Chart().encode(x=x, color=_conditions(), detail="split:N"), _axis(metrics[0])
     bars = base.mark_rule().encode(y="lower:Q", y2="upper:Q").transform_filter("isValid(datum.lower)")
     lines = base.mark_line().encode(y=y, strokeDash=_dashes())
     points = base.mark_circle(size=40, opacity=1).encode(y=y, tooltip=_hover())
     panel = alt.layer(bars, lines, points).properties(width=240, height=240)
-    column = alt.Column("where:N", title=None, sort=list(METRICS.values()))
+    column = alt.Column("where:N", title=None, sort=list(where.values()))
     return (
         panel.facet(column=column, data=data)
-        .transform_calculate(where=f"({METRICS})[datum.metric]")
-        .properties(title=title)
+        .transform_calculate(where=f"({where})[datum.metric]")
+        .properties(title=f"{metrics[0].name} by layer at the last step")
     )
 
 
@@ -129,8 +143,14 @@ def _zoom(panel: str = "") -> alt.Parameter:
     return alt.selection_interval(name=f"steps_{panel}", bind="scales", encodings=["x"])
 
 
-def _unit_axis(title: str) -> alt.Y:
-    return alt.Y("mean:Q", title=title, scale=UNIT)
+def _axis(metric: Metric) -> alt.Y:
+    if metric.low is None or metric.high is None:
+        return alt.Y("mean:Q", title=metric.axis)
+    return alt.Y("mean:Q", title=metric.axis, scale=alt.Scale(domain=[metric.low, metric.high], clamp=True))
+
+
+def _titled(metric: Metric) -> str:
+    return f"{metric.label}, {metric.where}".rstrip(", ")
 
 
 def _conditions() -> alt.Color:

@@ -33,7 +33,7 @@ def _write(found: Findings, title: str, folder: Path) -> Path:
     table = polars.DataFrame(found.tidy(), infer_schema_length=None)
     table.write_csv(folder / "table.csv")
     table.write_parquet(folder / "table.parquet")
-    drawn = rendering.draw(charts.of_conditions(found.points()), folder, FORMATS)
+    drawn = rendering.draw(charts.of_conditions(found.points(), found.catalogue), folder, FORMATS)
     content = {
         "title": title,
         "n_runs": len(found.runs),

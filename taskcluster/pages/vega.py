@@ -10,16 +10,18 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 from platformdirs import user_cache_path
 
+from taskcluster.metrics import Metric
 from taskcluster.runs.files import replace_file
 
 VERSION = version("vl-convert-python")
 SOURCE = "points"  # what specifications call the source that the page feeds
+ANY = "METRIC"  # what stands in them for the key and the axis of a metric, which the page knows
 
 
 class Vega:
@@ -32,8 +34,8 @@ class Vega:
         self._lock = threading.Lock()
 
     def charts(self) -> bytes:
-        """JSON: {"charts": {name: specification}, "themes": {"light", "dark"}, "metrics": {metric: in words}}. Titles
-        are the page's to set, as is what else depends on the data.
+        """JSON: {"charts": {name: specification}, "themes": {"light", "dark"}}. Titles and metrics are the page's to
+        set, as is what else depends on the data.
         """
         return self._line(0)
 
@@ -78,18 +80,17 @@ def specifications() -> dict[str, Any]:
 
     from taskcluster.pages import charts
 
-    points = alt.NamedData(SOURCE)
-    made: dict[str, Any] = {
-        "ari_against_step": charts.ari_against_step,
-        "layer_by_condition": charts.layer_by_condition,
-        "learning": charts.learning,
-        "ari_by_layer": charts.ari_by_layer,
-        "tsne": partial(charts.tsne, n_tasks=1),
+    points, metric = alt.NamedData(SOURCE), Metric(ANY, "", axis=ANY, low=0, high=1)
+    made = {
+        "against_step": charts.against_step(points, metric, title=""),
+        "layer_by_condition": charts.layer_by_condition(points, metric, title=""),
+        "learning": charts.learning(points, [metric], title=""),
+        "by_layer": charts.by_layer_at_the_end(points, [metric]),
+        "tsne": charts.tsne(points, n_tasks=1, title=""),
     }
     return {
-        "charts": {name: chart(points, title="").to_dict() for name, chart in made.items()},
+        "charts": {name: chart.to_dict() for name, chart in made.items()},
         "themes": {"light": charts.theme(), "dark": charts.theme(dark=True)},
-        "metrics": charts.METRICS,
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import ConstantInputWarning, spearmanr
 
+from taskcluster.metrics import ACCURACY, ARI
 from taskcluster.runs.journal import layers_of, number
 
 Rows = Sequence[Mapping[str, Any]]
@@ -41,15 +42,17 @@ def judge(rows: Rows) -> list[Claim]:
     """The verdict on every claim for a journal whose last row is the final step.
 
     Rows may be missing: those before the checkpoint of another run with which this one began, which may be its last.
+    The claims are about rows at which clusters were measured; without such a measure, about none.
     """
     nothing: Mapping[str, Any] = {}
+    rows = [row for row in rows if ARI.at("val", 0) in row]
     last = rows[-1] if rows else nothing
     first = next((row for row in rows if row["step"] == 0), nothing)
     near_end = [nothing, *(row for row in rows if row["step"] <= 0.8 * last["step"])][-1]
-    n_layer = len(layers_of(last, "ari/val")) - 1
-    deepest = f"ari/val/layer_{n_layer}"
-    embedding = _column(rows, "ari/val/layer_0") if len(rows) > 1 else [math.nan]
-    starts = [value for split in ("train", "val") for value in layers_of(first, f"ari/{split}")] or [math.nan]
+    n_layer = len(layers_of(last, ARI.stem("val"))) - 1
+    deepest = ARI.at("val", n_layer)
+    embedding = _column(rows, ARI.at("val", 0)) if len(rows) > 1 else [math.nan]
+    starts = [value for split in ("train", "val") for value in layers_of(first, ARI.stem(split))] or [math.nan]
     return [
         Claim("starts near 0 (largest ARI at step 0, all layers)", "near 0", float(np.max(starts)), "<", 0.1),
         Claim("ends high on validation (last layer)", "above 0.6", number(last, deepest), ">", 0.6),
@@ -63,7 +66,7 @@ def judge(rows: Rows) -> list[Claim]:
         Claim(
             "deeper layers are higher (rank correlation of layer and final ARI)",
             "rises with depth",
-            rank_correlation(range(n_layer + 1), layers_of(last, "ari/val")),
+            rank_correlation(range(n_layer + 1), layers_of(last, ARI.stem("val"))),
             ">",
             0.8,
         ),
@@ -71,14 +74,14 @@ def judge(rows: Rows) -> list[Claim]:
         Claim(
             "holds on unseen instructions (last layer, |train - validation|)",
             "close",
-            abs(number(last, f"ari/train/layer_{n_layer}") - number(last, deepest)),
+            abs(number(last, ARI.at("train", n_layer)) - number(last, deepest)),
             "<",
             0.1,
         ),
         Claim(
             "rises with accuracy (rank correlation over training)",
             "rises together",
-            rank_correlation(_column(rows, "val/accuracy"), _column(rows, deepest)),
+            rank_correlation(_column(rows, ACCURACY.stem("val")), _column(rows, deepest)),
             ">",
             0.8,
         ),

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taskcluster.metrics import ALWAYS, Catalogue, Metric, shown
 from taskcluster.results.aggregate import Condition, conditions, find_runs, over_runs, seeds_of, sweep_of
 from taskcluster.results.statistics import emergence
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, finite, layers_of, number, parse
 from taskcluster.runs.records import FinishedConfig, FinishedStatus, check, text
 from taskcluster.validation import UserError
-
-AT = {"ari": "at the separator", "ari_within_x": "at x, within each value of x"}
 
 
 @dataclass(frozen=True)
@@ -29,17 +28,29 @@ class Finished:
     results: Mapping[str, Any]
     status: Mapping[str, Any]
     config: Mapping[str, Any]
+    catalogue: Catalogue
 
     @property
     def last(self) -> Row:
         return self.rows[-1]
 
-    def ari_keys(self, metric: str) -> list[str]:
-        """The journal's keys of a metric on validation, by layer."""
-        return [layer_key(metric, k) for k in range(len(layers_of(self.last, f"{metric}/val")))]
+    def keys(self, metric: Metric) -> list[str]:
+        """The journal's keys of a metric on validation: by layer, or the one it has. [] where it was not measured."""
+        stem = metric.stem("val")
+        if metric.by_layer:
+            return [metric.at("val", layer) for layer in range(len(layers_of(self.last, stem)))]
+        return [stem] if stem in self.last else []
+
+    def controls(self, metric: Metric, kind: str) -> list[list[float]]:
+        """All repetitions of the controls of this kind that a metric has, for each layer of validation."""
+        there = self.results.get("controls", {})
+        of_kind = [c.key for c in self.catalogue.values() if (c.of, c.kind) == (metric.key, kind) and c.key in there]
+        layers = zip(*(there[key] for key in of_kind), strict=True)
+        return [[value for own in layer for value in own if value is not None] for layer in layers]
 
     def emergence(self, key: str) -> float:
-        return emergence([row["step"] for row in self.rows], [number(row, key) for row in self.rows])
+        rows = [row for row in self.rows if key in row]
+        return emergence([row["step"] for row in rows], [number(row, key) for row in rows])
 
 
 class Findings:
@@ -62,6 +73,7 @@ class Findings:
         names = [f"{c.sweep}: {c.label}" if several and c.label != c.sweep else c.label for c in self.conditions]
         self.names = [text(name) for name in names]
         self.runs = [run for run, _, _ in finished]
+        self.catalogue: Catalogue = {key: metric for run in self.runs for key, metric in run.catalogue.items()}
         self._miss_seeds()
 
     def named(self) -> Iterator[tuple[str, Condition[Finished]]]:
@@ -80,7 +92,7 @@ class Findings:
         """A row for every number of every run.
 
         metric: as in the journal; "claim: NAME"; "emergence of METRIC" (a step); "METRIC with another KMeans seed" and
-        "METRIC of shuffled labels", whose repetitions are counted.
+        "METRIC of shuffled labels", the controls, whose repetitions are counted.
         """
         return [
             {"condition": name, "run": run.path, "seed": run.seed, **row}
@@ -129,11 +141,11 @@ def _finished(folder: RunFolder, path: str) -> Finished:
     check(status, folder.path / "status.json", FinishedStatus)
     check(config, folder.path / "config.yaml", FinishedConfig)
     last = status["starts"][-1]["max_steps"]
-    if not rows or rows[-1]["step"] != last or not all(layers_of(rows[-1], f"{m}/val") for m in AT):
+    if not rows or rows[-1]["step"] != last or not all(metric.stem("val") in rows[-1] for metric in ALWAYS):
         raise UserError(f"{folder.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
     if not results:
         raise UserError(f"{folder.path / 'results.json'} is missing; run the same command again to write it")
-    return Finished(path, text(seeds_of(config)), rows, results, status, config)
+    return Finished(path, text(seeds_of(config)), rows, results, status, config, folder.catalogue())
 
 
 def _numbers(run: Finished) -> Iterator[dict[str, Any]]:
@@ -148,18 +160,12 @@ def _numbers(run: Finished) -> Iterator[dict[str, Any]]:
     end = run.last["step"]
     for claim in run.results["claims"]:
         yield row(end, f"claim: {claim['name']}", claim["value"])
-    yield row(end, "emergence of accuracy", run.emergence("val/accuracy"), "validation")
-    for metric in AT:
-        deepest = len(run.ari_keys(metric)) - 1
-        yield row(end, f"emergence of {metric}", run.emergence(layer_key(metric, deepest)), "validation", deepest)
-    sources = {"kmeans": "{} with another KMeans seed", "chance": "{} of shuffled labels"}
-    for source, words in sources.items():
-        for key, values in run.results.get("noise", {}).get(source, {}).items():
-            if named := parse(key):
+    for metric in shown(run.catalogue, "tables"):
+        if metric.emerges and (keys := run.keys(metric)):
+            deepest = len(keys) - 1 if metric.by_layer else None
+            yield row(end, f"emergence of {metric.key}", run.emergence(keys[-1]), "validation", deepest)
+    for key, layers in run.results.get("controls", {}).items():
+        if control := run.catalogue.get(key):
+            for layer, values in enumerate(layers):
                 for k, value in enumerate(values):
-                    yield row(end, words.format(named.metric), value, named.split, named.layer, k)
-
-
-def layer_key(metric: str, layer: int) -> str:
-    """The journal's key of a metric on validation, in a layer."""
-    return f"{metric}/val/layer_{layer}"
+                    yield row(end, f"{control.of} {control.where}", value, "validation", layer, k)

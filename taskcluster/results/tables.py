@@ -4,23 +4,26 @@ in:  Findings
 out: Tables
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from taskcluster.metrics import ACCURACY, Metric, shown
 from taskcluster.results.aggregate import Condition
-from taskcluster.results.findings import AT, Findings, Finished, layer_key
+from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.statistics import RISE, Interval, components, interval
-from taskcluster.runs.journal import fixed, number
+from taskcluster.runs.journal import SPLITS, fixed, number
 from taskcluster.runs.records import text
 
 MADE_WITH = ("machine", "device", "threads")
 EMERGENCE = f"""The step at which a curve has made half of its rise, on a line between measured steps: validation
-accuracy and the last layer's validation ARI. A curve that rises by less than {RISE} does not emerge (-)."""
-NOISE = """Validation, last step. s.d. of KMeans: over seeds of KMeans on the same states. s.d. of training: over runs,
-less what KMeans adds (variance components of one-way random effects: Searle, Casella and McCulloch, 1992; 0 where
+accuracy, and the metric on validation, in the last layer where it has several. A curve that rises by less than {RISE}
+does not emerge (-)."""
+CONTROLS = """Validation, last step. s.d. of KMeans: over seeds of KMeans on the same states. s.d. of training: over
+runs, less what KMeans adds (variance components of one-way random effects: Searle, Casella and McCulloch, 1992; 0 where
 KMeans explains it all). Chance: the same clusters against shuffled task labels."""
 
 
@@ -35,13 +38,15 @@ class Table(NamedTuple):
 
 def tables(found: Findings) -> list[Table]:
     """All of a report, in the order in which they are read."""
+    by_layer = [m for m in shown(found.catalogue, "tables", by_layer=True) if any(run.keys(m) for run in found.runs)]
     return [
         _what_was_run(found),
         _claims(found),
-        *(_by_layer(found, metric) for metric in AT),
+        *(_by_layer(found, metric) for metric in by_layer),
         _at_the_end(found),
         _emergence(found),
-        *(_noise(found, metric) for metric in AT),
+        *(_controls(found, metric) for metric in by_layer if any(run.controls(metric, "noise") for run in found.runs)),
+        _metrics(found),
         _made_with(found),
     ]
 
@@ -90,50 +95,63 @@ def _claims(found: Findings) -> Table:
     )
 
 
-def _by_layer(found: Findings, metric: str) -> Table:
-    deepest = max(len(run.ari_keys(metric)) for run in found.runs)
+def _by_layer(found: Findings, metric: Metric) -> Table:
+    deepest = max(len(run.keys(metric)) for run in found.runs)
     rows = []
     for layer in range(deepest):
-        of_layer = _last(layer_key(metric, layer))
+        of_layer = _last(metric.at("val", layer))
         rows.append([str(layer), *(_shown(_over(condition, of_layer)) for condition in found.conditions)])
     note = "Validation, at the last step. Layer 0 is the embedding."
-    return Table(f"ARI by layer, {AT[metric]}", ["layer", *found.names], rows, note)
+    return Table(f"{metric.name} by layer, {metric.where}".rstrip(", "), ["layer", *found.names], rows, note)
 
 
 def _at_the_end(found: Findings) -> Table:
-    keys = [f"{split}/{metric}" for metric in ("accuracy", "loss") for split in ("train", "val")]
+    known = shown(found.catalogue, "tables", by_layer=False)
+    keys = [metric.stem(split) for metric in known for split in SPLITS]
     rows = [[name, *(_shown(_over(c, _last(key))) for key in keys)] for name, c in found.named()]
-    columns = ["condition", "train accuracy", "validation accuracy", "train loss", "validation loss"]
+    columns = ["condition", *(f"{words} {metric.name}" for metric in known for words in SPLITS.values())]
     return Table("Accuracy and loss", columns, rows, "At the last step; accuracy of y, given I and x; loss in nats.")
 
 
 def _emergence(found: Findings) -> Table:
     rows = []
     for name, condition in found.named():
-        for metric, where in AT.items():
-            accuracy, ari, later = (_over(condition, _emerges(metric)[kind]) for kind in ("accuracy", "ari", "later"))
-            rows.append([name, where, *(_shown(i, 0) for i in (accuracy, ari, later)), _first(later)])
-    columns = ["condition", "ARI", "accuracy emerges", "ARI emerges", "ARI less accuracy", "first"]
-    return Table("When accuracy and ARI emerge", columns, rows, EMERGENCE)
+        for metric in shown(found.catalogue, "tables"):
+            if metric.emerges and metric != ACCURACY:
+                compared = (_over(condition, _emerges(metric)[kind]) for kind in ("accuracy", "metric", "later"))
+                accuracy, own, later = compared
+                cells = [_shown(interval, 0) for interval in (accuracy, own, later)]
+                rows.append([name, metric.title, *cells, _first(metric, later)])
+    columns = ["condition", "metric", "accuracy emerges", "metric emerges", "metric less accuracy", "first"]
+    return Table("When accuracy and clusters emerge", columns, rows, EMERGENCE)
 
 
-def _noise(found: Findings, metric: str) -> Table:
+def _controls(found: Findings, metric: Metric) -> Table:
     rows = []
     for name, condition in found.named():
-        measured = [run for run in condition.runs if "noise" in run.results]
-        for layer in range(max(len(run.ari_keys(metric)) for run in condition.runs)):
-            key = layer_key(metric, layer)
-            kmeans, shuffled = (
-                [_finite(run.results["noise"].get(source, {}).get(key, [])) for run in measured]
-                for source in ("kmeans", "chance")
-            )
-            chance = [value for values in shuffled for value in values]
-            means, own, training = components(kmeans)
+        noise = [run.controls(metric, "noise") for run in condition.runs]
+        shuffled = [run.controls(metric, "chance") for run in condition.runs]
+        for layer in range(max(len(run.keys(metric)) for run in condition.runs)):
+            repeated = [layers[layer] for layers in noise if layers]
+            chance = [value for layers in shuffled if layers for value in layers[layer]]
+            means, own, training = components(repeated)
             level = [fixed(fmean(chance)), fixed(max(chance))] if chance else ["-", "-"]
             rows.append([name, str(layer), _shown(interval(means)), fixed(own), fixed(training), *level])
-    columns = ["condition", "layer", "ARI, mean over KMeans seeds", "s.d. of KMeans", "s.d. of training"]
+    columns = ["condition", "layer", f"{metric.name}, mean over KMeans seeds", "s.d. of KMeans", "s.d. of training"]
     columns += ["chance: mean", "chance: largest"]
-    return Table(f"Noise of the ARI, {AT[metric]}", columns, rows, NOISE)
+    return Table(f"Controls of the {metric.name}, {metric.where}".rstrip(", "), columns, rows, CONTROLS)
+
+
+def _metrics(found: Findings) -> Table:
+    def bound(value: float | None) -> str:
+        return "-" if value is None else f"{value:g}"
+
+    rows = [
+        [m.key, m.title, m.position or "-", f"{bound(m.low)} to {bound(m.high)}", bound(m.chance)]
+        for m in found.catalogue.values()
+    ]
+    columns = ["key", "metric", "position", "range", "level of chance"]
+    return Table("Metrics", columns, rows, "Every number of every run is in the table of numbers under its key.")
 
 
 Column = Callable[[Finished], float]
@@ -155,22 +173,23 @@ def _value(name: str) -> Column:
     return lambda run: number(_claim(run, name), "value")
 
 
-def _emerges(metric: str) -> dict[str, Column]:
+def _emerges(metric: Metric) -> dict[str, Column]:
     def accuracy(run: Finished) -> float:
-        return run.emergence("val/accuracy")
+        return run.emergence(ACCURACY.stem("val"))
 
-    def ari(run: Finished) -> float:
-        return run.emergence(layer_key(metric, len(run.ari_keys(metric)) - 1))
+    def own(run: Finished) -> float:
+        keys = run.keys(metric)
+        return run.emergence(keys[-1]) if keys else math.nan
 
-    return {"accuracy": accuracy, "ari": ari, "later": lambda run: ari(run) - accuracy(run)}
+    return {"accuracy": accuracy, "metric": own, "later": lambda run: own(run) - accuracy(run)}
 
 
-def _first(later: Interval) -> str:
+def _first(metric: Metric, later: Interval) -> str:
     if later.n < 2:
         return "one run cannot tell" if later.n else "-"
     if later.lower > 0:
-        return "accuracy"
-    return "ARI" if later.upper < 0 else f"{later.n} runs cannot tell"
+        return ACCURACY.name
+    return metric.name if later.upper < 0 else f"{later.n} runs cannot tell"
 
 
 def _shown(found: Interval, digits: int = 3) -> str:
@@ -178,10 +197,6 @@ def _shown(found: Interval, digits: int = 3) -> str:
         return "-"
     bounds = f" [{found.lower:z.{digits}f}, {found.upper:z.{digits}f}]" if found.n > 1 else ""
     return f"{found.mean:z.{digits}f}{bounds}"
-
-
-def _finite(values: Sequence[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
 
 
 def _shared(values: Counter[str]) -> str:

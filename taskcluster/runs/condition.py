@@ -32,7 +32,7 @@ FOLLOWS = {
     "data.seed": "batches",
     "data.probe_seed": "probe",
     "model.seed": "model",
-    "callbacks.clustering.seed": "kmeans",
+    "clusterer.seed": "kmeans",
 }
 
 Config = Mapping[str, Any]

@@ -1,6 +1,7 @@
 """The run folder: the truth about a run, which everything else only reads.
 
 config.yaml     the resolved configuration
+catalogue.json  what the metrics of the journal are: names, ranges, where each is shown
 status.json     running | finished | interrupted | failed, with step, wall time, and every start: when, where, on what
 metrics.jsonl   the journal: a line for every measured step
 training.jsonl  loss of the batch and learning rate, every few steps
@@ -14,13 +15,15 @@ figures/        pictures of the above
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from taskcluster.metrics import Catalogue, Metric
 from taskcluster.runs import condition, journal, locks, records
 from taskcluster.runs.files import partial_name, replace_file
 from taskcluster.runs.journal import Row, now
@@ -81,7 +84,7 @@ class RunFolder:
 
     def refuse_foreign(self) -> None:
         """Raise UserError for whatever stands in the way of a file or folder that a run writes."""
-        files = ("config.yaml", "status.json", "results.json", self.journal.name, self.training.name)
+        files = ("config.yaml", "status.json", "results.json", "catalogue.json", self.journal.name, self.training.name)
         taken = [self.path / name for name in (*files, *map(partial_name, files), *locks.NAMES)]
         if self.checkpoints.is_dir():
             taken += [file for file in self.checkpoints.iterdir() if CHECKPOINT.match(file.name.lstrip("."))]
@@ -92,8 +95,11 @@ class RunFolder:
             if os.path.lexists(folder) and not folder.is_dir():
                 raise UserError(f"{folder} is not a folder; move it away, or choose another")
 
-    def start(self, config: Mapping[str, Any], step: int | None) -> None:
-        """Make ready to go on after `step`, or to begin where it is None: what was written later is dropped."""
+    def start(self, config: Mapping[str, Any], step: int | None, declared: Iterable[Metric]) -> None:
+        """Make ready to resume after `step`, or to begin where it is None: what was written later is dropped.
+
+        declared: the metrics that the journal will have.
+        """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.figures.mkdir(exist_ok=True)
         for folder in (self.path, self.checkpoints):
@@ -106,7 +112,12 @@ class RunFolder:
         for file in (self.journal, self.training):
             kept = [row for row in journal.read(file) if row["step"] <= last]
             self._write(file.name, "".join(json.dumps(row) + "\n" for row in kept))
+        self._write_json("catalogue.json", {"metrics": [asdict(metric) for metric in declared]})
         self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+
+    def catalogue(self) -> Catalogue:
+        """What the journal's metrics are, as their measures declare them."""
+        return records.declared(records.read(self.path / "catalogue.json", records.Declared))
 
     def config(self) -> Row:
         """The configuration that the folder was last written under, {} for a folder without a run."""

@@ -1,6 +1,6 @@
 """What the files of a run folder hold, checked when they are read: they may have been cut, edited or replaced.
 
-in:  the path of config.yaml, status.json or results.json
+in:  the path of config.yaml, catalogue.json, status.json or results.json
 out: its content, whose keys, where they are there, are of the types given here
 """
 
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
 
+from taskcluster.metrics import OWN, VIEWS, Catalogue, Metric, catalogue
 from taskcluster.validation import UserError, sentences
 
 LARGEST = 2**53  # whole numbers that every reader of JSON has
@@ -100,7 +101,17 @@ class Claim(_Record):
 class Results(_Record):
     claims: list[Claim]
     final: dict[str, float | str | None]
-    noise: dict[Literal["kmeans", "chance"], dict[str, list[float | None]]] = {}
+    controls: dict[str, list[list[float | None]]] = {}
+
+
+class Declared(BaseModel):
+    metrics: list[Metric]
+
+
+def declared(record: Mapping[str, Any]) -> Catalogue:
+    """The catalogue that a Declared record holds; the package's own metrics where there is none."""
+    metrics = [Metric(**metric | {"views": tuple(metric.get("views", VIEWS))}) for metric in record.get("metrics", ())]
+    return {metric.key: metric for metric in metrics} if record else catalogue(OWN)
 
 
 def contents(file: Path) -> bytes | None:

@@ -34,8 +34,8 @@ def is_finished(run: RunFolder, config: RunConfig) -> bool:
 
 
 def is_illustrated(run: RunFolder) -> bool:
-    """Whether a finished run has what is made after its end, its noise and its figures."""
-    return "noise" in run.results() and all((run.figures / name).is_file() for name in DRAWN)
+    """Whether a finished run has what is made after its end, its controls and its figures."""
+    return "controls" in run.results() and all((run.figures / name).is_file() for name in DRAWN)
 
 
 def is_concluded(run: RunFolder) -> bool:

@@ -11,14 +11,14 @@ from typing import Any
 
 import wandb
 
+from taskcluster.metrics import LOSS, shown
 from taskcluster.runs import condition
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import Row
+from taskcluster.runs.journal import SPLITS, Row, layers_of
 from taskcluster.tracking import account
 
 STEP = "step"  # the axis of every metric
 
-CHARTS = {"ari": "ARI at the separator", "ari_within_x": "ARI at x, within each x"}
 JUDGED = ("value", "relation", "threshold", "passed")  # of a claim
 
 GROWTH = 1.1  # of the measured rows until the charts are drawn anew: in a long run they would fill the disk otherwise
@@ -61,6 +61,7 @@ class Session:
         **described: Any,
     ) -> None:
         self._run, self._checkpoints = run, checkpoints
+        self._catalogue = run.catalogue()
         status = run.status()
         self._wandb = wandb.init(
             mode="online" if online else "offline",
@@ -95,7 +96,7 @@ class Session:
     def log(self, step: int, row: Row, charts: bool = True) -> None:
         """Add all there is of a step, unless it is there already."""
         self._rows += 1
-        if any(key.startswith("ari/") for key in row):
+        if LOSS.stem("val") in row:
             self._measured.append({STEP: step, **row})
         if step < self.first:
             return
@@ -139,11 +140,11 @@ class Session:
         """Charts into the row of this step. For each wandb asks the server whether it may, so one that does not answer
         is left alone until they are due again."""
         self._drawn, began = len(self._measured), time.monotonic()
-        for metric, title in CHARTS.items():
-            for split in ("train", "val"):
-                chart = _lines(self._measured, f"{metric}/{split}/layer_", f"{title}, {split}")
+        for metric in shown(self._catalogue, "curves", by_layer=True):
+            for split in SPLITS:
+                chart = _lines(self._measured, metric.stem(split), f"{metric.title}, {split}")
                 with suppress(Exception):
-                    self._wandb.log({f"{metric}_{split}": chart}, step=step, commit=False)
+                    self._wandb.log({f"{metric.key}_{split}": chart}, step=step, commit=False)
                 if time.monotonic() - began > SECONDS_TO_DRAW:
                     return
 
@@ -155,9 +156,10 @@ class Session:
             self._wandb.log_artifact(artifact, aliases=[file.stem.replace("=", "-"), "latest"])
 
 
-def _lines(rows: Sequence[Row], prefix: str, title: str) -> Any:
-    """A line for every layer."""
-    layers = [key for key in rows[-1] if key.startswith(prefix)]
+def _lines(rows: Sequence[Row], stem: str, title: str) -> Any:
+    """A line for every layer, over the rows that have it."""
+    rows = [row for row in rows if f"{stem}/layer_0" in row]
+    layers = [f"{stem}/layer_{layer}" for layer in range(len(layers_of(rows[-1], stem)))] if rows else []
     steps = [row[STEP] for row in rows]
     names = [key.rpartition("/")[2].replace("_", " ") for key in layers]
     return wandb.plot.line_series(steps, [[row.get(key) for row in rows] for key in layers], names, title, STEP)

@@ -6,11 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from taskcluster.metrics import Catalogue, shown
+from taskcluster.runs.journal import SPLITS
 from taskcluster.validation import UserError
-
-SPLITS = ("train", "val")
-
-ARI = {"ari": "ARI at the separator", "ari_within_x": "ARI at x, within each x"}
 
 RUNS = 100  # that a panel shows: it would stop at ten
 
@@ -22,20 +20,23 @@ def save_workspace(root: Path) -> str:
     """
     from taskcluster.results.findings import Findings
 
-    runs = Findings(root).runs
+    found = Findings(root)
+    runs = found.runs
     loggers = (run.config.get("logger", {}) for run in runs)
     logger = next((logger for logger in loggers if isinstance(logger.get("project"), str)), None)
     if logger is None:
         raise UserError(f"{root} holds no run with logger=wandb; a workspace would be empty")
-    n_layers = max(len(run.ari_keys("ari")) for run in runs)
-    return create_workspace(logger.get("entity"), logger["project"], root.resolve().name, n_layers)
+    known = found.catalogue
+    n_layers = max(len(run.keys(metric)) for run in runs for metric in known.values())
+    return create_workspace(logger.get("entity"), logger["project"], root.resolve().name, known, n_layers)
 
 
-def create_workspace(entity: str | None, project: str, name: str, n_layers: int) -> str:
+def create_workspace(entity: str | None, project: str, name: str, known: Catalogue, n_layers: int) -> str:
     """Save a view under this name, and return its address.
 
-    entity: None for the account's own; n_layers: as many as have curves, the embedding included. Raises UserError
-    where wandb-workspaces is not installed, there is no API key, or the server does not answer or refuses.
+    entity: None for the account's own; known: what there are curves of; n_layers: as many as have curves, the
+    embedding included. Raises UserError where wandb-workspaces is not installed, there is no API key, or the server
+    does not answer or refuses.
     """
     if find_spec("wandb_workspaces") is None:
         raise UserError('wandb-workspaces is not installed; pip install "taskcluster-lm[workspace]"')
@@ -44,7 +45,7 @@ def create_workspace(entity: str | None, project: str, name: str, n_layers: int)
     from taskcluster.tracking import account
     from taskcluster.tracking.mirror import in_a_line
 
-    workspace = _workspace(project, name, n_layers)
+    workspace = _workspace(project, name, known, n_layers)
     try:
         if hindrance := account.hindrance():
             raise UserError(f"W&B cannot be used: {hindrance}; try `wandb login`")
@@ -58,23 +59,23 @@ def create_workspace(entity: str | None, project: str, name: str, n_layers: int)
         account.leave()
 
 
-def _workspace(project: str, name: str, n_layers: int) -> Any:
+def _workspace(project: str, name: str, known: Catalogue, n_layers: int) -> Any:
     """Sections: the curves of all layers, each layer by itself over all runs, accuracy and loss."""
     import wandb_workspaces.workspaces as ws
 
+    curves = shown(known, "curves", by_layer=True)
     every_layer = {
-        f"{title}, {split}": [f"{metric}/{split}/layer_{layer}" for layer in range(n_layers)]
-        for metric, title in ARI.items()
+        f"{metric.title}, {split}": [metric.at(split, layer) for layer in range(n_layers)]
+        for metric in curves
         for split in SPLITS
     }
     by_layer = {
-        f"{title}, layer {layer}": [f"{metric}/{split}/layer_{layer}" for split in SPLITS]
-        for metric, title in ARI.items()
+        f"{metric.title}, layer {layer}": [metric.at(split, layer) for split in SPLITS]
+        for metric in curves
         for layer in range(n_layers)
     }
     learning = {
-        "accuracy": [f"{split}/accuracy" for split in SPLITS],
-        "loss": [f"{split}/loss" for split in SPLITS],
+        **{m.title: [m.stem(split) for split in SPLITS] for m in shown(known, "curves", by_layer=False)},
         "loss of the batch": ["train/batch_loss"],
         "learning rate": ["train/learning_rate"],
     }
@@ -83,9 +84,9 @@ def _workspace(project: str, name: str, n_layers: int) -> Any:
         project=project,
         name=name,
         sections=[
-            _section("ARI, all layers", every_layer, columns=2),
+            _section("All layers", every_layer, columns=2),
             _section("Accuracy and loss", learning, columns=2),
-            _section("ARI, layer by layer", by_layer, columns=3),
+            _section("Layer by layer", by_layer, columns=3),
         ],
         settings=ws.WorkspaceSettings(x_axis="step", max_runs=RUNS),
         runset_settings=ws.RunsetSettings(groupby=[ws.Metric("Group")]),

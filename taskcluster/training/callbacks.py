@@ -9,49 +9,40 @@ import pytorch_lightning as pl
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.clustering import Clusterer
-from taskcluster.measures.measurement import Measurement
+from taskcluster.measures.measure import Measurement
 from taskcluster.models.training_module import LanguageModel, TrainingDiverged
 from taskcluster.processes.interrupts import PATIENCE, Interrupted, Interrupts, OutOfTime
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
 from taskcluster.runs.journal import Row
-from taskcluster.validation import Seed, validated
+from taskcluster.validation import validated
 
 SECONDS_TO_SAVE = 60  # after a signal, at most
 
 OF_A_BATCH = ("train/batch_loss", "train/learning_rate")  # what training itself says
 
 
-class ClusteringCallback(pl.Callback):
+class MeasurementCallback(pl.Callback):
     """Measures at the steps of `schedule`; then appends to the journal and mirrors the row to the loggers. Every
     `trainer.log_every_n_steps` it does likewise with the loss of the batch and the learning rate.
 
     measured: the last step that the journal has, -1 for none; whoever resumes a run sets it first.
 
-    n_clusters: k of KMeans over all tasks; None for the number of tasks.
-    Raises ValueError for more clusters than probe states, and TrainingDiverged, before anything is written, where the
-    loss is not finite.
+    Raises ValueError for a measure that would never be due between the first step and the last; TrainingDiverged,
+    before anything is written, where the loss is not finite, and MeasureFailed for a measure that fails.
     """
 
     @validated
     def __init__(
-        self,
-        data: SequenceDataModule,
-        run: RunFolder,
-        every_n_steps: PositiveInt,
-        n_early: NonNegativeInt,
-        n_clusters: PositiveInt | None,
-        n_init: PositiveInt,
-        seed: Seed,
+        self, measurement: Measurement, run: RunFolder, every_n_steps: PositiveInt, n_early: NonNegativeInt
     ) -> None:
-        k = n_clusters or len(data.family.tasks)
-        fewest = min(len(rows) for rows in data.probe.values())
-        if k > fewest:
-            raise ValueError(
-                f"n_clusters={k} exceeds the {fewest} states of the smallest probe; lower it, or raise data.probe_size"
-            )
-        self.measurement = Measurement(data.probe, data.loss_on, Clusterer(n_init, seed), k, data.padding)
+        for name, measure in measurement.measures.items():
+            own = measure.every_n_steps or every_n_steps
+            if own > 1 and own % every_n_steps:
+                raise ValueError(
+                    f"every_n_steps={every_n_steps} does not divide measures.{name}.every_n_steps={own}; "
+                    "choose a multiple of it, or 1 for every measured step"
+                )
+        self.measurement = measurement
         self.rows: list[Row] = []  # what this process measured
         self.seconds = 0.0  # spent measuring
         self.measured = -1
@@ -88,7 +79,7 @@ class ClusteringCallback(pl.Callback):
         assert isinstance(module, LanguageModel)
         started = time.monotonic()
         try:
-            metrics = self.measurement(module.network)
+            metrics = self.measurement(module.network, step, last=step == trainer.max_steps)
         except FloatingPointError as error:
             raise TrainingDiverged(step) from error
         except Interrupted:  # it stays due: the CheckpointCallback saves, and whoever resumes measures first
@@ -112,20 +103,20 @@ class CheckpointCallback(pl.Callback):
     the run. A signal waits for the end of the step, and for what is being saved; the time limit for an update of this
     start, so that even the shortest one makes progress.
 
-    Comes after the ClusteringCallback. Raises Interrupted, of which OutOfTime is one.
+    Comes after the MeasurementCallback. Raises Interrupted, of which OutOfTime is one.
     """
 
     @validated
     def __init__(
         self,
-        clustering: ClusteringCallback,
+        measuring: MeasurementCallback,
         run: RunFolder,
         config: dict[str, Any],
         interrupts: Interrupts,
         every_minutes: PositiveFloat,
         max_time: timedelta | None,
     ) -> None:
-        self._clustering, self._run, self._config, self._interrupts = clustering, run, config, interrupts
+        self._measuring, self._run, self._config, self._interrupts = measuring, run, config, interrupts
         self._seconds = 60 * every_minutes
         self._limit = max_time.total_seconds() if max_time else math.inf
 
@@ -155,7 +146,7 @@ class CheckpointCallback(pl.Callback):
         checkpoint["config"] = self._config
 
     def _save_if_due(self, trainer: pl.Trainer, limit: float = math.inf) -> None:
-        measured = self._clustering.measured == trainer.global_step
+        measured = self._measuring.measured == trainer.global_step
         signal, overdue, late = self._agreed(trainer, limit)
         late &= trainer.global_step < trainer.max_steps
         if measured or overdue or signal or late:

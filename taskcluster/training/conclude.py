@@ -1,6 +1,6 @@
 """What came of a run: judged, drawn, and shown to whoever waits for it.
 
-A run is finished once it is judged. What is made after that, the noise of the ARI and the figures, may fail without
+A run is finished once it is judged. What is made after that, the controls and the figures, may fail without
 failing the run: the same command makes what is missing.
 """
 
@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 from transformers import PreTrainedModel
 
-from taskcluster.measures.controls import noise
-from taskcluster.measures.measurement import Measurement
+from taskcluster.measures.measure import Measurement
+from taskcluster.metrics import shown
 from taskcluster.processes.interrupts import Interrupted
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
@@ -33,18 +33,16 @@ def conclude(run: RunFolder, tasks: TaskFamily) -> None:
     run.write_results({"claims": claims, "final": rows[-1], "tasks_sha256": tasks.fingerprint()})
 
 
-def illustrate(
-    run: RunFolder, tasks: TaskFamily, measurement: Measurement, network: PreTrainedModel, console: Console
-) -> None:
-    """Add the noise to results.json and draw the figures, which is what `resume.is_illustrated` looks for. What cannot
-    be made is named in a sentence.
+def illustrate(run: RunFolder, measurement: Measurement, network: PreTrainedModel, console: Console) -> None:
+    """Add the controls to results.json and draw the figures, which is what `resume.is_illustrated` looks for. What
+    cannot be made is named in a sentence.
     """
     made: dict[str, Callable[[], None]] = {
-        "the noise of the ARI": lambda: _add_noise(run, measurement, network),
-        "t-SNE": lambda: figures.write_tsne(run, len(tasks.tasks), measurement, network),
+        "the controls": lambda: _add_controls(run, measurement, network),
+        "t-SNE": lambda: figures.write_tsne(run, measurement.data, network),
         "the figures": lambda: figures.draw(run),
     }
-    with console.status("measuring noise, drawing figures"):
+    with console.status("measuring controls, drawing figures"):
         for name, make in made.items():
             try:
                 run.figures.mkdir(exist_ok=True)
@@ -67,20 +65,19 @@ def show(run: RunFolder, console: Console) -> None:
         threshold = f"{claim['relation']} {claim['threshold']}"
         table.add_row(claim["name"], claim["paper"], fixed(claim["value"]), threshold, VERDICTS[claim["passed"]])
     console.print(table)
-    final = results["final"]
-    accuracy = fixed(number(final, "val/accuracy"))
-    console.print(f"validation accuracy {accuracy} at step {final.get('step')}")
-    for metric, label in (("ari", "ARI at the separator"), ("ari_within_x", "ARI within each x")):
-        layers = " ".join(fixed(value, 2) for value in layers_of(final, f"{metric}/val"))
-        console.print(f"{label}, validation, layers 0 to L: {layers}", soft_wrap=True)
+    final, known = results["final"], run.catalogue()
+    for metric in shown(known, "runs", by_layer=False):
+        value = fixed(number(final, metric.stem("val")))
+        console.print(f"validation {metric.title} {value} at step {final.get('step')}")
+    for metric in shown(known, "runs", by_layer=True):
+        layers = " ".join(fixed(value, 2) for value in layers_of(final, metric.stem("val")))
+        console.print(f"{metric.title}, validation, layers 0 to L: {layers}", soft_wrap=True)
     console.print(f"Everything is in {text(str(run.path))} (open figures/index.html)", soft_wrap=True)
 
 
-def _add_noise(run: RunFolder, measurement: Measurement, network: PreTrainedModel) -> None:
-    moved = {
-        source: {key: [finite(value) for value in values] for key, values in scores.items()}
-        for source, scores in noise(measurement, network).items()
-    }
+def _add_controls(run: RunFolder, measurement: Measurement, network: PreTrainedModel) -> None:
+    repeated = measurement.controls(network)
+    controls = {key: [[finite(value) for value in of_layer] for of_layer in layers] for key, layers in repeated.items()}
     results = run.results()
     tasks = {"tasks_sha256": results.pop("tasks_sha256")}
-    run.write_results({**results, "noise": moved, **tasks})
+    run.write_results({**results, "controls": controls, **tasks})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -14,6 +15,10 @@ from transformers import PreTrainedModel
 from taskcluster.config import RunConfig
 from taskcluster.config import Trainer as TrainerConfig
 from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.kmeans import KMeans
+from taskcluster.measures.measure import Measure, Measurement
+from taskcluster.models.architecture import takes_mask
+from taskcluster.models.hidden_states import check
 from taskcluster.models.training_module import LanguageModel
 from taskcluster.processes.group import RunEnvironment
 from taskcluster.processes.interrupts import Interrupts
@@ -21,7 +26,7 @@ from taskcluster.processes.places import ALONE, Place, refuse_other_world
 from taskcluster.runs.checkpoints import TrustedCheckpointIO, load, refuse_other_model
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import TaskFamily
-from taskcluster.training.callbacks import CheckpointCallback, ClusteringCallback
+from taskcluster.training.callbacks import CheckpointCallback, MeasurementCallback
 from taskcluster.training.progress import ProgressCallback
 from taskcluster.validation import UserError
 
@@ -49,7 +54,14 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
     """The data and the untrained network of a run. Raises UserError."""
     refuse_device(config.trainer)
     data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
-    return data, config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
+    network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
+    check(network)
+    if not data.padding and not takes_mask(network):
+        raise UserError(
+            f"model: {type(network).__name__} takes no mask of (T, T), as several sequences in a line need; "
+            "choose data.layout=padded"
+        )
+    return data, network
 
 
 def refuse_device(chosen: TrainerConfig) -> None:
@@ -63,9 +75,15 @@ def refuse_device(chosen: TrainerConfig) -> None:
         raise UserError(f"trainer.precision={chosen.precision!r} needs a GPU; choose bf16-mixed or 32-true")
 
 
-def measuring(config: RunConfig, data: SequenceDataModule, run: RunFolder) -> ClusteringCallback:
-    """The callback that measures a run. Raises UserError."""
-    return config.callbacks["clustering"].build(ClusteringCallback, data=data, run=run)
+def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
+    """All that is measured of a run. Raises UserError."""
+    offered = {"data": data, "clusterer": config.clusterer.build(KMeans)}
+    kind: type[Measure] = Measure  # type: ignore[type-abstract]
+    measures = {name: node.build(kind, offered=offered) for name, node in config.measures.items()}
+    try:
+        return Measurement(data, measures)
+    except ValueError as error:
+        raise UserError(f"measures: {error}") from error
 
 
 def language_model(config: RunConfig, network: PreTrainedModel) -> LanguageModel:
@@ -98,20 +116,23 @@ class Experiment:
         self.config, self.interrupts = config, interrupts
         self.data, self.network = prepare(config)
         self.model = language_model(config, self.network)
-        self.clustering = measuring(config, self.data, run)
+        self.measurement = measuring(config, self.data)
+        self.measuring = config.callbacks["measurement"].build(
+            MeasurementCallback, measurement=self.measurement, run=run
+        )
         self.checkpointing = config.callbacks["checkpoint"].build(
             CheckpointCallback,
-            clustering=self.clustering,
+            measuring=self.measuring,
             run=run,
             config=config.as_dict(),
             interrupts=interrupts,
             max_time=config.trainer.max_time,
         )
-        own = ("clustering", "checkpoint")
+        own = ("measurement", "checkpoint")
         others = [node.build(Callback) for name, node in config.callbacks.items() if name not in own]
-        callbacks: list[Callback] = [self.clustering, *others, self.checkpointing]
+        callbacks: list[Callback] = [self.measuring, *others, self.checkpointing]
         if console:
-            callbacks.append(ProgressCallback(self.clustering, console, label))
+            callbacks.append(ProgressCallback(self.measuring, console, label))
         # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.trainer = self._trainer(place, callbacks, run.path)
@@ -125,7 +146,7 @@ class Experiment:
             strategies = ", ".join(STRATEGIES)
             raise UserError(f"trainer.strategy={chosen.strategy!r} is not supported; choose from {strategies}")
         plugins = [RunEnvironment(place), TrustedCheckpointIO()]
-        wired = {"callbacks": callbacks, "default_root_dir": folder, "plugins": plugins, **OURS}
+        wired: dict[str, Any] = {"callbacks": callbacks, "default_root_dir": folder, "plugins": plugins, **OURS}
         try:
             return chosen.build(Trainer, leave_out="max_time", **wired)
         except MisconfigurationException as error:
@@ -146,12 +167,12 @@ class Experiment:
 
         Raises TrainingStopped where one of the user's callbacks ended it sooner.
         """
-        self.clustering.measured = measured
+        self.measuring.measured = measured
         with self.interrupts.deferred():
             self.trainer.fit(self.model, self.data, ckpt_path=checkpoint)
-            if self.clustering.measured < self.trainer.global_step == self.trainer.max_steps:
+            if self.measuring.measured < self.trainer.global_step == self.trainer.max_steps:
                 # Of a branch with nothing left to train, Lightning calls no callback.
-                self.clustering.on_train_start(self.trainer, self.model)
+                self.measuring.on_train_start(self.trainer, self.model)
                 self.checkpointing.on_train_start(self.trainer, self.model)
         if self.trainer.global_step < self.trainer.max_steps:
             raise TrainingStopped(self.trainer.global_step, self.trainer.max_steps)

@@ -1,6 +1,6 @@
 """Pictures of one run: PNG and SVG for a paper, and a page that works without network.
 
-in:  a run folder with its journal, results and checkpoints; for t-SNE also the measurement and the network
+in:  a run folder with its journal, results and checkpoints; for t-SNE also the data and the network
 out: figures/NAME.png, figures/NAME.svg, figures/index.html, and figures/tsne.json for the dashboard
 """
 
@@ -18,7 +18,8 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 from transformers import PreTrainedModel
 
-from taskcluster.measures.measurement import Measurement, observe
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.observation import observe
 from taskcluster.pages import charts, rendering
 from taskcluster.results.aggregate import over_runs
 from taskcluster.runs.checkpoints import load_weights
@@ -39,15 +40,16 @@ def forget(run: RunFolder) -> None:
             (run.figures / outdated).unlink()
 
 
-def write_tsne(run: RunFolder, n_tasks: int, measurement: Measurement, network: PreTrainedModel) -> None:
+def write_tsne(run: RunFolder, data: SequenceDataModule, network: PreTrainedModel) -> None:
     """Write tsne.json of a finished run."""
-    points = tsne_points(run, measurement, network)
+    n_tasks, points = len(data.family.tasks), tsne_points(run, data, network)
     replace_file(run.figures / "tsne.json", json.dumps({"n_tasks": n_tasks, "points": points}).encode())
 
 
 def draw(run: RunFolder) -> None:
     """Write every figure of a finished run, that of t-SNE if its points are there, and at the end the page."""
-    wanted = charts.of_conditions([{"condition": run.name, **point} for point in over_runs([run.rows()])])
+    points = [{"condition": run.name, **point} for point in over_runs([run.rows()])]
+    wanted = charts.of_conditions(points, run.catalogue())
     if (run.figures / "tsne.json").is_file():
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text()))
     specifications = rendering.draw(wanted, run.figures, ("png", "svg"))
@@ -55,19 +57,18 @@ def draw(run: RunFolder) -> None:
     replace_file(run.figures / "index.html", page.encode())
 
 
-def tsne_points(run: RunFolder, measurement: Measurement, network: PreTrainedModel) -> list[dict[str, Any]]:
+def tsne_points(run: RunFolder, data: SequenceDataModule, network: PreTrainedModel) -> list[dict[str, Any]]:
     """t-SNE (van der Maaten and Hinton, 2008) of validation states at three layers, checkpoint after checkpoint."""
     measured = [row["step"] for row in run.rows()]
     steps = sorted({measured[round(k * (len(measured) - 1) / (TSNE_STEPS - 1))] for k in range(TSNE_STEPS)})
     n_layer = network.config.num_hidden_layers
     layers = sorted({0, (n_layer + 1) // 2, n_layer})
-    rows = measurement.probe["val"]
     states = []
     for step in steps:
         network.load_state_dict(load_weights(run.checkpoint(step)))
-        observed = observe(network, rows, measurement.loss_on, measurement.padding).states["instruction_end"]
+        observed = observe(network, data, "val", ["instruction_end"]).states["instruction_end"]
         states.append(observed[layers, :TSNE_STATES].cpu().numpy())
-    tasks = rows.labels("instruction_end")["task"][: len(states[0][0])].tolist()
+    tasks = data.probe["val"].labels("instruction_end")["task"][: len(states[0][0])].tolist()
     # A thread a layer: those of OpenMP inside one wait for each other, for long where other work goes on beside them.
     one_each = ThreadPoolExecutor(torch.get_num_threads(), initializer=threadpool_limits, initargs=(1, "openmp"))
     ended = Event()

@@ -11,21 +11,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from transformers.utils import logging as transformers_logging
 
+from taskcluster.metrics import LOSS, Catalogue, shown
 from taskcluster.runs.journal import Row, fixed, layers_of, number
-from taskcluster.training.callbacks import ClusteringCallback
+from taskcluster.training.callbacks import MeasurementCallback
 from taskcluster.watch.terminal import SHOWN
 
 REFRESH = 10  # steps between updates of the bar
 
 
 class ProgressCallback(pl.Callback):
-    """Loss, and accuracy and the last layer's ARI as they are measured, with the time left.
+    """The loss, the metrics of a run as they are measured, those by layer in the last one, and the time left.
 
     The time left counts the steps and the measurements that are still to come, each at its mean so far.
     """
 
-    def __init__(self, clustering: ClusteringCallback, console: Console, run_name: str) -> None:
-        self._clustering, self._console, self._run_name = clustering, console, run_name
+    def __init__(self, measuring: MeasurementCallback, console: Console, run_name: str) -> None:
+        self._measuring, self._console, self._run_name = measuring, console, run_name
         self._shown = 0
         self._bar = Progress(
             BarColumn(),
@@ -37,14 +38,14 @@ class ProgressCallback(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._started = time.monotonic() - self._clustering.seconds  # the first step is measured by now
+            self._started = time.monotonic() - self._measuring.seconds  # the first step is measured by now
             self._first_step = trainer.global_step
             self._bar.start()
             self._task = self._bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
             self._show_rows()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        measured = len(self._clustering.rows) > self._shown
+        measured = len(self._measuring.rows) > self._shown
         if trainer.is_global_zero and (measured or trainer.global_step % REFRESH == 0):
             loss = float(trainer.callback_metrics.get("train/batch_loss", float("nan")))
             left = f"{self._seconds_left(trainer):.0f} s left"
@@ -56,22 +57,25 @@ class ProgressCallback(pl.Callback):
         self._bar.stop()
 
     def _seconds_left(self, trainer: pl.Trainer) -> float:
-        elapsed, measuring = time.monotonic() - self._started, self._clustering.seconds
+        elapsed, measuring = time.monotonic() - self._started, self._measuring.seconds
         a_step = (elapsed - measuring) / max(trainer.global_step - self._first_step, 1)
-        a_measurement = measuring / max(len(self._clustering.rows), 1)
-        return a_step * (trainer.max_steps - trainer.global_step) + a_measurement * len(self._clustering.due)
+        a_measurement = measuring / max(len(self._measuring.rows), 1)
+        return a_step * (trainer.max_steps - trainer.global_step) + a_measurement * len(self._measuring.due)
 
     def _show_rows(self, note: str = "") -> None:
-        for row in self._clustering.rows[self._shown :]:
+        known = self._measuring.measurement.catalogue
+        for row in self._measuring.rows[self._shown :]:
             if SHOWN not in os.environ:
-                self._console.print(f"{self._run_name}  {_line(row)}  {note}".strip(), soft_wrap=True)
-        self._shown = len(self._clustering.rows)
+                self._console.print(f"{self._run_name}  {_line(row, known)}  {note}".strip(), soft_wrap=True)
+        self._shown = len(self._measuring.rows)
 
 
-def _line(row: Row) -> str:
-    ari, within = (fixed(layers_of(row, f"{metric}/val")[-1]) for metric in ("ari", "ari_within_x"))
-    loss, accuracy = (fixed(number(row, key)) for key in ("train/loss", "val/accuracy"))
-    return f"step {row['step']:6d}  loss {loss}  validation: accuracy {accuracy}  ARI {ari}  ARI within x {within}"
+def _line(row: Row, known: Catalogue) -> str:
+    values = []
+    for metric in shown(known, "runs"):
+        of_metric = layers_of(row, metric.stem("val")) if metric.by_layer else [number(row, metric.stem("val"))]
+        values += [f"{metric.short} {fixed(of_metric[-1])}"] if of_metric else []
+    return f"step {row['step']:6d}  loss {fixed(number(row, LOSS.stem('train')))}  validation: {'  '.join(values)}"
 
 
 def quieten() -> None:

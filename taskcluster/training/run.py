@@ -67,7 +67,7 @@ def train_on(
                 experiment.refuse(start.checkpoint)
             for note in _notes(run, start, facts, mirror.given_id):
                 console.print(note, soft_wrap=True)
-            run.start(config.as_dict(), start.step)
+            run.start(config.as_dict(), start.step, experiment.measurement.catalogue.values())
             max_steps = config.trainer.max_steps
             with writing(run, start.step, mirror.given_id, max_steps=max_steps, **facts) as ends:
                 interrupts.before_the_end.append(ends.leave)
@@ -80,8 +80,7 @@ def train_on(
 
                     conclude.conclude(run, experiment.data.family)
                     ends.finish()
-                    measurement = experiment.clustering.measurement
-                    conclude.illustrate(run, experiment.data.family, measurement, experiment.network, console)
+                    conclude.illustrate(run, experiment.measurement, experiment.network, console)
                     mirror.conclude()
 
 
@@ -124,4 +123,4 @@ def illustrate_again(config: RunConfig, run: RunFolder, interrupts: Interrupts, 
 
     data, network = prepare(config)
     network.load_state_dict(load_weights(run.checkpoint(config.trainer.max_steps)))
-    conclude.illustrate(run, data.family, measuring(config, data, run).measurement, network, console)
+    conclude.illustrate(run, measuring(config, data), network, console)

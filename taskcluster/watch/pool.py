@@ -57,7 +57,7 @@ class Pool:
         everything = self._all or any(run.anew for run in self._runs)
         if not dirty and not everything:
             return False
-        curves = list(dict.fromkeys(key for run in self._runs for key in next(reversed(run.rows.values()), {})))
+        curves = list(dict.fromkeys(key for run in self._runs for key in run.keys))
         everything |= curves != self._curves
         if everything:
             self._points, self._anew, self._curves, self._all = {}, version, curves, False

@@ -7,11 +7,13 @@ out: `Live`, the run as it stands; its rows of curves by step, and which of them
 import hashlib
 import math
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from taskcluster.metrics import Catalogue, Metric, View, shown
 from taskcluster.results.aggregate import seeds_of, sweep_of
 from taskcluster.runs import records
 from taskcluster.runs.folder import RunFolder
@@ -19,7 +21,7 @@ from taskcluster.runs.journal import Row, layers_of, number, parse
 from taskcluster.runs.records import text
 from taskcluster.watch.files import File, Lines, is_plain
 
-METRICS = ("ari", "ari_within_x", "accuracy", "loss")  # of a line's hundred values, those that a view shows
+FOLLOWED: tuple[View, ...] = ("runs", "curves")  # of a line's hundred values, those that a view shows
 RECENT = 50  # lines over which speed is taken
 
 
@@ -36,8 +38,9 @@ class Live:
 
     id: names it as long as it lies where it does. name: its folder below the root. condition: label of its condition,
     "" while unknown. state: that of RunFolder.state, or "damaged", of which `problem` says more. steps_per_second: of
-    late, measuring included. seconds: spent so far. accuracy, ari: on validation; ari of the last layer at each
-    measurement.
+    late, measuring included. seconds: spent so far. values: {key: value} of the metrics of the view "runs", on
+    validation, as they were last measured, by layer in the last one. trend: the first of those by layer at each
+    measurement, in the last layer.
     """
 
     id: str
@@ -53,13 +56,13 @@ class Live:
     steps_per_second: float | None = None
     seconds_left: float | None = None
     seconds: float | None = None
-    accuracy: float | None = None
-    ari: tuple[float, ...] = ()
+    values: tuple[tuple[str, float], ...] = ()
+    trend: tuple[float, ...] = ()
     has_tsne: bool = False
 
 
 class Run:
-    """What is known of a run folder. rows: step -> values of the curves, by their keys.
+    """What is known of a run folder. rows: step -> values of the curves, by their keys; keys: of all rows, in order.
 
     dirty: steps that came since they were last taken; anew: whether others went.
     """
@@ -70,14 +73,18 @@ class Run:
         self.id = digest(below)
         self.sweep = sweep_of(path, root)
         self.config: Row = {}
+        self.catalogue: Catalogue = {}
+        self._shown: frozenset[str] = frozenset()
         self.rows: dict[int, dict[str, float]] = {}
+        self.keys: dict[str, None] = {}
         self.dirty: set[int] = set()
         self.anew = self.regroup = False
         self.version = 0
         self.live = Live(self.id, text(path.name if below == "." else below), text(self.sweep))
         self._config = File(path / "config.yaml")
         self._status = File(path / "status.json")
-        self._journal = Lines(self.folder.journal, _measured)
+        self._declared = File(path / "catalogue.json")
+        self._journal = Lines(self.folder.journal, self._measured)
         self._training = Lines(self.folder.training, _timed)
         self._tsne = path / "figures" / "tsne.json"
         self._facts: Row = {}
@@ -88,7 +95,7 @@ class Run:
     def refresh(self) -> None:
         """Read what came since the last time."""
         try:
-            news = self._read_config()
+            news = self._read_config() | self._read_catalogue()
             state = self.folder.state_by(self._read_status)
             news |= self._follow()
             if news or (state, "") != (self._found.state, self._found.problem):
@@ -117,6 +124,16 @@ class Run:
         self._config.taken()
         return True
 
+    def _read_catalogue(self) -> bool:
+        if (content := self._declared.content()) is None:
+            return False
+        there = content or self._declared.there()
+        record = records.parsed(content, self._declared.path, records.Declared) if there else {}
+        self.catalogue = records.declared(record)
+        self._shown = frozenset(metric.key for view in FOLLOWED for metric in shown(self.catalogue, view))
+        self._declared.taken()
+        return True
+
     def _read_status(self) -> Row:
         if (content := self._status.content()) is not None:
             there = content or self._status.there()
@@ -133,16 +150,22 @@ class Run:
         timed, timed_anew = self._training.read(began != self._began)
         if anew:
             self.anew |= bool(self.rows)
-            self.rows = {}
+            self.rows, self.keys = {}, {}
         if anew or timed_anew:
             self._recent.clear()
         self.rows |= {line.step: values for line, values in measured}
+        for _, values in measured:
+            self.keys |= dict.fromkeys(values)
         self.dirty |= {line.step for line, _ in measured}
         lines = sorted({line for line, _ in measured} | {*timed})
         # What stands at or before the step at which a run went on was timed by the process before it.
         self._recent.extend(line for line in lines if line.step > first or line.step == first == 0)
         news, self._began = bool(lines) or anew or timed_anew or began != self._began, began
         return news
+
+    def _measured(self, row: Row) -> tuple[Timed, dict[str, float]]:
+        """Of a line of metrics.jsonl."""
+        return _timed(row), {key: number(row, key) for key in _chosen(tuple(row), self._shown)}
 
     def _take_stock(self, state: str) -> Live:
         rows = [self.rows[step] for step in sorted(self.rows)]
@@ -152,8 +175,8 @@ class Run:
         (first, began), (last, ended) = (self._recent[0], self._recent[-1]) if self._recent else ((0, 0.0), (0, 0.0))
         speed = (last - first) / (ended - began) if ended > began else None
         left = (max_steps - last) / speed if max_steps and speed and state == "running" else None
-        accuracy = rows[-1].get("val/accuracy", math.nan) if rows else math.nan
-        aris = [values[-1] for row in rows if (values := layers_of(row, "ari/val"))]
+        curves = {metric.key: _deepest(rows, metric) for metric in shown(self.catalogue, "runs")}
+        trend = next((curves[m.key] for m in shown(self.catalogue, "runs", by_layer=True)), ())
         return replace(
             self._found,
             state=state,
@@ -164,23 +187,25 @@ class Run:
             steps_per_second=speed,
             seconds_left=left,
             seconds=float(self._facts.get("wall_seconds") or 0) if state != "running" else ended,
-            accuracy=accuracy if math.isfinite(accuracy) else None,
-            ari=tuple(value for value in aris if math.isfinite(value)),
+            values=tuple((key, curve[-1]) for key, curve in curves.items() if curve),
+            trend=trend,
         )
-
-
-def _measured(row: Row) -> tuple[Timed, dict[str, float]]:
-    """Of a line of metrics.jsonl."""
-    return _timed(row), {key: number(row, key) for key in _shown(tuple(row))}
 
 
 def _timed(row: Row) -> Timed:
     return Timed(row["step"], float(row.get("elapsed") or 0.0))
 
 
+def _deepest(rows: Sequence[Mapping[str, float]], metric: Metric) -> tuple[float, ...]:
+    """The finite values of a metric on validation, one of each row that has it; in the last layer."""
+    stem = metric.stem("val")
+    columns = (layers_of(row, stem) if metric.by_layer else [number(row, stem)] for row in rows)
+    return tuple(values[-1] for values in columns if values and math.isfinite(values[-1]))
+
+
 @lru_cache(maxsize=64)
-def _shown(keys: tuple[str, ...]) -> list[str]:
-    return [key for key in keys if (named := parse(key)) and named.metric in METRICS]
+def _chosen(keys: tuple[str, ...], metrics: frozenset[str]) -> list[str]:
+    return [key for key in keys if (named := parse(key)) and named.metric in metrics]
 
 
 def digest(text: str) -> str:

@@ -122,8 +122,8 @@ class Dashboard:
             raise HTTPException(404, "the t-SNE is damaged") from None
 
     def _changes(self, since: int) -> bytes:
-        """{"epoch", "root", "version", "runs": ids in order, "changed_runs", "conditions": ids in order,
-        "changed_conditions", "curves"}; without the last five where nothing changed.
+        """{"epoch", "root", "version", "metrics": null if they are as before, "runs": ids in order, "changed_runs",
+        "conditions": ids in order, "changed_conditions", "curves"}; only the first three where nothing changed.
         """
         changes = self._watcher.changes(since)
         whole = {
@@ -209,7 +209,7 @@ def names(host: str, address: str) -> list[str]:
 
 
 def _run(live: Live) -> dict[str, Any]:
-    return asdict(live) | {"ari": [round(value, 4) for value in live.ari]}
+    return asdict(live) | {"values": dict(live.values), "trend": [round(value, 4) for value in live.trend]}
 
 
 def _packed(curves: Curves) -> dict[str, Any]:

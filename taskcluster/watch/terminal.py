@@ -1,4 +1,4 @@
-"""A multirun on a terminal: every run a line, with the last layer's ARI as it grows."""
+"""A multirun on a terminal: every run a line, with the metrics of its last measurement and a curve of the first."""
 
 import os
 import select
@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taskcluster import streams
+from taskcluster.metrics import Metric
 from taskcluster.watch.watcher import Live, Watcher
 
 SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment where a run need not print what it measures: a view shows it
@@ -83,27 +85,33 @@ class View:
         room = max(1, self._console.height - 4)
         shown = runs if len(runs) <= room else _foremost(runs, room)
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("run", "status", "", "step", "left", "accuracy", "ARI", ""):
+        metrics = [metric for metric in self._watcher.metrics() if "runs" in metric.views]
+        trended = next((metric for metric in metrics if metric.by_layer), None)
+        columns = [[metric.short, ""] if metric == trended else [metric.short] for metric in metrics]
+        for column in ("run", "status", "", "step", "left", *chain.from_iterable(columns)):
             table.add_column(column, no_wrap=True, overflow="ellipsis")
         for run in shown:
-            table.add_row(*self._line(run))
+            table.add_row(*self._line(run, metrics, trended))
         counts = Counter(run.state for run in runs)
         return Group(table, Text(f"{len(runs)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items())))
 
-    def _line(self, run: Live) -> list[RenderableType]:
+    def _line(self, run: Live, metrics: Sequence[Metric], trended: Metric | None) -> list[RenderableType]:
         status = Text(run.state, style=COLORS.get(run.state, "dim"))
         if run.step is None or not run.max_steps:
             return [run.name, status]
         blocks = ASCII if self._console.options.ascii_only else BLOCKS
+        cells = []
+        for metric in metrics:
+            value = dict(run.values).get(metric.key)
+            cells.append("" if value is None else f"{value:.3f}")
+            cells += [sparkline(run.trend, blocks)] * (metric == trended)
         return [
             run.name,
             status,
             ProgressBar(run.max_steps, run.step, width=12),
             f"{run.step}/{run.max_steps}",
             "" if run.seconds_left is None else _duration(run.seconds_left),
-            "" if run.accuracy is None else f"{run.accuracy:.3f}",
-            f"{run.ari[-1]:.3f}" if run.ari else "",
-            sparkline(run.ari, blocks),
+            *cells,
         ]
 
 

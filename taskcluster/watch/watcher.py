@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from taskcluster.metrics import Metric
 from taskcluster.results.aggregate import conditions, find_runs
 from taskcluster.runs.folder import RunFolder
 from taskcluster.watch.pool import Curves, Pool
@@ -20,9 +21,12 @@ __all__ = ["Changes", "Curves", "Live", "Watcher"]
 
 
 class Changes(NamedTuple):
-    """What came after a version. runs, conditions: ids of all, in order; changed_conditions: id, sweep, label, runs."""
+    """What came after a version. metrics: those of all runs that a view shows, None if they are the same as before;
+    runs, conditions: ids of all, in order; changed_conditions: id, sweep, label, runs.
+    """
 
     version: int
+    metrics: list[Metric] | None
     runs: list[str]
     changed_runs: list[Live]
     conditions: list[str]
@@ -38,6 +42,7 @@ class Watcher:
         self.version = 0
         self._runs: dict[Path, Run] = {}
         self._pools: dict[str, Pool] = {}  # by id of the condition
+        self._metrics: tuple[int, list[Metric]] = 0, []  # the version in which they last changed
         self._condition_of: dict[str, dict[str, Any]] = {}  # facts of its pool by id of the run
         self._lock = threading.Lock()
 
@@ -55,10 +60,18 @@ class Watcher:
                 changed |= self._group(version)
             for pool in self._pools.values():
                 changed |= pool.update(version)
+            known = (metric for run in self._runs.values() for metric in run.catalogue.values())
+            metrics = list({metric.key: metric for metric in known if metric.views}.values())
+            if metrics != self._metrics[1]:
+                self._metrics, changed = (version, metrics), True
             for run in self._runs.values():
                 changed |= run.settle(version, self._condition_of.get(run.id, {}))
             if changed:
                 self.version = version
+
+    def metrics(self) -> list[Metric]:
+        """Those of all runs that a view shows."""
+        return self._metrics[1]
 
     def runs(self) -> list[Live]:
         """All of them, in natural order."""
@@ -73,6 +86,7 @@ class Watcher:
         with self._lock:
             return Changes(
                 version=self.version,
+                metrics=self._metrics[1] if self._metrics[0] > since else None,
                 runs=[run.id for run in self._runs.values()],
                 changed_runs=[run.live for run in self._runs.values() if run.version > since],
                 conditions=list(self._pools),

@@ -1,0 +1,300 @@
+"""KMeans on hidden states, scored against known groups. Tensors in, numbers out.
+
+in:  states (L+1, N, D) and the true group of each of the N
+out: for every layer the adjusted Rand index (ARI; Hubert and Arabie, 1985), the normalized mutual information (NMI) and
+     the inertia
+
+The clustering is that of scikit-learn's KMeans on float64: greedy k-means++ seeding, Lloyd's iterations to the same
+tolerance, the best of several restarts. Two things make it fast without a worse optimum (benchmarks/README.md): all
+restarts, and all problems of a kind, go through one matrix product; and restarts that fall behind are given up
+(successive halving; Jamieson and Talwalkar, 2016), which pays for more of them. The quality of the optimum is part of
+the result: fewer restarts, or seeding without the greedy choice, find lower ARI.
+
+States are clustered in their own precision, and again in float64 where rounding may have decided the result.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, PositiveInt
+from pydantic.dataclasses import dataclass
+from sklearn.metrics import normalized_mutual_info_score
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from taskcluster.validation import Seed
+
+TOLERANCE = 1e-4  # of the mean variance of a feature: smaller shifts of the centroids end the iterations
+MAX_ITERATIONS = 300
+RUNG = 3  # iterations after which the worse half of the restarts is given up, again and again until FINALISTS are left
+FINALISTS = 2
+RESOLVED = 1e-3  # of the squared distances to the mean: float32, which keeps 1e-7 of them, resolves a larger inertia
+LOOKED_UP = 4096  # states of whose pairs all distances are kept while seeds are drawn
+ROOM = 2**18  # distances held at once on a CPU, what its caches take beside their operands; a GPU is given more
+MEMORY = 2**26  # distances held at once at most: 256 MB
+
+
+class Clustering(NamedTuple):
+    """cluster_labels (N,) in 0..K-1, centroids (K, D), inertia: the summed squared distance to the own centroid.
+
+    Where a state is not finite, the labels mean nothing, and the inertia and all scores are NaN.
+    """
+
+    cluster_labels: Tensor
+    centroids: Tensor
+    inertia: float
+
+    def ari(self, truth: Tensor) -> float:
+        """The adjusted Rand index against groups (N,)."""
+        return math.nan if math.isnan(self.inertia) else adjusted_rand_index(truth, self.cluster_labels.cpu())
+
+    def nmi(self, truth: Tensor) -> float:
+        """The normalized mutual information with groups (N,)."""
+        labels = self.cluster_labels.cpu()
+        return math.nan if math.isnan(self.inertia) else float(normalized_mutual_info_score(truth, labels))
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True))
+class KMeans:
+    """KMeans with `n_init` restarts, the same from the same `seed` on every call.
+
+    n_clusters: k over all tasks, None for their number. Raises ValueError for values that cannot be.
+    """
+
+    n_clusters: PositiveInt | None
+    n_init: PositiveInt
+    seed: Seed
+
+    def k(self, n_tasks: int) -> int:
+        return self.n_clusters or n_tasks
+
+    def fit(self, states: Tensor, n_clusters: int) -> Clustering:
+        """Cluster states (N, D). Raises ValueError for more clusters than states."""
+        return self.fit_many([states], [n_clusters])[0]
+
+    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
+        """Cluster each of several sets of states, (N, D) each, by itself; quickest where they are of one size.
+
+        Half-precision states are clustered in float32, and those on MPS, which has no float64, on the CPU.
+        """
+        for states, k in zip(problems, n_clusters, strict=True):
+            if k > len(states):
+                raise ValueError(f"n_clusters={k} exceeds the {len(states)} states to cluster; lower it")
+        problems = [states.cpu() if states.device.type == "mps" else states for states in problems]
+        problems = [states if states.dtype == torch.float64 else states.float() for states in problems]
+        found, totals = self._fit_in_parts(problems, n_clusters)
+        coarse = [p for p, states in enumerate(problems) if not _is_resolved(states, found[p], totals[p])]
+        if coarse:
+            finer, _ = self._fit_in_parts([problems[p].double() for p in coarse], [n_clusters[p] for p in coarse])
+            for p, clustering in zip(coarse, finer, strict=True):
+                found[p] = clustering._replace(centroids=clustering.centroids.to(problems[p].dtype))
+        return [c if math.isfinite(c.inertia) else c._replace(inertia=math.nan) for c in found]
+
+    def _fit_in_parts(
+        self, problems: Sequence[Tensor], n_clusters: Sequence[int]
+    ) -> tuple[list[Clustering], list[float]]:
+        """The clustering of each problem, and the summed squared distance of its states to their mean."""
+        most = max(map(len, problems)) * max(n_clusters) * self.n_init
+        room = ROOM if problems[0].device.type == "cpu" else 2**10 * ROOM
+        together = max(1, room // most)
+        found: list[Clustering] = []
+        totals: list[float] = []
+        for first in range(0, len(problems), together):
+            part = slice(first, first + together)
+            batch = _Batch(problems[part], n_clusters[part])
+            found += batch.fit(self.n_init, self.seed)
+            totals += batch.totals.tolist()
+        return found, totals
+
+    def score_layers(self, states: Tensor, truth: Tensor, n_clusters: int) -> dict[str, list[float]]:
+        """{"ari", "nmi", "inertia"}: one number a layer, for states (L+1, N, D) and true groups (N,)."""
+        found = self.fit_many(list(states), [n_clusters] * len(states))
+        return {
+            "ari": [clustering.ari(truth) for clustering in found],
+            "nmi": [clustering.nmi(truth) for clustering in found],
+            "inertia": [clustering.inertia for clustering in found],
+        }
+
+    def score_layers_within(
+        self, states: Tensor, within: Tensor, n_clusters_from: Tensor, truths: Mapping[str, Tensor]
+    ) -> dict[str, list[float]]:
+        """ARI inside each value of `within`, against every labelling of `truths`: one number a layer and labelling.
+
+        Each value has its own KMeans, with as many clusters as `n_clusters_from` has groups among its states; the mean
+        over values is weighted by their states. Values on which a labelling has one group only say nothing about it
+        and are left out; with none left the number is NaN.
+        """
+        members = [(within == value).nonzero().squeeze(1) for value in within.unique()]
+        n_clusters = [len(n_clusters_from[rows].unique()) for rows in members]
+        problems = [layer[rows.to(layer.device)] for layer in states for rows in members]
+        found = iter(self.fit_many(problems, n_clusters * len(states)))
+        clusterings = [[next(found) for _ in members] for _ in states]
+
+        def score(truth: Tensor, of_layer: list[Clustering]) -> float:
+            telling = [
+                (rows, own) for rows, own in zip(members, of_layer, strict=True) if len(truth[rows].unique()) > 1
+            ]
+            weights = [len(rows) for rows, _ in telling]
+            aris = [own.ari(truth[rows]) for rows, own in telling]
+            return float(np.average(aris, weights=weights)) if telling else float("nan")
+
+        return {name: [score(truth, of_layer) for of_layer in clusterings] for name, truth in truths.items()}
+
+
+class _Batch:
+    """P problems at once, padded to the largest: states (P, N, D) around their means, `there` (P, 1, N) where real."""
+
+    def __init__(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> None:
+        device = problems[0].device
+        self.sizes, self.n_clusters = [len(states) for states in problems], n_clusters
+        self.means = [states.mean(0) for states in problems]  # products of centred states lose the fewest digits
+        self.states = pad_sequence(
+            [states - mean for states, mean in zip(problems, self.means, strict=True)], batch_first=True
+        )
+        sizes = torch.tensor(self.sizes, device=device)
+        self.there = (torch.arange(self.states.shape[1], device=device) < sizes[:, None])[:, None].to(self.states.dtype)
+        unused = torch.arange(max(n_clusters), device=device) >= torch.tensor(n_clusters, device=device)[:, None]
+        self.unused = torch.where(unused, torch.inf, 0.0)[:, None]  # (P, 1, K): no state is near these
+        self.norms = self.states.square().sum(2)  # (P, N)
+        self.totals = self.norms.sum(1)  # (P,)
+        self.tolerance = TOLERANCE * self.totals / sizes / self.states.shape[2]  # (P,)
+
+    def fit(self, n_init: int, seed: int) -> list[Clustering]:
+        seeds, labels = self._greedy_seeds(n_init, torch.Generator().manual_seed(seed))
+        centroids = self._descend(seeds, labels)
+        labels = self._assign(centroids)[1][:, 0]
+        own = _take(centroids[:, 0], labels)
+        inertias = ((self.states - own).double().square().sum(2) * self.there[:, 0]).sum(1).tolist()
+        return [
+            Clustering(labels[p, :size], centroids[p, 0, :k] + self.means[p], inertias[p])
+            for p, (size, k) in enumerate(zip(self.sizes, self.n_clusters, strict=True))
+        ]
+
+    def _greedy_seeds(self, n_init: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """States to start from, drawn by k-means++ (Arthur and Vassilvitskii, 2007), each the best of 2 + log K draws.
+
+        Gives the centroids (P, R, K, D) and which of them each state is nearest to, (P, R, N).
+        """
+        n_problems, n_states, _ = self.states.shape
+        device, n_clusters = self.states.device, max(self.n_clusters)
+        n_draws = 2 + int(np.log(n_clusters))
+        sizes = torch.tensor(self.sizes, device=device)[:, None]
+        draws = torch.rand(n_clusters, n_init, n_draws, generator=generator).to(device)
+        squared_distances = self._squared_distances()
+        rows = (draws[0, :, 0] * sizes).long()  # (P, R)
+        nearest = squared_distances(rows) * self.there  # (P, R, N): to the closest seed so far; 0 where only padding is
+        seeds, labels = [rows], torch.zeros(nearest.shape, dtype=torch.long, device=device)
+        for k in range(1, n_clusters):
+            mass = nearest.cpu().cumsum(2).to(device)  # a GPU's sums are not the same to the bit each time
+            drawn = torch.searchsorted(mass, draws[k] * mass[:, :, -1:]).minimum(sizes[:, :, None] - 1)
+            closer = squared_distances(drawn.flatten(1)).view(*drawn.shape, n_states)
+            torch.minimum(closer, nearest[:, :, None], out=closer)
+            best = closer.sum(3).argmin(2)  # (P, R): the draw that leaves the least distance
+            closest = _take(closer.flatten(0, 1), best.flatten()[:, None]).view(nearest.shape)
+            labels[closest < nearest] = k
+            nearest = closest
+            seeds.append(drawn.gather(2, best[:, :, None]).squeeze(2))
+        return _take(self.states, torch.stack(seeds, dim=2).flatten(1)).view(n_problems, n_init, n_clusters, -1), labels
+
+    def _squared_distances(self) -> Callable[[Tensor], Tensor]:
+        """A function from the numbers of some states, (P, M), to their squared distances to all, (P, M, N)."""
+
+        def computed(rows: Tensor) -> Tensor:
+            products = torch.baddbmm(self.norms[:, None], _take(self.states, rows), transposed, alpha=-2)
+            return products.add_(_take(self.norms, rows)[:, :, None]).clamp_(min=0)
+
+        transposed = self.states.transpose(1, 2)
+        n_problems, n_states, _ = self.states.shape
+        if n_states > LOOKED_UP:
+            return computed
+        table = computed(torch.arange(n_states, device=self.states.device).expand(n_problems, -1))
+        return lambda rows: _take(table, rows)
+
+    def _descend(self, centroids: Tensor, labels: Tensor) -> Tensor:
+        """Lloyd's iterations from centroids (P, R, K, D) and labels (P, R, N); the best restart's, (P, 1, K, D)."""
+        moving = torch.ones(centroids.shape[:2], dtype=torch.bool, device=centroids.device)
+        sums, sizes = torch.zeros_like(centroids), centroids.new_zeros(centroids.shape[:3])
+        self._move(sums, sizes, None, labels)
+        for iteration in range(1, MAX_ITERATIONS + 1):
+            means = torch.where(sizes[..., None] > 0, sums / sizes[..., None].clamp(min=1), centroids)
+            shift = torch.linalg.vector_norm(means - centroids, dim=(2, 3)).square()
+            centroids = torch.where(moving[:, :, None, None], means, centroids)  # an empty cluster keeps its centroid
+            moving &= shift > self.tolerance[:, None]
+            n_init = centroids.shape[1]
+            if not moving.any() and n_init <= FINALISTS:
+                break
+            distances, assigned = self._assign(centroids)
+            if iteration % RUNG == 0 and n_init > FINALISTS:
+                ahead = distances.sum(2).argsort(dim=1)[:, : max(FINALISTS, n_init // 2)]
+                kept = (_take(t, ahead) for t in (centroids, labels, assigned, moving, sums, sizes))
+                centroids, labels, assigned, moving, sums, sizes = kept
+            self._move(sums, sizes, labels, assigned)
+            labels = assigned
+        return _take(centroids, self._assign(centroids)[0].sum(2).argmin(1, keepdim=True))
+
+    def _move(self, sums: Tensor, sizes: Tensor, old: Tensor | None, new: Tensor) -> None:
+        """Bring every cluster's summed states (P, R, K, D) and their number (P, R, K) from labels `old` to `new`."""
+        changed = torch.ones_like(new, dtype=torch.bool) if old is None else old != new
+        for columns in changed.any(0).any(0).nonzero().squeeze(1).split(_at_once(sizes)):
+            one = self.there[:, None, :, columns].expand(*new.shape[:2], 1, -1)
+            member = sums.new_zeros(*sizes.shape, len(columns)).scatter_(2, new[:, :, None, columns], one)
+            if old is not None:
+                member -= torch.zeros_like(member).scatter_(2, old[:, :, None, columns], one)
+            sums += torch.bmm(member.flatten(1, 2), self.states[:, columns]).view_as(sums)
+            sizes += member.sum(3)
+
+    def _assign(self, centroids: Tensor) -> tuple[Tensor, Tensor]:
+        """Half the squared distance to the nearest of centroids (P, R, K, D), less a constant, and which, (P, R, N)."""
+        half_norms = (centroids.square().sum(3) / 2 + self.unused).flatten(1)[:, :, None]
+        nearest, labels = [], []
+        for states in self.states.split(_at_once(half_norms), dim=1):
+            products = torch.baddbmm(half_norms, centroids.flatten(1, 2), states.transpose(1, 2), alpha=-1)
+            found = products.view(*centroids.shape[:3], -1).min(2)
+            nearest.append(found.values)
+            labels.append(found.indices)
+        return torch.cat(nearest, 2) * self.there, torch.cat(labels, 2)
+
+
+def _is_resolved(states: Tensor, clustering: Clustering, total: float) -> bool:
+    """Whether float32 told states (N, D) apart well enough, given their summed squared distance `total` to the mean.
+
+    Distances are differences of squares, so each is off by some 1e-7 of the squares; so must be little beside the
+    inertia, with neither under- nor overflow. Clusters of identical states cannot be better.
+    """
+    precision = torch.finfo(states.dtype)
+    if states.dtype == torch.float64:
+        return True
+    if precision.tiny / precision.eps * len(states) < total and RESOLVED * total < clustering.inertia < math.inf:
+        return True
+    labels = clustering.cluster_labels
+    members = labels.new_zeros(len(clustering.centroids)).scatter(0, labels, torch.arange(len(labels)).to(labels))
+    return math.isfinite(clustering.inertia) and torch.equal(states[members[labels]], states)
+
+
+def _at_once(clusters: Tensor) -> int:
+    """How many states' distances to all of the clusters, of which `clusters` holds one number each, fit into memory."""
+    return max(1, MEMORY // clusters.numel())
+
+
+def _take(values: Tensor, chosen: Tensor) -> Tensor:
+    """For every problem the entries `chosen`, (P, M), out of values (P, N, ...)."""
+    return values[torch.arange(len(values), device=values.device)[:, None], chosen]
+
+
+def adjusted_rand_index(truth: Tensor, labels: Tensor) -> float:
+    """The ARI of two labellings (N,), as scikit-learn has it to the last bit, in a tenth of the time."""
+    groups, clusters = (labelling.unique(return_inverse=True)[1] for labelling in (truth, labels))
+    n_clusters = int(clusters.max()) + 1
+    table = torch.bincount(groups * n_clusters + clusters, minlength=n_clusters * (int(groups.max()) + 1))
+    table = table.view(-1, n_clusters)
+    # Ordered pairs of states that are together in both labellings, in one alone, in none.
+    both = int(table.square().sum())
+    by_group, by_cluster = int(table.sum(1).square().sum()) - both, int(table.sum(0).square().sum()) - both
+    neither, both = len(truth) ** 2 - by_group - by_cluster - both, both - len(truth)
+    if by_group == by_cluster == 0:
+        return 1.0
+    chance = (both + by_group) * (by_group + neither) + (both + by_cluster) * (by_cluster + neither)
+    return 2 * (both * neither - by_group * by_cluster) / chance

@@ -1,0 +1,169 @@
+"""What a measure is, and what is measured of a run: an Observation in, named numbers out.
+
+in:  a network at a step
+out: {"ari/val/layer_3": 0.7, "val/accuracy": 0.9, ...}
+
+Training and the analysis of saved checkpoints call the same `Measurement`, so their numbers agree to the last digit.
+"""
+
+import math
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar, TypeVar
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.data.rows import Position
+from taskcluster.measures.observation import Observation, observe
+from taskcluster.metrics import ACCURACY, LOSS, Catalogue, Metric, catalogue
+from taskcluster.processes.group import count, share_out
+from taskcluster.validation import UserError
+
+T = TypeVar("T")
+
+Values = float | Sequence[float]  # one number, or one for each layer from 0 to L
+
+SPLITS = ("train", "val")
+
+
+class MeasureFailed(RuntimeError):
+    """A measure raised an exception, or gave something else than it declares."""
+
+
+class Measure(ABC):
+    """A question about a model, asked of every step that is measured.
+
+    metrics: declares what `measure` gives. positions: whose states it reads. splits: of the probe set, that it is asked
+    about. A constructor takes what the configuration gives; besides, where it has parameters of these names,
+    `data`: the run's SequenceDataModule, and `clusterer`: the run's KMeans. It raises ValueError, "KEY=VALUE ...", for
+    what cannot be measured.
+
+    every_n_steps: of the steps that are measured, the multiples of this and the last; None for the last one alone.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]]
+    positions: ClassVar[tuple[Position, ...]]
+    splits: ClassVar[tuple[str, ...]] = SPLITS
+
+    def __init__(self, every_n_steps: int | None = 1) -> None:
+        self.every_n_steps = every_n_steps
+
+    @abstractmethod
+    def measure(self, observation: Observation) -> Mapping[Metric, Values]:
+        """A number, or one for each layer (L+1), for each of `metrics`."""
+
+    def is_due(self, step: int, last: bool) -> bool:
+        return last or (self.every_n_steps is not None and step % self.every_n_steps == 0)
+
+
+class Control(Measure):
+    """A measure of how much another metric moves for reasons that are not training.
+
+    Asked of the validation probe only. Once a run is trained, results.json gets every repetition of the last step; what
+    fails then does not fail the run. The journal gets a summary of them where `every_n_steps` is a number.
+    """
+
+    splits = ("val",)
+
+    @abstractmethod
+    def repeat(self, observation: Observation) -> Mapping[Metric, Sequence[Sequence[float]]]:
+        """For each of `metrics` the R repetitions, a number for each layer of each, (R, L+1)."""
+
+    @abstractmethod
+    def summary(self, repeated: Sequence[float]) -> float:
+        """What the journal has of the R repetitions in a layer."""
+
+    def measure(self, observation: Observation) -> Mapping[Metric, Values]:
+        return {
+            metric: [self.summary(of_layer) for of_layer in zip(*repetitions, strict=True)]
+            for metric, repetitions in self.repeat(observation).items()
+        }
+
+    def is_due(self, step: int, last: bool) -> bool:
+        return self.every_n_steps is not None and super().is_due(step, last)
+
+
+class Measurement:
+    """All that is measured of a run. measures: by name. Raises ValueError where two of them declare one metric in
+    different ways."""
+
+    def __init__(self, data: SequenceDataModule, measures: Mapping[str, Measure]) -> None:
+        self.data, self.measures = data, measures
+        self.catalogue: Catalogue = catalogue(*(measure.metrics for measure in measures.values()))
+
+    def __call__(self, network: PreTrainedModel, step: int = 0, last: bool = True) -> dict[str, float]:
+        """The metrics of a step by their keys in the journal; last: whether it is the last one of the run.
+
+        Raises FloatingPointError where the loss is not finite, and MeasureFailed for a measure that fails.
+        """
+        due = {name: measure for name, measure in self.measures.items() if measure.is_due(step, last)}
+        metrics: dict[str, float] = {}
+        for split in SPLITS:
+            asked = {name: measure for name, measure in due.items() if split in measure.splits}
+            seen = observe(network, self.data, split, _positions(asked.values()))
+            if not math.isfinite(seen.loss):
+                raise FloatingPointError(f"{split}/loss is {seen.loss}")
+            metrics |= {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
+            for name, measure in asked.items():
+                metrics |= _numbers(name, measure, seen, _told(name, measure.measure, seen))
+        return metrics
+
+    def controls(self, network: PreTrainedModel) -> dict[str, list[list[float]]]:
+        """{key of a control's metric: a list of repetitions for each layer} of all controls, on validation.
+
+        Raises MeasureFailed.
+        """
+        asked = {name: measure for name, measure in self.measures.items() if isinstance(measure, Control)}
+        if not asked:
+            return {}
+        seen = observe(network, self.data, "val", _positions(asked.values()))
+        told = [_told(name, control.repeat, seen) for name, control in asked.items()]
+        return {
+            metric.key: [list(of_layer) for of_layer in zip(*repetitions, strict=True)]
+            for of_control in told
+            for metric, repetitions in of_control.items()
+        }
+
+
+def by_layer(states: Tensor, score: Callable[[Tensor], dict[str, list[float]]]) -> dict[str, list[float]]:
+    """`score` of states (L+1, N, D), whose layers the processes of a run divide."""
+    n = min(count(), len(states))
+    scored = share_out(score, [states[k::n] for k in range(n)])
+    return {name: [scored[k % n][name][k // n] for k in range(len(states))] for name in scored[0]}
+
+
+def _positions(measures: Iterable[Measure]) -> list[Position]:
+    """Those that any of them reads, each once."""
+    return list(dict.fromkeys(position for measure in measures for position in measure.positions))
+
+
+def _told(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: Observation) -> Mapping[Metric, T]:
+    """What a measure answers. Raises MeasureFailed for any exception but a signal's."""
+    try:
+        return ask(seen)
+    except UserError:
+        raise
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"the measure {name!r} failed ({type(error).__name__}: {' '.join(str(error).split())}"
+        raise MeasureFailed(f"{said}, {at.filename}, line {at.lineno})") from error
+
+
+def _numbers(name: str, measure: Measure, seen: Observation, told: Mapping[Metric, Values]) -> dict[str, float]:
+    """The journal's keys and numbers of what a measure answers. Raises MeasureFailed where that is not as declared."""
+    if {*told} != {*measure.metrics}:
+        given, declared = ([metric.key for metric in metrics] for metrics in (told, measure.metrics))
+        raise MeasureFailed(f"the measure {name!r} gives {given}, but declares {declared}")
+    numbers: dict[str, float] = {}
+    for metric, values in told.items():
+        column = np.asarray(values, dtype=float)
+        n_layers = next((len(states) for states in seen.states.values()), len(column.flat))
+        if column.shape != ((n_layers,) if metric.by_layer else ()):
+            wanted = f"{n_layers} numbers, one for each layer" if metric.by_layer else "one number"
+            raise MeasureFailed(f"the measure {name!r} gives {metric.key} in the shape {column.shape}, not {wanted}")
+        numbers |= {metric.at(seen.split, layer): value for layer, value in enumerate(column.flatten().tolist())}
+    return numbers

@@ -1,0 +1,151 @@
+"""The catalogue of metrics: everything that a reader of the journal must know of one. Free of torch.
+
+in:  the declarations of measures; catalogue.json of a run folder
+out: Metrics: key in the journal, names for readers, range, level of chance, and where each is shown
+
+The terminal, charts, tables, claims, W&B and the dashboard read the catalogue, and none of them knows a metric by
+itself. A measure declares its own (`taskcluster.measures.measure`), and a run writes the declarations into its folder,
+where they are read by processes that never see the measure.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Literal
+
+View = Literal["runs", "curves", "layers", "tables"]
+
+VIEWS: tuple[View, ...] = ("runs", "curves", "layers", "tables")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a measure gives for each layer, or once.
+
+    key: in the journal, "KEY/SPLIT/layer_3", or "SPLIT/KEY" for a metric that has no layers.
+    name: of the quantity, "ARI"; where: what it is taken of, "at the separator"; short: both in as few words as a
+    column has room for (`name` if left out); label: the quantity in full, for titles (`name` if left out); axis: the
+    label of an axis (`label` if left out).
+    by_layer: whether there is a number for every layer. position: of the states that it is taken of, if any.
+    low, high: the range, None where there is no bound. chance: its value where states have nothing to do with tasks.
+    views: where it is shown beside the journal.
+        "runs": its last value beside each run, on the terminal and in the dashboard;
+        "curves": against the step, in figures, report, dashboard and W&B;
+        "layers": by layer at the last step, likewise;
+        "tables": in the tables of the report.
+    of: for a control, the key of the metric that it is a control of. kind: of the control, "noise" where it takes the
+    same measurement again with other seeds, "chance" where it takes it of what has nothing to do with tasks.
+    """
+
+    key: str
+    name: str
+    where: str = ""
+    short: str = ""
+    label: str = ""
+    axis: str = ""
+    by_layer: bool = True
+    position: str = ""
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None
+    views: tuple[View, ...] = VIEWS
+    of: str = ""
+    kind: Literal["", "noise", "chance"] = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z]\w*", self.key, re.ASCII):
+            raise ValueError(f"a metric's key is made of letters, digits and _, and begins with a letter: {self.key!r}")
+        object.__setattr__(self, "short", self.short or self.name)
+        object.__setattr__(self, "label", self.label or self.name)
+        object.__setattr__(self, "axis", self.axis or self.label)
+
+    @property
+    def title(self) -> str:
+        """The name with the place: "ARI at the separator"."""
+        return f"{self.name} {self.where}".strip()
+
+    @property
+    def emerges(self) -> bool:
+        """Whether half of its rise is a step worth telling: it goes from 0 to 1."""
+        return (self.low, self.high) == (0, 1)
+
+    def stem(self, split: str) -> str:
+        """The journal's keys of a split up to the layer: "ari/val", or all of "val/accuracy"."""
+        return f"{self.key}/{split}" if self.by_layer else f"{split}/{self.key}"
+
+    def at(self, split: str, layer: int) -> str:
+        """The journal's key: "ari/val/layer_3"; whatever the layer, "val/accuracy"."""
+        return f"{self.stem(split)}/layer_{layer}" if self.by_layer else self.stem(split)
+
+
+Catalogue = Mapping[str, Metric]
+
+
+def _ari(key: str, where: str, position: str, short: str, views: tuple[View, ...]) -> Metric:
+    return Metric(
+        key,
+        "ARI",
+        where,
+        short,
+        label="ARI of clusters and tasks",
+        axis="adjusted Rand index",
+        position=position,
+        low=0,
+        high=1,
+        chance=0,
+        views=views,
+    )
+
+
+ACCURACY = Metric(
+    "accuracy", "accuracy", label="Accuracy of y, given I and x", axis="accuracy", by_layer=False, low=0, high=1
+)
+LOSS = Metric("loss", "loss", axis="loss (nats)", by_layer=False, low=0, views=("curves", "tables"))
+ALWAYS = (ACCURACY, LOSS)  # what every measured step has, whatever the measures
+
+ARI = _ari("ari", "at the separator", "instruction_end", "ARI", VIEWS)
+NMI = Metric("nmi", "NMI", ARI.where, position="instruction_end", low=0, high=1, views=())
+INERTIA = Metric("inertia", "inertia", ARI.where, position="instruction_end", low=0, views=())
+ARI_AT_INPUT = _ari("ari_at_input", "at x", "input", "ARI at x", ())
+NMI_AT_INPUT = Metric("nmi_at_input", "NMI", "at x", position="input", low=0, high=1, views=())
+INERTIA_AT_INPUT = Metric("inertia_at_input", "inertia", "at x", position="input", low=0, views=())
+ARI_WITHIN_X = _ari("ari_within_x", "at x, within each value of x", "input", "ARI within x", VIEWS)
+ARI_WITHIN_X_TO_Y = _ari(
+    "ari_within_x_to_y", "at x, within each x, against y", "input", "ARI within x to y", ("layers",)
+)
+
+
+def control(of: Metric, key: str, kind: Literal["noise", "chance"], where: str) -> Metric:
+    """The declaration of a control of another metric, with the key "METRIC_KEY"; in the journal only."""
+    return replace(of, key=f"{of.key}_{key}", kind=kind, where=where, short="", label="", axis="", views=(), of=of.key)
+
+
+ARI_KMEANS_SD = control(ARI, "kmeans_sd", "noise", "with another KMeans seed")
+ARI_WITHIN_X_KMEANS_SD = control(ARI_WITHIN_X, "kmeans_sd", "noise", "with another KMeans seed")
+ARI_SHUFFLED = control(ARI, "shuffled", "chance", "of shuffled labels")
+ARI_WITHIN_X_SHUFFLED = control(ARI_WITHIN_X, "shuffled", "chance", "of shuffled labels")
+
+OWN = (
+    *ALWAYS,
+    *(ARI, NMI, INERTIA),
+    *(ARI_AT_INPUT, NMI_AT_INPUT, INERTIA_AT_INPUT, ARI_WITHIN_X, ARI_WITHIN_X_TO_Y),
+    *(ARI_KMEANS_SD, ARI_WITHIN_X_KMEANS_SD, ARI_SHUFFLED, ARI_WITHIN_X_SHUFFLED),
+)
+
+
+def catalogue(*declared: Iterable[Metric]) -> Catalogue:
+    """Key -> Metric: what every run has, and what measures declare, in this order.
+
+    Raises ValueError for one key that is declared in two ways.
+    """
+    found = {metric.key: metric for metric in ALWAYS}
+    for metric in chain.from_iterable(declared):
+        if found.setdefault(metric.key, metric) != metric:
+            raise ValueError(f"two measures declare the metric {metric.key!r} in different ways; rename one")
+    return found
+
+
+def shown(known: Catalogue, view: View, by_layer: bool | None = None) -> list[Metric]:
+    """The metrics of a view, in order; by_layer: only those with a number for each layer, or only the others."""
+    return [m for m in known.values() if view in m.views and by_layer in (None, m.by_layer)]

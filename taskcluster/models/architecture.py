@@ -1,0 +1,90 @@
+"""What must be known of a causal LM to read and edit its states: where its blocks are, and which masks it takes.
+
+in:  a Hugging Face causal LM, of any architecture
+out: its blocks in order, its output layer, the inputs that it takes; a UserError where these are not to be had
+
+An architecture that is not in KNOWN is looked into and tried. An extension to another is a line in KNOWN, or nothing.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from taskcluster.validation import UserError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """blocks: dotted name of the module list that holds them; takes_mask: whether the attention takes a boolean mask of
+    (B, 1, T, T), True where a token (third axis) sees another (fourth), as packed batches need."""
+
+    blocks: str
+    takes_mask: bool
+
+
+KNOWN = {"gpt2": Architecture(blocks="transformer.h", takes_mask=True)}  # by `network.config.model_type`
+
+
+def blocks(network: PreTrainedModel) -> Sequence[nn.Module]:
+    """The transformer blocks, in order: what each returns is the states of a layer (B, T, D), or a tuple that begins
+    with them. Raises UserError where they cannot be found.
+    """
+    if known := KNOWN.get(network.config.model_type):
+        return list(network.get_submodule(known.blocks).children())
+    n_layer = getattr(network.config, "num_hidden_layers", 0)
+    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module) == n_layer > 0]
+    if not lists:
+        raise UserError(
+            f"model: {type(network).__name__} has no list of num_hidden_layers={n_layer} blocks, so its states cannot "
+            "be read; give its config num_hidden_layers, and the model one nn.ModuleList of that length"
+        )
+    return list(lists[0])
+
+
+def output_layer(network: PreTrainedModel) -> nn.Module:
+    """What turns the states of the last layer into logits. Raises UserError where there is none."""
+    head = network.get_output_embeddings()
+    if not isinstance(head, nn.Module):
+        raise UserError(
+            f"model: {type(network).__name__} has no output layer, so its last states cannot be read; "
+            "let its get_output_embeddings() return it"
+        )
+    return head
+
+
+def accepted(network: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those inputs that the network takes: models that know positions from the mask take no `position_ids`."""
+    parameters = inspect.signature(network.forward).parameters
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: value for name, value in inputs.items() if anything or name in parameters}
+
+
+@torch.no_grad()
+def takes_mask(network: PreTrainedModel) -> bool:
+    """Whether the network takes a mask for every pair of tokens, so that several sequences fit into one line."""
+    if known := KNOWN.get(network.config.model_type):
+        return known.takes_mask
+    inputs = sample(network, 2, 3)
+    separate: Tensor = network(**accepted(network, inputs)).logits
+    line, causal = inputs["input_ids"].view(1, -1), torch.ones(3, 3, dtype=torch.bool).tril()
+    mask = torch.block_diag(causal, causal).bool()[None, None].to(line.device)
+    positions = inputs["position_ids"].reshape(1, -1)
+    packed = accepted(network, {"input_ids": line, "attention_mask": mask, "position_ids": positions})
+    try:
+        together: Tensor = network(**packed).logits
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+        return False
+    return len(packed) == 3 and torch.allclose(together.view_as(separate), separate, rtol=1e-3, atol=1e-4)
+
+
+def sample(network: PreTrainedModel, n: int, length: int) -> dict[str, Tensor]:
+    """Inputs of some (n, length) tokens, to try a network with."""
+    ids = torch.arange(n * length, device=network.device) % network.config.vocab_size
+    tokens = ids.view(n, length)
+    positions = torch.arange(length, device=tokens.device).expand_as(tokens)
+    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "position_ids": positions}
