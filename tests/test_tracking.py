@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import SMALL, Outcome
 from faults import RUN, Command, train, wandb_steps
+from omegaconf import OmegaConf
 from rich.console import Console
 from wandb_server import Mode, Run, WandbServer
 
@@ -59,12 +60,15 @@ def end(server: WandbServer, folder: Path, *arguments: str) -> None:
 
 
 def mirror(server: WandbServer, run: RunFolder) -> Run:
-    """What the server has of a run, whose history is what the two files hold: every step once, number for number."""
+    """What the server has of a run, whose history is what the two files hold: every step once, number for number. Only
+    the step that an interrupted run stopped at is not there while it may still be measured."""
     there = server.runs[run.status()["id"]]
-    rows = there.rows()
+    rows, expected = there.rows(), rows_of(run)
     assert [row["_step"] for row in rows] == [row["step"] for row in rows]
     numbers = [{key: row[key] for key in row if "/" in key and not key.startswith("figures/")} for row in rows]
-    assert [(row["step"], kept) for row, kept in zip(rows, numbers, strict=True)] == rows_of(run)
+    if run.checkpoint(expected[-1][0], measured=False).exists():
+        expected = expected[:-1]
+    assert [(row["step"], kept) for row, kept in zip(rows, numbers, strict=True)] == expected
     return there
 
 
@@ -236,6 +240,23 @@ def test_an_interrupted_run_is_marked_and_goes_on(server: WandbServer, run: RunF
     assert mirror(server, run).exit_code == 143
     end(server, tmp_path, *ONLINE)
     assert mirror(server, run).exit_code == 0
+
+
+def test_a_run_stopped_while_it_is_measured_has_that_step_whole_in_the_end(
+    server: WandbServer, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path, *SHORT, "logger.mode=disabled", figures=False)
+    run.checkpoint(30).rename(run.checkpoint(30, measured=False))  # as a signal leaves it
+    run.journal.write_text("".join(run.journal.read_text().splitlines(keepends=True)[:-1]))
+    run.write_status("interrupted")
+    for name, value in variables(server).items():
+        monkeypatch.setenv(name, value)
+    config = run.config()
+    (run.path / "config.yaml").write_text(OmegaConf.to_yaml(config | {"logger": config["logger"] | {"mode": "auto"}}))
+    assert upload([run.path], Console()) == 0
+    assert mirror(server, run).rows()[-1]["step"] == rows_of(run)[-2][0]
+    end(server, tmp_path, *SHORT)
+    assert mirror(server, run).rows()[-1]["step"] == 30
 
 
 def test_jobs_of_one_process_and_jobs_side_by_side_are_runs_of_their_own(server: WandbServer, tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ class WandbMirror(Mirror):
             self.note(f"W&B: not all of it arrived ({self._trouble}); {self._remedy()}")
 
     def _is_covered(self, step: int) -> bool:
-        """Whether nothing more will come of a step: a checkpoint follows its measurement. Otherwise the run goes on
-        before it, and W&B, where no row can be changed, is to get it whole then."""
-        return any(saved >= step for saved, _ in self._run.saved())
+        """Whether nothing more will come of a step: there is a checkpoint after it, or one of it with its measurement.
+        Otherwise the run resumes before it, or measures it first, and W&B, where no row can be changed, is to get it
+        whole then."""
+        return any(saved > step or file == self._run.checkpoint(step) for saved, file in self._run.saved())
