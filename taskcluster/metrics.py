@@ -32,7 +32,7 @@ class Metric:
     views: where it is shown beside the journal.
         "runs": its last value beside each run, on the terminal and in the dashboard;
         "curves": against the step, in figures, report, dashboard and W&B;
-        "layers": by layer at the last step, likewise;
+        "layers": by layer at the last step, likewise, in the dashboard if they are among its curves;
         "tables": in the tables of the report.
     of: for a control, the key of the metric that it is a control of. kind: of the control, "noise" where it takes the
     same measurement again with other seeds, "chance" where it takes it of what has nothing to do with tasks.

@@ -10,6 +10,7 @@ const HEIGHT = 200;
 const ERRORS = 1; // Vega's level; above it are hints on what it left out
 const LEGEND_ROWS = 14;
 const CRAMPED = 170; // width of a panel below which words are spared
+const PANEL = 260; // pixels that a panel takes where there are more than two beside each other
 const NARROW = 460; // width of a chart below which its legend stands underneath
 const LEGEND = 190; // pixels of a condition's name
 const BUTTONS = 130; // pixels beside the title
@@ -27,53 +28,62 @@ export function colors(conditions) {
   return new Map(all.map(({ id }, k) => [id, all.length > PALETTE.length ? ramp(k) : PALETTE[k]]));
 }
 
-// What a chart is made of. name: of the specification; title; panels: side by side; legend: what stands beside them;
-// steps: of a condition that are shown, all if left out; wanted: curves of a condition that are shown; only: the
-// condition of a chart of its own.
-export function ariAgainstStep(condition) {
+// What a chart is made of. name: of the specification; metrics: that it shows; title; file: name of what is downloaded;
+// apart: whether each metric has a panel and an axis of its own, and otherwise each split or place of one; steps: of a
+// condition that are shown, all if left out; layer: of a condition that is shown, all if left out; only: the condition
+// of a chart of its own.
+export function againstStep(condition) {
   return {
-    name: "ari_against_step",
+    name: "against_step",
     only: condition.id,
-    title: (context) => `${condition.name} · ARI ${context.metrics[context.view.metric]}`,
-    file: (context) => `${context.view.metric}-${condition.name}`,
-    panels: 2,
-    state: (view) => [view.metric],
-    wanted: (context) => (curve) => curve.metric === context.view.metric,
+    metrics: chosen,
+    title: (context) => `${condition.name} · ${titled(chosen(context)[0])}`,
+    file: (context) => `${chosen(context)[0].key}-${condition.name}`,
   };
 }
 
 export const layerByCondition = {
   name: "layer_by_condition",
-  title: ({ view, metrics }) => `ARI ${metrics[view.metric]} · ${view.layer === "last" ? "last layer" : `layer ${view.layer}`}`,
-  file: ({ view }) => `${view.metric}-layer-${view.layer}`,
-  panels: 2,
-  state: (view) => [view.metric, view.layer],
-  wanted: ({ view }, condition) => {
-    const layer = view.layer === "last" ? lastLayer(condition) : view.layer;
-    return (curve) => curve.metric === view.metric && curve.layer === layer;
-  },
+  metrics: chosen,
+  title: (context) => `${titled(chosen(context)[0])} · ${context.view.layer === "last" ? "last layer" : `layer ${context.view.layer}`}`,
+  file: (context) => `${chosen(context)[0].key}-layer-${context.view.layer}`,
+  layer: (context, condition) => (context.view.layer === "last" ? lastLayer(condition, chosen(context)[0]) : context.view.layer),
 };
 
 export const learning = {
   name: "learning",
-  title: () => "Accuracy and loss",
+  metrics: ({ store }) => store.shown("curves", false),
+  title: ({ store }) => capital(listed(store.shown("curves", false).map(({ name }) => name))),
   file: () => "learning",
-  panels: 2,
-  axes: 2,
-  state: () => [],
-  wanted: () => (curve) => curve.layer === null,
+  apart: true,
 };
 
-export const ariByLayer = {
-  name: "ari_by_layer",
-  title: () => "ARI by layer at the last step that all seeds have reached",
-  file: () => "ari-by-layer",
-  panels: 2,
-  unzoomed: true,
-  state: () => [],
-  steps: (condition) => [lastCommonStep(condition)],
-  wanted: ({ metrics }) => (curve) => curve.layer !== null && curve.metric in metrics,
-};
+// of: metrics of one axis, as `alike` gives them.
+export function byLayer(of) {
+  return {
+    name: "by_layer",
+    metrics: () => of,
+    title: () => `${capital(of[0].name)} by layer at the last step that all seeds have reached`,
+    file: () => `${of[0].key}-by-layer`,
+    unzoomed: true,
+    steps: (condition) => [lastCommonStep(condition)],
+  };
+}
+
+// The metric that is chosen, in a list, which is empty where no run has any by layer.
+export function chosen({ store, view }) {
+  const all = store.shown("curves", true);
+  return [all.find(({ key }) => key === view.metric) ?? all[0]].filter(Boolean);
+}
+
+// Metrics in groups that one axis serves, as in charts.alike.
+export function alike(metrics) {
+  return [...Map.groupBy(metrics, ({ name, axis, low, high }) => JSON.stringify([name, axis, low, high])).values()];
+}
+
+const titled = ({ name, where }) => capital(`${name} ${where}`.trim());
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const listed = (words) => words.join(", ").replace(/, ([^,]*)$/, " and $1");
 
 // Charts are drawn one after another, a new one on the screen before the next begins. draw: tells whether it is new.
 let turn = Promise.resolve();
@@ -92,7 +102,7 @@ export function shown() {
 }
 
 export class Chart {
-  // context: {store, view, charts, themes, metrics, colors, dark, tooltip}
+  // context: {store, view, charts, themes, colors, dark, tooltip}
   constructor(kind, context, ...controls) {
     this.kind = kind;
     this.context = context;
@@ -120,7 +130,7 @@ export class Chart {
 
   // Make the picture agree with the points and the view. One drawing at a time; what comes meanwhile follows it.
   draw() {
-    if (!this.near || !this.context.charts) return Promise.resolve();
+    if (!this.near || !this.context.charts || !this.#metrics().length) return Promise.resolve();
     this.again = true;
     this.drawing ??= inTurn(() => this.#drawAll()).finally(() => (this.drawing = null));
     return this.drawing;
@@ -156,7 +166,8 @@ export class Chart {
   #signature() {
     const { view, dark, colors } = this.context;
     const conditions = this.#conditions().map((condition) => [condition.name, colors.get(condition.id)]);
-    return JSON.stringify([conditions, dark, this.#width(), this.#markers(), this.kind.state(view)]);
+    const layer = this.kind.layer && view.layer;
+    return JSON.stringify([conditions, dark, this.#width(), this.#markers(), this.#metrics(), layer]);
   }
 
   async #embed(as) {
@@ -166,7 +177,7 @@ export class Chart {
     const ends = () => [...this.context.store.runs.values()].map((run) => run.max_steps ?? Infinity);
     let ranges;
     const patch = (compiled) => {
-      ranges = new Ranges(compiled, values, ends);
+      ranges = new Ranges(compiled, this.#metrics(), values, ends);
       return fill(compiled, values, this.kind.unzoomed ? null : this.context.view.steps);
     };
     const old = this.embedded;
@@ -220,7 +231,12 @@ export class Chart {
   }
 
   #rows(condition, steps) {
-    return rows(condition, steps, this.kind.wanted(this.context, condition));
+    const [keys, layer] = [this.#metrics().map(({ key }) => key), this.kind.layer?.(this.context, condition)];
+    return rows(condition, steps, (curve) => keys.includes(curve.metric) && (layer === undefined || curve.layer === layer));
+  }
+
+  #metrics() {
+    return this.kind.metrics(this.context);
   }
 
   #steps(condition) {
@@ -245,14 +261,22 @@ export class Chart {
   #width() {
     const beside = this.kind.only ? 62 : 62 + Math.min(LEGEND, 6 * Math.max(8, ...this.#conditions().map((c) => c.name.length)));
     const legend = this.plot.clientWidth < NARROW ? 10 : beside;
-    const room = this.plot.clientWidth - legend - 52 * (this.kind.axes ?? 1) - 22 * (this.kind.panels - 1);
-    return Math.max(110, Math.floor(room / this.kind.panels));
+    const panels = this.#beside();
+    const room = this.plot.clientWidth - legend - 52 * (this.kind.apart ? panels : 1) - 22 * (panels - 1);
+    return Math.max(110, Math.floor(room / panels));
+  }
+
+  // How many panels are beside each other.
+  #beside() {
+    const most = Math.max(2, Math.floor(this.plot.clientWidth / PANEL));
+    if (this.kind.apart) return Math.min(this.#metrics().length, most);
+    return this.kind.steps ? this.#metrics().length : 2;
   }
 
   #specification() {
     const shown = this.#conditions();
     const scale = { domain: shown.map((one) => one.name), range: shown.map((one) => this.context.colors.get(one.id)) };
-    const specification = structuredClone(this.context.charts[this.kind.name]);
+    const specification = withMetrics(this.context.charts[this.kind.name], this.#metrics(), this.#beside());
     specification.title = { text: this.kind.title(this.context), limit: this.plot.clientWidth - BUTTONS };
     adapt(specification, scale, this.#width(), this.#markers());
     return specification;
@@ -319,7 +343,40 @@ function fill(compiled, values, steps) {
 
 function selections(specification) {
   const own = specification.params ?? [];
-  return [...own, ...(specification.hconcat ?? []).flatMap(selections)].filter(({ name }) => name.startsWith("steps_"));
+  return [...own, ...(specification.concat ?? []).flatMap(selections)].filter(({ name }) => name.startsWith("steps_"));
+}
+
+// A specification of one metric, METRIC, made into one of these: a panel each, that many beside each other, where it has
+// panels side by side, and otherwise of one axis, told apart by their places.
+function withMetrics({ hconcat, params, ...whole }, metrics, columns) {
+  if (hconcat) {
+    const copies = metrics.map((metric, k) => {
+      const text = JSON.stringify({ panel: hconcat[0], params }).replaceAll("METRIC", metric.key);
+      const copy = JSON.parse(text.replaceAll(/"view_\w+"/g, (name) => `${name.slice(0, -1)}_${k}"`));
+      measured(copy.panel, metric);
+      return copy;
+    });
+    return { ...structuredClone(whole), concat: copies.map(({ panel }) => panel), columns, params: copies.flatMap((copy) => copy.params) };
+  }
+  const made = structuredClone(params ? { ...whole, params } : whole);
+  measured(made, metrics[0]);
+  if (made.transform) {
+    const where = metrics.map((metric) => [metric.key, metric.where]);
+    made.transform[0].calculate = `(${JSON.stringify(Object.fromEntries(where))})[datum.metric]`;
+    made.facet.column.sort = where.map(([, place]) => place);
+  }
+  return made;
+}
+
+// Give the axes of values the name and the range of a metric.
+function measured(node, metric) {
+  if (node === null || typeof node !== "object") return;
+  if (node.y?.field === "mean") {
+    node.y.title = metric.axis;
+    const bounded = metric.low !== null && metric.high !== null;
+    node.y.scale = bounded ? { domain: [metric.low, metric.high], clamp: true } : { zero: metric.low !== null };
+  }
+  Object.values(node).forEach((part) => measured(part, metric));
 }
 
 // Fit a specification to the page: size, colours; the wheel scrolls the page unless Ctrl is held; what a point says is

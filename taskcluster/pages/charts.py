@@ -144,7 +144,9 @@ def _zoom(panel: str = "") -> alt.Parameter:
 
 
 def _axis(metric: Metric) -> alt.Y:
-    if metric.low is None or metric.high is None:
+    if metric.low is None:
+        return alt.Y("mean:Q", title=metric.axis, scale=alt.Scale(zero=False))
+    if metric.high is None:
         return alt.Y("mean:Q", title=metric.axis)
     return alt.Y("mean:Q", title=metric.axis, scale=alt.Scale(domain=[metric.low, metric.high], clamp=True))
 

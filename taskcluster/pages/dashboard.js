@@ -1,6 +1,6 @@
 // The page: asks once a second what is new, and brings table and charts up to date.
 
-import { Chart, ariAgainstStep, ariByLayer, colors, element, layerByCondition, learning, shown } from "./charts.js";
+import { Chart, againstStep, alike, byLayer, chosen, colors, element, layerByCondition, learning, shown } from "./charts.js";
 import { Store } from "./store.js";
 import { Table, stateClass } from "./table.js";
 import { Tsne } from "./tsne.js";
@@ -22,9 +22,9 @@ const table = new Table($("runs"), view, (run) => {
 });
 const tsne = new Tsne(context);
 const layer = element("select", { ariaLabel: "layer" });
-const across = [new Chart(layerByCondition, context, "layer ", layer), new Chart(learning, context), new Chart(ariByLayer, context)];
+const across = new Map(); // what tells them apart -> charts of all conditions
 const each = new Map(); // condition id -> its chart
-const charts = () => [...across, ...each.values()];
+const charts = () => [...across.values(), ...each.values()];
 
 const seen = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
@@ -64,10 +64,11 @@ async function take(changes) {
   const begin = performance.now();
   const news = store.take(changes);
   if (!news) return;
+  if (news.metrics) rewriteMetrics();
   if (news.names) rename();
   writeRuns();
   writeLayers();
-  if (news.names) await shown(); // which tells new charts whether they are near
+  if (news.names || news.metrics) await shown(); // which tells new charts whether they are near
   await Promise.all([...charts().map((chart) => chart.touch(news.points)), tsne.refresh()]);
   performance.measure("update", { start: begin, detail: store.version });
 }
@@ -162,40 +163,55 @@ function writeLayers() {
   layer.value = view.layer;
 }
 
-function writeMetrics() {
-  const chosen = { ari: context.metrics.ari, ari_within_x: context.metrics.ari_within_x };
-  const made = Object.entries(chosen).map(([value, text]) => {
-    const radio = element("input", { type: "radio", name: "metric", value });
-    radio.addEventListener("change", () => view.set({ metric: value }));
-    return element("label", {}, radio, element("span", { textContent: text.replace(", within each value of x", ", within x") }));
+function rewriteMetrics() {
+  table.setMetrics(store.metrics);
+  const made = store.shown("curves", true).map(({ key, short, name, where }) => {
+    const radio = element("input", { type: "radio", name: "metric", value: key });
+    radio.addEventListener("change", () => view.set({ metric: key }));
+    return element("label", { title: `${name} ${where}` }, radio, element("span", { textContent: short }));
   });
   $("metrics").replaceChildren(...made);
+  $("metrics").parentElement.hidden = made.length < 2;
+  $("each-title").parentElement.hidden = !made.length;
+  const once = store.shown("curves", false).length ? [["learning", () => new Chart(learning, context)]] : [];
+  const both = store.shown("layers", true).filter(({ views }) => views.includes("curves"));
+  const grouped = alike(both).map((group) => [JSON.stringify(group), () => new Chart(byLayer(group), context)]);
+  const layers = made.length ? [["layer", () => new Chart(layerByCondition, context, "layer ", layer)]] : [];
+  place(across, $("across"), [...layers, ...once, ...grouped]);
+  placeCharts();
+  showControls();
 }
 
 function placeCharts() {
   const shown = [...store.conditions.values()].filter((condition) => view.shows(condition));
-  const ids = new Set(shown.map(({ id }) => id));
-  for (const [id, chart] of each) {
+  const wanted = chosen(context).length ? shown : [];
+  place(each, $("each"), wanted.map((condition) => [condition.id, () => new Chart(againstStep(condition), context)]));
+}
+
+// Make the charts of a part of the page those that are wanted: [id, how it is made if it is not there].
+function place(there, part, wanted) {
+  const ids = new Set(wanted.map(([id]) => id));
+  for (const [id, chart] of there) {
     if (ids.has(id)) continue;
     seen.unobserve(chart.card);
     chart.drop();
     chart.card.remove();
-    each.delete(id);
+    there.delete(id);
   }
-  shown.forEach((condition, k) => {
-    if (!each.has(condition.id)) {
-      each.set(condition.id, new Chart(ariAgainstStep(condition), context));
-      seen.observe(each.get(condition.id).card);
+  wanted.forEach(([id, make], k) => {
+    if (!there.has(id)) {
+      there.set(id, make());
+      seen.observe(there.get(id).card);
     }
-    const { card } = each.get(condition.id);
-    if ($("each").children[k] !== card) $("each").insertBefore(card, $("each").children[k] ?? null);
+    const { card } = there.get(id);
+    if (part.children[k] !== card) part.insertBefore(card, part.children[k] ?? null);
   });
 }
 
 // ---- the view
 
 function showControls() {
-  for (const radio of $("metrics").querySelectorAll("input")) radio.checked = radio.value === view.metric;
+  for (const radio of $("metrics").querySelectorAll("input")) radio.checked = radio.value === chosen(context)[0]?.key;
   layer.value = view.layer;
   if ($("filter").value !== view.filter) $("filter").value = view.filter;
   [$("from").value, $("to").value] = view.steps ?? ["", ""];
@@ -290,15 +306,10 @@ async function prepare() {
   for (; !specifications; specifications = await answer("charts")) await pause(PERIOD);
   await library;
   Object.assign(context, specifications);
-  writeMetrics();
-  showControls();
-  for (const chart of across) seen.observe(chart.card);
-  await shown(); // which tells them whether they are near
   await Promise.all([...charts().map((chart) => chart.draw()), tsne.refresh()]);
 }
 
 showControls();
 listen();
-$("across").append(...across.map(({ card }) => card));
 $("tsne").append(tsne.card);
 busy(Promise.all([ask(), prepare()]));

@@ -4,12 +4,14 @@
 const ROUND = [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
 
 export class Ranges {
-  // Take the axes of a compiled chart over. rows: those that it begins with; ends: gives the last steps of all runs.
-  constructor(compiled, rows, ends) {
+  // Take the axes of a compiled chart over. metrics: that it shows, one a panel where it has panels side by side, and of
+  // one range otherwise; rows: those that it begins with; ends: gives the last steps of all runs.
+  constructor(compiled, metrics, rows, ends) {
     const ours = compiled.scales.filter(({ type, domain }) => type === "linear" && (domain.field || domain.fields));
     this.axes = ours.map((scale) => {
       const steps = (scale.domain.fields ?? [scale.domain]).some(({ field }) => field === "step");
-      const kind = steps ? { values: stepOf, ends } : { values: lossesOf, ends: () => [] };
+      const panel = scale.name.match(/^concat_(\d+)_/);
+      const kind = steps ? { values: stepOf, ends } : ofMetric(metrics[panel?.[1] ?? 0], Boolean(panel));
       const axis = { signal: `${scale.name}_range`, ...kind };
       axis.range = covering(axis, rows);
       scale.domain = { signal: axis.signal };
@@ -32,19 +34,24 @@ export class Ranges {
 
 const stepOf = ({ step }) => [step];
 
-// Every other value has an axis from 0 to 1.
-const lossesOf = ({ metric, mean, lower, upper }) => (metric === "loss" ? [0, mean, lower, upper].filter((value) => value !== null) : []);
+// The values of a metric without a range, or of a chart's rows, which are all of it; with the bound that it may have.
+function ofMetric({ key, low, high }, only) {
+  const values = ({ metric, mean, lower, upper }) => (only && metric !== key ? [] : [low, high, mean, lower, upper]);
+  return { values: (row) => values(row).filter((value) => value !== null), ends: () => [], bounds: [low, high] };
+}
 
-// From the smallest value to the largest, with room for some more.
-function covering({ values, ends }, rows) {
+// From the smallest value to the largest, with room for some more on a side that has no bound.
+function covering({ values, ends, bounds = [0, null] }, rows) {
   let [from, to] = [Infinity, -Infinity];
   for (const value of rows.flatMap(values)) [from, to] = [Math.min(from, value), Math.max(to, value)];
-  return from <= to ? [from, roomy(to, ends())] : [0, 1];
+  if (from > to) return [0, 1];
+  return [bounds[0] === null ? -roomy(-from, []) : from, bounds[1] === null ? roomy(to, ends()) : to];
 }
 
 // The next round number, or the end of a run if that comes first. With every new range all points are worked out again.
 function roomy(value, ends) {
   const unit = 10 ** Math.floor(Math.log10(Math.abs(value) || 1));
-  const round = unit * ROUND.find((number) => number * unit >= value);
+  const up = () => ROUND.find((number) => number * unit >= value);
+  const round = unit * (value < 0 ? -ROUND.findLast((number) => number * unit <= -value) : up());
   return Math.min(round, ...ends.filter((end) => end >= value));
 }

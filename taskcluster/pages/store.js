@@ -1,4 +1,4 @@
-// What the server has told so far: runs, conditions, and the points of each condition by step.
+// What the server has told so far: metrics, runs, conditions, and the points of each condition by step.
 
 const SPLITS = { train: "train", val: "validation" };
 
@@ -18,12 +18,14 @@ export class Store {
     this.epoch = "";
     this.version = 0;
     this.root = "";
+    this.metrics = []; // the part of the catalogue that a view shows, as in metrics.py
     this.runs = new Map(); // id -> run, in order
     this.conditions = new Map(); // id -> {id, sweep, label, runs, name, curves, steps: Map(step -> point)}
   }
 
   // Take an answer of /changes. Gives {points: Map(condition id -> its changed steps, null for all), runs: changed or
-  // gone, names: whether conditions came, went or are called otherwise}; null if nothing is new.
+  // gone, names: whether conditions came, went or are called otherwise, metrics: whether they changed}; null if nothing
+  // is new.
   take(changes) {
     if (changes.epoch !== this.epoch) this.forget(); // another server, whose versions count from another beginning
     const first = !this.epoch;
@@ -31,7 +33,8 @@ export class Store {
     this.root = changes.root;
     if (changes.version === this.version && !first) return null;
     this.version = changes.version;
-    if (!changes.runs) return { points: new Map(), names: first };
+    if (!changes.runs) return { points: new Map(), names: first, metrics: first };
+    this.metrics = changes.metrics ?? this.metrics;
     this.runs = merged(this.runs, changes.runs, changes.changed_runs);
     const before = [...this.conditions.values()].map((c) => c.name).join("\n");
     this.conditions = merged(this.conditions, changes.conditions, changes.changed_conditions);
@@ -44,7 +47,12 @@ export class Store {
     }
     const points = new Map(changes.curves.map((curves) => [curves.condition, this.#take(curves)]));
     const names = first || before !== [...this.conditions.values()].map((c) => c.name).join("\n");
-    return { points, names };
+    return { points, names, metrics: first || changes.metrics !== null };
+  }
+
+  // The metrics of a view, in order, with a number for each layer or without layers.
+  shown(shownIn, byLayer) {
+    return this.metrics.filter((metric) => metric.views.includes(shownIn) && metric.by_layer === byLayer);
   }
 
   #take(curves) {
@@ -83,8 +91,8 @@ export function rows(condition, steps, wanted) {
   return found;
 }
 
-export function lastLayer(condition) {
-  return Math.max(...condition.curves.map((curve) => curve.layer ?? 0));
+export function lastLayer(condition, metric) {
+  return Math.max(...condition.curves.map((curve) => (curve.metric === metric.key ? curve.layer : 0)));
 }
 
 // The last step that as many runs have measured as any: the latest at which all can be compared.

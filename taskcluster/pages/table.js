@@ -5,7 +5,7 @@ import { element } from "./charts.js";
 const STATES = ["running", "finished", "interrupted", "failed", "killed", "damaged", "new"];
 export const stateClass = (state) => (STATES.includes(state) ? state : "other");
 
-const COLUMNS = [
+const COLUMNS = [ // before those of metrics
   { name: "status", of: (run) => run.state, write: writeState },
   { name: "sweep", of: (run) => run.sweep },
   { name: "condition", of: (run) => run.condition },
@@ -13,9 +13,18 @@ const COLUMNS = [
   { name: "step", of: (run) => run.step, write: writeStep, right: true },
   { name: "steps/s", of: (run) => run.steps_per_second, text: speed, right: true },
   { name: "time left", of: (run) => run.seconds_left, text: timeLeft, right: true },
-  { name: "accuracy", of: (run) => run.accuracy, text: (run) => fixed(run.accuracy), right: true },
-  { name: "ARI, last layer", of: (run) => run.ari.at(-1), write: writeAri, right: true },
 ];
+
+// The last value of each metric of the view "runs"; with its curve for the first of those by layer, as in `Live.trend`.
+function columnsOf(metrics) {
+  const shown = metrics.filter(({ views }) => views.includes("runs"));
+  const first = shown.find(({ by_layer }) => by_layer);
+  return shown.map((metric) => {
+    const of = (run) => run.values[metric.key];
+    const way = metric === first ? { write: (cell, run) => writeTrend(cell, run, metric) } : { text: (run) => fixed(of(run)) };
+    return { name: metric.by_layer ? `${metric.short}, last layer` : metric.short, of, right: true, ...way };
+  });
+}
 
 export class Table {
   constructor(table, view, openTsne) {
@@ -24,8 +33,16 @@ export class Table {
     this.body = table.tBodies[0];
     this.rows = new Map(); // id -> its row
     this.written = new Map(); // id -> the run as it was written
-    this.headers = COLUMNS.map((column) => this.#header(column));
-    table.tHead.rows[0].replaceChildren(...this.headers);
+    this.head = table.tHead.rows[0];
+    this.setMetrics([]);
+  }
+
+  // Other columns, for the runs that are written next.
+  setMetrics(metrics) {
+    this.columns = [...COLUMNS, ...columnsOf(metrics)];
+    this.headers = this.columns.map((column) => this.#header(column));
+    this.head.replaceChildren(...this.headers);
+    for (const [id, row] of this.rows) this.#drop(id, row);
   }
 
   // Bring the table up to date; runs: those to show, in order. Gives how many there are.
@@ -47,7 +64,7 @@ export class Table {
   }
 
   #row(run) {
-    const row = element("tr", {}, ...COLUMNS.map((column) => element("td", { className: column.right ? "right" : "" })));
+    const row = element("tr", {}, ...this.columns.map((column) => element("td", { className: column.right ? "right" : "" })));
     this.rows.set(run.id, row);
     return row;
   }
@@ -59,7 +76,7 @@ export class Table {
     row.title = run.name;
     row.dataset.run = run.id;
     row.className = stateClass(run.state);
-    COLUMNS.forEach((column, k) => {
+    this.columns.forEach((column, k) => {
       const cell = row.cells[k];
       if (column.write) column.write(cell, run, this);
       else set(cell, (column.text ?? column.of)(run) ?? "");
@@ -82,9 +99,9 @@ export class Table {
 
   #sorted(runs) {
     const [name, down] = this.#sort();
-    const chosen = COLUMNS.find((column) => column.name === name);
+    const chosen = this.columns.find((column) => column.name === name);
     this.headers.forEach((header, k) => {
-      header.ariaSort = COLUMNS[k] !== chosen ? "none" : down ? "descending" : "ascending";
+      header.ariaSort = this.columns[k] !== chosen ? "none" : down ? "descending" : "ascending";
     });
     if (!chosen) return runs;
     return [...runs].sort((one, other) => (down ? -1 : 1) * compare(chosen.of(one), chosen.of(other)));
@@ -119,14 +136,15 @@ function writeStep(cell, run) {
 
 const [WIDTH, HEIGHT] = [64, 16]; // of a sparkline
 
-function writeAri(cell, run) {
-  if (!run.ari.length) return set(cell, "");
+function writeTrend(cell, { trend, values }, { key, low, high }) {
+  if (!trend.length) return set(cell, "");
   const [line, last] = parts(cell, () => [sparkline(), element("span")]);
-  const x = (k) => (run.ari.length > 1 ? (k / (run.ari.length - 1)) * (WIDTH - 2) + 1 : WIDTH / 2);
-  const y = (value) => HEIGHT - 1 - Math.max(0, Math.min(1, value)) * (HEIGHT - 2);
-  const points = run.ari.map((value, k) => `${x(k).toFixed(1)},${y(value).toFixed(1)}`);
+  const [from, to] = [low ?? Math.min(...trend), high ?? Math.max(...trend)];
+  const x = (k) => (trend.length > 1 ? (k / (trend.length - 1)) * (WIDTH - 2) + 1 : WIDTH / 2);
+  const y = (value) => HEIGHT - 1 - Math.max(0, Math.min(1, (value - from) / (to - from || 1))) * (HEIGHT - 2);
+  const points = trend.map((value, k) => `${x(k).toFixed(1)},${y(value).toFixed(1)}`);
   line.firstChild.setAttribute("points", points.join(" "));
-  set(last, fixed(run.ari.at(-1)));
+  set(last, fixed(values[key]));
 }
 
 // What a cell is made of, made once: new elements in every row would be laid out anew.

@@ -1,6 +1,7 @@
 // What is looked at: kept in the address after #, so that a link leads to the same view.
 
-const DEFAULTS = { metric: "ari", layer: "last", filter: "", hide: [], steps: null, tsne: "", at: null, theme: "", sort: "" };
+// metric: key of the metric by layer that charts show, the first if it is none of them.
+const DEFAULTS = { metric: "", layer: "last", filter: "", hide: [], steps: null, tsne: "", at: null, theme: "", sort: "" };
 
 export class View extends EventTarget {
   constructor() {
