@@ -254,7 +254,7 @@ def _chosen(group: str, value: object) -> Mapping[str, object]:
         raise UserError(f"{group}={value!r} has no keys; choose one of its options, as in {group}={EXAMPLES[group]}")
     if EXAMPLES[group].startswith("[") and "_target_" in value:
         raise UserError(
-            f"{group}._target_={value['_target_']!r} has no name; indent all keys of that file below a name of its own, "
-            f"so that it is {group}.NAME._target_"
+            f"{group}._target_={value['_target_']!r} has no name; indent all keys of that file below a name of its "
+            f"own, so that it is {group}.NAME._target_"
         )
     return value

@@ -164,11 +164,12 @@ class Planner:
             refuse_other_world(of_slurm if nodes * each > 1 else ALONE, devices, n_nodes)
         if self._kind not in HERE:  # where it will run, there may be a GPU
             return
-        from taskcluster.training.experiment import prepare
+        from taskcluster.training.experiment import prepare, refuse_device
 
         key = digest({key: value for key, value in flatten(config.as_dict()).items() if not is_seed(key)})
         if key not in self._refusals:
             try:
+                refuse_device(config.trainer)
                 prepare(config)
                 self._refusals[key] = ""
             except UserError as error:

@@ -93,6 +93,7 @@ def run_or_report(
     """Train, and say in one sentence what stood in the way."""
     with interrupts.deferred(PATIENCE if of_many else AT_ONCE):
         from taskcluster.config import RunConfig
+        from taskcluster.measures.measure import MeasureFailed
         from taskcluster.models.training_module import TrainingDiverged
         from taskcluster.runs.folder import RunFolder
         from taskcluster.training.experiment import TrainingStopped
@@ -107,7 +108,7 @@ def run_or_report(
     except TrainingDiverged as error:
         said = f"{error}; lower optimizer.lr. The journal and the checkpoints so far are in {folder}"
         raise cli.Reported(1, said) from error
-    except (ChildProcessError, TrainingStopped) as error:
+    except (ChildProcessError, TrainingStopped, MeasureFailed) as error:
         raise cli.Reported(1, f"{error}; the same command goes on from what {folder} holds") from error
     except OSError as error:
         of_the_folder = str(error.filename).startswith(f"{folder}{os.sep}")  # which others may have changed meanwhile

@@ -10,9 +10,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from transformers import PreTrainedModel
 
-from taskcluster.measures.measure import Measurement
 from taskcluster.metrics import shown
 from taskcluster.processes.interrupts import Interrupted
 from taskcluster.results.claims import judge
@@ -21,6 +19,7 @@ from taskcluster.runs.journal import finite, fixed, layers_of, number
 from taskcluster.runs.records import text
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training import figures
+from taskcluster.training.loading import LoadedRun
 
 VERDICTS = {True: Text("pass", style="green"), False: Text("FAIL", style="red"), None: Text("-")}
 
@@ -33,19 +32,19 @@ def conclude(run: RunFolder, tasks: TaskFamily) -> None:
     run.write_results({"claims": claims, "final": rows[-1], "tasks_sha256": tasks.fingerprint()})
 
 
-def illustrate(run: RunFolder, measurement: Measurement, network: PreTrainedModel, console: Console) -> None:
+def illustrate(loaded: LoadedRun, console: Console) -> None:
     """Add the controls to results.json and draw the figures, which is what `resume.is_illustrated` looks for. What
     cannot be made is named in a sentence.
     """
     made: dict[str, Callable[[], None]] = {
-        "the controls": lambda: _add_controls(run, measurement, network),
-        "t-SNE": lambda: figures.write_tsne(run, measurement.data, network),
-        "the figures": lambda: figures.draw(run),
+        "the controls": lambda: _add_controls(loaded),
+        "t-SNE": lambda: figures.write_tsne(loaded),
+        "the figures": lambda: figures.draw(loaded.run),
     }
     with console.status("measuring controls, drawing figures"):
         for name, make in made.items():
             try:
-                run.figures.mkdir(exist_ok=True)
+                loaded.run.figures.mkdir(exist_ok=True)
                 make()
             except (Interrupted, KeyboardInterrupt, SystemExit):
                 raise
@@ -75,8 +74,8 @@ def show(run: RunFolder, console: Console) -> None:
     console.print(f"Everything is in {text(str(run.path))} (open figures/index.html)", soft_wrap=True)
 
 
-def _add_controls(run: RunFolder, measurement: Measurement, network: PreTrainedModel) -> None:
-    repeated = measurement.controls(network)
+def _add_controls(loaded: LoadedRun) -> None:
+    run, repeated = loaded.run, loaded.measurement.controls(loaded.network)
     controls = {key: [[finite(value) for value in of_layer] for of_layer in layers] for key, layers in repeated.items()}
     results = run.results()
     tasks = {"tasks_sha256": results.pop("tasks_sha256")}

@@ -52,7 +52,6 @@ class TrainingStopped(RuntimeError):
 
 def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
     """The data and the untrained network of a run. Raises UserError."""
-    refuse_device(config.trainer)
     data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
     network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
     check(network)
@@ -113,6 +112,7 @@ class Experiment:
         console: Console | None = None,
         label: str = "",
     ) -> None:
+        refuse_device(config.trainer)
         self.config, self.interrupts = config, interrupts
         self.data, self.network = prepare(config)
         self.model = language_model(config, self.network)

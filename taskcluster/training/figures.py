@@ -16,16 +16,14 @@ import numpy as np
 import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
-from transformers import PreTrainedModel
 
-from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.observation import observe
 from taskcluster.pages import charts, rendering
 from taskcluster.results.aggregate import over_runs
-from taskcluster.runs.checkpoints import load_weights
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import DRAWN
+from taskcluster.training.loading import LoadedRun
 
 TSNE_STATES = 300  # a panel; more only crowd it
 TSNE_STEPS = 7  # at most
@@ -40,10 +38,10 @@ def forget(run: RunFolder) -> None:
             (run.figures / outdated).unlink()
 
 
-def write_tsne(run: RunFolder, data: SequenceDataModule, network: PreTrainedModel) -> None:
+def write_tsne(loaded: LoadedRun) -> None:
     """Write tsne.json of a finished run."""
-    n_tasks, points = len(data.family.tasks), tsne_points(run, data, network)
-    replace_file(run.figures / "tsne.json", json.dumps({"n_tasks": n_tasks, "points": points}).encode())
+    n_tasks, points = len(loaded.data.family.tasks), tsne_points(loaded)
+    replace_file(loaded.run.figures / "tsne.json", json.dumps({"n_tasks": n_tasks, "points": points}).encode())
 
 
 def draw(run: RunFolder) -> None:
@@ -57,18 +55,18 @@ def draw(run: RunFolder) -> None:
     replace_file(run.figures / "index.html", page.encode())
 
 
-def tsne_points(run: RunFolder, data: SequenceDataModule, network: PreTrainedModel) -> list[dict[str, Any]]:
+def tsne_points(loaded: LoadedRun) -> list[dict[str, Any]]:
     """t-SNE (van der Maaten and Hinton, 2008) of validation states at three layers, checkpoint after checkpoint."""
-    measured = [row["step"] for row in run.rows()]
+    measured = [row["step"] for row in loaded.run.rows()]
     steps = sorted({measured[round(k * (len(measured) - 1) / (TSNE_STEPS - 1))] for k in range(TSNE_STEPS)})
-    n_layer = network.config.num_hidden_layers
+    n_layer = loaded.network.config.num_hidden_layers
     layers = sorted({0, (n_layer + 1) // 2, n_layer})
     states = []
     for step in steps:
-        network.load_state_dict(load_weights(run.checkpoint(step)))
-        observed = observe(network, data, "val", ["instruction_end"]).states["instruction_end"]
+        loaded.go_to(step)
+        observed = observe(loaded.network, loaded.data, "val", ["instruction_end"]).states["instruction_end"]
         states.append(observed[layers, :TSNE_STATES].cpu().numpy())
-    tasks = data.probe["val"].labels("instruction_end")["task"][: len(states[0][0])].tolist()
+    tasks = loaded.data.probe["val"].labels("instruction_end")["task"][: len(states[0][0])].tolist()
     # A thread a layer: those of OpenMP inside one wait for each other, for long where other work goes on beside them.
     one_each = ThreadPoolExecutor(torch.get_num_threads(), initializer=threadpool_limits, initargs=(1, "openmp"))
     ended = Event()

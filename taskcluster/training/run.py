@@ -9,13 +9,13 @@ from taskcluster.processes.group import together, untouched
 from taskcluster.processes.interrupts import AT_ONCE, PATIENCE, Interrupts
 from taskcluster.processes.meeting import Meeting
 from taskcluster.processes.places import ALONE
-from taskcluster.runs.checkpoints import load_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.provenance import changes, surroundings
 from taskcluster.runs.resume import Start, find_start, is_concluded, is_finished, is_illustrated
 from taskcluster.runs.starts import writing
 from taskcluster.tracking.mirror import mirror_of
-from taskcluster.training.experiment import Experiment, measuring, prepare
+from taskcluster.training.experiment import Experiment
+from taskcluster.training.loading import LoadedRun, load_run
 from taskcluster.training.progress import quieten
 from taskcluster.validation import UserError
 
@@ -80,7 +80,10 @@ def train_on(
 
                     conclude.conclude(run, experiment.data.family)
                     ends.finish()
-                    conclude.illustrate(run, experiment.measurement, experiment.network, console)
+                    conclude.illustrate(
+                        LoadedRun(run, config, experiment.data, experiment.network, experiment.measurement, max_steps),
+                        console,
+                    )
                     mirror.conclude()
 
 
@@ -109,18 +112,11 @@ def conclude_again(config: RunConfig, run: RunFolder, interrupts: Interrupts, co
                 run.write_status("finished", id=mirror.given_id)
             with mirror:
                 if not is_illustrated(run):
-                    illustrate_again(config, run, interrupts, console)
+                    with interrupts.deferred(AT_ONCE):
+                        from taskcluster.training import conclude
+
+                    conclude.illustrate(load_run(run.path), console)
                 mirror.conclude()
             run.write_status("finished", concluded=True)
     except UserError as error:  # read-only by now, say
         console.print(str(error), soft_wrap=True)
-
-
-def illustrate_again(config: RunConfig, run: RunFolder, interrupts: Interrupts, console: Console) -> None:
-    """Make the noise and the figures of a finished run from its last checkpoint."""
-    with interrupts.deferred(AT_ONCE):
-        from taskcluster.training import conclude
-
-    data, network = prepare(config)
-    network.load_state_dict(load_weights(run.checkpoint(config.trainer.max_steps)))
-    conclude.illustrate(run, measuring(config, data), network, console)

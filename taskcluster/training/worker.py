@@ -34,6 +34,7 @@ def follow(place: Place, folder: Path, interrupts: Interrupts, abandoned: Callab
         import torch.distributed as dist
 
         from taskcluster.config import RunConfig
+        from taskcluster.measures.measure import MeasureFailed
         from taskcluster.models.training_module import TrainingDiverged
         from taskcluster.processes.following import come, taking_part
         from taskcluster.processes.meeting import is_of_a_connection, wait_for
@@ -61,7 +62,7 @@ def follow(place: Place, folder: Path, interrupts: Interrupts, abandoned: Callab
             experiment.fit(checkpoint, task["measured"])
     except UserError:
         return 2
-    except TrainingDiverged:
+    except (TrainingDiverged, MeasureFailed):
         return 1
     except Exception as error:
         if not is_of_a_connection(error):

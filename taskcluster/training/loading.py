@@ -1,0 +1,69 @@
+"""A run from its folder, as training has it: data, network with the weights of a step, measures.
+
+in:  a run folder with a checkpoint of the step
+out: LoadedRun, whose `measure` gives the numbers of the journal again
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from taskcluster.config import RunConfig
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.measure import Measurement
+from taskcluster.runs.checkpoints import load_weights
+from taskcluster.runs.folder import RunFolder
+from taskcluster.training.experiment import measuring, prepare
+from taskcluster.validation import UserError
+
+
+@dataclass
+class LoadedRun:
+    """A run at a step.
+
+    run: its folder. config: checked and typed. data: with the tasks, `data.family`, and the probe set, `data.probe`.
+    network: a Hugging Face causal LM with the weights of `step`. measurement: all that is measured of the run.
+    """
+
+    run: RunFolder
+    config: RunConfig
+    data: SequenceDataModule
+    network: PreTrainedModel
+    measurement: Measurement
+    step: int
+
+    def go_to(self, step: int) -> None:
+        """Load the weights of another step into the same network. Raises UserError where there is no checkpoint."""
+        saved = dict(self.run.saved())
+        if step not in saved:
+            there = ", ".join(map(str, saved)) or "none"
+            raise UserError(f"{self.run.path} has no checkpoint of step {step}; choose from: {there}")
+        weights = load_weights(saved[step])
+        dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
+        self.network.to(dtype=dtype)  # type: ignore[call-arg]
+        self.network.load_state_dict(weights)
+        self.step = step
+
+    def measure(self) -> dict[str, float]:
+        """The metrics of the step by their keys: on the machine that trained, the same bits as in the journal."""
+        return self.measurement(self.network, self.step, last=self.step == self.config.trainer.max_steps)
+
+
+def load_run(folder: str | Path, step: int | None = None) -> LoadedRun:
+    """The run in `folder` at `step`, by default the last one that has a checkpoint. The network is on the CPU.
+
+    Code of your own that the run names, such as a measure's, must be importable. Raises UserError where there is no run
+    or no checkpoint of the step, and for a configuration that this version cannot build.
+    """
+    run = RunFolder(Path(folder).absolute())
+    if not (composed := run.config()):
+        raise UserError(f"{folder} is not the folder of a run; choose one with a config.yaml")
+    config = RunConfig.of(composed)
+    saved = run.saved()
+    if not saved:
+        raise UserError(f"{folder} has no checkpoint yet; wait until the run has been measured once")
+    data, network = prepare(config)
+    loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data), step=-1)
+    loaded.go_to(saved[-1][0] if step is None else step)
+    return loaded
