@@ -37,9 +37,9 @@ SMALL = (
     "model.n_embd=16",
     "trainer.max_steps=6",
     "trainer.log_every_n_steps=2",
-    "callbacks.clustering.every_n_steps=4",
-    "callbacks.clustering.n_early=1",
-    "callbacks.clustering.n_init=2",
+    "callbacks.measurement.every_n_steps=4",
+    "callbacks.measurement.n_early=1",
+    "clusterer.n_init=2",
     "logger=none",
 )
 

@@ -23,7 +23,7 @@ from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES, read
 from taskcluster.runs.resume import DRAWN
 
-RUN = (*SMALL, "trainer.max_steps=30", "callbacks.clustering.every_n_steps=10", "model.dropout=0.1")
+RUN = (*SMALL, "trainer.max_steps=30", "callbacks.measurement.every_n_steps=10", "model.dropout=0.1")
 LONG = 120  # seconds that no process here needs
 
 _context = multiprocessing.get_context("forkserver")

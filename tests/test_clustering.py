@@ -5,17 +5,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.cluster import KMeans
+from sklearn import cluster
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from taskcluster.measures import clustering
-from taskcluster.measures.clustering import Clusterer, adjusted_rand_index
+from taskcluster.measures import kmeans
+from taskcluster.measures.kmeans import KMeans, adjusted_rand_index
 
 RNG = np.random.default_rng(0)
 TASKS = torch.arange(10).repeat_interleave(30)
 CENTRES, NOISE = (torch.from_numpy(RNG.normal(size=size).astype(np.float32)) for size in ((10, 16), (300, 16)))
 PLANTED = 20 * CENTRES[TASKS] + NOISE
-CLUSTERER = Clusterer(n_init=10, seed=0)
+KMEANS = KMeans(n_clusters=None, n_init=10, seed=0)
 
 
 def shuffled(labels: torch.Tensor) -> torch.Tensor:
@@ -23,7 +23,7 @@ def shuffled(labels: torch.Tensor) -> torch.Tensor:
 
 
 def test_planted_clusters_are_found() -> None:
-    scores = CLUSTERER.score_layers(PLANTED[None], TASKS, 10)
+    scores = KMEANS.score_layers(PLANTED[None], TASKS, 10)
     assert scores["ari"] == [1.0]
     assert scores["nmi"] == [pytest.approx(1.0)]
     own = [PLANTED[task == TASKS] for task in range(10)]
@@ -31,12 +31,12 @@ def test_planted_clusters_are_found() -> None:
 
 
 def test_shuffled_labels_score_about_zero() -> None:
-    scores = CLUSTERER.score_layers(PLANTED[None], shuffled(TASKS), 10)
+    scores = KMEANS.score_layers(PLANTED[None], shuffled(TASKS), 10)
     assert abs(scores["ari"][0]) < 0.03
 
 
 def test_a_clustering_is_its_labels_centroids_and_inertia() -> None:
-    found = CLUSTERER.fit(PLANTED + 100, 7)
+    found = KMEANS.fit(PLANTED + 100, 7)
     distances = torch.cdist(PLANTED.double() + 100, found.centroids.double())
     assert torch.equal(distances.argmin(1), found.cluster_labels)
     assert found.inertia == pytest.approx(float(distances.min(1).values.square().sum()), rel=1e-4)
@@ -47,9 +47,9 @@ def test_a_clustering_is_its_labels_centroids_and_inertia() -> None:
 
 def test_every_layer_is_scored_as_scikit_learn_scores_its_labels() -> None:
     layers = torch.stack([0.05 * PLANTED + NOISE, PLANTED])
-    scores = CLUSTERER.score_layers(layers, TASKS, 10)
+    scores = KMEANS.score_layers(layers, TASKS, 10)
     for layer, states in enumerate(layers):
-        labels = CLUSTERER.fit(states, 10).cluster_labels
+        labels = KMEANS.fit(states, 10).cluster_labels
         assert scores["ari"][layer] == adjusted_rand_score(TASKS, labels)
         assert scores["nmi"][layer] == normalized_mutual_info_score(TASKS, labels)
 
@@ -58,13 +58,13 @@ def test_every_layer_is_scored_as_scikit_learn_scores_its_labels() -> None:
 def test_the_optimum_is_as_good_as_scikit_learns(spread: float) -> None:
     """Overlapping clusters, where restarts differ: mean inertia over seeds, whose own spread is about 0.3 %."""
     states = spread * 20 * CENTRES[TASKS] + NOISE
-    ours = np.mean([Clusterer(10, seed).fit(states, 20).inertia for seed in range(10)])
-    theirs = np.mean([KMeans(20, n_init=10, random_state=seed).fit(states.numpy()).inertia_ for seed in range(10)])
+    ours = np.mean([KMeans(None, 10, seed).fit(states, 20).inertia for seed in range(10)])
+    theirs = np.mean([cluster.KMeans(20, n_init=10, random_state=seed).fit(states.numpy()).inertia_ for seed in range(10)])
     assert ours < 1.004 * theirs
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_another_start() -> None:
-    first, again, other = (Clusterer(1, seed).fit(NOISE, 20) for seed in (0, 0, 1))
+    first, again, other = (KMeans(None, 1, seed).fit(NOISE, 20) for seed in (0, 0, 1))
     assert torch.equal(first.cluster_labels, again.cluster_labels)
     assert torch.equal(first.centroids, again.centroids)
     assert first.inertia != other.inertia
@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_another_start() -> N
 def test_fewer_distinct_states_than_clusters_are_no_trouble() -> None:
     two = torch.zeros(300, 16)
     two[:30] = 1
-    found = CLUSTERER.fit(two, 10)
+    found = KMEANS.fit(two, 10)
     assert adjusted_rand_score(two[:, 0], found.cluster_labels) == 1
     assert found.inertia == pytest.approx(0, abs=1e-6)
 
@@ -82,8 +82,8 @@ def test_clusters_inside_each_x_are_found_where_x_itself_dominates() -> None:
     x = torch.arange(3).repeat(100)
     y = TASKS % 2
     by_x = PLANTED + 1_000 * torch.eye(16)[x]
-    assert CLUSTERER.score_layers(by_x[None], TASKS, 10)["ari"][0] < 0.5
-    scores = CLUSTERER.score_layers_within(by_x[None], x, n_clusters_from=TASKS, truths={"task": TASKS, "y": y})
+    assert KMEANS.score_layers(by_x[None], TASKS, 10)["ari"][0] < 0.5
+    scores = KMEANS.score_layers_within(by_x[None], x, n_clusters_from=TASKS, truths={"task": TASKS, "y": y})
     assert scores["task"] == [1.0]
     against_y = [adjusted_rand_score(y[x == value], TASKS[x == value]) for value in range(3)]
     assert scores["y"] == [pytest.approx(np.mean(against_y))]  # each x has 100 states
@@ -93,28 +93,28 @@ def test_the_mean_over_x_is_weighted_by_states() -> None:
     x = (torch.arange(300) >= 240).long()  # 240 states of tasks 0 to 7, whose labels are kept; 60 whose are shuffled
     labels = torch.cat([TASKS[:240], shuffled(TASKS[240:])])
     alone = adjusted_rand_score(labels[240:], TASKS[240:])
-    scores = CLUSTERER.score_layers_within(PLANTED[None], x, n_clusters_from=TASKS, truths={"task": labels})
+    scores = KMEANS.score_layers_within(PLANTED[None], x, n_clusters_from=TASKS, truths={"task": labels})
     assert scores["task"] == [pytest.approx(0.8 * 1 + 0.2 * alone)]
 
 
 def test_values_of_x_with_one_group_say_nothing() -> None:
     x = (TASKS < 9).long()  # task 9 has a value of x to itself
     truths = {"task": TASKS, "constant": TASKS * 0}
-    scores = CLUSTERER.score_layers_within(PLANTED[None], x, n_clusters_from=TASKS, truths=truths)
+    scores = KMEANS.score_layers_within(PLANTED[None], x, n_clusters_from=TASKS, truths=truths)
     assert scores["task"] == [1.0]
     assert np.isnan(scores["constant"][0])
 
 
 def test_more_clusters_than_states_are_refused() -> None:
     with pytest.raises(ValueError, match="n_clusters=301 exceeds the 300 states"):
-        CLUSTERER.fit(PLANTED, 301)
+        KMEANS.fit(PLANTED, 301)
 
 
 def test_problems_clustered_together_end_as_they_would_alone() -> None:
     problems = [PLANTED[:90], NOISE[:200], PLANTED[100:290]]
-    together = CLUSTERER.fit_many(problems, [3, 8, 7])
+    together = KMEANS.fit_many(problems, [3, 8, 7])
     for states, k, found in zip(problems, [3, 8, 7], together, strict=True):
-        alone = CLUSTERER.fit(states, k)
+        alone = KMEANS.fit(states, k)
         assert found.inertia == pytest.approx(alone.inertia, rel=0.02)
         assert found.centroids.shape == (k, 16)
         assert len(found.cluster_labels) == len(states)
@@ -123,10 +123,10 @@ def test_problems_clustered_together_end_as_they_would_alone() -> None:
 
 def test_states_that_do_not_fit_at_once_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     states = 0.05 * 20 * CENTRES[TASKS] + NOISE
-    whole = CLUSTERER.fit(states, 12)
-    monkeypatch.setattr(clustering, "MEMORY", 3_000)
-    monkeypatch.setattr(clustering, "LOOKED_UP", 0)
-    parts = CLUSTERER.fit(states, 12)
+    whole = KMEANS.fit(states, 12)
+    monkeypatch.setattr(kmeans, "MEMORY", 3_000)
+    monkeypatch.setattr(kmeans, "LOOKED_UP", 0)
+    parts = KMEANS.fit(states, 12)
     assert torch.equal(parts.cluster_labels, whole.cluster_labels)
     assert parts.inertia == pytest.approx(whole.inertia, rel=1e-5)
 
@@ -155,15 +155,15 @@ def hierarchy(ratio: float, width: int, outlier: float = 0.0) -> tuple[torch.Ten
 @pytest.mark.parametrize("width", [16, 128, 768])
 def test_subgroups_are_found_however_far_apart_the_groups_are(ratio: float, width: int) -> None:
     states, truth = hierarchy(ratio, width)
-    found = Clusterer(4, 0).fit(states, 20)
+    found = KMeans(None, 4, 0).fit(states, 20)
     assert found.ari(truth) == 1
-    peer = KMeans(20, n_init=4, random_state=0).fit(states.double().numpy())
+    peer = cluster.KMeans(20, n_init=4, random_state=0).fit(states.double().numpy())
     assert found.inertia == pytest.approx(peer.inertia_, rel=1e-3)
 
 
 def test_a_problem_that_needs_float64_leaves_the_others_as_they_are() -> None:
     plain, wide = hierarchy(10, 16)[0], hierarchy(1e4, 16)[0]
-    alone, (beside, _) = Clusterer(4, 0).fit(plain, 20), Clusterer(4, 0).fit_many([plain, wide], [20, 20])
+    alone, (beside, _) = KMeans(None, 4, 0).fit(plain, 20), KMeans(None, 4, 0).fit_many([plain, wide], [20, 20])
     assert torch.equal(alone.centroids, beside.centroids)
     assert alone.inertia == pytest.approx(beside.inertia, rel=1e-12)  # threads may add in another order
 
@@ -171,7 +171,7 @@ def test_a_problem_that_needs_float64_leaves_the_others_as_they_are() -> None:
 def test_a_dimension_far_beyond_the_others_hides_nothing() -> None:
     states, truth = hierarchy(10, 128, outlier=1e4)
     halves = truth * 2 + (states[:, 0] > 0)
-    assert Clusterer(8, 0).fit(states, 40).ari(halves) > 0.95
+    assert KMeans(None, 8, 0).fit(states, 40).ari(halves) > 0.95
 
 
 RANDOM = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
@@ -190,18 +190,18 @@ DEGENERATE = {
 @pytest.mark.parametrize("n_clusters", [1, 6, 60])
 def test_degenerate_states_have_defined_numbers(kind: str, n_clusters: int) -> None:
     states, truth = DEGENERATE[kind], torch.arange(60) % 6
-    scores = Clusterer(3, 0).score_layers(states[None], truth, n_clusters)
+    scores = KMeans(None, 3, 0).score_layers(states[None], truth, n_clusters)
     assert all(np.isfinite(values).all() for values in scores.values())
     assert scores["inertia"][0] >= 0
-    within = Clusterer(3, 0).score_layers_within(states[None], torch.arange(60) // 30, truth, {"ari": truth})
+    within = KMeans(None, 3, 0).score_layers_within(states[None], torch.arange(60) // 30, truth, {"ari": truth})
     assert np.isfinite(within["ari"]).all()
 
 
 def test_constant_states_say_nothing_and_one_state_a_task_says_it_all() -> None:
     truth = torch.arange(60) % 6
-    assert Clusterer(3, 0).score_layers(torch.ones(1, 60, 16), truth, 6) == {"ari": [0], "nmi": [0], "inertia": [0]}
-    assert Clusterer(3, 0).score_layers(RANDOM[None, :6], truth[:6], 6)["ari"] == [1]
-    one = Clusterer(3, 0).score_layers(RANDOM[None, :1], truth[:1], 1)
+    assert KMeans(None, 3, 0).score_layers(torch.ones(1, 60, 16), truth, 6) == {"ari": [0], "nmi": [0], "inertia": [0]}
+    assert KMeans(None, 3, 0).score_layers(RANDOM[None, :6], truth[:6], 6)["ari"] == [1]
+    one = KMeans(None, 3, 0).score_layers(RANDOM[None, :1], truth[:1], 1)
     assert (one["ari"], one["inertia"]) == ([1], [0])
 
 
@@ -210,8 +210,8 @@ def test_states_that_are_not_finite_have_no_score_and_spoil_no_others(value: flo
     broken = RANDOM.clone()
     broken[3, 3] = value
     truth = torch.arange(60) % 6
-    scores = Clusterer(3, 0).score_layers(torch.stack([RANDOM, broken]), truth, 6)
+    scores = KMeans(None, 3, 0).score_layers(torch.stack([RANDOM, broken]), truth, 6)
     for values in scores.values():
         assert np.isfinite(values[0])
         assert np.isnan(values[1])
-    assert scores["ari"][0] == Clusterer(3, 0).score_layers(RANDOM[None], truth, 6)["ari"][0]
+    assert scores["ari"][0] == KMeans(None, 3, 0).score_layers(RANDOM[None], truth, 6)["ari"][0]

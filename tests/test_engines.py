@@ -28,7 +28,7 @@ PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sacctmgr", "munged", "mariadbd",
 MISSING = [name for name in PROGRAMS if not shutil.which(name)]
 MISSING += [] if importlib.util.find_spec("submitit") else ["submitit"]
 # Five seconds of training or more, and a journal of 16 rows. (Of two values of a key the later counts.)
-RUN = (*SMALL, "trainer.max_steps=600", "callbacks.clustering.every_n_steps=40", "callbacks.clustering.n_early=0")
+RUN = (*SMALL, "trainer.max_steps=600", "callbacks.measurement.every_n_steps=40", "callbacks.measurement.n_early=0")
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "SLURM_", "RAY_"))}
 ENVIRONMENT["RAY_worker_niceness"] = "0"  # Ray's 15 leaves its jobs a thirtieth of the cores beside other tests
 

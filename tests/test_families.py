@@ -48,7 +48,7 @@ holdout: description
 val_fraction: 0.25
 seed: ${seeds.tasks}
 """
-WORDS = ("task=mine", *(word for word in SMALL if not word.startswith("task.")), "callbacks.clustering.n_clusters=2")
+WORDS = ("task=mine", *(word for word in SMALL if not word.startswith("task.")), "clusterer.n_clusters=2")
 
 
 @pytest.fixture

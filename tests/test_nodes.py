@@ -170,7 +170,7 @@ def test_a_signal_ends_the_wait_for_another_process(tmp_path: Path, number: sign
 @pytest.mark.parametrize("phase", ["measuring", "drawing"])
 def test_a_signal_ends_what_takes_long_and_the_command_makes_up_for_it(tmp_path: Path, phase: str) -> None:
     run = RunFolder(tmp_path / "run")
-    large = "callbacks.clustering.n_init=100000" if phase == "measuring" else "trainer.max_steps=6"
+    large = "clusterer.n_init=100000" if phase == "measuring" else "trainer.max_steps=6"
     command = [*SMALL, large, "hydra.run.dir=run"]
     process = Command(tmp_path, *command)
     process.until(lambda: run.status().get("state") == ("running" if phase == "measuring" else "finished"))

@@ -187,7 +187,7 @@ def test_a_multirun_goes_on_when_its_reader_leaves(tmp_path: Path, launcher: str
 
 @pytest.mark.slow
 def test_a_run_goes_on_when_its_reader_sleeps(tmp_path: Path) -> None:
-    much = ("callbacks.clustering.every_n_steps=1", "trainer.max_steps=60")  # more than the pipe holds
+    much = ("callbacks.measurement.every_n_steps=1", "trainer.max_steps=60")  # more than the pipe holds
     command, reader = read_by(tmp_path, *SMALL, *much, "hydra.run.dir=run")
     assert command.end()[0] == 0
     assert finished(tmp_path) == ["finished"]

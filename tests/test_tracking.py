@@ -27,7 +27,7 @@ from taskcluster.tracking.upload import upload
 pytestmark = pytest.mark.slow
 
 SHORT = (*RUN, "hydra.run.dir=run", "logger=wandb")
-LONG = ("trainer.max_steps=200", "callbacks.clustering.every_n_steps=40", "callbacks.clustering.n_early=0")
+LONG = ("trainer.max_steps=200", "callbacks.measurement.every_n_steps=40", "callbacks.measurement.n_early=0")
 ONLINE = (*SHORT, *LONG)  # for seconds, in which rows arrive at the server
 MEASURED = [0, 40, 80, 120, 160, 200]
 

@@ -64,7 +64,7 @@ class Terminal:
 
 @pytest.mark.slow
 def test_every_run_is_a_line_that_grows_and_nothing_else_is_printed(tmp_path: Path) -> None:
-    longer = [*SMALL, "trainer.max_steps=60", "callbacks.clustering.every_n_steps=10", "hydra/launcher=joblib"]
+    longer = [*SMALL, "trainer.max_steps=60", "callbacks.measurement.every_n_steps=10", "hydra/launcher=joblib"]
     sweep = ["name=sweep", "hydra.sweep.subdir=${model.n_head}_${seed}", "model.n_head=3,2", "seed=0,1"]
     terminal = Terminal(tmp_path, 12, sys.executable, "-m", "taskcluster.train", "-m", *longer, *sweep)
     screens = terminal.screens()
