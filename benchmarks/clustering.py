@@ -17,18 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from side_by_side import alternate, record, row, seconds_of
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from taskcluster.config import RunConfig
-from taskcluster.measures.clustering import Clusterer, adjusted_rand_index
-from taskcluster.measures.measurement import observe
-from taskcluster.runs.checkpoints import load_weights
-from taskcluster.runs.folder import RunFolder
-from taskcluster.training.experiment import prepare
+from taskcluster import load_run, observe
+from taskcluster.measures import kmeans
+from taskcluster.measures.kmeans import adjusted_rand_index
 from taskcluster.training.progress import quieten
 
 REPEATS = 5
@@ -40,31 +36,28 @@ Fit = Callable[[Tensor, int], tuple[Any, float]]  # states (N, D), seed -> label
 def main(folder: Path) -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
     quieten()
-    run = RunFolder(folder)
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["data"]["probe_size"] = STATES
-    n_init = config["callbacks"]["clustering"]["n_init"]
-    data, network = prepare(RunConfig.of(config))
-    probe, n_clusters = data.probe["train"], len(data.family.tasks)
+    run = load_run(folder, changes={"data.probe_size": STATES})
+    n_init, n_clusters = run.config.clusterer.arguments["n_init"], len(run.data.family.tasks)
 
     def ours(states: Tensor, seed: int) -> tuple[Any, float]:
-        found = Clusterer(n_init, seed).fit(states, n_clusters)
+        found = kmeans.KMeans(None, n_init, seed).fit(states, n_clusters)
         return found.cluster_labels, found.inertia
 
     def peer(states: Tensor, seed: int) -> tuple[Any, float]:
         fitted = KMeans(n_clusters, n_init=10, random_state=seed).fit(states.numpy())
         return fitted.labels_, fitted.inertia_
 
-    steps, rows = [journaled["step"] for journaled in run.rows()], []
+    steps, rows = [journaled["step"] for journaled in run.run.rows()], []
     for step in (steps[0], steps[len(steps) // 2], steps[-1]):
-        network.load_state_dict(load_weights(run.checkpoint(step)))
-        states = list(observe(network, probe, data.loss_on).states.values())
+        run.go_to(step)
+        seen = observe(run.network, run.data, "train")
+        states = list(seen.states.values())
         trials = Trials(ours, states), Trials(peer, states)
         seconds = alternate({"ours": trials[0].run, "peer": trials[1].run}, REPEATS)
         inertia, peer_inertia = (np.mean(trial.inertias, 0) for trial in trials)
         ari, peer_ari = (
             statistics.mean(
-                adjusted_rand_index(probe.labels("instruction_end")["task"], torch.as_tensor(labels))
+                adjusted_rand_index(seen.labels["instruction_end"]["task"], torch.as_tensor(labels))
                 for labels in trial.labels
             )
             for trial in trials

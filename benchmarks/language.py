@@ -38,9 +38,13 @@ def ours(patterns: Sequence[str], strings: Sequence[str]) -> list[set[int]]:
     return [automaton.owners(string) for string in strings]
 
 
-def timed(act: Callable[[], Any]) -> tuple[float, Any]:
+def counts_by(count: Callable[[str], int], patterns: Sequence[str]) -> list[int]:
+    return [count(pattern) for pattern in patterns]
+
+
+def timed(act: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     began = time.perf_counter()
-    answer = act()
+    answer = act(*arguments)
     return time.perf_counter() - began, answer
 
 
@@ -53,12 +57,12 @@ def main() -> None:
         patterns = [task.descriptions[0] for task in random_family(**options | {"n_tasks": n_tasks}).tasks]
         strings = [rstr.Rstr(random.Random(k)).xeger(p) for k, p in enumerate(patterns * STRINGS_PER_TASK)]
         peers = machines if n_tasks <= SLOWEST else machines[:1]
-        found = [timed(lambda: ours(patterns, strings))]
-        found += [timed(lambda: owners_by(machine, patterns, strings)) for machine in peers]
+        found = [timed(ours, patterns, strings)]
+        found += [timed(owners_by, machine, patterns, strings) for machine in peers]
         add(table, n_tasks, f"owners of {len(strings)} strings", found)
         some = patterns[:COUNTED]
-        counted = [timed(lambda: [Automaton([pattern]).count() for pattern in some])]
-        counted += [timed(lambda: [len(machine(pattern)) for pattern in some]) for machine in peers]
+        counted = [timed(counts_by, lambda pattern: Automaton([pattern]).count(), some)]
+        counted += [timed(counts_by, lambda pattern, of=machine: len(of(pattern)), some) for machine in peers]
         add(table, n_tasks, f"strings of {COUNTED} patterns", counted)
     Console().print(table)
 

@@ -15,12 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.cluster import KMeans
 
-from taskcluster.config import RunConfig
-from taskcluster.measures.clustering import Clusterer, adjusted_rand_index
-from taskcluster.measures.measurement import observe
-from taskcluster.runs.checkpoints import load_weights
-from taskcluster.runs.folder import RunFolder
-from taskcluster.training.experiment import prepare
+from taskcluster import load_run, observe
+from taskcluster.measures import kmeans
+from taskcluster.measures.kmeans import adjusted_rand_index
 from taskcluster.training.progress import quieten
 
 SEEDS = 5
@@ -30,18 +27,15 @@ def main(folders: list[Path]) -> None:
     quieten()
     table = Table("run", "start", "ARI", "inertia")
     for folder in folders:
-        run = RunFolder(folder)
-        data, network = prepare(RunConfig.of(run.config()))
-        network.load_state_dict(load_weights(run.saved()[-1][1]))
-        probe = data.probe["val"]
-        states = observe(network, probe, data.loss_on).states["instruction_end"][-1]
-        tasks, n_tasks = probe.labels("instruction_end")["task"], len(data.family.tasks)
+        run = load_run(folder)
+        seen = observe(run.network, run.data)
+        states, tasks = seen.states["instruction_end"][-1], seen.labels["instruction_end"]["task"]
         for n_init in (1, 16, 160):
-            found = [Clusterer(n_init, seed).fit(states, n_tasks) for seed in range(SEEDS)]
+            found = [kmeans.KMeans(None, n_init, seed).fit(states, seen.n_tasks) for seed in range(SEEDS)]
             ari = np.mean([adjusted_rand_index(tasks, f.cluster_labels) for f in found])
             table.add_row(str(folder), f"best of {n_init}", f"{ari:.3f}", f"{np.mean([f.inertia for f in found]):.0f}")
-        means = torch.stack([states[tasks == task].mean(0) for task in range(n_tasks)])
-        true = KMeans(n_tasks, init=means.numpy(), n_init=1).fit(states.numpy())
+        means = torch.stack([states[tasks == task].mean(0) for task in range(seen.n_tasks)])
+        true = KMeans(seen.n_tasks, init=means.numpy(), n_init=1).fit(states.numpy())
         ari = adjusted_rand_index(tasks, torch.as_tensor(true.labels_))
         table.add_row("", "true centroids", f"{ari:.3f}", f"{true.inertia_:.0f}", end_section=True)
     Console(width=120).print(table)

@@ -24,8 +24,8 @@ def measure(factor: int) -> None:
     from taskcluster.cli import composed
     from taskcluster.config import RunConfig
     from taskcluster.data.datamodule import SequenceDataModule
-    from taskcluster.measures.clustering import Clusterer
-    from taskcluster.measures.measurement import observe
+    from taskcluster.measures.kmeans import KMeans
+    from taskcluster.measures.observation import observe
     from taskcluster.tasks.family import TaskFamily
 
     config = RunConfig.of(composed(f"task.n_tasks={50 * factor}", f"data.probe_size={1000 * factor}"))
@@ -38,13 +38,12 @@ def measure(factor: int) -> None:
     found["token rows"] = timed("data", lambda: config.data.build(SequenceDataModule, family=made["family"]))
     data = made["data"]
     network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
-    probe = data.probe["val"]
-    found["forward pass over the probe"] = timed("seen", lambda: observe(network, probe, data.loss_on))
+    found["forward pass over the probe"] = timed("seen", lambda: observe(network, data))
     states = made["seen"].states
-    n_init = config.callbacks["clustering"].arguments["n_init"] if factor < 100 else 1
-    clusterer = Clusterer(n_init, 0)
+    n_init = config.clusterer.arguments["n_init"] if factor < 100 else 1
+    clusterer = KMeans(None, n_init, 0)
     found["KMeans"] = timed("fit", lambda: clusterer.fit(states["instruction_end"][-1], 50 * factor))
-    labels = probe.labels("input")
+    labels = made["seen"].labels["input"]
     within = (states["input"][-1:], labels["x"], labels["task"], {"task": labels["task"]})
     found["KMeans within each x"] = timed("within", lambda: clusterer.score_layers_within(*within))
     found["peak memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -136,7 +136,7 @@ def main(seed, folder, recipe):
         chosen = probe_of(examples, config["data"]["probe_size"], rng)
         tasks = np.array([e[0] for e in chosen])
         probes[name] = (encode([type(examples[0])(*e) for e in chosen], ids), tasks)
-    steps, every = config["trainer"]["max_steps"], config["callbacks"]["clustering"]["every_n_steps"]
+    steps, every = config["trainer"]["max_steps"], config["callbacks"]["measurement"]["every_n_steps"]
     due = {0, every // 2, *range(every, steps, every), steps}
     loader = DataLoader(encode(split["train"], ids), config["data"]["batch_size"], shuffle=True, collate_fn=collate)
     measure = Measure(probes, due, folder / "metrics.jsonl", seed)

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from taskcluster.config import RunConfig, Trainer
+from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.starts import writing
 
 STEPS = (0, 50, 100, 150, 200)
 PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)
+PLANTED = (ARI, ARI_WITHIN_X)
 FACTS = {"machine": "a machine", "device": "cpu", "threads": 2, "versions": {"python": "3.11", "torch": "2.13"}}
 
 
@@ -48,17 +50,15 @@ def plant(
 ) -> RunFolder:
     """A run; `kmeans`: what is added to the final ARI by other seeds of KMeans."""
     run, lines = RunFolder(path), rows(last_ari, settings["model"]["n_layer"])
-    run.start(settings, None)
+    run.start(settings, None, OWN)
     with writing(run, None, max_steps=200, **FACTS):
         for row in lines if finished else lines[:2]:
             run.append(row, elapsed=float(row["step"]), measuring=1.0)
-        keys = [key for key in lines[-1] if "/val/layer_" in key]
-        noise = {
-            "kmeans": {key: [lines[-1][key] + moved for moved in kmeans] for key in keys},
-            "chance": {key: [-0.01, 0.02] for key in keys},
-        }
+        values = {m: [lines[-1][m.at("val", k)] for k in range(settings["model"]["n_layer"] + 1)] for m in PLANTED}
+        moved = {f"{m.key}_kmeans_sd": [[v + by for by in kmeans] for v in of_m] for m, of_m in values.items()}
+        chance = {f"{m.key}_shuffled": [[-0.01, 0.02] for _ in of_m] for m, of_m in values.items()}
         claims = [{**asdict(claim), "passed": claim.passed} for claim in judge(lines)]
-        run.write_results({"claims": claims, "final": lines[-1], **({"noise": noise} if kmeans else {})})
+        run.write_results({"claims": claims, "final": lines[-1], **({"controls": moved | chance} if kmeans else {})})
     if not finished:
         run.write_status("failed", error="OSError: no space left")
     return run

@@ -40,9 +40,9 @@ def test_a_clustering_is_its_labels_centroids_and_inertia() -> None:
     distances = torch.cdist(PLANTED.double() + 100, found.centroids.double())
     assert torch.equal(distances.argmin(1), found.cluster_labels)
     assert found.inertia == pytest.approx(float(distances.min(1).values.square().sum()), rel=1e-4)
-    for cluster in range(7):
-        mean = (PLANTED + 100)[found.cluster_labels == cluster].mean(0)
-        torch.testing.assert_close(found.centroids[cluster], mean, rtol=0, atol=0.05)  # within the tolerance of a step
+    for k in range(7):
+        mean = (PLANTED + 100)[found.cluster_labels == k].mean(0)
+        torch.testing.assert_close(found.centroids[k], mean, rtol=0, atol=0.05)  # within the tolerance of a step
 
 
 def test_every_layer_is_scored_as_scikit_learn_scores_its_labels() -> None:
@@ -59,7 +59,8 @@ def test_the_optimum_is_as_good_as_scikit_learns(spread: float) -> None:
     """Overlapping clusters, where restarts differ: mean inertia over seeds, whose own spread is about 0.3 %."""
     states = spread * 20 * CENTRES[TASKS] + NOISE
     ours = np.mean([KMeans(None, 10, seed).fit(states, 20).inertia for seed in range(10)])
-    theirs = np.mean([cluster.KMeans(20, n_init=10, random_state=seed).fit(states.numpy()).inertia_ for seed in range(10)])
+    peers = [cluster.KMeans(20, n_init=10, random_state=seed).fit(states.numpy()) for seed in range(10)]
+    theirs = np.mean([peer.inertia_ for peer in peers])
     assert ours < 1.004 * theirs
 
 

@@ -43,7 +43,7 @@ def test_the_order_of_overrides_does_not_matter() -> None:
 def test_many_overrides_make_a_name_that_can_be_read() -> None:
     name = condition(composed(*SMALL))
     assert re.fullmatch(r"[\w=,.-]+,\+\d+~[0-9a-f]{8}", name)
-    assert name.startswith("every_n_steps=4,n_init=2,")
+    assert name.startswith("measurement.every_n_steps=4,")
     assert len(run_folder(composed(*SMALL, "seed=4294967295")).encode()) <= 128
 
 

@@ -57,14 +57,14 @@ def test_an_experiment_sweeps_under_its_own_name(experiment: str) -> None:
 
 def test_every_key_has_a_comment_or_a_name_that_says_all() -> None:
     plain = "_target_ defaults seed probe_seed n_layer n_head n_embd accelerator devices precision strategy"
-    plain += " momentum nesterov project max_steps n_tasks instructions_per_task"
+    plain += " momentum nesterov project max_steps n_tasks instructions_per_task n_seeds n_shuffles"
     for file in cli.CONF.rglob("*.yaml"):
         text = file.read_text()
         assert text.startswith("# "), f"{file.name} does not say what it is"
         if file.name == "train.yaml" or file.parent.name == "experiment":
             continue
         content = yaml.safe_load(text) or {}
-        for key in next(iter(content.values())) if file.parent.name == "callbacks" else content:
+        for key in next(iter(content.values())) if file.parent.name in ("callbacks", "measures") else content:
             line = next(line for line in text.splitlines() if line.strip().startswith(f"{key}:"))
             assert "#" in line or key in plain.split(), f"{file.name}: {key} has no comment"
 
@@ -81,4 +81,4 @@ def test_the_defaults_that_help_names_are_the_defaults() -> None:
 def test_seeds_follow_the_one_seed_unless_set() -> None:
     config = composed("seed=7", "seeds.kmeans=1")
     assert (config["task"]["seed"], config["data"]["probe_seed"], config["model"]["seed"]) == (7, 7, 7)
-    assert config["callbacks"]["clustering"]["seed"] == 1
+    assert config["clusterer"]["seed"] == 1

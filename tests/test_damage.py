@@ -16,6 +16,7 @@ from conftest import SMALL, Outcome
 from planted import config, plant, wanted
 
 from taskcluster.dashboard import Dashboard
+from taskcluster.metrics import OWN
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
 from taskcluster.runs.folder import RunFolder, digest_file
@@ -225,7 +226,7 @@ def test_a_checkpoint_that_cannot_be_used_is_passed_over_or_refused(sweep: Path,
     try:
         start = find_start(run, wanted(1))
         assert start.step is None
-        run.start(wanted(1).as_dict(), None)
+        run.start(wanted(1).as_dict(), None, OWN)
         assert run.saved() == []
         assert not in_the_way
     except UserError as error:
@@ -244,7 +245,7 @@ def test_foreign_names_among_the_checkpoints_stay(sweep: Path, name: str) -> Non
     assert [step for step, _ in run.saved()] == [200]
     run.write_status("interrupted")
     assert find_start(run, wanted(1)).step is None
-    run.start(wanted(1).as_dict(), None)
+    run.start(wanted(1).as_dict(), None, OWN)
     assert (run.checkpoints / name).read_bytes() == b"mine"
 
 

@@ -7,9 +7,11 @@ import pytest
 import vl_convert
 from planted import rows
 
+from taskcluster.metrics import ACCURACY, ARI, LOSS, OWN, catalogue
 from taskcluster.pages import charts
 from taskcluster.results.aggregate import over_runs
 
+KNOWN = catalogue(OWN)
 POINTS = [
     {"condition": name, **point}
     for name, aris in (("a", (0.8, 0.9)), ("b", (0.5,)))
@@ -22,28 +24,30 @@ def drawn(chart: Any) -> list[dict[str, Any]]:
 
 
 def test_every_layer_of_both_splits_is_drawn_at_every_step() -> None:
-    values = drawn(charts.of_conditions(POINTS)["ari"])
+    values = drawn(charts.of_conditions(POINTS, KNOWN)["ari"])
     assert len(values) == 2 * 2 * 4 * 5
     last = [v for v in values if (v["condition"], v["split"], v["step"], v["layer"]) == ("a", "validation", 200, 3)]
     assert [v["mean"] for v in last] == [pytest.approx(0.85)]
 
 
 def test_the_final_chart_shows_the_last_row() -> None:
-    values = drawn(charts.of_conditions(POINTS)["ari_by_layer"])
+    values = drawn(charts.of_conditions(POINTS, KNOWN)["ari_by_layer"])
     assert {v["step"] for v in values} == {200}
     assert {v["metric"] for v in values} == {"ari", "ari_within_x"}
 
 
 def test_conditions_stand_in_rows_where_there_are_several() -> None:
-    assert "row" in charts.of_conditions(POINTS)["ari"].to_dict()["facet"]
+    assert "row" in charts.of_conditions(POINTS, KNOWN)["ari"].to_dict()["facet"]
     alone = [point for point in POINTS if point["condition"] == "a"]
-    assert "row" not in charts.of_conditions(alone)["ari"].to_dict()["facet"]
+    assert "row" not in charts.of_conditions(alone, KNOWN)["ari"].to_dict()["facet"]
 
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("name", ["ari", "ari_within_x", "ari_by_layer", "learning"])
 def test_every_chart_renders_with_either_theme(name: str, dark: bool) -> None:
-    svg = vl_convert.vegalite_to_svg(charts.of_conditions(POINTS)[name].to_dict() | {"config": charts.theme(dark)})
+    svg = vl_convert.vegalite_to_svg(
+        charts.of_conditions(POINTS, KNOWN)[name].to_dict() | {"config": charts.theme(dark)}
+    )
     assert "validation" in svg
     assert "NaN" not in svg
 
@@ -51,7 +55,7 @@ def test_every_chart_renders_with_either_theme(name: str, dark: bool) -> None:
 def test_a_band_is_drawn_only_where_there_is_an_interval() -> None:
     def bands(condition: str) -> int:
         data = charts.inline([p for p in POINTS if p["condition"] == condition and p["metric"] == "ari"])
-        svg = vl_convert.vegalite_to_svg(charts.ari_against_step(data, "title").to_dict())
+        svg = vl_convert.vegalite_to_svg(charts.against_step(data, ARI, "title").to_dict())
         return svg.count('fill-opacity="0.2"')
 
     assert (bands("a"), bands("b")) == (2 * 4, 0)
@@ -59,8 +63,14 @@ def test_a_band_is_drawn_only_where_there_is_an_interval() -> None:
 
 def test_a_source_can_be_named_and_fed_later() -> None:
     source = altair.NamedData("points")
-    for chart in (charts.ari_against_step, charts.layer_by_condition, charts.learning, charts.ari_by_layer):
-        assert chart(source, "title").to_dict()["data"] == {"name": "points"}
+    made = (
+        charts.against_step(source, ARI, "title"),
+        charts.layer_by_condition(source, ARI, "title"),
+        charts.learning(source, [ACCURACY, LOSS], "title"),
+        charts.by_layer_at_the_end(source, [ARI]),
+    )
+    for chart in made:
+        assert chart.to_dict()["data"] == {"name": "points"}
 
 
 def test_panels_stand_by_checkpoint_and_layer() -> None:

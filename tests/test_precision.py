@@ -10,6 +10,7 @@ from rich.console import Console
 
 from taskcluster.cli import composed
 from taskcluster.config import RunConfig
+from taskcluster.metrics import OWN
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.processes.places import ALONE
 from taskcluster.runs.folder import RunFolder
@@ -35,7 +36,7 @@ def norms(folder: Path, *overrides: str) -> list[float]:
     config = RunConfig.of(composed(*SMALL, "trainer.max_steps=3", *overrides))
     with Interrupts() as interrupts:
         run = RunFolder(folder)
-        run.start(config.as_dict(), None)
+        run.start(config.as_dict(), None, OWN)
         experiment = Experiment(config, run, interrupts, ALONE, Console(quiet=True))
         watch = Norms()
         experiment.trainer.callbacks.append(watch)

@@ -69,11 +69,11 @@ def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
         name = html.unescape(row[0])
         for condition, cell in zip(names, row[3:], strict=True):
             assert cell.startswith(shown(values(condition, f"claim: {name}")) + ", holds in ")
-    for row in summary["When accuracy and ARI emerge"][::2]:
+    for row in summary["When accuracy and clusters emerge"][::2]:
         accuracy, ari = (values(row[0], f"emergence of {metric}") for metric in ("accuracy", "ari"))
         later = [b - a for a, b in zip(accuracy, ari, strict=True)]
         assert row[2:5] == [shown(column, digits=0) for column in (accuracy, ari, later)]
-    for row in summary["Noise of the ARI, at the separator"]:
+    for row in summary["Controls of the ARI, at the separator"]:
         repeated = values(row[0], "ari with another KMeans seed", "validation", int(row[1]))
         assert row[2] == shown([sum(repeated[k : k + 3]) / 3 for k in (0, 3, 6)])
         assert float(row[5]) == pytest.approx(0.005)
@@ -83,10 +83,10 @@ def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
 
 def test_planted_noise_is_told_apart_and_accuracy_leads(sweep: Path) -> None:
     summary = tables((sweep / "report/report.md").read_text())
-    last = summary["Noise of the ARI, at the separator"][-1]
+    last = summary["Controls of the ARI, at the separator"][-1]
     between = (0.05**2 - 0.02**2 / 3) ** 0.5  # seeds are 0.05 apart; the mean over three KMeans seeds has a third
     assert last[3:5] == ["0.020", f"{between:.3f}"]
-    assert {row[5] for row in summary["When accuracy and ARI emerge"]} == {"accuracy"}
+    assert {row[5] for row in summary["When accuracy and clusters emerge"]} == {"accuracy"}
 
 
 def test_the_page_has_every_cell_of_the_summary_and_loads_nothing(sweep: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from taskcluster.metrics import OWN
 from taskcluster.processes.interrupts import Interrupted
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.folder import RunFolder, digest_file
@@ -43,24 +44,24 @@ def test_a_damaged_line_ends_what_can_be_read(tmp_path: Path) -> None:
 
 def test_going_on_drops_what_was_written_later(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.start(CONFIG, None)
+    run.start(CONFIG, None, OWN)
     for step in (0, 5, 10):
         run.append({"step": step}, elapsed=0, measuring=0)
     for file in (run.checkpoint(5), run.checkpoint(7, measured=False), run.checkpoint(10)):
         file.touch()
         digest_file(file).touch()
     (run.checkpoints / ".step=000015.ckpt.partial").touch()
-    run.start(CONFIG, 7)
+    run.start(CONFIG, 7, OWN)
     assert [row["step"] for row in run.rows()] == [0, 5]
     assert [step for step, _ in run.saved()] == [5, 7]
-    run.start(CONFIG, None)
+    run.start(CONFIG, None, OWN)
     assert run.rows() == run.saved() == list(run.checkpoints.iterdir()) == []
 
 
 def test_differing_keys_are_named_and_none_differ_in_a_new_folder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.differing_keys(CONFIG) == []
-    run.start(CONFIG, None)
+    run.start(CONFIG, None, OWN)
     assert run.differing_keys(CONFIG | {"name": "other", "logger": {"project": "other"}}) == []
     changed = {"seed": 0, "model": {"n_layer": 2, "n_embd": 128, "n_head": 4}}
     assert run.differing_keys(changed) == ["model.n_head", "model.n_layer"]

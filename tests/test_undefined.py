@@ -154,5 +154,5 @@ def test_a_run_killed_while_it_is_drawn_is_finished_and_drawn_by_the_same_comman
     before = run.journal.read_bytes()
     assert "finished already" in train(tmp_path, *SMALL, "hydra.run.dir=run")
     assert (run.figures / "index.html").is_file()
-    assert "noise" in run.results()
+    assert "controls" in run.results()
     assert run.journal.read_bytes() == before

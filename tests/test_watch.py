@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from taskcluster.metrics import OWN
 from taskcluster.results.aggregate import over_runs
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import append
@@ -21,7 +22,7 @@ def begin(path: Path, seed: int = 0, max_steps: int = 100, **model: Any) -> RunF
     """A run folder as it is when training begins, but for the lock."""
     run = RunFolder(path)
     config = {"seed": seed, "name": "any", "model": {"n_layer": 2} | model, "trainer": {"max_steps": max_steps}}
-    run.start(config, None)
+    run.start(config, None, OWN)
     start = {"time": "2026-01-01T00:00:00+00:00", "step": 0, "max_steps": max_steps}
     run.write_status("running", id=f"id-{seed}", starts=[start])
     return run
@@ -62,7 +63,7 @@ def points(curves: Curves) -> dict[tuple[str, int], tuple[Any, ...]]:
 
 def test_a_folder_that_is_empty_at_first(tmp_path: Path) -> None:
     watcher = Watcher(tmp_path)
-    assert scanned(watcher) == Changes(0, [], [], [], [], [])
+    assert scanned(watcher) == Changes(0, None, [], [], [], [], [])
     run = begin(tmp_path / "sweep" / "model.n_layer=2" / "seed=0")
     with run.locked():
         live = only(watcher)
@@ -72,7 +73,7 @@ def test_a_folder_that_is_empty_at_first(tmp_path: Path) -> None:
         "sweep",
         "0",
     )
-    assert (live.state, live.step, live.max_steps, live.ari) == ("running", None, 100, ())
+    assert (live.state, live.step, live.max_steps, live.trend) == ("running", None, 100, ())
 
 
 def test_only_what_came_is_told(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_only_what_came_is_told(tmp_path: Path) -> None:
     (curves,) = scanned(watcher, after.version).curves
     key = curves.curves.index("ari/val/layer_2")
     assert (curves.n[0][key], curves.mean[0][key]) == (2, 0.8)
-    assert not any(scanned(watcher, watcher.version)[k] for k in (2, 4, 5))
+    assert not any(scanned(watcher, watcher.version)[k] for k in (1, 3, 5, 6))
     assert watcher.changes(0).version == watcher.version
 
 
@@ -132,7 +133,7 @@ def test_what_a_resume_drops_goes(tmp_path: Path) -> None:
         measure(run, step)
     watcher = Watcher(tmp_path)
     before = scanned(watcher)
-    run.start(run.config(), 10)
+    run.start(run.config(), 10, OWN)
     run.write_status("running", starts=[*run.status()["starts"], {"step": 10, "max_steps": 200}])
     after = scanned(watcher, before.version)
     assert (after.curves[0].anew, after.curves[0].steps) == (True, [0, 10])
@@ -150,7 +151,7 @@ def test_a_run_that_began_anew_is_read_anew_though_its_journal_is_longer(tmp_pat
             journal.write(json.dumps(line(step, 0.9) | {"elapsed": 1.0}) + "\n")
     run.write_status("running", id="another")
     assert run.journal.stat().st_ino == inode
-    assert only(watcher).ari == (0.9, 0.9, 0.9)
+    assert only(watcher).trend == (0.9, 0.9, 0.9)
 
 
 def test_speed_and_time_left_are_those_of_the_last_start(tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_numbers_that_are_none_are_kept_apart(tmp_path: Path) -> None:
     (curves,) = scanned(Watcher(tmp_path)).curves
     assert curves.n[0][0] == 0
     assert curves.mean[0][0] is None
-    assert only(Watcher(tmp_path)).accuracy is None
+    assert "accuracy" not in dict(only(Watcher(tmp_path)).values)
 
 
 def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:

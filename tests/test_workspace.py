@@ -9,9 +9,12 @@ import pytest
 from planted import config, plant
 from wandb_server import Mode, WandbServer
 
+from taskcluster.metrics import OWN, catalogue
 from taskcluster.tracking import account, workspace
 from taskcluster.tracking.workspace import create_workspace, save_workspace
 from taskcluster.validation import UserError
+
+KNOWN = catalogue(OWN)
 
 
 @pytest.fixture
@@ -30,14 +33,14 @@ def panels(specification: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_it_has_the_curves_of_every_layer_over_steps_grouped_by_condition(server: WandbServer) -> None:
-    url = create_workspace(None, "taskcluster", "layers", n_layers=3)
+    url = create_workspace(None, "taskcluster", "layers", KNOWN, n_layers=3)
     assert url.startswith(f"{server.url}/me/taskcluster?nw=")
     specification = server.views["layers"]
     shown = panels(specification)
     (runs,) = specification["section"]["runSets"]
     assert runs["grouping"] == [{"section": "run", "name": "group"}]
     assert shown["ARI at the separator, val"]["metrics"] == [f"ari/val/layer_{layer}" for layer in range(3)]
-    assert shown["ARI at x, within each x, train"]["metrics"] == [
+    assert shown["ARI at x, within each value of x, train"]["metrics"] == [
         f"ari_within_x/train/layer_{layer}" for layer in range(3)
     ]
     assert shown["ARI at the separator, layer 2"]["metrics"] == ["ari/train/layer_2", "ari/val/layer_2"]
@@ -52,19 +55,19 @@ def test_it_has_the_curves_of_every_layer_over_steps_grouped_by_condition(server
 def test_a_server_that_cannot_be_used_is_said_in_a_sentence(server: WandbServer, mode: Mode, said: str) -> None:
     server.turn(mode)
     with pytest.raises(UserError, match=said):
-        create_workspace("me", "taskcluster", "layers", n_layers=3)
+        create_workspace("me", "taskcluster", "layers", KNOWN, n_layers=3)
 
 
 def test_no_key_is_said_in_a_sentence(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY")
     with pytest.raises(UserError, match="no API key; try `wandb login`"):
-        create_workspace("me", "taskcluster", "layers", n_layers=3)
+        create_workspace("me", "taskcluster", "layers", KNOWN, n_layers=3)
 
 
 def test_a_missing_package_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workspace, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="wandb-workspaces is not installed; pip install"):
-        create_workspace("me", "taskcluster", "layers", n_layers=3)
+        create_workspace("me", "taskcluster", "layers", KNOWN, n_layers=3)
 
 
 def test_the_report_saves_it_for_the_project_of_its_runs(server: WandbServer, tmp_path: Path) -> None:

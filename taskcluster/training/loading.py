@@ -4,8 +4,11 @@ in:  a run folder with a checkpoint of the step
 out: LoadedRun, whose `measure` gives the numbers of the journal again
 """
 
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -50,16 +53,19 @@ class LoadedRun:
         return self.measurement(self.network, self.step, last=self.step == self.config.trainer.max_steps)
 
 
-def load_run(folder: str | Path, step: int | None = None) -> LoadedRun:
+def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, object] | None = None) -> LoadedRun:
     """The run in `folder` at `step`, by default the last one that has a checkpoint. The network is on the CPU.
 
-    Code of your own that the run names, such as a measure's, must be importable. Raises UserError where there is no run
-    or no checkpoint of the step, and for a configuration that this version cannot build.
+    changes: {dotted key: value} of the configuration, such as {"data.probe_size": 2000}, for a look at the run under
+    other settings. Code of your own that the run names, such as a measure's, must be importable.
+
+    Raises UserError where there is no run or no checkpoint of the step, and for a configuration that this version
+    cannot build.
     """
     run = RunFolder(Path(folder).absolute())
     if not (composed := run.config()):
         raise UserError(f"{folder} is not the folder of a run; choose one with a config.yaml")
-    config = RunConfig.of(composed)
+    config = RunConfig.of(_changed(composed, changes or {}))
     saved = run.saved()
     if not saved:
         raise UserError(f"{folder} has no checkpoint yet; wait until the run has been measured once")
@@ -67,3 +73,16 @@ def load_run(folder: str | Path, step: int | None = None) -> LoadedRun:
     loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data), step=-1)
     loaded.go_to(saved[-1][0] if step is None else step)
     return loaded
+
+
+def _changed(composed: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
+    changed = deepcopy(dict(composed))
+    for key, value in changes.items():
+        *groups, last = key.split(".")
+        part: Any = changed
+        for group in groups:
+            part = part.get(group) if isinstance(part, dict) else None
+        if not isinstance(part, dict) or last not in part:
+            raise UserError(f"{key} is not a key of the run's configuration; see its config.yaml")
+        part[last] = value
+    return changed
