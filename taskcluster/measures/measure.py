@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.rows import Position
+from taskcluster.data.rows import ROLES, Position
 from taskcluster.measures.observation import Observation, observe
 from taskcluster.metrics import ACCURACY, LOSS, Catalogue, Metric, catalogue
 from taskcluster.processes.group import count, share_out
@@ -37,17 +37,18 @@ class MeasureFailed(RuntimeError):
 class Measure(ABC):
     """A question about a model, asked of every step that is measured.
 
-    metrics: declares what `measure` gives. positions: whose states it reads. splits: of the probe set, that it is asked
-    about. A constructor takes what the configuration gives; besides, where it has parameters of these names,
-    `data`: the run's SequenceDataModule, and `clusterer`: the run's KMeans. It raises ValueError, "KEY=VALUE ...", for
-    what cannot be measured.
+    metrics: declares what `measure` gives. positions: whose states it reads, none if left out. splits: of the probe
+    set, that it is asked about. A constructor takes what the configuration gives; besides, where it has parameters of
+    these names, `data`: the run's SequenceDataModule, and `clusterer`: the run's KMeans. It raises ValueError,
+    "KEY=VALUE ...", for what cannot be measured.
 
     every_n_steps: of the steps that are measured, the multiples of this and the last; None for the last one alone.
     """
 
     metrics: ClassVar[tuple[Metric, ...]]
-    positions: ClassVar[tuple[Position, ...]]
+    positions: ClassVar[tuple[Position, ...]] = ()
     splits: ClassVar[tuple[str, ...]] = SPLITS
+    every_n_steps: int | None = 1
 
     def __init__(self, every_n_steps: int | None = 1) -> None:
         self.every_n_steps = every_n_steps
@@ -88,10 +89,12 @@ class Control(Measure):
 
 
 class Measurement:
-    """All that is measured of a run. measures: by name. Raises ValueError where two of them declare one metric in
-    different ways."""
+    """All that is measured of a run. measures: by name. Raises ValueError for one that declares no metrics or reads an
+    unknown position, and where two of them declare one metric in different ways."""
 
     def __init__(self, data: SequenceDataModule, measures: Mapping[str, Measure]) -> None:
+        for name, measure in measures.items():
+            _check(name, measure)
         self.data, self.measures = data, measures
         self.catalogue: Catalogue = catalogue(*(measure.metrics for measure in measures.values()))
 
@@ -134,6 +137,14 @@ def by_layer(states: Tensor, score: Callable[[Tensor], dict[str, list[float]]]) 
     n = min(count(), len(states))
     scored = share_out(score, [states[k::n] for k in range(n)])
     return {name: [scored[k % n][name][k // n] for k in range(len(states))] for name in scored[0]}
+
+
+def _check(name: str, measure: Measure) -> None:
+    metrics = getattr(measure, "metrics", ())
+    if not metrics or not all(isinstance(metric, Metric) for metric in metrics):
+        raise ValueError(f"{name} declares no metrics; set `metrics` of its class to a tuple of Metric")
+    if unknown := [position for position in measure.positions if position not in ROLES]:
+        raise ValueError(f"{name} reads the states at {unknown[0]!r}; choose its positions from {', '.join(ROLES)}")
 
 
 def _positions(measures: Iterable[Measure]) -> list[Position]:

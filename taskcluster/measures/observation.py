@@ -70,12 +70,13 @@ def observe(
         """States at each position, the summed loss, its weight, and which answers are right."""
         batch = pack(chosen)
         places = [batch.places(position) for position in positions]
-        line, column = (torch.cat(axis) for axis in zip(*places, strict=True))
+        nowhere = torch.zeros(2, 0, dtype=torch.long, device=device)
+        line, column = torch.cat([nowhere, *(torch.stack(place) for place in places)], dim=1)
         at = batch.places(edited_at)
         which = torch.searchsorted(rows.at(edited_at), batch.origin[at].cpu()).to(device)
         changes = {layer: partial(_edited, edit, which) for layer, edit in (edits or {}).items()}
         output, layers = forward_with_states(network, (line, column), changes, at, **batch.inputs)
-        parts = layers.float().split([len(lines) for lines, _ in places], dim=1)
+        parts = layers.float().split([len(lines) for lines, _ in places], dim=1) if places else ()
         loss = float(batch.loss(output.logits)) * batch.total
         return list(parts), loss, batch.total, batch.correct(output.logits).cpu()
 

@@ -1,0 +1,314 @@
+"""A task family, a model and measures that belong to a user, in files outside the package: found everywhere."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from conftest import SMALL
+from faults import Command
+
+from taskcluster import LoadedRun, Metric, load_run
+from taskcluster.models.architecture import sample
+from taskcluster.models.hidden_states import check, forward_with_states
+from taskcluster.runs.folder import RunFolder
+from taskcluster.validation import UserError
+from taskcluster.watch.watcher import Watcher
+
+TASK = """
+from taskcluster import Task, TaskFamily
+
+RELATIONS = {
+    "capital": {"France": "Paris", "Japan": "Tokyo", "Peru": "Lima"},
+    "language": {"France": "French", "Japan": "Japanese", "Peru": "Spanish"},
+}
+MANNERS = "", "please : ", "quick : ", "name ", "tell ", "say : "
+
+
+def relations(holdout: str, val_fraction: float, seed: int) -> TaskFamily:
+    tasks = []
+    for task_id, (relation, mapping) in enumerate(RELATIONS.items()):
+        instructions = tuple(manner + f"the {relation} of" for manner in MANNERS)
+        tasks.append(Task(task_id, (relation,), (instructions,), mapping))
+    return TaskFamily(tuple(tasks), holdout, val_fraction, seed)
+"""
+
+MODEL = '''
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
+
+
+class MeanConfig(PretrainedConfig):
+    model_type = "running_mean"
+
+    def __init__(self, vocab_size=8, hidden_size=16, num_hidden_layers=2, **others):
+        self.vocab_size, self.hidden_size, self.num_hidden_layers = vocab_size, hidden_size, num_hidden_layers
+        super().__init__(**others)
+
+
+class Block(nn.Module):
+    """A token adds the mean of the tokens up to it, and a function of that."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(2 * width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, states, seen):
+        mean = (states * seen).cumsum(1) / seen.cumsum(1).clamp(min=1)
+        return states + self.outer(torch.relu(self.inner(torch.cat([states, mean], -1))))
+
+
+class RunningMean(PreTrainedModel):
+    config_class = MeanConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config.hidden_size) for _ in range(config.num_hidden_layers))
+        self.head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.embed
+
+    def get_output_embeddings(self):
+        return self.head
+
+    def forward(self, input_ids, attention_mask=None):
+        states = self.embed(input_ids)
+        seen = torch.ones_like(states[..., :1]) if attention_mask is None else attention_mask[..., None].to(states)
+        for block in self.layers:
+            states = block(states, seen)
+        return CausalLMOutput(logits=self.head(states))
+
+
+def running_mean(vocab_size, longest, n_layer, n_embd, seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return RunningMean(MeanConfig(vocab_size, n_embd, n_layer))
+'''
+
+MEASURES = '''
+from taskcluster import Measure, Metric
+
+SPREAD = Metric("spread", "spread", "at x", label="Spread of states", position="input", low=0)
+MARGIN = Metric("margin", "margin", axis="margin (nats)", by_layer=False)
+
+
+class Spread(Measure):
+    """How far states at x are apart."""
+
+    metrics, positions = (SPREAD, MARGIN), ("input",)
+
+    def measure(self, observation):
+        return {SPREAD: observation.states["input"].std(1).mean(-1).tolist(), MARGIN: 9 - observation.loss}
+
+
+class Rare(Measure):
+    """Two numbers where one is declared, at the last step alone."""
+
+    metrics = (Metric("rare", "rare", by_layer=False, views=()),)
+
+    def __init__(self, fails):
+        super().__init__(every_n_steps=None)
+        self.fails = fails
+
+    def measure(self, observation):
+        return {self.metrics[0]: [1.0, 2.0] if self.fails else 1.0}
+
+
+class Empty(Measure):
+    def measure(self, observation):
+        return {}
+
+
+class Lost(Spread):
+    positions = ("sep",)
+'''
+
+FILES = {
+    "my_task.py": TASK,
+    "my_model.py": MODEL,
+    "my_measures.py": MEASURES,
+    "task/mine.yaml": ("_target_: my_task.relations\nholdout: instruction\nval_fraction: 0.34\nseed: ${seeds.tasks}\n"),
+    "model/mine.yaml": "_target_: my_model.running_mean\nn_layer: 2\nn_embd: 16\nseed: ${seeds.model}\n",
+    "measures/mine.yaml": "mine:\n  _target_: my_measures.Spread\n  every_n_steps: 1\n",
+    "measures/rare.yaml": "rare:\n  _target_: my_measures.Rare\n  fails: false\n",
+    "measures/flat.yaml": "_target_: my_measures.Spread\nevery_n_steps: 1\n",
+    "measures/empty.yaml": "empty:\n  _target_: my_measures.Empty\n",
+    "measures/lost.yaml": "lost:\n  _target_: my_measures.Lost\n",
+}
+
+GENERAL = [word for word in SMALL if not word.startswith(("task.", "model.", "logger="))]
+MINE = ("--config-dir", "mine", "task=mine", "model=mine", "measures=[clustering,mine,rare]", "data.layout=padded")
+
+
+class Laboratory(NamedTuple):
+    folder: Path
+    run: RunFolder
+    output: str
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        return dict(self.run.catalogue())
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+    """A finished run of a user's own task, model and measures, mirrored to TensorBoard."""
+    folder = tmp_path_factory.mktemp("laboratory")
+    for name, content in FILES.items():
+        (folder / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "mine" / name).write_text(content)
+    command = Command(folder, *MINE, *GENERAL, "logger=tensorboard", "hydra.run.dir=runs/seed=0")
+    code, output = command.end()
+    assert code == 0, output
+    before = [*sys.path]
+    sys.path.append(str(folder / "mine"))  # as load_run asks for
+    yield Laboratory(folder, RunFolder(folder / "runs/seed=0"), output)
+    sys.path[:] = before
+
+
+def test_the_journal_has_every_number_at_every_step_that_it_is_due(laboratory: Laboratory) -> None:
+    rows = laboratory.run.rows()
+    assert [row["step"] for row in rows] == [0, 2, 4, 6]
+    for row in rows:
+        assert all(row[f"spread/{split}/layer_{layer}"] > 0 for split in ("train", "val") for layer in range(3))
+        assert row["val/margin"] == pytest.approx(9 - row["val/loss"])
+    assert ["val/rare" in row for row in rows] == [False, False, False, True]
+
+
+def test_the_terminal_shows_it(laboratory: Laboratory) -> None:
+    last = laboratory.run.rows()[-1]
+    layers = " ".join(f"{last[f'spread/val/layer_{layer}']:.2f}" for layer in range(3))
+    assert f"spread at x, validation, layers 0 to L: {layers}" in laboratory.output
+    assert f"validation margin {last['val/margin']:.3f} at step 6" in laboratory.output
+
+
+def test_figures_show_it(laboratory: Laboratory) -> None:
+    figures = laboratory.run.figures
+    for name in ("spread", "spread_by_layer", "learning"):
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "margin (nats)" in (figures / "learning.svg").read_text()
+    assert "Spread of states, at x" in (figures / "spread.svg").read_text()
+    assert "Spread of states" in (figures / "index.html").read_text()
+
+
+def test_the_report_shows_it(laboratory: Laboratory) -> None:
+    command = [sys.executable, "-m", "taskcluster.report", str(laboratory.run.path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=laboratory.folder)
+    assert done.returncode == 0, done.stderr
+    (summary,) = laboratory.folder.rglob("report.md")
+    said = summary.read_text()
+    assert "## spread by layer, at x" in said
+    assert "validation margin" in said
+    assert (summary.parent / "spread.svg").is_file()
+    assert "spread" in (summary.parent / "table.csv").read_text()
+
+
+def test_the_dashboard_is_told_of_it(laboratory: Laboratory) -> None:
+    watcher = Watcher(laboratory.folder)
+    watcher.scan()
+    changes = watcher.changes(0)
+    assert changes.metrics is not None
+    told = {metric.key: asdict(metric) for metric in changes.metrics}
+    assert told["spread"]["label"] == "Spread of states"
+    assert told["margin"]["axis"] == "margin (nats)"
+    assert "rare" not in told  # it asks for no view
+    (curves,) = changes.curves
+    assert {"spread/val/layer_2", "val/margin"} <= {*curves.curves}
+    (live,) = changes.changed_runs
+    assert dict(live.values)["spread"] == pytest.approx(laboratory.run.rows()[-1]["spread/val/layer_2"])
+
+
+def test_mirrors_get_it(laboratory: Laboratory) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (events,) = laboratory.run.path.rglob("events.out.tfevents.*")
+    logged = EventAccumulator(str(events.parent)).Reload()
+    assert {"spread/val/layer_2", "val/margin"} <= {*logged.Tags()["scalars"]}
+
+
+def test_the_run_can_be_loaded_and_measured_again_to_the_bit(laboratory: Laboratory) -> None:
+    loaded = load_run(laboratory.run.path)
+    assert type(loaded.network).__name__ == "RunningMean"
+    for row in laboratory.run.rows():
+        loaded.go_to(row["step"])
+        measured = loaded.measure()
+        assert {key: row[key] for key in measured} == measured
+    with pytest.raises(UserError, match="no checkpoint of step 5; choose from: 0, 2, 4, 6"):
+        loaded.go_to(5)
+
+
+def test_settings_can_be_changed_for_a_look(laboratory: Laboratory) -> None:
+    few = load_run(laboratory.run.path, 4, {"data.probe_size": 6, "clusterer.n_clusters": 2})
+    assert (few.step, len(few.data.probe["train"]) <= 6) == (4, True)
+    with pytest.raises(UserError, match="is not a key of the run's configuration"):
+        load_run(laboratory.run.path, changes={"data.sice": 6})
+    with pytest.raises(UserError, match="is not the folder of a run"):
+        load_run(laboratory.folder)
+
+
+def test_an_identity_edit_leaves_every_logit_and_another_does_not(laboratory: Laboratory) -> None:
+    network = load_run(laboratory.run.path).network
+    check(network)
+    inputs, places = sample(network, 2, 3), (torch.tensor([0, 1]), torch.tensor([2, 1]))
+    with torch.no_grad():
+        clean = network(**{name: inputs[name] for name in ("input_ids", "attention_mask")}).logits
+        for layer in range(3):
+            same, _ = forward_with_states(network, places, {layer: lambda states: states}, None, **inputs)
+            other, _ = forward_with_states(network, places, {layer: lambda states: states + 1}, None, **inputs)
+            assert torch.equal(same.logits, clean)
+            assert not torch.equal(other.logits[places], clean[places])
+
+
+def test_an_observation_can_be_made_again_with_edits(laboratory: Laboratory) -> None:
+    from taskcluster import observe
+
+    loaded: LoadedRun = load_run(laboratory.run.path)
+    seen = observe(loaded.network, loaded.data)
+    same = seen.edited("input", {1: lambda states, which: states})
+    assert (same.loss, same.accuracy) == (seen.loss, seen.accuracy)
+    moved = seen.edited("input", {1: lambda states, which: states * (which % 2)[:, None]})
+    assert moved.loss != seen.loss
+    assert torch.equal(moved.states["input"][0], seen.states["input"][0])
+    assert not torch.equal(moved.states["input"][1], seen.states["input"][1])
+    assert torch.equal(moved.states["input"][1, 1::2], seen.states["input"][1, 1::2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["measures=[rare]", "measures.rare.fails=true"], 1, "the measure 'rare' gives rare in the shape (2,)"),
+        (["measures=[clustering,flat]"], 2, "measures._target_='my_measures.Spread' has no name; indent all keys"),
+        (["measures=[empty]"], 2, "empty declares no metrics; set `metrics` of its class"),
+        (["measures=[lost]"], 2, "lost reads the states at 'sep'; choose its positions from instruction_end, input"),
+        (["data.layout=sequences"], 2, "RunningMean takes no mask of (T, T), as several sequences in a line need"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    laboratory: Laboratory, tmp_path: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    command = Command(laboratory.folder, *MINE, *GENERAL, "logger=none", f"hydra.run.dir={tmp_path}/run", *arguments)
+    given, output = command.end()
+    assert (given, sentence in output) == (code, True), output
+    assert "Traceback" not in output
+    if code == 1:
+        assert "the same command" in output
+        assert [row["step"] for row in RunFolder(tmp_path / "run").rows()] == [0, 2, 4]
+    else:
+        assert RunFolder(tmp_path / "run").state == "new"
+
+
+def test_the_whole_of_a_declaration_is_written_down(laboratory: Laboratory) -> None:
+    declared = json.loads((laboratory.run.path / "catalogue.json").read_text())
+    text: Any = json.dumps(declared)
+    assert "Spread of states" in text
+    assert laboratory.metrics["margin"] == Metric("margin", "margin", axis="margin (nats)", by_layer=False)
