@@ -503,7 +503,7 @@ def test_a_view_and_its_link(page: Any, server: Server, tmp_path: Path) -> None:
     assert {point["condition"] for point in curves(page)} == {"model.n_layer=2", "model.n_layer=3"}
     page.get_by_label("filter conditions").fill("n_layer=3")
     page.get_by_label("layer", exact=True).select_option("1")
-    page.get_by_text("at x, within x").click()
+    page.get_by_text("ARI within x", exact=True).click()
     page.get_by_role("button", name="t-SNE").first.click()
     page.get_by_label("checkpoint before").click()
     page.get_by_label("switch between").click()

@@ -17,12 +17,10 @@ import yaml
 from conftest import SMALL, Outcome
 from faults import timeless, wandb_steps
 
-from taskcluster.cli import composed
-from taskcluster.config import RunConfig
+from taskcluster import load_run
 from taskcluster.runs.checkpoints import load_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES, read
-from taskcluster.training.experiment import measuring, prepare
 
 Train = Callable[..., Outcome]
 ROOT = Path(__file__).parent.parent
@@ -100,12 +98,10 @@ def test_a_browser_draws_the_page_without_network(run: RunFolder, tmp_path: Path
 
 
 def test_a_saved_checkpoint_measures_as_it_did_while_training(run: RunFolder) -> None:
-    config = RunConfig.of(composed(*SMALL))
-    data, network = prepare(config)
-    measurement = measuring(config, data, run).measurement
+    loaded = load_run(run.path)
     for row in timeless(run):
-        network.load_state_dict(load_weights(run.checkpoint(row["step"])))
-        again = json.loads(json.dumps(measurement(network)))
+        loaded.go_to(row["step"])
+        again = json.loads(json.dumps(loaded.measure()))
         assert again == {key: value for key, value in row.items() if key != "step"}
 
 

@@ -295,7 +295,7 @@ def test_tensorboard_that_is_not_installed_is_named(
     monkeypatch.setattr("taskcluster.tracking.tensorboard.find_spec", lambda name: None)
     outcome = taskcluster_train(*SMALL, "logger=tensorboard")
     assert outcome.exit_code == 2
-    assert 'logger: TensorBoard is not installed; pip install "taskcluster-lm[tensorboard]"' in outcome.err
+    assert 'TensorBoard is not installed; pip install "taskcluster-lm[tensorboard]"' in outcome.err
 
 
 SWEEP = Path(__file__).parents[1] / "sweep.yaml"

@@ -14,7 +14,7 @@ import wandb
 from taskcluster.metrics import LOSS, shown
 from taskcluster.runs import condition
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import SPLITS, Row, layers_of
+from taskcluster.runs.journal import SPLITS, Row
 from taskcluster.tracking import account
 
 STEP = "step"  # the axis of every metric
@@ -142,7 +142,10 @@ class Session:
         self._drawn, began = len(self._measured), time.monotonic()
         for metric in shown(self._catalogue, "curves", by_layer=True):
             for split in SPLITS:
-                chart = _lines(self._measured, metric.stem(split), f"{metric.title}, {split}")
+                rows = [row for row in self._measured if _layers([row], metric.stem(split))]
+                if not rows:  # undefined so far, or not due yet
+                    continue
+                chart = _lines(rows, metric.stem(split), f"{metric.title}, {split}")
                 with suppress(Exception):
                     self._wandb.log({f"{metric.key}_{split}": chart}, step=step, commit=False)
                 if time.monotonic() - began > SECONDS_TO_DRAW:
@@ -157,9 +160,12 @@ class Session:
 
 
 def _lines(rows: Sequence[Row], stem: str, title: str) -> Any:
-    """A line for every layer, over the rows that have it."""
-    rows = [row for row in rows if f"{stem}/layer_0" in row]
-    layers = [f"{stem}/layer_{layer}" for layer in range(len(layers_of(rows[-1], stem)))] if rows else []
-    steps = [row[STEP] for row in rows]
+    """A line for every layer."""
+    layers, steps = _layers(rows, stem), [row[STEP] for row in rows]
     names = [key.rpartition("/")[2].replace("_", " ") for key in layers]
     return wandb.plot.line_series(steps, [[row.get(key) for row in rows] for key in layers], names, title, STEP)
+
+
+def _layers(rows: Sequence[Row], stem: str) -> list[str]:
+    """The keys that any of the rows has below `stem`, layer by layer."""
+    return sorted({key for row in rows for key in row if key.startswith(f"{stem}/layer_")}, key=lambda k: (len(k), k))
