@@ -3,7 +3,9 @@
 out: rows of results.json: seconds from the command until a measurement first shows each claim, and until the last one;
 medians over seeds. A claim that the peer never shows counts with its whole time: the ratio is a lower bound.
 
-    python benchmarks/end_to_end.py RECIPE [SEED ...]     RECIPE of user_script.py: usual | same
+    python benchmarks/end_to_end.py RECIPE [SEED ...] [OVERRIDE ...]     RECIPE of user_script.py: usual | same
+
+OVERRIDE: for both, such as model.n_layer=4; with trainer=gpu both run on the GPU.
 """
 
 import json
@@ -47,18 +49,19 @@ def reached(rows: Stamped, key: str, threshold: float) -> float:
     return next((seconds for seconds, values in rows if values[key] >= threshold), float("nan"))
 
 
-def main(recipe: str, seeds: list[int]) -> None:
+def main(recipe: str, seeds: list[int], overrides: list[str]) -> None:
+    accelerator = "gpu" if "trainer=gpu" in overrides else "cpu"
     times: dict[str, dict[str, list[float]]] = {}
     shares = []  # of our time that measurements take
     for seed in seeds:
         with tempfile.TemporaryDirectory() as scratch:
             commands = {
-                "ours": [sys.executable, "-m", "taskcluster.train", f"seed={seed}", f"hydra.run.dir={scratch}/ours"],
-                "peer": [sys.executable, str(SCRIPT), str(seed), f"{scratch}/peer", recipe],
+                "ours": ["-m", "taskcluster.train", f"seed={seed}", f"hydra.run.dir={scratch}/ours"],
+                "peer": [str(SCRIPT), str(seed), f"{scratch}/peer", recipe, accelerator],
             }
             (Path(scratch) / "peer").mkdir()
             for who, command in commands.items():
-                rows, whole = watch(command, Path(scratch) / who / "metrics.jsonl")
+                rows, whole = watch([sys.executable, *command, *overrides], Path(scratch) / who / "metrics.jsonl")
                 found = {name: reached(rows, key, threshold) for name, (key, threshold) in CLAIMS.items()}
                 found["its end"] = whole
                 for name, seconds in found.items():
@@ -72,7 +75,7 @@ def main(recipe: str, seeds: list[int]) -> None:
             [end if math.isnan(t) else t for t, end in zip(by[who], times["its end"][who], strict=True)] for who in by
         )
         never = {f"{who}_never": sum(map(math.isnan, by[who])) for who in by}
-        title = f"command to {name}, {len(seeds)} seeds"
+        title = " ".join([f"command to {name}, {len(seeds)} seeds", *overrides])
         peer_name = f"user_script.py, {recipe} recipe"
         results.append(row(title, statistics.median(ours), statistics.median(peer), peer_name, "s", **never))
     record(results)
@@ -80,4 +83,5 @@ def main(recipe: str, seeds: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], [int(argument) for argument in sys.argv[2:]] or [0, 1, 2])
+    given = sys.argv[2:]
+    main(sys.argv[1], [int(seed) for seed in given if seed.isdigit()] or [0, 1, 2], [o for o in given if "=" in o])

@@ -4,7 +4,9 @@ The same tasks, number of updates and of sequences in each, schedule and measure
 computed the straightforward way. RECIPE "same" takes the default run's optimizer and initial weights too, "usual" those
 that a user begins with. A line of metrics.jsonl for every measured step.
 
-    python benchmarks/user_script.py SEED FOLDER RECIPE
+    python benchmarks/user_script.py SEED FOLDER RECIPE [ACCELERATOR [OVERRIDE ...]]
+
+ACCELERATOR: cpu or gpu; a GPU computes in bf16, as ours does there. OVERRIDE: of the default configuration.
 """
 
 import json
@@ -72,6 +74,7 @@ class Measure(pl.Callback):
         for split, (sequences, tasks) in self.probes.items():
             ends, inputs, right, losses = [], [], 0, []
             for batch in DataLoader(sequences, 256, collate_fn=collate):
+                batch = {name: values.to(module.device) for name, values in batch.items()}
                 output = module.model(**batch, output_hidden_states=True)
                 lines, last = torch.arange(len(batch["input_ids"])), batch["attention_mask"].sum(1) - 1
                 hidden = torch.stack(output.hidden_states)
@@ -82,7 +85,7 @@ class Measure(pl.Callback):
             row[f"{split}/accuracy"], row[f"{split}/loss"] = right / len(sequences), float(np.mean(losses))
             x = np.array([int(s[-2]) for s in sequences])
             for layer, (end, at_x) in enumerate(zip(torch.cat(ends, 1), torch.cat(inputs, 1), strict=True)):
-                end, at_x = end.numpy(), at_x.numpy()
+                end, at_x = end.cpu().numpy(), at_x.cpu().numpy()
                 row[f"ari/{split}/layer_{layer}"] = ari_of(end, tasks, len(set(tasks)), self.seed)
                 row[f"ari_at_input/{split}/layer_{layer}"] = ari_of(at_x, tasks, len(set(tasks)), self.seed)
                 within = [
@@ -121,8 +124,8 @@ class Model(pl.LightningModule):
 USUAL = {"optimizer": {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01}, "model": {"initializer_range": 0.02}}
 
 
-def main(seed, folder, recipe):
-    config = composed(f"seed={seed}")
+def main(seed, folder, recipe, accelerator="cpu", *overrides):
+    config = composed(f"seed={seed}", *overrides)
     if recipe == "usual":
         for group, values in USUAL.items():
             config[group].update(values)
@@ -141,11 +144,12 @@ def main(seed, folder, recipe):
     loader = DataLoader(encode(split["train"], ids), config["data"]["batch_size"], shuffle=True, collate_fn=collate)
     measure = Measure(probes, due, folder / "metrics.jsonl", seed)
     trainer = pl.Trainer(
-        max_steps=steps, accelerator="cpu", gradient_clip_val=config["trainer"]["gradient_clip_val"],
+        max_steps=steps, accelerator=accelerator, precision="bf16-mixed" if accelerator == "gpu" else "32-true",
+        gradient_clip_val=config["trainer"]["gradient_clip_val"],
         callbacks=[measure], logger=False, enable_checkpointing=False, default_root_dir=folder,
     )  # fmt: skip
     trainer.fit(Model(len(ids), config), loader)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -13,6 +13,7 @@ Padded, every sequence has a line of its own, as any causal model takes it: same
 
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -136,9 +137,9 @@ class Packer:
             room += [width] * (line == len(room))
             first[row] = line * width + width - room[line]
             room[line] -= length
-        within = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+        within = torch.arange(int(lengths.sum())) - _repeat(lengths.cumsum(0) - lengths, lengths)
         origin = torch.full((len(room) * width,), len(self._rows.tokens) - 1)
-        origin[first.repeat_interleave(lengths) + within] = starts.repeat_interleave(lengths) + within
+        origin[_repeat(first, lengths) + within] = _repeat(starts, lengths) + within
         return origin.view(len(room), width)[:, : width - min(room)]
 
     def _pad(self, chosen: Tensor) -> Tensor:
@@ -153,3 +154,8 @@ class Packer:
         behind = self._rows.firsts[example][:, None] + place - prefixes
         origin = torch.where(place < prefixes, in_prefix, behind).long()
         return origin.masked_fill((place < 0) | (place >= lengths), len(self._rows.tokens) - 1)
+
+
+def _repeat(values: Tensor, times: Tensor) -> Tensor:
+    """`values.repeat_interleave(times)` on the CPU, without torch's wait for every one of its threads."""
+    return torch.from_numpy(np.repeat(values.numpy(), times.numpy()))

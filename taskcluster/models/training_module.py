@@ -89,7 +89,7 @@ class LanguageModel(pl.LightningModule):
         loss = batch.loss(self.network(**accepted(self.network, batch.inputs)).logits)
         if self.global_step % CHECK_EVERY == 0 and not self._everywhere(bool(torch.isfinite(loss))):
             raise TrainingDiverged(self.global_step)
-        rate = self._optimizer.param_groups[0]["lr"]
+        rate = torch.tensor(self._optimizer.param_groups[0]["lr"])  # a number would be copied to the device each step
         self.log_dict({"train/batch_loss": loss, "train/learning_rate": rate}, logger=False)
         return loss
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-RECORDED = ("taskcluster-lm", "torch", "pytorch-lightning", "transformers", "scikit-learn", "numpy", "rstr", "wandb")
+from taskcluster import __version__
+
+RECORDED = ("torch", "pytorch-lightning", "transformers", "scikit-learn", "numpy", "rstr", "wandb")
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:
@@ -19,7 +21,12 @@ def surroundings(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED} | _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            "taskcluster-lm": __version__,
+            **{name: version(name) for name in RECORDED},
+            **_commit(),
+        },
     }
 
 
