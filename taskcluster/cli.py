@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -173,12 +174,8 @@ def _arranged(words: list[str]) -> list[str]:
 
 def _sentence(error: BaseException) -> str:
     error = _telling(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        choices = ", ".join(error.options)
-        return (
-            f"{group}={option} is not an option of {group}{did_you_mean(option, error.options)}; choose from {choices}"
-        )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
+        return _no_such_file(error, *error.missing_cfg_file.rpartition("/")[::2])
     if isinstance(error, OSError):
         reason = f"{error.filename}: {error.strerror}"
         return f"{reason}; choose another folder with hydra.run.dir= or hydra.sweep.dir="
@@ -219,6 +216,14 @@ def _unknown_key(key: str) -> str:
 def _several_values(override: str) -> str:
     key = override.partition("=")[0]
     return f"{override} gives several values: add -m for one run of each, or write {key}=[A,B] for a list"
+
+
+def _no_such_file(error: MissingConfigException, group: str, option: str) -> str:
+    folders = [Path(folder) for folder in re.findall(r"path=file://(.*)", str(error))]  # in the message alone
+    files = (file.stem for folder in folders for file in (folder / group).glob("*.yaml"))
+    known = sorted({*(error.options or ()), *files})
+    choices = f"choose from {', '.join(known)}" if known else "--help lists the groups"
+    return f"{group}={option} is not an option of {group}{did_you_mean(option, known)}; {choices}"
 
 
 def _no_option(kind: str) -> str:

@@ -224,6 +224,9 @@ class RunConfig(_Strict):
         chosen = {group: _chosen(group, composed.get(group)) for group in EXAMPLES}
         if missing := [name for name in ("measurement", "checkpoint") if not chosen["callbacks"].get(name)]:
             raise UserError(f"callbacks has no {' and no '.join(missing)}; write callbacks={EXAMPLES['callbacks']}")
+        for group in ("measures", "callbacks"):
+            if empty := [name for name, node in chosen[group].items() if node is None]:
+                raise UserError(f"{group}.{empty[0]}=None: write ~{group}.{empty[0]} to leave it out")
         seed, seeds = composed.get("seed"), composed.get("seeds")
         if isinstance(seeds, Mapping):  # those that only follow a wrong seed are not wrong themselves
             seeds = {source: 0 if value == seed else value for source, value in seeds.items()}

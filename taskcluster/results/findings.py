@@ -6,6 +6,7 @@ out: Findings: the finished runs by condition, points for charts, and one tidy t
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ class Finished:
         return [stem] if stem in self.last else []
 
     def controls(self, metric: Metric, kind: str) -> list[list[float]]:
-        """All repetitions of the controls of this kind that a metric has, for each layer of validation."""
+        """All repetitions of the controls of this kind that a metric has, for each of its layers; [] without any."""
         there = self.results.get("controls", {})
         of_kind = [c.key for c in self.catalogue.values() if (c.of, c.kind) == (metric.key, kind) and c.key in there]
-        layers = zip(*(there[key] for key in of_kind), strict=True)
-        return [[value for own in layer for value in own if value is not None] for layer in layers]
+        layers = zip_longest(*(there[key] for key in of_kind), fillvalue=())
+        found = [[value for own in layer for value in own if value is not None] for layer in layers]
+        return [found[k] if k < len(found) else [] for k in range(len(self.keys(metric)))] if any(found) else []
 
     def emergence(self, key: str) -> float:
         rows = [row for row in self.rows if key in row]

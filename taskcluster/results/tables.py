@@ -132,8 +132,8 @@ def _controls(found: Findings, metric: Metric) -> Table:
         noise = [run.controls(metric, "noise") for run in condition.runs]
         shuffled = [run.controls(metric, "chance") for run in condition.runs]
         for layer in range(max(len(run.keys(metric)) for run in condition.runs)):
-            repeated = [layers[layer] for layers in noise if layers]
-            chance = [value for layers in shuffled if layers for value in layers[layer]]
+            repeated = [layers[layer] for layers in noise if layer < len(layers)]
+            chance = [value for layers in shuffled if layer < len(layers) for value in layers[layer]]
             means, own, training = components(repeated)
             level = [fixed(fmean(chance)), fixed(max(chance))] if chance else ["-", "-"]
             rows.append([name, str(layer), _shown(interval(means)), fixed(own), fixed(training), *level])

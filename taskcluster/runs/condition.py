@@ -139,7 +139,7 @@ def _seeds(config: Config) -> str:
 
 def _departures(config: Config) -> dict[str, Any]:
     """Where the condition departs from the package's: group -> nearest option, if another than the package's; dotted
-    key -> value that differs from that option's, `...` for one that is gone."""
+    key -> value that differs from that option's, `...` for one that is gone, of a measure with all its keys."""
     own, default = decisive(config), options.defaults()
     departures: dict[str, Any] = {}
     for part in dict.fromkeys([*default, *config]):
@@ -149,8 +149,15 @@ def _departures(config: Config) -> dict[str, Any]:
             differing = _differing(mine, _expected(config, part, options.option(part, option)))
             if len(differing) + 1 < len(found) + bool(best):
                 best, found = option, differing
-        departures |= ({part: best} if best else {}) | found
+        departures |= ({part: best} if best else {}) | _gathered(found, mine)
     return departures
+
+
+def _gathered(found: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:
+    """`measures.chance` in place of all its keys where they are gone."""
+    names = {key: ".".join(key.split(".")[:2]) if value is ... else key for key, value in found.items()}
+    left = {".".join(key.split(".")[:2]) for key in mine}
+    return {key if names[key] in left else names[key]: value for key, value in found.items()}
 
 
 def _differing(values: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:

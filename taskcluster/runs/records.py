@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
 
-from taskcluster.metrics import OWN, VIEWS, Catalogue, Metric, catalogue
+from taskcluster.metrics import OWN, Catalogue, Metric, catalogue
 from taskcluster.validation import UserError, sentences
 
 LARGEST = 2**53  # whole numbers that every reader of JSON has
@@ -110,8 +110,7 @@ class Declared(BaseModel):
 
 def declared(record: Mapping[str, Any]) -> Catalogue:
     """The catalogue that a Declared record holds; the package's own metrics where there is none."""
-    metrics = [Metric(**metric | {"views": tuple(metric.get("views", VIEWS))}) for metric in record.get("metrics", ())]
-    return {metric.key: metric for metric in metrics} if record else catalogue(OWN)
+    return {m.key: m for m in Declared.model_validate(record).metrics} if record else catalogue(OWN)
 
 
 def contents(file: Path) -> bytes | None:

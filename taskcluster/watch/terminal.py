@@ -104,7 +104,7 @@ class View:
         for metric in metrics:
             value = dict(run.values).get(metric.key)
             cells.append("" if value is None else f"{value:.3f}")
-            cells += [sparkline(run.trend, blocks)] * (metric == trended)
+            cells += [sparkline(run.trend, blocks, metric.low, metric.high)] * (metric == trended)
         return [
             run.name,
             status,
@@ -120,11 +120,17 @@ def _flush() -> None:
     sys.stderr.flush()
 
 
-def sparkline(values: Sequence[float], blocks: str = BLOCKS) -> str:
-    """Values between 0 and 1, a block each; SPARKS of them, evenly chosen, where there are more."""
+def sparkline(values: Sequence[float], blocks: str = BLOCKS, low: float | None = 0, high: float | None = 1) -> str:
+    """Values in their range, a block each; SPARKS of them, evenly chosen, where there are more.
+
+    low, high: the range; None for the smallest and the largest of the values.
+    """
+    low = min(values, default=0) if low is None else low
+    high = max(values, default=1) if high is None else high
     n = min(len(values), SPARKS)
     chosen = [values[round(k * (len(values) - 1) / max(n - 1, 1))] for k in range(n)]
-    return "".join(blocks[min(max(int(value * len(blocks)), 0), len(blocks) - 1)] for value in chosen)
+    levels = [int((value - low) / ((high - low) or 1) * len(blocks)) for value in chosen]
+    return "".join(blocks[min(max(level, 0), len(blocks) - 1)] for level in levels)
 
 
 def _foremost(runs: Sequence[Live], room: int) -> list[Live]:
