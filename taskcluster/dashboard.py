@@ -43,7 +43,8 @@ def _serve(arguments: argparse.Namespace, vega: Vega) -> int:
     listening = _listen(arguments.host, arguments.port)
     address = listening.getsockname()[0]
     if not ipaddress.ip_address(address).is_loopback:
-        _report(f"{address} is no loopback address: anyone who reaches port {arguments.port} of it can read these runs")
+        reach = f"anyone who can reach port {arguments.port} there can read these runs"
+        _report(f"{address} is not a loopback address: {reach}")
     dashboard = Dashboard(root, vega)
     app = application(dashboard, [*names(arguments.host, address), *arguments.allow_host])
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -112,7 +113,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 2**16):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; choose one from 1024 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; choose one from 1024 to 65535")
     return int(text)
 
 

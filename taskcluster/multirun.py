@@ -30,7 +30,7 @@ PATIENCE = 30  # seconds that workers have to end their runs after a signal
 
 
 class PassedOn(Interrupts):
-    """Signals go on to worker processes, whose runs save and end; inside `deferred` this one then ends by itself."""
+    """Signals are passed on to worker processes, whose runs save and end; inside `deferred` this one then ends."""
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         for worker in psutil.Process().children():
@@ -133,7 +133,7 @@ class Multirun:
                     page = write(root)
                 self._console.print(f"The report is {page}", soft_wrap=True)
             except (UserError, OSError) as error:  # no run is finished, say
-                self._console.print(f"There is no report: {error}", soft_wrap=True)
+                self._console.print(f"No report was written: {error}", soft_wrap=True)
 
 
 def _shown(run: RunFolder) -> list[Metric]:

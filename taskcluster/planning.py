@@ -142,16 +142,16 @@ class Planner:
             config = RunConfig.of(job_config(composed))
             if is_finished(run, config):
                 if is_concluded(run):
-                    return Planned(given, root, run, "finished already, skipped", exit_code=0)
-                return Planned(given, root, run, "finished already, without all figures")
+                    return Planned(given, root, run, "already finished, skipped", exit_code=0)
+                return Planned(given, root, run, "already finished, but some figures are missing")
             if run.in_use():
-                return Planned(given, root, run, "in use by another process, left to it", exit_code=1)
+                return Planned(given, root, run, "in use by another process, skipped", exit_code=1)
             refuse_many(config.logger)
             state, start = run.state, find_start(run, config)
             self._refuse(config)
         except UserError as error:
             return Planned(given, root, run, f"refused: {error}", exit_code=2)
-        plan = "begins anew" if start.step is None else f"goes on after step {start.step}"
+        plan = "starts from the beginning" if start.step is None else f"resumes after step {start.step}"
         return Planned(given, root, run, "begins" if state == "new" else f"{state}, {plan}")
 
     def _refuse(self, config: RunConfig) -> None:
@@ -184,5 +184,5 @@ def _refuse_company() -> None:
     except UserError as error:
         raise Reported(2, str(error)) from error
     if here.launcher:
-        said = f"a multirun is one process, of which {here.launcher} has started {here.world_size}; start it alone"
+        said = f"a multirun is one process, but {here.launcher} started {here.world_size}; start the command without it"
         raise Reported(2, "" if here.rank else f"{said}: hydra/launcher=submitit_slurm starts runs on several nodes")

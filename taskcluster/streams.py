@@ -1,6 +1,6 @@
 """Where a command prints: streams that never delay or end it, and consoles that print text as it is.
 
-Whoever reads the output (a pager, a pipe, a log file on a full disk, a terminal that is gone) is no reason to stop
+Whoever reads the output (a pager, a pipe, a log file on a full disk, a terminal that is gone) must not stop
 training, so `guard` puts an Outlet below sys.stdout and sys.stderr at the start of every command.
 """
 

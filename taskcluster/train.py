@@ -1,4 +1,4 @@
-"""taskcluster-train: compose the configuration, train or go on training, judge, draw."""
+"""taskcluster-train: compose the configuration, train or resume training, judge, draw."""
 
 import errno
 import os
@@ -39,7 +39,7 @@ def job(cfg: DictConfig) -> None:
     def report_end(reason: BaseException) -> None:
         said = f"interrupted by {reason}" if isinstance(reason, Interrupted) else str(reason)
         if place.rank == 0 or not isinstance(reason, Interrupted):
-            cli.report(f"{said}; the same command goes on from what {folder} holds")
+            cli.report(f"{said}; rerun the same command to resume from {folder}")
 
     try:
         with Interrupts() as interrupts:
@@ -109,12 +109,12 @@ def run_or_report(
         said = f"{error}; lower optimizer.lr. The journal and the checkpoints so far are in {folder}"
         raise cli.Reported(1, said) from error
     except (ChildProcessError, TrainingStopped, MeasureFailed) as error:
-        raise cli.Reported(1, f"{error}; the same command goes on from what {folder} holds") from error
+        raise cli.Reported(1, f"{error}; rerun the same command to resume from {folder}") from error
     except OSError as error:
         of_the_folder = str(error.filename).startswith(f"{folder}{os.sep}")  # which others may have changed meanwhile
         if error.errno not in OF_THE_DISK and not of_the_folder:
             raise
-        whole = "what was saved is whole, and the same command goes on from it"
+        whole = "the files saved so far are intact; rerun the same command to resume"
         raise cli.Reported(1, f"{error.filename or folder}: {error.strerror}; {whole}") from error
 
 

@@ -66,6 +66,8 @@ def custom(regex: str) -> tuple[str, ...]:
         (["+optimizer.momentum=1"], "optimizer.momentum is not a key of optimizer"),
         (["model=gpt3"], "model=gpt3 is not an option of model; did you mean 'gpt2'?; choose from gpt2, gpt2_768"),
         (["experiment=layrs"], "experiment=layrs is not an option of experiment; did you mean 'layers'?"),
+        (["measures=[clustring]"], "measures=clustring is not an option of measures; did you mean 'clustering'?"),
+        (["measures.chance=null"], "measures.chance=None: write ~measures.chance to leave it out"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm is not an option of hydra/launcher"),
         (["modle=gpt2"], "modle is not a key of the configuration; did you mean 'model'?"),
         (["--hlep"], "--hlep is not an option; did you mean '--help'?"),
@@ -112,7 +114,7 @@ def test_a_seed_of_a_custom_key_is_named_in_full(taskcluster_train: Train) -> No
 def test_a_batch_that_processes_cannot_share_is_refused(taskcluster_train: Train) -> None:
     outcome = taskcluster_train(*SMALL, "trainer=ddp", "data.batch_size=1")
     assert outcome.exit_code == 2
-    assert "data.batch_size=1 leaves a process without a row; raise it" in outcome.err
+    assert "data.batch_size=1 leaves a process without data; raise it" in outcome.err
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has a GPU")

@@ -27,6 +27,8 @@ from taskcluster.runs.condition import condition, decisive, digest, group, run_f
             "seed=0",
         ),
         (["logger=none"], "seed=0"),
+        (["~measures.chance", "model.n_layer=2"], "measures.chance=~,model.n_layer=2/seed=0"),
+        (["~clusterer.n_init"], "clusterer.n_init=~/seed=0"),
         (["seeds.kmeans=3"], "seed=0,kmeans=3"),
         (["data.probe_seed=5"], "seed=0,probe_seed=5"),
     ],

@@ -24,7 +24,7 @@ from taskcluster.runs.resume import find_start, is_finished
 from taskcluster.validation import UserError
 from taskcluster.watch.watcher import Watcher
 
-FILES = ("config.yaml", "status.json", "results.json", "metrics.jsonl", "training.jsonl", ".lock", ".holder")
+FILES = ("config.yaml", "catalogue.json", "status.json", "results.json", "metrics.jsonl", "training.jsonl", ".lock", ".holder")
 CONTENTS = {
     "empty": b"",
     "binary": bytes(range(256)),
@@ -95,8 +95,16 @@ EDITED: list[tuple[str, Callable[[Path], None]]] = [
     ("results.json", _edited(claims=[{"name": "x"}])),
     ("results.json", _edited(claims=...)),
     ("results.json", _edited(final=[])),
-    ("results.json", _edited(noise={"kmeans": [1]})),
-    ("results.json", _edited(noise="much")),
+    ("results.json", _edited(controls={"ari_kmeans_sd": [1]})),
+    ("results.json", _edited(controls={"ari_kmeans_sd": [[0.5, 0.6]], "ari_shuffled": [[0.0]] * 9})),
+    ("results.json", _edited(controls={"ari_kmeans_sd": []})),
+    ("results.json", _edited(controls="many")),
+    ("catalogue.json", _edited(metrics=3)),
+    ("catalogue.json", _edited(metrics=[])),
+    ("catalogue.json", _edited(metrics=[{"key": "1", "name": "one"}])),
+    ("catalogue.json", _edited(metrics=[{"key": "ari", "name": "ARI", "low": "0", "of": "none", "since": 2}])),
+    ("catalogue.json", _edited(metrics=[{"key": "ari", "name": "ARI", "views": ["everywhere"]}])),
+    ("catalogue.json", _edited(metrics=[{"key": "ari", "name": "ARI", "views": "tables"}])),
     ("metrics.jsonl", _edited(step=...)),
     ("metrics.jsonl", _edited(step="200")),
     ("metrics.jsonl", _edited(step=-1)),
@@ -193,7 +201,7 @@ def test_a_file_of_one_run_takes_no_other_along(sweep: Path, name: str, kind: st
     before = listing(sweep)
     _state, sentence = assert_only_the_second_suffers(sweep)
     assert listing(sweep) == before
-    if name in HARMLESS:
+    if name in HARMLESS or (name == "catalogue.json" and kind in ("missing", "a dangling link")):
         assert sentence == "finished"
     else:
         assert name in sentence or "another configuration" in sentence or sentence == "from None"

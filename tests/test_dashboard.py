@@ -223,8 +223,8 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
             ([str(tmp_path / "nowhere")], "does not exist"),
             ([str(tmp_path / "file")], "is a file"),
             ([str(tmp_path), "--port", port], "is in use"),
-            ([str(tmp_path), "--port", "x"], "is no port"),
-            ([str(tmp_path), "--port", "70000"], "is no port"),
+            ([str(tmp_path), "--port", "x"], "is not a port"),
+            ([str(tmp_path), "--port", "70000"], "is not a port"),
             ([str(tmp_path), "--host", "256.1.1.1"], "cannot be listened on"),
             ([str(tmp_path), "--nonsense"], "--nonsense"),
         ):

@@ -91,8 +91,11 @@ def test_a_multirun_killed_three_times_ends_as_an_untouched_one(tmp_path: Path) 
         time.sleep(moments.uniform(0, 3))
         process.kill()
     output = train(tmp_path, *sweep, "name=killed")
-    assert "finished already, skipped" in output
-    assert any(plan in output for plan in ("killed, goes on after step", "killed, begins anew", "without all figures"))
+    assert "already finished, skipped" in output
+    assert any(
+        plan in output
+        for plan in ("killed, resumes after step", "killed, starts from the beginning", "some figures are missing")
+    )
     for size in (8, 16):
         for seed in (0, 1, 2):
             one, other = (RunFolder(tmp_path / f"multirun/{name}/{size}_{seed}") for name in ("killed", "untouched"))
@@ -110,12 +113,12 @@ def test_a_signal_ends_the_run_after_the_step_and_the_command_goes_on_from_it(
     process.send(number)
     ended, output = process.end()
     assert ended == code
-    assert f"interrupted by {number.name}; the same command goes on from what" in output
+    assert f"interrupted by {number.name}; rerun the same command to resume from" in output
     status = run.status()
     assert (status["state"], status["error"]) == ("interrupted", number.name)
     saved, _ = run.saved()[-1]
     assert status["step"] == saved
-    assert f"run goes on after step {saved}" in train(tmp_path, *RUN, "hydra.run.dir=run")
+    assert f"run resumes after step {saved}" in train(tmp_path, *RUN, "hydra.run.dir=run")
     assert [start["step"] for start in run.status()["starts"]] == [0, saved]
     assert_identical(run, undisturbed.run)
 
@@ -184,8 +187,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     file = cut_short.checkpoint(20)
     file.write_bytes(DAMAGES[damage](file.read_bytes()))
     output = train(tmp_path, *RUN, "hydra.run.dir=run")
-    assert f"{file} is passed over: its SHA-256 does not match" in output
-    assert "run goes on after step 10" in output
+    assert f"{file} is skipped: its SHA-256 does not match" in output
+    assert "run resumes after step 10" in output
     assert_identical(cut_short, undisturbed.run)
 
 
@@ -195,8 +198,8 @@ def test_a_journal_that_lost_a_line_is_made_whole_again(
     lines = cut_short.journal.read_text().splitlines(keepends=True)
     cut_short.journal.write_text("".join([*lines[:2], "\0" * 100 + "\n", *lines[3:]]))
     output = train(tmp_path, *RUN, "hydra.run.dir=run")
-    assert "is passed over: the journal has lost step 10" in output
-    assert "run goes on after step 5" in output
+    assert "is skipped: the journal has lost step 10" in output
+    assert "run resumes after step 5" in output
     assert_identical(cut_short, undisturbed.run)
 
 
@@ -206,7 +209,7 @@ def test_with_every_checkpoint_damaged_the_run_begins_anew(
     for _, file in cut_short.saved():
         digest_file(file).unlink()
     code, output = Command(tmp_path, *RUN, "hydra.run.dir=run", "resume=must").end()
-    assert (code, "holds nothing to go on from" in output) == (2, True)
+    assert (code, "holds nothing to resume from" in output) == (2, True)
     assert "its SHA-256 is missing" in train(tmp_path, *RUN, "hydra.run.dir=run")
     assert_identical(cut_short, undisturbed.run)
 
@@ -301,7 +304,7 @@ def test_a_full_disk_costs_nothing_that_was_saved(
     filler = fill(small_disk)
     code, output = process.end()
     assert code == 1
-    assert "No space left on device; what was saved is whole, and the same command goes on from it" in output
+    assert "No space left on device; the files saved so far are intact; rerun the same command to resume" in output
     assert "Traceback" not in output
     filler.unlink()
     train(tmp_path, *command)

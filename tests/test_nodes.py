@@ -146,7 +146,7 @@ def test_a_process_that_does_not_come_is_named(
     outcome = taskcluster_train(*TWO_NODES)
     assert outcome.exit_code == 1
     (line,) = outcome.err.splitlines()
-    assert "process 1 of 2 has not come within 2 s; see whether it was started" in line
+    assert "process 1 of 2 did not appear within 2 s; check that it was started" in line
     assert RunFolder(tmp_path / "run").status()["state"] == "failed"
 
 

@@ -121,5 +121,5 @@ def test_a_process_that_is_killed_ends_the_run_in_one_sentence(tmp_path: Path) -
     companion.kill()
     code, output = process.end()
     assert (code, run.state) == (1, "failed")
-    assert "process 1 of the run was killed; the same command goes on from what" in output
+    assert "process 1 of the run was killed; rerun the same command to resume from" in output
     assert "Traceback" not in output

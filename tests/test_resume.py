@@ -37,7 +37,7 @@ def test_never_refuses_a_folder_with_a_run_and_must_one_without(taskcluster_trai
     assert "holds a run already (finished); choose another name=" in outcome.err
     outcome = taskcluster_train(*SMALL, "hydra.run.dir=other", "resume=must")
     assert outcome.exit_code == 2
-    assert "holds nothing to go on from; leave it out to begin" in outcome.err
+    assert "holds nothing to resume from; leave it out to start a new run" in outcome.err
     assert taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=must").exit_code == 0
     assert run.journal.read_bytes() == before
     assert taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=maybe").exit_code == 2
@@ -92,7 +92,7 @@ def test_a_run_can_begin_with_the_checkpoint_of_another(
     ("arguments", "sentence"),
     [
         (["ckpt_path=nowhere.ckpt"], "nowhere.ckpt' cannot be used: there is no such file; choose another"),
-        (["trainer.max_steps=3", "ckpt_path=CHECKPOINT"], "is 6 steps old, more than trainer.max_steps=3; raise it"),
+        (["trainer.max_steps=3", "ckpt_path=CHECKPOINT"], "was saved at step 6, after trainer.max_steps=3; raise it"),
         (["optimizer=sgd", "ckpt_path=CHECKPOINT"], "was trained with torch.optim.AdamW, not torch.optim.SGD; choose"),
         (["model.n_layer=1", "ckpt_path=CHECKPOINT"], "is of another architecture: transformer.h.1.attn.c_attn.bias"),
     ],
@@ -139,7 +139,7 @@ def test_a_change_of_machine_is_said(taskcluster_train: Train, run: RunFolder) -
     run.write_status("failed", starts=starts)
     outcome = taskcluster_train(*SMALL, "hydra.run.dir=run")
     assert outcome.exit_code == 0
-    assert "this run goes on with threads" in outcome.out
+    assert "this run resumes with threads" in outcome.out
     assert "(before: 64), torch" in outcome.out
 
 

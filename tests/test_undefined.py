@@ -135,7 +135,7 @@ def test_a_figure_that_cannot_be_made_is_named_and_made_by_the_same_command(
     assert outcome.exit_code == 0
     for product in ("t-SNE", "the figures"):
         assert f"{product} could not be made ([Errno 21] Is a directory" in outcome.out
-    assert "the run is finished, and the same command tries again" in outcome.out
+    assert "the run is finished; rerun the same command to try again" in outcome.out
     assert run.status()["state"] == "finished"
     assert len(run.results()["claims"]) == 7
     for path in in_the_way:

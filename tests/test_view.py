@@ -22,7 +22,9 @@ COLUMNS, LONG = 130, 120
 def test_a_sparkline_has_a_block_for_each_value() -> None:
     assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
     assert sparkline([-0.1, 1.1], ASCII) == "_#"
-    assert sparkline([]) == ""
+    assert sparkline([]) == sparkline([], low=None, high=None) == ""
+    assert sparkline([2.0, 3.0, 4.0], low=None, high=None) == sparkline([2.0, 3.0, 4.0], low=2, high=4) == "▁▅█"
+    assert sparkline([3.0, 3.0], low=None, high=None) == "▁▁"
     assert sparkline([k / 99 for k in range(100)]) == "▁▁▂▂▃▃▄▄▅▅▆▆▇▇██"
 
 

@@ -1,4 +1,4 @@
-"""How much the ARI moves for other reasons than training: other seeds of KMeans, or labels that mean nothing."""
+"""Controls of the ARI: other seeds of KMeans on the same states, and shuffled labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

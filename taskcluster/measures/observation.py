@@ -1,4 +1,4 @@
-"""One look at a model: a network and a split of the probe set in, states, labels, loss and answers out.
+"""One observation of a model: a network and a split of the probe set in, states, labels, loss and answers out.
 
 in:  a network, a datamodule with its probe set, the positions whose states are wanted
 out: Observation: states {position: (L+1, N, D)}, labels {position: {name: (N,)}}, loss, which answers are right

@@ -1,7 +1,7 @@
 """What must be known of a causal LM to read and edit its states: where its blocks are, and which masks it takes.
 
 in:  a Hugging Face causal LM, of any architecture
-out: its blocks in order, its output layer, the inputs that it takes; a UserError where these are not to be had
+out: its blocks in order, its output layer, the inputs that it takes; a UserError where they cannot be found
 
 An architecture that is not in KNOWN is looked into and tried. An extension to another is a line in KNOWN, or nothing.
 """

@@ -23,7 +23,7 @@ CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss is not finite any more."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss is not finite at step {step}")
@@ -37,7 +37,7 @@ class LanguageModel(pl.LightningModule):
     scheduler: Optimizer -> LambdaLR, stepped once an update.
     seed: dropout at a step is a function of it and the step.
 
-    A run that goes on from a checkpoint takes weights, moments and counts from there, and what is configured, such as
+    A run that resumes from a checkpoint takes weights, moments and counts from there, and what is configured, such as
     learning rates, from the optimizer and the scheduler that it is given.
 
     Raises TrainingDiverged within CHECK_EVERY steps of a loss that is not finite.

@@ -11,7 +11,7 @@ const ERRORS = 1; // Vega's level; above it are hints on what it left out
 const LEGEND_ROWS = 14;
 const CRAMPED = 170; // width of a panel below which words are spared
 const PANEL = 260; // pixels that a panel takes where there are more than two beside each other
-const NARROW = 460; // width of a chart below which its legend stands underneath
+const NARROW = 460; // width of a chart below which the legend is placed underneath
 const LEGEND = 190; // pixels of a condition's name
 const BUTTONS = 130; // pixels beside the title
 

@@ -58,7 +58,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def theme(dark: bool = False) -> dict[str, Any]:
-    """Vega-Lite's `config`: later layers stand out from the background, bands are seen through."""
+    """Vega-Lite's `config`: later layers contrast with the background, bands are translucent."""
     ink = "#dddddd" if dark else "#333333"
     return {
         "background": "transparent" if dark else "white",

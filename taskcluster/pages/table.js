@@ -147,7 +147,7 @@ function writeTrend(cell, { trend, values }, { key, low, high }) {
   set(last, fixed(values[key]));
 }
 
-// What a cell is made of, made once: new elements in every row would be laid out anew.
+// The parts of a cell, made once: new elements in every row would have to be laid out again.
 function parts(cell, make) {
   if (!cell.children.length) cell.replaceChildren(...make());
   return cell.children;

@@ -21,7 +21,7 @@ from taskcluster.runs.files import replace_file
 
 VERSION = version("vl-convert-python")
 SOURCE = "points"  # what specifications call the source that the page feeds
-ANY = "METRIC"  # what stands in them for the key and the axis of a metric, which the page knows
+ANY = "METRIC"  # placeholder for a metric's key and axis, which the page fills in
 
 
 class Vega:
@@ -53,7 +53,7 @@ class Vega:
             while len(self._lines) <= number:
                 line = self._process.stdout.readline()
                 if not line:
-                    raise RuntimeError("the charts could not be made; what went wrong stands above")
+                    raise RuntimeError("the charts could not be made; see the error above")
                 self._lines.append(line)
         return self._lines[number]
 

@@ -41,7 +41,7 @@ def come(place: Place, folder: Path, abandoned: Callable[[], bool]) -> Meeting:
             return meeting
     where = f"at {address}:{port}" if port else f"in {folder}, which has to be the same on every node"
     raise ConnectionError(
-        f"process 0 of {place.world_size} was not to be found {where} within {COMING} s; see whether it was started "
+        f"process 0 of {place.world_size} was not found {where} within {COMING} s; check that it was started "
         f"and can be reached from {socket.gethostname()}"
     )
 

@@ -76,9 +76,9 @@ def gather(meeting: Meeting, started: Sequence["subprocess.Popen[bytes]"], task:
         missing = meeting.missing("here")
         named = ", ".join(map(str, missing))
         raise ChildProcessError(
-            f"process {named} of {meeting.world_size} has not come within {COMING} s; {what}"
+            f"process {named} of {meeting.world_size} did not appear within {COMING} s; {what}"
             if len(missing) == 1
-            else f"processes {named} of {meeting.world_size} have not come within {COMING} s; {what}"
+            else f"processes {named} of {meeting.world_size} did not appear within {COMING} s; {what}"
         )
     wait_until(lambda: all_have("ready"), float("inf"))
     meeting.tell("go")
@@ -129,7 +129,7 @@ def listening(meeting: Meeting, interrupts: Interrupts) -> Iterator[None]:
                 silent[rank] = 0 if moves else silent[rank] + 1
                 beats[rank] = beat
                 if silent[rank] * BEAT > SILENCE:
-                    said = f"{ours.name(rank)} has shown no sign of life for {SILENCE} s; see whether its node is up"
+                    said = f"{ours.name(rank)} has not responded for {SILENCE} s; check that its node is up"
                     interrupts.give_up(ChildProcessError(said))
 
     thread = threading.Thread(target=listen, daemon=True)

@@ -1,4 +1,4 @@
-"""What a multirun found, as tables of words and numbers for a reader.
+"""The findings of a multirun as tables.
 
 in:  Findings
 out: Tables
@@ -76,7 +76,7 @@ def _made_with(found: Findings) -> Table:
             facts.setdefault(key, Counter())[str(value)] += 1
     resumed = sum(len(run.status["starts"]) > 1 for run in found.runs)
     rows = [[key, _shared(values)] for key, values in facts.items()]
-    return Table("Made with", ["", ""], rows, f"{resumed} of {len(found.runs)} runs were interrupted and went on.")
+    return Table("Environment", ["", ""], rows, f"{resumed} of {len(found.runs)} runs were interrupted and resumed.")
 
 
 def _claims(found: Findings) -> Table:

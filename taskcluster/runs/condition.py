@@ -68,7 +68,7 @@ def decisive(config: Config) -> dict[str, Any]:
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits that stand for these values."""
+    """Twelve hexadecimal digits that identify these values."""
     return hashlib.sha256(_text(values).encode(errors="surrogatepass")).hexdigest()[:12]
 
 
@@ -216,7 +216,7 @@ def _short(key: str) -> str:
 
 @lru_cache
 def _short_keys() -> dict[str, str]:
-    """Of the package's keys, less those that follow another: the shortest end that is no other's."""
+    """Of the package's keys, less those that follow another: the shortest ending that no other key has."""
     default = options.defaults()
     references = {key for key, value in flatten(default).items() if str(value).startswith("${")}
     keys = [key for key in decisive(default) if key not in references]

@@ -47,7 +47,7 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """CONDITION/seed=SEED, or the last two folders of wherever the run lies."""
+        """CONDITION/seed=SEED, or the last two folders of the run's path."""
         return records.text("/".join(self.path.parts[-2:]))
 
     @property
@@ -83,7 +83,7 @@ class RunFolder:
         return locks.held(self.path)
 
     def refuse_foreign(self) -> None:
-        """Raise UserError for whatever stands in the way of a file or folder that a run writes."""
+        """Raise UserError for anything in the place of a file or folder that a run writes."""
         files = ("config.yaml", "status.json", "results.json", "catalogue.json", self.journal.name, self.training.name)
         taken = [self.path / name for name in (*files, *map(partial_name, files), *locks.NAMES)]
         if self.checkpoints.is_dir():
@@ -96,7 +96,7 @@ class RunFolder:
                 raise UserError(f"{folder} is not a folder; move it away, or choose another")
 
     def start(self, config: Mapping[str, Any], step: int | None, declared: Iterable[Metric]) -> None:
-        """Make ready to resume after `step`, or to begin where it is None: what was written later is dropped.
+        """Prepare to resume after `step`, or to begin where it is None: everything written later is dropped.
 
         declared: the metrics that the journal will have.
         """
@@ -178,5 +178,5 @@ def drop_checkpoint(checkpoint: Path) -> None:
 
 
 def digest_file(checkpoint: Path) -> Path:
-    """Where a checkpoint's SHA-256 stands, as `sha256sum --check` reads it."""
+    """Where a checkpoint's SHA-256 is kept, as `sha256sum --check` reads it."""
     return checkpoint.with_name(f"{checkpoint.name}.sha256")

@@ -35,7 +35,7 @@ class Key(NamedTuple):
 
 
 def parse(key: str) -> Key | None:
-    """What a key of the journal names: "ari/val/layer_3" or "val/accuracy"; None for one that is no metric.
+    """What a key of the journal names: "ari/val/layer_3" or "val/accuracy"; None for a key that is not a metric's.
 
     Raises ValueError for a layer without a number.
     """
@@ -79,7 +79,7 @@ def append(file: Path, row: Mapping[str, Any]) -> None:
 def read(file: Path) -> list[Row]:
     """The lines, up to the first that a crash tore or that is damaged otherwise; [] where there is no file.
 
-    Raises UserError for what is no file, or cannot be read.
+    Raises UserError for anything but a readable file.
     """
     return complete(contents(file) or b"")[0]
 
@@ -112,7 +112,7 @@ def _checked(row: Any) -> Row:
 
 @lru_cache(maxsize=64)
 def _numbers(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of a line's keys that stand for numbers, its metrics and times."""
+    """The keys of a line whose values are numbers: its metrics and times."""
     for key in keys:
         parse(key)
     return tuple(key for key in keys if "/" in key or key in ("elapsed", "measuring"))

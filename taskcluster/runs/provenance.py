@@ -1,4 +1,4 @@
-"""What a run was made with: recorded at every start, compared when it goes on."""
+"""The environment of a run: recorded at every start, compared when it resumes."""
 
 import os
 import platform
@@ -35,7 +35,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     pairs = [(key, before.get(key), now[key]) for key in ("device", "threads", "machine")]
     pairs += [(name, before.get("versions", {}).get(name), number) for name, number in now["versions"].items()]
     told = ", ".join(f"{name} {new} (before: {old})" for name, old, new in pairs if old != new)
-    return told and f"this run goes on with {told}: it may end with other digits than it would have had"
+    return told and f"this run resumes with {told}: its last digits may differ from an uninterrupted run's"
 
 
 def _commit() -> dict[str, str]:

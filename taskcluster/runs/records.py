@@ -105,7 +105,7 @@ class Results(_Record):
 
 
 class Declared(BaseModel):
-    metrics: list[Metric]
+    metrics: Annotated[list[Metric], Field(min_length=1)]
 
 
 def declared(record: Mapping[str, Any]) -> Catalogue:
@@ -114,7 +114,7 @@ def declared(record: Mapping[str, Any]) -> Catalogue:
 
 
 def contents(file: Path) -> bytes | None:
-    """The bytes of a file, None where there is none. Raises UserError for what is no file, or cannot be read."""
+    """The bytes of a file, None where there is none. Raises UserError for anything but a readable file."""
     try:
         with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):

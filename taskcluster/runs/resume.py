@@ -1,4 +1,4 @@
-"""Where a run begins: anew, or after the newest checkpoint that can be trusted. Free of torch, so plans are quick."""
+"""Where a run begins: at step 0, or after the newest intact checkpoint. Free of torch, so plans are quick."""
 
 import hashlib
 from pathlib import Path
@@ -24,13 +24,13 @@ class Start(NamedTuple):
 
 
 def is_finished(run: RunFolder, config: RunConfig) -> bool:
-    """Whether the folder holds this very run, whole. Raises UserError for one whose journal has lost its end."""
+    """Whether the folder holds this very run, finished. Raises UserError where one of its files is damaged."""
     if run.state != "finished" or config.resume == "never" or not run.config() or run.differing_keys(config.as_dict()):
         return False
     last = config.trainer.max_steps
     if [row["step"] for row in run.rows()][-1:] != [last]:
         raise UserError(f"{run.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
-    return bool(run.results())
+    return bool(run.catalogue() and run.results())
 
 
 def is_illustrated(run: RunFolder) -> bool:
@@ -61,7 +61,7 @@ def find_start(run: RunFolder, config: RunConfig) -> Start:
         )
     start = _newest(run)
     if start.step is None and resume == "must":
-        raise UserError(f"resume='must', but {run.path} holds nothing to go on from; leave it out to begin")
+        raise UserError(f"resume='must', but {run.path} holds nothing to resume from; leave it out to start a new run")
     notes = start.notes + _change_of_length(run, _length(begun), config.trainer.max_steps) if begun else ()
     if start.step is None and config.ckpt_path:
         return _branch(Path(config.ckpt_path), notes)
@@ -90,7 +90,7 @@ def _newest(run: RunFolder) -> Start:
         problem = damage(file) or (f"the journal has lost step {lost[0]}" if lost else "")
         if not problem:
             return Start(step, file, max((s for s in measured if s <= step), default=-1), notes)
-        notes += (f"{file} is passed over: {problem}",)
+        notes += (f"{file} is skipped: {problem}",)
     return Start(notes=notes)
 
 
@@ -98,7 +98,7 @@ def _branch(checkpoint: Path, notes: tuple[str, ...]) -> Start:
     """A run that begins with the state of another."""
     problem = damage(checkpoint)
     if problem == "its SHA-256 is missing":
-        notes += (f"{checkpoint} has no SHA-256 beside it and is taken unchecked",)
+        notes += (f"{checkpoint} has no SHA-256 beside it and is used unchecked",)
     elif problem:
         raise UserError(f"ckpt_path={str(checkpoint)!r} cannot be used: {problem}; choose another")
     return Start(checkpoint=checkpoint, notes=notes)
@@ -115,7 +115,7 @@ def _change_of_length(run: RunFolder, old: int | None, new: int) -> tuple[str, .
         )
     return (
         f"trainer.max_steps is {new} instead of {old}: from here on the learning rate follows the schedule of {new} "
-        "steps, so this is not the run that it would have been with them from the beginning",
+        "steps, so the result differs from that of a run with {new} steps from the beginning",
     )
 
 

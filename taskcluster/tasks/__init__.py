@@ -1,1 +1,1 @@
-"""What is asked: tasks, and the families that make them."""
+"""Tasks, and the families that make them."""

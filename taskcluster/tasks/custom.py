@@ -68,7 +68,7 @@ def _refuse_shared(tasks: list[TaskSpec], draw: Drawer) -> None:
         for instruction in task.instructions or ():
             if owner.setdefault(instruction, task_id) != task_id:
                 pair = f"tasks {owner[instruction]} and {task_id}"
-                raise ValueError(f"instruction {instruction!r} names {pair}; leave it to one of them")
+                raise ValueError(f"instruction {instruction!r} belongs to {pair}; keep it in one of them")
             if regexes := draw.owners(instruction):
                 raise ValueError(
                     f"instruction {instruction!r} of task {task_id} matches the regex {regexes[0]!r} of another task; "

@@ -103,7 +103,7 @@ def _random_regexes(
 
 
 def _counts(n_tasks: int, mean: int, spread: int, rng: random.Random) -> list[int]:
-    """Instructions of each task: mean +- spread, in pairs that lie as far above the mean as below it."""
+    """Instructions of each task: mean +- spread, in pairs as far above the mean as below it."""
     offsets = [rng.randint(0, spread) for _ in range(n_tasks // 2)]
     counts = [mean + o for o in offsets] + [mean - o for o in offsets] + [mean] * (n_tasks % 2)
     rng.shuffle(counts)
@@ -134,7 +134,7 @@ def _check_sizes(
 ) -> None:  # fmt: skip
     for name, (low, high) in (("n_atoms", n_atoms), ("class_size", class_size)):
         if low > high:
-            raise ValueError(f"{name}={[low, high]} has its smallest above its largest; swap them")
+            raise ValueError(f"{name}={[low, high]} has a lower bound above its upper bound; swap them")
     if class_size[1] > len(symbols):
         raise ValueError(f"class_size={class_size} exceeds the {len(symbols)} symbols of the alphabet; lower it")
     if n_mappings > n_inputs:
@@ -145,4 +145,4 @@ def _check_sizes(
             f"use {n_tasks * n_mappings // 2} or fewer"
         )
     if n_outputs < 2:
-        raise ValueError(f"n_outputs={n_outputs} lets no two tasks disagree; use 2 or more")
+        raise ValueError(f"n_outputs={n_outputs} means that no two tasks can disagree; use 2 or more")

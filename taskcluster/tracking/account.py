@@ -65,7 +65,7 @@ def hindrance() -> str:
 
 def leave() -> None:
     """End wandb's own process, whose next run would be as online or offline as this one. It is killed if it does not
-    end, which it may never do by itself while a server hangs; whoever waits for it then goes on, too.
+    end, which it may never do by itself while a server hangs; whoever waits for it then continues, too.
     """
 
     def end() -> None:

@@ -1,7 +1,7 @@
 """Mirrors of a run, for those who follow it elsewhere.
 
 The run folder is the truth: whatever a mirror shows can be made again from metrics.jsonl and training.jsonl. So a
-mirror that fails says so in a line and is given up, and the run goes on without it.
+mirror that fails says so in a line and is given up; the run continues without it.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ class Mirror(Logger):
         """Nothing: the whole configuration is there from the start."""
 
     def open(self) -> None:
-        """Make ready for the rows of a run that begins or goes on, and show those that its folder has."""
+        """Prepare for the rows of a run that begins or resumes, and show those that its folder has."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Show what the folder has got. A step may come twice: with the loss of its batch, and with its measurement."""

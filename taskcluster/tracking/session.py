@@ -1,7 +1,7 @@
 """One W&B run as this process has it: begun, brought up to date from the run folder, fed, and finished.
 
 What goes there: a row of history for every step of metrics.jsonl and training.jsonl, once; charts of the ARI of all
-layers, drawn anew as the run grows; and at the end the figures, the verdict and, if asked for, checkpoints.
+layers, redrawn as the run grows; and at the end the figures, the verdict and, if asked for, checkpoints.
 """
 
 import time
@@ -21,7 +21,7 @@ STEP = "step"  # the axis of every metric
 
 JUDGED = ("value", "relation", "threshold", "passed")  # of a claim
 
-GROWTH = 1.1  # of the measured rows until the charts are drawn anew: in a long run they would fill the disk otherwise
+GROWTH = 1.1  # of the measured rows until the charts are redrawn: in a long run they would fill the disk otherwise
 
 SECONDS_TO_DRAW = 1
 

@@ -1,4 +1,4 @@
-"""TensorBoard's files in RUN/tensorboard, made anew at every start from what the run folder holds."""
+"""TensorBoard's files in RUN/tensorboard, rewritten from the run folder at every start."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from taskcluster.validation import UserError
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-GIVEN_UP = "TensorBoard: its files go no further"
+GIVEN_UP = "TensorBoard: its files are no longer updated"
 
 
 class TensorBoardMirror(Mirror):

@@ -1,7 +1,7 @@
-"""What came of a run: judged, drawn, and shown to whoever waits for it.
+"""The conclusion of a run: verdict, figures, and what is printed of them.
 
 A run is finished once it is judged. What is made after that, the controls and the figures, may fail without
-failing the run: the same command makes what is missing.
+failing the run: rerunning the same command makes what is missing.
 """
 
 from collections.abc import Callable
@@ -50,9 +50,9 @@ def illustrate(loaded: LoadedRun, console: Console) -> None:
                 raise
             except (
                 BaseException
-            ) as error:  # a panic of a library in Rust is no Exception; the run is trained and judged
+            ) as error:  # a panic of a library in Rust is not an Exception; the run is trained and judged
                 reason = " ".join(str(error).split()) or type(error).__name__
-                said = f"{name} could not be made ({reason}); the run is finished, and the same command tries again"
+                said = f"{name} could not be made ({reason}); the run is finished; rerun the same command to try again"
                 console.print(said, soft_wrap=True)
 
 

@@ -138,7 +138,7 @@ class Experiment:
         self.trainer = self._trainer(place, callbacks, run.path)
         refuse_other_world(place, self.trainer.num_devices, self.trainer.num_nodes)
         if self.data.n_rows < self.trainer.world_size:
-            raise UserError(f"data.batch_size={self.data.batch_size} leaves a process without a row; raise it")
+            raise UserError(f"data.batch_size={self.data.batch_size} leaves a process without data; raise it")
 
     def _trainer(self, place: Place, callbacks: list[Callback], folder: Path) -> Trainer:
         chosen = self.config.trainer
@@ -158,7 +158,7 @@ class Experiment:
         refuse_other_model(checkpoint, content, self.config.optimizer.target, self.network)
         if content["global_step"] > self.trainer.max_steps:
             raise UserError(
-                f"{checkpoint} is {content['global_step']} steps old, more than "
+                f"{checkpoint} was saved at step {content['global_step']}, after "
                 f"trainer.max_steps={self.trainer.max_steps}; raise it"
             )
 

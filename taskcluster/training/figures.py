@@ -67,7 +67,7 @@ def tsne_points(loaded: LoadedRun) -> list[dict[str, Any]]:
         observed = observe(loaded.network, loaded.data, "val", ["instruction_end"]).states["instruction_end"]
         states.append(observed[layers, :TSNE_STATES].cpu().numpy())
     tasks = loaded.data.probe["val"].labels("instruction_end")["task"][: len(states[0][0])].tolist()
-    # A thread a layer: those of OpenMP inside one wait for each other, for long where other work goes on beside them.
+    # One thread for each layer: OpenMP's own threads wait for each other, and for long beside other work.
     one_each = ThreadPoolExecutor(torch.get_num_threads(), initializer=threadpool_limits, initargs=(1, "openmp"))
     ended = Event()
     with threadpool_limits(1, user_api="blas"), one_each as threads:

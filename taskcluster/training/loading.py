@@ -1,7 +1,7 @@
 """A run from its folder, as training has it: data, network with the weights of a step, measures.
 
 in:  a run folder with a checkpoint of the step
-out: LoadedRun, whose `measure` gives the numbers of the journal again
+out: LoadedRun, whose `measure` reproduces the numbers of the journal
 """
 
 from collections.abc import Mapping

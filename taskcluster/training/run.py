@@ -1,4 +1,4 @@
-"""One run, from wherever its folder was left to its conclusion."""
+"""One run, from the state of its folder to its conclusion."""
 
 from collections.abc import Iterator, Mapping
 
@@ -95,14 +95,14 @@ def _notes(run: RunFolder, start: Start, facts: Mapping[str, object], given_id: 
     starts = run.status().get("starts") or [facts]
     if changed := changes(starts[-1], facts):
         yield changed
-    yield f"{run.name} goes on after step {start.step}"
+    yield f"{run.name} resumes after step {start.step}"
     if given_id not in (None, before := run.status().get("id")):
-        yield f"W&B: its run was {before} so far, and is {given_id} now, with all steps"
+        yield f"W&B: this run was {before} until now and is {given_id} from now on, with all steps"
 
 
 def conclude_again(config: RunConfig, run: RunFolder, interrupts: Interrupts, console: Console) -> None:
     """Say that a run is finished already, and make what its end could not make."""
-    console.print("This run is finished already.")
+    console.print("This run has already finished.")
     mirror = mirror_of(config.logger, config.as_dict(), run, console)
     if not mirror.given_id and is_concluded(run):
         return

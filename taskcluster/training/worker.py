@@ -1,4 +1,4 @@
-"""A further process of a run that has several: it is told by the first one what they train."""
+"""A further process of a run that has several: the first one sends it the configuration."""
 
 import os
 import sys
@@ -55,7 +55,7 @@ def follow(place: Place, folder: Path, interrupts: Interrupts, abandoned: Callab
                 experiment = Experiment(config, run, interrupts, place)
             checkpoint = task["checkpoint"] and Path(task["checkpoint"])
             if checkpoint and not checkpoint.is_file():
-                raise UserError(f"{checkpoint} is not there; put the run on a file system that all nodes share")
+                raise UserError(f"{checkpoint} is not there; put the run on a file system shared by all nodes")
             meeting.tell(f"ready/{place.rank}")
             wait_for(meeting, "go")
             meeting.make_group(experiment.trainer.strategy.root_device)

@@ -1,7 +1,7 @@
 """One run folder while it is written.
 
 in:  a folder
-out: `Live`, the run as it stands; its rows of curves by step, and which of them are new
+out: `Live`, the current state of the run; its rows of curves by step, and which of them are new
 """
 
 import hashlib
@@ -34,11 +34,11 @@ class Timed(NamedTuple):
 
 @dataclass(frozen=True)
 class Live:
-    """A run as it stands.
+    """The current state of a run.
 
-    id: names it as long as it lies where it does. name: its folder below the root. condition: label of its condition,
-    "" while unknown. state: that of RunFolder.state, or "damaged", of which `problem` says more. steps_per_second: of
-    late, measuring included. seconds: spent so far. values: {key: value} of the metrics of the view "runs", on
+    id: identifies it as long as its folder is not moved. name: its folder below the root. condition: label of its
+    condition, "" while unknown. state: RunFolder.state, or "damaged", which `problem` explains. steps_per_second:
+    recently, measuring included. seconds: spent so far. values: {key: value} of the metrics of the view "runs", on
     validation, as they were last measured, by layer in the last one. trend: the first of those by layer at each
     measurement, in the last layer.
     """
@@ -142,7 +142,7 @@ class Run:
         return self._facts
 
     def _follow(self) -> bool:
-        """Read on in the journals, or from their beginning where the run began anew; whether anything is new."""
+        """Read on in the journals, or from the beginning where the run was restarted; whether anything is new."""
         starts = self._facts.get("starts") or [{"step": 0}]
         first = int(starts[-1].get("step", 0))
         began = self._facts.get("id"), len(starts)
@@ -158,7 +158,7 @@ class Run:
             self.keys |= dict.fromkeys(values)
         self.dirty |= {line.step for line, _ in measured}
         lines = sorted({line for line, _ in measured} | {*timed})
-        # What stands at or before the step at which a run went on was timed by the process before it.
+        # Lines up to the step at which a run resumed were timed by the process before it.
         self._recent.extend(line for line in lines if line.step > first or line.step == first == 0)
         news, self._began = bool(lines) or anew or timed_anew or began != self._began, began
         return news

@@ -30,7 +30,7 @@ FIRST = ("running", "failed", "killed", "damaged", "interrupted")  # to be shown
 
 class View:
     """A context that shows the runs called `names` below `root`. What is printed meanwhile, here or by processes that
-    begin in it, stands above them.
+    begin in it, appears above them.
     """
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:
