@@ -1,7 +1,7 @@
 """What each run of a multirun has before it, found out before the first one begins.
 
 in:  the command's overrides
-out: Planned runs: finished already, to be begun or resumed, or refused in one sentence
+out: Planned runs: already finished, to be started or resumed, or refused in one sentence
 """
 
 import os

@@ -157,7 +157,7 @@ def test_a_branch_with_nothing_left_to_train_is_measured(
     assert [k for k, passed in enumerate(verdicts) if passed is None] == [0, 2, 4, 6]
     assert re.search(r"saturates .*│ - +│ < 0.1 +│ - ", outcome.out)
     before = again.journal.read_bytes()
-    assert "finished already" in taskcluster_train(*SMALL, f"ckpt_path={run.checkpoint(6)}", "hydra.run.dir=again").out
+    assert "already finished" in taskcluster_train(*SMALL, f"ckpt_path={run.checkpoint(6)}", "hydra.run.dir=again").out
     assert again.journal.read_bytes() == before
 
 

@@ -56,7 +56,7 @@ def begin(server: WandbServer, folder: Path, *arguments: str) -> Command:
 
 def end(server: WandbServer, folder: Path, *arguments: str) -> None:
     output = train(folder, *arguments, variables=variables(server), figures=False)
-    assert output.count("W&B") == 1 or "finished already" in output, output
+    assert output.count("W&B") == 1 or "already finished" in output, output
 
 
 def mirror(server: WandbServer, run: RunFolder) -> Run:
@@ -372,7 +372,7 @@ def test_an_upload_goes_to_the_run_that_the_folder_is(
     mirror(server, run)
     other = {"WANDB_RUN_ID": "second"}  # finished, and asked for under another id
     output = train(tmp_path, *SHORT, variables=variables(server) | other, figures=False)
-    assert "finished already" in output
+    assert "already finished" in output
     assert run.status()["id"] == "second"
     assert mirror(server, run).exit_code == 0
     assert "claims" in server.runs["second"].summary

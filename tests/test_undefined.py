@@ -152,7 +152,7 @@ def test_a_run_killed_while_it_is_drawn_is_finished_and_drawn_by_the_same_comman
     Command(tmp_path, *SMALL, "hydra.run.dir=run").until(lambda: run.status().get("state") == "finished").kill()
     assert not (run.figures / "index.html").exists()
     before = run.journal.read_bytes()
-    assert "finished already" in train(tmp_path, *SMALL, "hydra.run.dir=run")
+    assert "already finished" in train(tmp_path, *SMALL, "hydra.run.dir=run")
     assert (run.figures / "index.html").is_file()
     assert "controls" in run.results()
     assert run.journal.read_bytes() == before

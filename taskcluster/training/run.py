@@ -101,7 +101,7 @@ def _notes(run: RunFolder, start: Start, facts: Mapping[str, object], given_id: 
 
 
 def conclude_again(config: RunConfig, run: RunFolder, interrupts: Interrupts, console: Console) -> None:
-    """Say that a run is finished already, and make what its end could not make."""
+    """Say that a run has already finished, and make what its end could not make."""
     console.print("This run has already finished.")
     mirror = mirror_of(config.logger, config.as_dict(), run, console)
     if not mirror.given_id and is_concluded(run):
