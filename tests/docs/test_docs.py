@@ -109,7 +109,7 @@ def test_a_command_composes_and_passes_the_checks(
     if "--help" in words or "--cfg" in words:
         assert taskcluster_train(*words).exit_code == 0
         return
-    one = [re.sub(r"^([\w.+/]+=)([^\[,]+),.*", r"\1\2", word) for word in words if word != "-m"]
+    one = [re.sub(r"^([\w.+/]+=)[^\[,]+,(?:.*,)?([^,]+)$", r"\1\2", word) for word in words if word != "-m"]
     assert "-m" in words or one == words
     outcome = taskcluster_train("--cfg", "job", *one)
     assert outcome.exit_code == 0, outcome.err
@@ -245,6 +245,13 @@ def test_the_reference_has_every_name_of_the_library(site: Path) -> None:
     written = (site / "api.html").read_text()
     for name in taskcluster.__all__:
         assert f'id="taskcluster.{name}"' in written
+
+
+def test_a_guide_shows_its_example_whole(site: Path) -> None:
+    pages = "".join(shown(page) for page in site.glob("*.html"))
+    examples = [file for file in (DOCS / "examples").rglob("*") if file.suffix in (".py", ".yaml")]
+    assert len(examples) == 7
+    assert [file.name for file in examples if file.read_text().strip() not in pages] == []
 
 
 def test_the_notebook_is_a_page_with_what_it_printed_and_drew(site: Path) -> None:
