@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help reproduce dashboard test faults quick check format bench bench-end-to-end clean
+.PHONY: help reproduce dashboard test faults quick check format docs bench bench-end-to-end clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -33,6 +33,9 @@ format: .venv/installed-dev ## put the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/installed-docs ## the documentation as a site: open site/index.html
+	$(BIN)/mkdocs build --strict --quiet
+
 bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what a user would write: over half an hour
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/training.py
@@ -49,7 +52,7 @@ bench-end-to-end: .venv/installed-bench ## the default run beside a user's scrip
 	$(BIN)/python benchmarks/end_to_end.py same
 
 clean: ## remove the environment and caches; runs stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist site
 
 # Everything at the tested versions. Where torch's default build is for CUDA, that is what is installed.
 .venv/installed: pyproject.toml constraints.txt
@@ -61,6 +64,10 @@ clean: ## remove the environment and caches; runs stay
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
 	touch $@
 
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,slurm,ray,tensorboard,workspace]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs,slurm,ray,tensorboard,workspace]"
 	touch $@

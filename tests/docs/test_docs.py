@@ -1,0 +1,268 @@
+"""The documentation says what is: the site builds, commands compose, examples train, links lead somewhere."""
+
+import html
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import pytest
+import yaml
+from conftest import SMALL, Outcome
+from omegaconf import OmegaConf
+
+import taskcluster
+from taskcluster import dashboard, report
+from taskcluster.cli import job_config
+from taskcluster.config import RunConfig
+from taskcluster.metrics import OWN
+from taskcluster.runs.condition import flatten
+from taskcluster.runs.folder import RunFolder
+
+Train = Callable[..., Outcome]
+
+ROOT = Path(taskcluster.__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The blocks of code of a language in a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(program: str) -> list[str]:
+    """Every command line of the pages that begins with `program`, each once, without its comment."""
+    lines = (line for page in PAGES for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines())
+    return sorted({line.split("  #")[0].split(" # ")[0].strip() for line in lines if line.split()[:1] == [program]})
+
+
+class Making(NamedTuple):
+    """A folder that a command fills."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def wait(self) -> Path:
+        said, _ = self.process.communicate(timeout=300)
+        assert self.process.returncode == 0, said
+        return self.folder
+
+
+def start(folder: Path, *arguments: str, cwd: Path) -> Making:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "NO_MKDOCS_2_WARNING": "1"}
+    command, log = [sys.executable, "-m", *arguments], subprocess.PIPE
+    return Making(
+        folder, subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True)
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Making, Making]]:
+    """The site and the notebook, which are made while other tests run."""
+    site, notebook = (tmp_path_factory.mktemp(name) for name in ("site", "notebook"))
+    (notebook / "notebook.ipynb").write_text((DOCS / "notebook.ipynb").read_text())
+    makings = (
+        start(site, "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site), cwd=ROOT),
+        start(notebook, "jupyter", "execute", "--inplace", "notebook.ipynb", cwd=notebook),
+    )
+    yield makings
+    for making in makings:
+        making.process.kill()
+        making.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def site(started: tuple[Making, Making]) -> Path:
+    return started[0].wait()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent == ROOT], ids=lambda page: page.name)
+def test_links_of_pages_outside_the_site_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page.read_text())
+    assert len(links) > 3
+    assert [link for link in links if "://" not in link and not (ROOT / link).is_file()] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) < 1500
+
+
+def test_the_version_to_cite_is_the_version() -> None:
+    assert CITATION["version"] == taskcluster.__version__
+
+
+@pytest.mark.parametrize("command", commands("taskcluster-train"))
+def test_a_command_composes_and_passes_the_checks(
+    taskcluster_train: Train, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command)[1:]
+    if "--help" in words or "--cfg" in words:
+        assert taskcluster_train(*words).exit_code == 0
+        return
+    one = [re.sub(r"^([\w.+/]+=)[^\[,]+,(?:.*,)?([^,]+)$", r"\1\2", word) for word in words if word != "-m"]
+    assert "-m" in words or one == words
+    outcome = taskcluster_train("--cfg", "job", *one)
+    assert outcome.exit_code == 0, outcome.err
+    RunConfig.of(job_config(OmegaConf.create(outcome.out)))
+
+
+@pytest.mark.parametrize("program", [dashboard, report], ids=["dashboard", "report"])
+def test_the_flags_of_other_commands_exist(
+    program: object, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = program.__name__.rpartition(".")[2]  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit):
+        program.main()  # type: ignore[attr-defined]
+    known = capfd.readouterr().out
+    written = commands(f"taskcluster-{name}")
+    assert written
+    for flag in re.findall(r"--[a-z-]+", " ".join(written)):
+        assert flag in known
+
+
+def test_targets_of_make_exist() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"\bmake ([a-z-]+)", " ".join(commands("make") + re.findall(r"`(make [a-z-]+)`", _all())))
+    assert len(named) > 5
+    assert {*named} <= {*targets}
+
+
+def _all() -> str:
+    return "\n".join(page.read_text() for page in PAGES)
+
+
+@pytest.fixture
+def own_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing that an example imports stays behind."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    for name in ("clock", "small_qwen", "dimension"):
+        sys.modules.pop(name, None)
+
+
+def train_example(taskcluster_train: Train, name: str, *words: str, own: str) -> RunFolder:
+    """The run of an example under docs/examples with the rest as small as in other tests. own: the keys that it has."""
+    command = ["--config-dir", str(DOCS / "examples" / name), *words]
+    assert f"--config-dir docs/examples/{name} {' '.join(words[:1])}" in _all().replace('"', "")
+    small = [word for word in SMALL if not own or not word.startswith(own)]
+    outcome = taskcluster_train(*command, *small, "hydra.run.dir=run")
+    assert outcome.exit_code == 0, outcome.err
+    return RunFolder(Path("run"))
+
+
+def test_the_example_of_a_task_family(taskcluster_train: Train, own_code: None) -> None:
+    run = train_example(taskcluster_train, "task", "task=clock", own="task.")
+    assert run.config()["task"]["n_hours"] == 12
+    assert "ari/val/layer_2" in run.rows()[-1]
+
+
+def test_the_example_of_tasks_written_down(taskcluster_train: Train, own_code: None) -> None:
+    run = train_example(taskcluster_train, "written", "task=geography", "data.batch_size=12", own="task.")
+    assert len(run.config()["task"]["tasks"]) == 2
+    assert "ari/val/layer_2" in run.rows()[-1]
+
+
+def test_the_example_of_a_model(taskcluster_train: Train, own_code: None) -> None:
+    run = train_example(taskcluster_train, "model", "model=small_qwen", own="")
+    assert run.config()["model"]["_target_"] == "small_qwen.small_qwen"
+    assert type(taskcluster.load_run(run.path).network).__name__ == "Qwen3ForCausalLM"
+
+
+def test_the_example_of_a_measure(taskcluster_train: Train, own_code: None) -> None:
+    run = train_example(taskcluster_train, "measure", "measures=[clustering,dimension]", own="")
+    assert all(1 <= run.rows()[-1][f"dimension/{split}/layer_2"] <= 16 for split in ("train", "val"))
+    assert (run.figures / "dimension.png").is_file()
+
+
+@pytest.mark.parametrize("page", ["add_task", "add_model", "add_measure"])
+def test_the_tests_of_the_guides_pass(page: str, own_code: None) -> None:
+    sys.path += [str(folder) for folder in (DOCS / "examples").iterdir()]
+    tests = [block for block in blocks(DOCS / f"{page}.md", "python") if "import" in block and "load_run" not in block]
+    assert tests
+    for test in tests:
+        exec(compile(test, page, "exec"), {})
+
+
+def shown(page: Path) -> str:
+    """The text of a page of the site as a reader sees it."""
+    return html.unescape(re.sub(r"<[^>]+>", "", page.read_text()))
+
+
+def test_every_page_of_the_site_is_in_its_navigation(site: Path) -> None:
+    listed = re.findall(r": (\w+)\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(page.stem for page in DOCS.glob("*.md"))
+    assert {*listed, "404"} == {page.stem for page in site.glob("*.html")}
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    for page in site.glob("*.html"):
+        loaded = re.findall(r"<(?:script|img|link|iframe)[^>]*?(?:src|href)=\"([^\"]+)", page.read_text())
+        assert [address for address in loaded if re.match(r"(https?:)?//", address)] == [], page.name
+
+
+def test_the_reference_has_every_key_of_the_configuration(site: Path) -> None:
+    said = shown(site / "configuration.html")
+    for file in (ROOT / "conf").rglob("*.yaml"):
+        group = file.parent.relative_to(ROOT / "conf")
+        assert file.name == "train.yaml" or f"{group}={file.stem}" in said
+        alone = file.name == "train.yaml" or group.name == "experiment"
+        prefix = "" if alone else ".".join(group.parts) + "."
+        for key, value in flatten(yaml.safe_load(file.read_text())).items():
+            if key != "defaults" and not key.startswith("hydra.help."):
+                assert f"{prefix}{key}" in said
+                assert not isinstance(value, int | float) or str(value).lower() in said
+
+
+def test_the_reference_has_every_comment_of_the_configuration(site: Path) -> None:
+    said = re.sub(r"\s+", " ", shown(site / "configuration.html"))
+    for file in (ROOT / "conf").rglob("*.yaml"):
+        for line in takewhile(lambda line: "template: |-" not in line, file.read_text().splitlines()):
+            comment = re.search(r"(?:^|\s)# (?!@package|    )(.*)", line)
+            words = re.sub(r"\s+", " ", comment[1]).replace("`", "") if comment else ""
+            assert words in said, f"{file.name}: {words}"
+
+
+def test_the_reference_has_every_metric(site: Path) -> None:
+    said = shown(site / "metrics.html")
+    for metric in OWN:
+        assert metric.at("val", 3) in said
+    for file in (ROOT / "conf" / "measures").glob("*.yaml"):
+        assert f"measures=[{file.stem}]" in said
+
+
+def test_the_reference_has_every_name_of_the_library(site: Path) -> None:
+    written = (site / "api.html").read_text()
+    for name in taskcluster.__all__:
+        assert f'id="taskcluster.{name}"' in written
+
+
+def test_a_guide_shows_its_example_whole(site: Path) -> None:
+    pages = "".join(shown(page) for page in site.glob("*.html"))
+    examples = [file for file in (DOCS / "examples").rglob("*") if file.suffix in (".py", ".yaml")]
+    assert len(examples) == 7
+    assert [file.name for file in examples if file.read_text().strip() not in pages] == []
+
+
+def test_the_notebook_is_a_page_with_what_it_printed_and_drew(site: Path) -> None:
+    assert 'src="data:image/png' in (site / "library.html").read_text()
+    assert "instead of" in shown(site / "library.html")
+
+
+def test_the_notebook_executes(started: tuple[Making, Making]) -> None:
+    folder = started[1].wait()
+    stored, executed = (nbformat.read(where / "notebook.ipynb", as_version=4) for where in (DOCS, folder))
+    assert RunFolder(folder / "outputs" / "notebook").state == "finished"
+    assert [cell.source for cell in stored.cells] == [cell.source for cell in executed.cells]
+    for cell in stored.cells:
+        assert cell.cell_type == "markdown" or cell.outputs or cell.source.endswith(";")
