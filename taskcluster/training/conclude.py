@@ -1,7 +1,7 @@
 """The conclusion of a run: verdict, figures, and what is printed of them.
 
 A run is finished once it is judged. What is made after that, the controls and the figures, may fail without
-failing the run: rerunning the same command makes what is missing.
+failing the run: rerunning rerunning the same command makes what is missing.
 """
 
 from collections.abc import Callable
