@@ -34,7 +34,7 @@ format: .venv/installed-dev ## put the code into form
 	$(BIN)/ruff format .
 
 docs: .venv/installed-docs ## the documentation as a site: open site/index.html
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what a user would write: over half an hour
 	$(BIN)/python benchmarks/startup.py

@@ -13,7 +13,7 @@ from typing import Any
 import hydra
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from taskcluster import __version__, streams
@@ -105,7 +105,9 @@ def run(train: Callable[[DictConfig], None]) -> None:
     except RuntimeError as error:
         if "Unknown plugin class" not in str(error):
             raise
-        report("this launcher is not installed; see the README for what hydra/launcher=ray and submitit_slurm need")
+        report(
+            "this launcher is not installed; see docs/engines.md for what hydra/launcher=ray and submitit_slurm need"
+        )
         sys.exit(2)
 
 
@@ -140,11 +142,11 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
     return container
 
 
-def from_wandb(name: str, default: str | None = None) -> str | list[str] | None:
+def from_wandb(name: str, default: str | None = None) -> str | ListConfig | None:
     """What W&B's environment variable asks for: WANDB_TAGS is a list, and an empty variable asks for nothing."""
     value = os.environ.get(f"WANDB_{name}", "")
     if name == "TAGS":
-        return [tag.strip() for tag in value.split(",") if tag.strip()]
+        return ListConfig([tag.strip() for tag in value.split(",") if tag.strip()])
     return value or default
 
 

@@ -23,19 +23,24 @@ VIEWS: tuple[View, ...] = ("runs", "curves", "layers", "tables")
 class Metric:
     """A number that a measure gives for each layer, or once.
 
-    key: in the journal, "KEY/SPLIT/layer_3", or "SPLIT/KEY" for a metric that has no layers.
-    name: of the quantity, "ARI"; where: what it is taken of, "at the separator"; short: both in as few words as a
-    column has room for (`name` if left out); label: the quantity in full, for titles (`name` if left out); axis: the
-    label of an axis (`label` if left out).
-    by_layer: whether there is a number for every layer. position: of the states that it is taken of, if any.
-    low, high: the range, None where there is no bound. chance: its value where states have nothing to do with tasks.
-    views: where it is shown beside the journal.
-        "runs": its last value beside each run, on the terminal and in the dashboard;
-        "curves": against the step, in figures, report, dashboard and W&B;
-        "layers": by layer at the last step, likewise, in the dashboard if they are among its curves;
-        "tables": in the tables of the report.
-    of: for a control, the key of the metric that it is a control of. kind: of the control, "noise" where it takes the
-    same measurement again with other seeds, "chance" where it takes it of what has nothing to do with tasks.
+    Attributes:
+        key: in the journal, "KEY/SPLIT/layer_3", or "SPLIT/KEY" for a metric without layers.
+        name: of the quantity, as in "ARI".
+        where: it is measured, as in "at the separator".
+        short: name and place in as few words as possible, for columns; by default `name`.
+        label: the quantity in full, for titles; by default `name`.
+        axis: the label of an axis; by default `label`.
+        by_layer: whether there is a number for every layer.
+        position: of the states that it is computed from, if any.
+        low: the lower end of its range and of axes; None if there is none.
+        high: the upper end.
+        chance: its value if states have nothing to do with tasks, if that is known.
+        views: where it is shown besides the journal. "runs": its last value beside each run, on the terminal and in the
+            dashboard; "curves": against the step, in figures, report, dashboard and W&B; "layers": by layer at the
+            last step, likewise, in the dashboard if it is among its curves; "tables": in the tables of the report.
+        of: the key of the metric that it is a control of, if it is one.
+        kind: of the control: "noise" for the same measurement with other seeds, "chance" for a measurement of
+            something that has nothing to do with tasks.
     """
 
     key: str

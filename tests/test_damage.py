@@ -24,7 +24,16 @@ from taskcluster.runs.resume import find_start, is_finished
 from taskcluster.validation import UserError
 from taskcluster.watch.watcher import Watcher
 
-FILES = ("config.yaml", "catalogue.json", "status.json", "results.json", "metrics.jsonl", "training.jsonl", ".lock", ".holder")
+FILES = (
+    "config.yaml",
+    "catalogue.json",
+    "status.json",
+    "results.json",
+    "metrics.jsonl",
+    "training.jsonl",
+    ".lock",
+    ".holder",
+)
 CONTENTS = {
     "empty": b"",
     "binary": bytes(range(256)),

@@ -61,7 +61,10 @@ class Clustering(NamedTuple):
 class KMeans:
     """KMeans with `n_init` restarts, the same from the same `seed` on every call.
 
-    n_clusters: k over all tasks, None for their number. Raises ValueError for values that cannot be.
+    Attributes:
+        n_clusters: k over all tasks; None for the number of tasks.
+        n_init: number of restarts.
+        seed: of the starting centroids.
     """
 
     n_clusters: PositiveInt | None

@@ -35,14 +35,17 @@ class MeasureFailed(RuntimeError):
 
 
 class Measure(ABC):
-    """A question about a model, asked of every step that is measured.
+    """A question about a model, asked at measured steps.
 
-    metrics: declares what `measure` gives. positions: whose states it reads, none if left out. splits: of the probe
-    set, that it is asked about. A constructor takes what the configuration gives; besides, where it has parameters of
-    these names, `data`: the run's SequenceDataModule, and `clusterer`: the run's KMeans. It raises ValueError,
-    "KEY=VALUE ...", for what cannot be measured.
+    The constructor takes the keys of the configuration. If it has a parameter `data` or `clusterer`, it is also given
+    the run's SequenceDataModule or its KMeans. It raises ValueError("KEY=VALUE ...") for values that cannot be used.
 
-    every_n_steps: of the steps that are measured, the multiples of this and the last; None for the last one alone.
+    Attributes:
+        metrics: declarations of the numbers that `measure` returns.
+        positions: the positions whose states it reads; none by default.
+        splits: the splits of the probe set that it is asked about.
+        every_n_steps: it is asked at measured steps that are multiples of this, and at the last step; None for the last
+            step only.
     """
 
     metrics: ClassVar[tuple[Metric, ...]]
@@ -55,24 +58,24 @@ class Measure(ABC):
 
     @abstractmethod
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        """A number, or one for each layer (L+1), for each of `metrics`."""
+        """Return for each of `metrics` one number, or a number for each layer (L+1,)."""
 
     def is_due(self, step: int, last: bool) -> bool:
         return last or (self.every_n_steps is not None and step % self.every_n_steps == 0)
 
 
 class Control(Measure):
-    """A measure of how much another metric moves for reasons that are not training.
+    """A measure of how much another metric varies for reasons other than training, on the validation split.
 
-    Asked of the validation probe only. Once a run is trained, results.json gets every repetition of the last step; what
-    fails then does not fail the run. The journal gets a summary of them where `every_n_steps` is a number.
+    After training, every repetition at the last step is written to results.json; a failure at that point does not fail
+    the run. If `every_n_steps` is a number, the journal has a summary of the repetitions at those steps.
     """
 
     splits = ("val",)
 
     @abstractmethod
     def repeat(self, observation: Observation) -> Mapping[Metric, Sequence[Sequence[float]]]:
-        """For each of `metrics` the R repetitions, a number for each layer of each, (R, L+1)."""
+        """Return for each of `metrics` the R repetitions, each with a number for each layer, (R, L+1)."""
 
     @abstractmethod
     def summary(self, repeated: Sequence[float]) -> float:

@@ -25,15 +25,19 @@ Edit = Callable[[Tensor, Tensor], Tensor]  # states (M, D), and which of the N a
 
 @dataclass(frozen=True)
 class Observation:
-    """What a network makes of one split of the probe set.
+    """What a network computes for one split of the probe set.
 
-    split: "train" or "val". states: {position: (L+1, N, D) float32}, on the network's device; N is the number of
-    instructions at "instruction_end", where a state cannot depend on x, and of examples elsewhere.
-    labels: {position: {"task", "description" and, but for instruction_end, "instruction", "x", "y": (N,)}}, on the CPU;
-    see `Rows.labels`. n_tasks: in the family, of which a small probe set may lack some.
-    loss: mean over predictions, in nats. correct (E,): of each example, whether all of y is right, given I and x.
-    edited: gives the same rows as this network sees them where, at a position, the states of layers are edited on the
-    way: edited(position, {layer: edit}); an edit is a function of states (M, D) and of which of the N they are (M,).
+    Attributes:
+        split: "train" or "val".
+        states: {position: (L+1, N, D) float32}, on the network's device. N is the number of instructions at
+            "instruction_end", where a state cannot depend on x, and the number of examples elsewhere.
+        labels: {position: {name: (N,)}} on the CPU, with the names "task" and "description" and, except at
+            "instruction_end", "instruction", "x" and "y".
+        n_tasks: number of tasks in the family; a small probe set may lack some of them.
+        loss: mean over predictions, in nats.
+        correct: for each of E examples, whether all tokens of y are right, given I and x, (E,).
+        edited: edited(position, {layer: edit}) runs the network again with edited states: an Observation of the same
+            rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
     """
 
     split: str
@@ -58,10 +62,20 @@ def observe(
     edited_at: Position = "input",
     edits: Mapping[int, Edit] | None = None,
 ) -> Observation:
-    """Run `network`, without dropout, over a split of the probe set; keep every layer's states at these positions.
+    """Run `network`, without dropout, over a split of the probe set.
 
-    edits: {layer: edit} of the states at the position `edited_at`; see `Observation`. The processes of a run divide the
-    rows, and each gets everything. Raises UserError for a layer that the network does not have.
+    The processes of a run divide the rows, and each gets the whole result.
+
+    Args:
+        network: a causal LM that was trained on `data`.
+        data: the datamodule with the probe set.
+        split: "train" or "val".
+        positions: where to keep the states of every layer.
+        edited_at: the position of the edited states.
+        edits: {layer: edit}; see `Observation`.
+
+    Raises:
+        UserError: an edited layer does not exist.
     """
     rows, device = data.probe[split], network.device
     pack = Packer(rows, data.loss_on, device, data.padding)

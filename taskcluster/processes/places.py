@@ -65,7 +65,7 @@ def refuse_other_world(place: Place, n_devices: int, n_nodes: int) -> None:
     if not place.launcher and n_nodes > 1:
         raise UserError(
             f"trainer.num_nodes={n_nodes}, but this process was started alone; start the same command on every node "
-            "with torchrun, srun or hydra/launcher=submitit_slurm (see the README), or leave trainer.num_nodes out"
+            "with torchrun, srun or hydra/launcher=submitit_slurm (see docs/engines.md), or leave trainer.num_nodes out"
         )
     nodes = place.n_nodes or n_nodes
     if place.launcher and (place.world_size, nodes) != (n_devices * n_nodes, n_nodes):

@@ -33,9 +33,10 @@ CHECKPOINT = re.compile(r"(?:step|last)=([0-9]{6,})\.ckpt")
 
 
 class RunFolder:
-    """One run's folder. Writing is for the process that trains; reading is for everyone.
+    """One run's folder. Only the process that trains writes to it; any process may read it.
 
-    Raises UserError, whoever reads or writes, where the folder cannot be used.
+    Raises:
+        UserError: by every method, if a file of the folder is damaged or cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +53,7 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """That of status.json, but "new" where there is none, and "killed" where "running" is what a dead one left."""
+        """The state in status.json; "new" if there is none, "killed" if it says "running" but no process trains."""
         return self.state_by(self.status)
 
     def state_by(self, status: Callable[[], Row]) -> str:

@@ -18,9 +18,13 @@ Holdout = Literal["instruction", "pair", "description"]
 class Task:
     """One task: the instructions that name it and the function f it applies.
 
-    task_id: its index in the family. descriptions: what instructions were drawn from: regexes, templates, sets of
-    demonstrations, as texts. instructions: a group for each description; no instruction occurs twice in a task.
-    mapping: f as {x: y}. Instructions, x and y may be any text.
+    Instructions, x and y may be any text.
+
+    Attributes:
+        task_id: its index in the family.
+        descriptions: what instructions were drawn from, as text: regexes, templates, sets of demonstrations.
+        instructions: a group for each description; no instruction occurs twice in a task.
+        mapping: f as {x: y}.
     """
 
     task_id: int
@@ -46,14 +50,18 @@ class Example(NamedTuple):
 class TaskFamily:
     """The tasks of one experiment and the rule that divides their sequences into train and validation.
 
-    holdout: what validation has never seen.
-        "instruction": a `val_fraction` of the instructions of every task;
-        "pair": a `val_fraction` of each task's (instruction, x) pairs, their instructions and inputs seen apart;
-        "description": the last description of every task, with all its instructions (`val_fraction` plays no part).
-    words: whether texts are words with spaces between them, or strings of symbols such as a regex gives.
+    Attributes:
+        tasks: two or more, numbered from 0.
+        holdout: what validation has never seen. "instruction": a `val_fraction` of the instructions of every task;
+            "pair": a `val_fraction` of each task's (instruction, x) pairs, whose instructions and inputs are seen
+            apart; "description": the last description of every task, with all its instructions (`val_fraction` is not
+            used).
+        val_fraction: between 0 and 1.
+        seed: of the choice of what is held out.
+        words: whether texts are words with spaces between them, or strings of symbols such as a regex matches.
 
-    Raises ValueError for tasks that are not as `Task` says, and for a holdout that leaves a task without training or
-    without validation.
+    Raises:
+        ValueError: tasks are not as `Task` says, or the holdout leaves a task without training or validation.
     """
 
     tasks: tuple[Task, ...]

@@ -25,8 +25,13 @@ from taskcluster.validation import UserError
 class LoadedRun:
     """A run at a step.
 
-    run: its folder. config: checked and typed. data: with the tasks, `data.family`, and the probe set, `data.probe`.
-    network: a Hugging Face causal LM with the weights of `step`. measurement: all that is measured of the run.
+    Attributes:
+        run: its folder.
+        config: its configuration, checked and typed.
+        data: its datamodule, with the tasks, `data.family`, and the probe set, `data.probe`.
+        network: a Hugging Face causal LM with the weights of `step`.
+        measurement: all of its measures.
+        step: number of optimizer updates.
     """
 
     run: RunFolder
@@ -54,13 +59,18 @@ class LoadedRun:
 
 
 def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, object] | None = None) -> LoadedRun:
-    """The run in `folder` at `step`, by default the last one that has a checkpoint. The network is on the CPU.
+    """Load a run from its folder. The network is on the CPU.
 
-    changes: {dotted key: value} of the configuration, such as {"data.probe_size": 2000}, for a look at the run under
-    other settings. Code of your own that the run names, such as a measure's, must be importable.
+    Code of your own that the run uses, such as a measure's, must be importable.
 
-    Raises UserError where there is no run or no checkpoint of the step, and for a configuration that this version
-    cannot build.
+    Args:
+        folder: the run folder.
+        step: a step with a checkpoint; by default the last one.
+        changes: {dotted key: value} of the configuration, such as {"data.probe_size": 2000}, to look at the run under
+            other settings.
+
+    Raises:
+        UserError: there is no run, or no checkpoint of the step, or this version cannot build the configuration.
     """
     run = RunFolder(Path(folder).absolute())
     if not (composed := run.config()):
