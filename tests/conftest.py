@@ -21,7 +21,7 @@ for name in [name for name in os.environ if name.startswith("WANDB_")]:
     del os.environ[name]
 os.environ |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_CONFIG_DIR": os.devnull, "NETRC": os.devnull}
 
-LONGEST = ("test_engines", "test_faults", "test_end_to_end", "test_tracking", "test_processes", "test_view")
+LONGEST = ("test_engines", "test_faults", "test_end_to_end", "test_wandb", "test_group", "test_terminal")
 
 SMALL = (
     "task.n_tasks=6",

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 from conftest import family
@@ -67,7 +68,7 @@ def test_some_tasks_disagree_on_every_input_however_few_there_are(seed: int) -> 
 def test_the_default_family_is_the_same_everywhere() -> None:
     code = "from conftest import family; print(family().fingerprint())"
     for hash_seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.path.dirname(__file__)}
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[1])}
         printed = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
         )

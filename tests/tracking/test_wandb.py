@@ -298,7 +298,7 @@ def test_tensorboard_that_is_not_installed_is_named(
     assert 'TensorBoard is not installed; pip install "taskcluster-lm[tensorboard]"' in outcome.err
 
 
-SWEEP = Path(__file__).parents[1] / "sweep.yaml"
+SWEEP = Path(__file__).parents[2] / "sweep.yaml"
 
 
 def wandb_command(server: WandbServer, folder: Path, *arguments: str) -> subprocess.Popen[str]:

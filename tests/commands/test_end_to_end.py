@@ -23,7 +23,7 @@ from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES, read
 
 Train = Callable[..., Outcome]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
