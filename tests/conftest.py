@@ -1,6 +1,7 @@
 """A small experiment for tests, and the command line run inside the test process."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from taskcluster import train
 from taskcluster.cli import composed
 from taskcluster.processes.group import RunEnvironment
+from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.tasks.regex import random_family
 
@@ -65,22 +67,52 @@ def bare_trainer() -> pl.Trainer:
     return pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, plugins=[RunEnvironment()])
 
 
-@pytest.fixture
-def taskcluster_train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
-    """`taskcluster-train ARGUMENTS` in an empty folder, without the seconds that a new process needs for imports."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["taskcluster-train", *arguments])
+def command(folder: Path, *arguments: str) -> int:
+    """The exit code of `taskcluster-train ARGUMENTS` in a folder, without the seconds a new process needs to import."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["taskcluster-train", *arguments])
         GlobalHydra.instance().clear()
-        capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             train.main()
-        return Outcome(ended.value.code or 0, *capfd.readouterr())
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def taskcluster_train(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """`taskcluster-train ARGUMENTS` in the test's folder, and what it printed."""
+
+    def run(*arguments: str) -> Outcome:
+        capfd.readouterr()
+        return Outcome(command(tmp_path, *arguments), *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The small experiment, trained once; `small_run` is for tests that change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:  # the command leaves streams of its own
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, getattr(sys, name))
+        assert command(folder, *SMALL, "hydra.run.dir=run") == 0
+    return RunFolder(folder / "run")
+
+
+@pytest.fixture
+def small_run(trained: RunFolder, tmp_path: Path) -> RunFolder:
+    """What `taskcluster_train(*SMALL, "hydra.run.dir=run")` leaves, in the test's folder."""
+    return RunFolder(Path(shutil.copytree(trained.path, tmp_path / "run")))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process have dots for figures."""
+    from faults import UNDRAWN
+
+    for name, instead in UNDRAWN.items():
+        monkeypatch.setattr(f"taskcluster.training.figures.{name}", instead)
 
 
 def family(**changes: Any) -> TaskFamily:

@@ -82,6 +82,7 @@ def test_a_job_leaves_nothing_to_the_next_one_in_its_process(taskcluster_train: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_processes_that_share_a_run_measure_what_one_does_inside_a_multirun_too(
     taskcluster_train: Train, tmp_path: Path
 ) -> None:
