@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from taskcluster import train
 from taskcluster.cli import composed
 from taskcluster.processes.group import RunEnvironment
+from taskcluster.runs import options
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.tasks.regex import random_family
@@ -45,6 +46,8 @@ SMALL = (
     "logger=none",
 )
 
+OWN_OPTIONS = ("--config-dir", "-cd", "hydra.searchpath")  # how they are given
+
 
 class Outcome(NamedTuple):
     exit_code: int
@@ -68,9 +71,14 @@ def bare_trainer() -> pl.Trainer:
 
 
 def command(folder: Path, *arguments: str) -> int:
-    """The exit code of `taskcluster-train ARGUMENTS` in a folder, without the seconds a new process needs to import."""
+    """The exit code of `taskcluster-train ARGUMENTS` in a folder, without the seconds a new process needs to import.
+
+    The options that come with the package are composed once for all commands, but for those with options of their own.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        if not any(argument.startswith(OWN_OPTIONS) for argument in arguments):
+            patch.setattr(options, "_loader", options._packaged)
         patch.setattr(sys, "argv", ["taskcluster-train", *arguments])
         GlobalHydra.instance().clear()
         with pytest.raises(SystemExit) as ended:

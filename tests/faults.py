@@ -11,9 +11,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import companion
+import pytest
 import torch
 from conftest import SMALL
 from PIL import Image
@@ -26,10 +30,16 @@ from taskcluster.runs.resume import DRAWN
 RUN = (*SMALL, "trainer.max_steps=30", "callbacks.measurement.every_n_steps=10", "model.dropout=0.1")
 LONG = 120  # seconds that no process here needs
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["taskcluster.training.conclude", "taskcluster.training.experiment", "taskcluster.multirun"]
-)
+
+@lru_cache
+def server() -> Any:
+    """The context of processes that are forked from a server which has imported `warm`, found beside this file."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warm"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
+        forkserver.ensure_running()
+    return context
 
 
 class Command:
@@ -48,7 +58,7 @@ class Command:
         output: Path | None = None,
     ) -> None:
         self.log = output or folder / f"log-{time.monotonic_ns()}"
-        self._process = _context.Process(target=_train, args=(folder, self.log, arguments, variables or {}, figures))
+        self._process = server().Process(target=_train, args=(folder, self.log, arguments, variables or {}, figures))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -74,7 +84,7 @@ class Command:
         """Wait while it runs."""
         while not condition():
             assert self._process.is_alive(), self.end()
-            time.sleep(0.002)
+            time.sleep(0.005)
         return self
 
 
@@ -92,6 +102,8 @@ def _train(folder: Path, log: Path, arguments: tuple[str, ...], variables: Mappi
     os.dup2(output, 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    if "trainer=ddp" in arguments and "-m" not in arguments:
+        companion.prepare()
     sys.argv = ["taskcluster-train", *arguments]
     train.main()
 
