@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,28 @@ for name in [name for name in os.environ if name.startswith("WANDB_")]:
     del os.environ[name]
 os.environ |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_CONFIG_DIR": os.devnull, "NETRC": os.devnull}
 
-LONGEST = ("test_engines", "test_faults", "test_end_to_end", "test_wandb", "test_group", "test_terminal")
+LONGEST = (
+    *(
+        "test_end_to_end",
+        "test_engines",
+        "test_wandb",
+        "test_faults",
+        "test_group",
+        "test_server",
+        "test_resume",
+        "test_cli",
+    ),
+    *(
+        "test_places",
+        "test_damage",
+        "test_custom",
+        "test_front_ends",
+        "test_experiment",
+        "test_streams",
+        "test_undefined",
+    ),
+    *("test_extensions", "test_terminal"),
+)
 
 SMALL = (
     "task.n_tasks=6",
@@ -70,15 +92,18 @@ def bare_trainer() -> pl.Trainer:
     return pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, plugins=[RunEnvironment()])
 
 
-def command(folder: Path, *arguments: str) -> int:
-    """The exit code of `taskcluster-train ARGUMENTS` in a folder, without the seconds a new process needs to import.
+def compose_options_once(patch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Names of folders need all options of the package: compose them once for all commands of this process, but for
+    those with options of their own."""
+    if not any(argument.startswith(OWN_OPTIONS) for argument in arguments):
+        patch.setattr(options, "_loader", options._packaged)
 
-    The options that come with the package are composed once for all commands, but for those with options of their own.
-    """
+
+def command(folder: Path, *arguments: str) -> int:
+    """The exit code of `taskcluster-train ARGUMENTS` in a folder, without the seconds a new process needs to import."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        if not any(argument.startswith(OWN_OPTIONS) for argument in arguments):
-            patch.setattr(options, "_loader", options._packaged)
+        compose_options_once(patch, *arguments)
         patch.setattr(sys, "argv", ["taskcluster-train", *arguments])
         GlobalHydra.instance().clear()
         with pytest.raises(SystemExit) as ended:
@@ -123,9 +148,15 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"taskcluster.training.figures.{name}", instead)
 
 
+@lru_cache
+def default() -> dict[str, Any]:
+    """The configuration that comes with the package, composed once: not to be changed."""
+    return composed()
+
+
 def family(**changes: Any) -> TaskFamily:
     """A task family from conf/task/regex.yaml with some values changed."""
-    values = composed()["task"] | changes
+    values = default()["task"] | changes
     del values["_target_"]
     return random_family(**values)
 
