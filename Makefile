@@ -18,8 +18,8 @@ test: .venv/installed-dev ## every test, files side by side in three processes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 faults: .venv/installed-dev ## 25 runs killed at random moments, and 24 that W&B follows: about seven minutes
-	$(BIN)/pytest tests/test_faults.py -k any_moment --kills 25 -s
-	$(BIN)/pytest tests/test_tracking.py -k crashes --kills 24 -s
+	$(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills 25 -s
+	$(BIN)/pytest tests/tracking/test_wandb.py -k crashes --kills 24 -s
 
 quick: .venv/installed-dev ## the tests that train nothing
 	$(BIN)/pytest -m "not slow"

@@ -1,8 +1,10 @@
 """A small experiment for tests, and the command line run inside the test process."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 from taskcluster import train
 from taskcluster.cli import composed
 from taskcluster.processes.group import RunEnvironment
+from taskcluster.runs import options
+from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.tasks.regex import random_family
 
@@ -21,7 +25,28 @@ for name in [name for name in os.environ if name.startswith("WANDB_")]:
     del os.environ[name]
 os.environ |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_CONFIG_DIR": os.devnull, "NETRC": os.devnull}
 
-LONGEST = ("test_engines", "test_faults", "test_end_to_end", "test_tracking", "test_processes", "test_view")
+LONGEST = (
+    *(
+        "test_end_to_end",
+        "test_engines",
+        "test_wandb",
+        "test_faults",
+        "test_group",
+        "test_server",
+        "test_resume",
+        "test_cli",
+    ),
+    *(
+        "test_places",
+        "test_damage",
+        "test_custom",
+        "test_front_ends",
+        "test_experiment",
+        "test_streams",
+        "test_undefined",
+    ),
+    *("test_extensions", "test_terminal"),
+)
 
 SMALL = (
     "task.n_tasks=6",
@@ -42,6 +67,8 @@ SMALL = (
     "clusterer.n_init=2",
     "logger=none",
 )
+
+OWN_OPTIONS = ("--config-dir", "-cd", "hydra.searchpath")  # how they are given
 
 
 class Outcome(NamedTuple):
@@ -65,27 +92,71 @@ def bare_trainer() -> pl.Trainer:
     return pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, plugins=[RunEnvironment()])
 
 
-@pytest.fixture
-def taskcluster_train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
-    """`taskcluster-train ARGUMENTS` in an empty folder, without the seconds that a new process needs for imports."""
-    monkeypatch.chdir(tmp_path)
+def compose_options_once(patch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Names of folders need all options of the package: compose them once for all commands of this process, but for
+    those with options of their own."""
+    if not any(argument.startswith(OWN_OPTIONS) for argument in arguments):
+        patch.setattr(options, "_loader", options._packaged)
 
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["taskcluster-train", *arguments])
+
+def command(folder: Path, *arguments: str) -> int:
+    """The exit code of `taskcluster-train ARGUMENTS` in a folder, without the seconds a new process needs to import."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        compose_options_once(patch, *arguments)
+        patch.setattr(sys, "argv", ["taskcluster-train", *arguments])
         GlobalHydra.instance().clear()
-        capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             train.main()
-        return Outcome(ended.value.code or 0, *capfd.readouterr())
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def taskcluster_train(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """`taskcluster-train ARGUMENTS` in the test's folder, and what it printed."""
+
+    def run(*arguments: str) -> Outcome:
+        capfd.readouterr()
+        return Outcome(command(tmp_path, *arguments), *capfd.readouterr())
 
     return run
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The small experiment, trained once; `small_run` is for tests that change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:  # the command leaves streams of its own
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, getattr(sys, name))
+        assert command(folder, *SMALL, "hydra.run.dir=run") == 0
+    return RunFolder(folder / "run")
+
+
+@pytest.fixture
+def small_run(trained: RunFolder, tmp_path: Path) -> RunFolder:
+    """What `taskcluster_train(*SMALL, "hydra.run.dir=run")` leaves, in the test's folder."""
+    return RunFolder(Path(shutil.copytree(trained.path, tmp_path / "run")))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process have dots for figures."""
+    from faults import UNDRAWN
+
+    for name, instead in UNDRAWN.items():
+        monkeypatch.setattr(f"taskcluster.training.figures.{name}", instead)
+
+
+@lru_cache
+def default() -> dict[str, Any]:
+    """The configuration that comes with the package, composed once: not to be changed."""
+    return composed()
+
+
 def family(**changes: Any) -> TaskFamily:
     """A task family from conf/task/regex.yaml with some values changed."""
-    values = composed()["task"] | changes
+    values = default()["task"] | changes
     del values["_target_"]
     return random_family(**values)
 

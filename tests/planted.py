@@ -1,4 +1,4 @@
-"""Run folders whose numbers are known, as if they had been trained."""
+"""Run folders whose numbers are known, as if they had been trained, or still were."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +13,7 @@ from taskcluster.runs.starts import writing
 STEPS = (0, 50, 100, 150, 200)
 PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)
 PLANTED = (ARI, ARI_WITHIN_X)
+LAYERS = 3  # of a run that begins here and grows
 FACTS = {"machine": "a machine", "device": "cpu", "threads": 2, "versions": {"python": "3.11", "torch": "2.13"}}
 
 
@@ -62,3 +63,27 @@ def plant(
     if not finished:
         run.write_status("failed", error="OSError: no space left")
     return run
+
+
+def begin(path: Path, seed: int = 0, max_steps: int = 100, **model: Any) -> RunFolder:
+    """A run folder as it is when training begins, but for the lock."""
+    run = RunFolder(path)
+    settings = {"seed": seed, "name": "any", "model": {"n_layer": 2} | model, "trainer": {"max_steps": max_steps}}
+    run.start(settings, None, OWN)
+    start = {"time": "2026-01-01T00:00:00+00:00", "step": 0, "max_steps": max_steps}
+    run.write_status("running", id=f"id-{seed}", starts=[start])
+    return run
+
+
+def line(step: int, ari: float = 0.5) -> dict[str, Any]:
+    """Of metrics.jsonl, with what is shown and what is not."""
+    values: dict[str, Any] = {"step": step}
+    for split in ("train", "val"):
+        values |= {f"{split}/loss": 4 - ari, f"{split}/accuracy": ari}
+        for metric in ("ari", "ari_within_x", "nmi", "inertia"):
+            values |= {f"{metric}/{split}/layer_{layer}": ari * layer / (LAYERS - 1) for layer in range(LAYERS)}
+    return values
+
+
+def measure(run: RunFolder, step: int, ari: float = 0.5) -> None:
+    run.append(line(step, ari), elapsed=step / 10, measuring=0.5)

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 import yaml
-from conftest import SMALL
+from conftest import SMALL, default
 from omegaconf import OmegaConf
 
 from taskcluster import cli
@@ -75,7 +75,7 @@ def test_the_defaults_that_help_names_are_the_defaults() -> None:
     pairs = [pair.split("=") for pair in block.split()]
     assert len(pairs) > 10
     for key, value in pairs:
-        assert str(OmegaConf.select(OmegaConf.create(composed()), key)) == value, key
+        assert str(OmegaConf.select(OmegaConf.create(default()), key)) == value, key
 
 
 def test_seeds_follow_the_one_seed_unless_set() -> None:

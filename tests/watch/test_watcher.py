@@ -8,38 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted import begin, line, measure
 
 from taskcluster.metrics import OWN
 from taskcluster.results.aggregate import over_runs
-from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import append
 from taskcluster.watch.watcher import Changes, Curves, Live, Watcher
-
-LAYERS = 3
-
-
-def begin(path: Path, seed: int = 0, max_steps: int = 100, **model: Any) -> RunFolder:
-    """A run folder as it is when training begins, but for the lock."""
-    run = RunFolder(path)
-    config = {"seed": seed, "name": "any", "model": {"n_layer": 2} | model, "trainer": {"max_steps": max_steps}}
-    run.start(config, None, OWN)
-    start = {"time": "2026-01-01T00:00:00+00:00", "step": 0, "max_steps": max_steps}
-    run.write_status("running", id=f"id-{seed}", starts=[start])
-    return run
-
-
-def line(step: int, ari: float = 0.5) -> dict[str, Any]:
-    """Of metrics.jsonl, with what is shown and what is not."""
-    values: dict[str, Any] = {"step": step}
-    for split in ("train", "val"):
-        values |= {f"{split}/loss": 4 - ari, f"{split}/accuracy": ari}
-        for metric in ("ari", "ari_within_x", "nmi", "inertia"):
-            values |= {f"{metric}/{split}/layer_{layer}": ari * layer / (LAYERS - 1) for layer in range(LAYERS)}
-    return values
-
-
-def measure(run: RunFolder, step: int, ari: float = 0.5) -> None:
-    run.append(line(step, ari), elapsed=step / 10, measuring=0.5)
 
 
 def scanned(watcher: Watcher, since: int = 0) -> Changes:

@@ -23,7 +23,7 @@ from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES, read
 
 Train = Callable[..., Outcome]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -32,15 +32,8 @@ def weights(run: RunFolder) -> dict[str, torch.Tensor]:
     return load_weights(run.saved()[-1][1])
 
 
-@pytest.fixture
-def run(taskcluster_train: Train, tmp_path: Path) -> RunFolder:
-    outcome = taskcluster_train(*SMALL, "hydra.run.dir=run")
-    assert outcome.exit_code == 0, outcome.err
-    return RunFolder(tmp_path / "run")
-
-
-def test_a_run_leaves_its_journal_results_checkpoints_and_figures(run: RunFolder) -> None:
-    assert [row["step"] for row in run.rows()] == [0, 2, 4, 6]
+def test_a_run_leaves_its_journal_results_checkpoints_and_figures(trained: RunFolder) -> None:
+    assert [row["step"] for row in trained.rows()] == [0, 2, 4, 6]
     layers = range(3)
     metrics = {
         "ari",
@@ -52,34 +45,34 @@ def test_a_run_leaves_its_journal_results_checkpoints_and_figures(run: RunFolder
     }
     expected = {f"{m}/{split}/layer_{layer}" for m in metrics for split in ("train", "val") for layer in layers}
     expected |= {f"{split}/{m}" for split in ("train", "val") for m in ("loss", "accuracy")}
-    for row in run.rows():
+    for row in trained.rows():
         assert set(row) == expected | {"step", *TIMES}
-    assert [set(row) for row in read(run.training)] == [
+    assert [set(row) for row in read(trained.training)] == [
         {"step", "elapsed", "train/batch_loss", "train/learning_rate"} for _ in range(3)
     ]
-    assert run.status()["state"] == "finished"
-    assert run.status()["step"] == 6
-    results = run.results()
+    assert trained.status()["state"] == "finished"
+    assert trained.status()["step"] == 6
+    results = trained.results()
     assert len(results["claims"]) == 7
-    assert results["final"] == run.rows()[-1]
+    assert results["final"] == trained.rows()[-1]
     assert not all(claim["passed"] for claim in results["claims"])  # six steps teach nothing
-    assert sorted(path.name for path in run.checkpoints.iterdir()) == [
+    assert sorted(path.name for path in trained.checkpoints.iterdir()) == [
         f"step={step:06d}.ckpt{digest}" for step in (0, 2, 4, 6) for digest in ("", ".sha256")
     ]
-    subprocess.run(["sha256sum", "--check", *run.checkpoints.glob("*.sha256")], cwd=run.checkpoints, check=True)
+    subprocess.run(["sha256sum", "--check", *trained.checkpoints.glob("*.sha256")], cwd=trained.checkpoints, check=True)
     for name in ("ari", "ari_within_x", "ari_by_layer", "learning", "tsne"):
-        assert (run.figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert "<svg" in (run.figures / f"{name}.svg").read_text()
-    tsne = json.loads((run.figures / "tsne.json").read_text())
+        assert (trained.figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (trained.figures / f"{name}.svg").read_text()
+    tsne = json.loads((trained.figures / "tsne.json").read_text())
     assert {(point["step"], point["layer"]) for point in tsne["points"]} == {
         (s, k) for s in (0, 2, 4, 6) for k in layers
     }
     assert {point["task"] for point in tsne["points"]} == set(range(tsne["n_tasks"]))
 
 
-def test_the_page_shows_the_verdict_and_loads_nothing(run: RunFolder) -> None:
-    page = (run.figures / "index.html").read_text()
-    assert all(html.escape(claim["name"]) in page for claim in run.results()["claims"])
+def test_the_page_shows_the_verdict_and_loads_nothing(trained: RunFolder) -> None:
+    page = (trained.figures / "index.html").read_text()
+    assert all(html.escape(claim["name"]) in page for claim in trained.results()["claims"])
     assert "FAIL" in page
     markup = re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)
     for loading in ("<script", "<link", "@import", "<img", "src="):
@@ -87,43 +80,43 @@ def test_the_page_shows_the_verdict_and_loads_nothing(run: RunFolder) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium, as in Debian's package of that name")
-def test_a_browser_draws_the_page_without_network(run: RunFolder, tmp_path: Path) -> None:
+def test_a_browser_draws_the_page_without_network(trained: RunFolder, tmp_path: Path) -> None:
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
     offline = "--host-resolver-rules=MAP * ~NOTFOUND"
-    page = (run.figures / "index.html").as_uri()
+    page = (trained.figures / "index.html").as_uri()
     browser = ["chromium", *flags.split(), offline, f"--user-data-dir={tmp_path}/browser"]
     command = [*browser, "--virtual-time-budget=20000", "--dump-dom", page]
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert drawn.stdout.count('class="marks"') == 5  # Vega's root of a finished drawing
 
 
-def test_a_saved_checkpoint_measures_as_it_did_while_training(run: RunFolder) -> None:
-    loaded = load_run(run.path)
-    for row in timeless(run):
+def test_a_saved_checkpoint_measures_as_it_did_while_training(trained: RunFolder) -> None:
+    loaded = load_run(trained.path)
+    for row in timeless(trained):
         loaded.go_to(row["step"])
         again = json.loads(json.dumps(loaded.measure()))
         assert again == {key: value for key, value in row.items() if key != "step"}
 
 
-def test_the_same_seed_gives_the_same_bits_in_another_process(run: RunFolder, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bits_in_another_process(trained: RunFolder, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "taskcluster.train", *SMALL, "hydra.run.dir=again"]
     subprocess.run(command, cwd=tmp_path, check=True, env={**os.environ, "PYTHONHASHSEED": "5"})
     again = RunFolder(tmp_path / "again")
-    assert timeless(again) == timeless(run)
-    assert all(torch.equal(value, weights(again)[key]) for key, value in weights(run).items())
-    assert (again.figures / "tsne.json").read_bytes() == (run.figures / "tsne.json").read_bytes()
+    assert timeless(again) == timeless(trained)
+    assert all(torch.equal(value, weights(again)[key]) for key, value in weights(trained).items())
+    assert (again.figures / "tsne.json").read_bytes() == (trained.figures / "tsne.json").read_bytes()
 
 
 def test_a_finished_run_is_not_repeated_and_another_configuration_is_refused(
-    run: RunFolder, taskcluster_train: Train
+    small_run: RunFolder, taskcluster_train: Train
 ) -> None:
-    before = run.journal.read_bytes()
+    before = small_run.journal.read_bytes()
     again = taskcluster_train(*SMALL, "hydra.run.dir=run")
     assert (again.exit_code, "already finished" in again.out) == (0, True)
     other = taskcluster_train(*SMALL, "hydra.run.dir=run", "optimizer.lr=0.1")
     assert other.exit_code == 2
     assert "holds a run of another configuration, which differs in optimizer.lr" in other.err
-    assert run.journal.read_bytes() == before
+    assert small_run.journal.read_bytes() == before
 
 
 def test_divergence_fails_the_run_and_keeps_what_was_good(taskcluster_train: Train, tmp_path: Path) -> None:
@@ -139,6 +132,7 @@ def test_divergence_fails_the_run_and_keeps_what_was_good(taskcluster_train: Tra
     assert torch.isfinite(load_weights(run.checkpoint(0))["transformer.wte.weight"]).all()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_failing_job_does_not_stop_the_others(taskcluster_train: Train, tmp_path: Path) -> None:
     outcome = taskcluster_train("-m", *SMALL, "name=sweep", "hydra.sweep.subdir=${model.n_head}", "model.n_head=3,2")
     assert outcome.exit_code == 2
@@ -147,6 +141,7 @@ def test_a_failing_job_does_not_stop_the_others(taskcluster_train: Train, tmp_pa
     assert RunFolder(tmp_path / "multirun/sweep/2").status()["state"] == "finished"
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("holdout", ["pair", "description"])
 def test_other_holdouts_run(taskcluster_train: Train, holdout: str) -> None:
     outcome = taskcluster_train(*SMALL, f"task.holdout={holdout}", "task.regexes_per_task=2", "data.loss_on=y")
@@ -158,6 +153,7 @@ def test_custom_tasks_run(taskcluster_train: Train) -> None:
     assert taskcluster_train("task=custom", *small).exit_code == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_multirun_keeps_its_runs_apart(taskcluster_train: Train, tmp_path: Path) -> None:
     small = [key for key in SMALL if key != "logger=none" and not key.startswith("model.n_layer")]
     outcome = taskcluster_train("-m", *small, "name=sweep", "model.n_layer=1,2", "seed=0,1")
@@ -177,6 +173,7 @@ def test_a_multirun_keeps_its_runs_apart(taskcluster_train: Train, tmp_path: Pat
     assert timeless(RunFolder(last)) == timeless(RunFolder(tmp_path / "alone"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_padded_batches_train_and_measure_as_packed_ones(taskcluster_train: Train, tmp_path: Path) -> None:
     layouts = {"packed": ["data.layout=sequences"], "padded": ["data.layout=padded", "data.padding_side=left"]}
     for name, layout in layouts.items():
@@ -188,7 +185,9 @@ def test_padded_batches_train_and_measure_as_packed_ones(taskcluster_train: Trai
         assert numbers == pytest.approx({key: expected[key] for key in numbers}, rel=1e-5, nan_ok=True)
 
 
-def test_jobs_side_by_side_end_as_one_after_the_other(run: RunFolder, taskcluster_train: Train, tmp_path: Path) -> None:
+def test_jobs_side_by_side_end_as_one_after_the_other(
+    trained: RunFolder, taskcluster_train: Train, tmp_path: Path
+) -> None:
     side_by_side = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.subdir=${model.n_head}_${seed}"]
     outcome = taskcluster_train("-m", *SMALL, "name=sweep", *side_by_side, "model.n_head=3,2", "seed=0,1")
     assert outcome.exit_code == 2
@@ -198,7 +197,7 @@ def test_jobs_side_by_side_end_as_one_after_the_other(run: RunFolder, taskcluste
         assert f"sweep/2_{seed}  step      6" in outcome.out
     assert [row["step"] for row in RunFolder(tmp_path / "multirun/sweep/2_0").rows()] == [0, 2, 4, 6]
     assert RunFolder(tmp_path / "multirun/sweep/2_0").rows()[-1]["val/loss"] == pytest.approx(
-        run.rows()[-1]["val/loss"], abs=1e-4
+        trained.rows()[-1]["val/loss"], abs=1e-4
     )
 
 
@@ -208,19 +207,21 @@ def test_an_installed_wheel_trains_from_any_folder(tmp_path: Path) -> None:
     )
     (wheel,) = tmp_path.glob("*.whl")
     # The dependencies come from the environment of the tests; the package and its conf/ from the wheel alone.
-    venv.create(tmp_path / "env", with_pip=True, system_site_packages=False)
+    venv.create(tmp_path / "env", with_pip=False, system_site_packages=False)
     python = tmp_path / "env/bin/python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel], check=True
+    )
     (site,) = (tmp_path / "env/lib").glob("python*/site-packages")
     (site / "dependencies.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")) + "\n")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     command = [tmp_path / "env/bin/taskcluster-train", *SMALL, "hydra.run.dir=run"]
-    subprocess.run(command, cwd=elsewhere, check=True, capture_output=True)
+    alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run(command, cwd=elsewhere, env=alone, check=True, capture_output=True)
     assert RunFolder(elsewhere / "run").status()["state"] == "finished"
-    where = subprocess.run(
-        [python, "-c", "from taskcluster.cli import CONF; print(CONF)"], cwd=elsewhere, capture_output=True, text=True
-    )
+    command = [python, "-c", "from taskcluster.cli import CONF; print(CONF)"]
+    where = subprocess.run(command, cwd=elsewhere, env=alone, capture_output=True, text=True)
     assert Path(where.stdout.strip()) == site / "taskcluster/conf"
 
 

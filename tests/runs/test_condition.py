@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import SMALL
+from conftest import SMALL, default
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,8 +63,7 @@ SETTINGS = st.dictionaries(
 
 
 def changed(task: dict[str, Any]) -> dict[str, Any]:
-    default = composed()
-    return default | {"task": default["task"] | task}
+    return default() | {"task": default()["task"] | task}
 
 
 @settings(max_examples=25, deadline=None)
@@ -73,9 +72,10 @@ def test_two_conditions_never_share_a_name(one: dict[str, Any], other: dict[str,
     first, second = changed(one), changed(other)
     assert (condition(first) == condition(second)) == (digest(decisive(first)) == digest(decisive(second)))
     for config in (first, second):
-        assert len(run_folder(config).encode()) <= 128
+        folder = run_folder(config)
+        assert len(folder.encode()) <= 128
         assert len(group(config).encode()) <= 128
-        assert re.fullmatch(r"[\w=,.@~+-]*/?[\w=,.@~+-]+", run_folder(config))
+        assert re.fullmatch(r"[\w=,.@~+-]*/?[\w=,.@~+-]+", folder)
 
 
 def test_values_that_differ_in_punctuation_have_names_of_their_own() -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted import begin, line, measure
 from starlette.testclient import TestClient
-from test_watch import begin, line, measure
 
 from taskcluster.dashboard import _arguments
 from taskcluster.pages.vega import Vega, library

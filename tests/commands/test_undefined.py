@@ -39,7 +39,7 @@ class Sweep(NamedTuple):
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Two runs of two tasks that share no x, so that no state at x can be compared with another task's."""
     folder = tmp_path_factory.mktemp("apart")
-    output = train(folder, "-m", *APART, "name=apart", "seed=0,1", "hydra.sweep.subdir=${seed}")
+    output = train(folder, "-m", *APART, "name=apart", "seed=0,1", "hydra.sweep.subdir=${seed}", figures=True)
     root = folder / "multirun/apart"
     return Sweep(root, [RunFolder(root / seed) for seed in "01"], output)
 
@@ -149,10 +149,11 @@ def test_a_figure_that_cannot_be_made_is_named_and_made_by_the_same_command(
 
 def test_a_run_killed_while_it_is_drawn_is_finished_and_drawn_by_the_same_command(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    Command(tmp_path, *SMALL, "hydra.run.dir=run").until(lambda: run.status().get("state") == "finished").kill()
+    process = Command(tmp_path, *SMALL, "hydra.run.dir=run", figures=True)
+    process.until(lambda: run.status().get("state") == "finished").kill()
     assert not (run.figures / "index.html").exists()
     before = run.journal.read_bytes()
-    assert "already finished" in train(tmp_path, *SMALL, "hydra.run.dir=run")
+    assert "already finished" in train(tmp_path, *SMALL, "hydra.run.dir=run", figures=True)
     assert (run.figures / "index.html").is_file()
     assert "controls" in run.results()
     assert run.journal.read_bytes() == before

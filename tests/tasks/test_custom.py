@@ -60,6 +60,7 @@ def mine(tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("place", ["mine/mine.py", "mine.py", "mine/__init__.py"])
 def test_a_family_of_ones_own_trains_by_its_name(
     taskcluster_train: Train, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
@@ -74,6 +75,7 @@ def test_a_family_of_ones_own_trains_by_its_name(
     assert all(0 <= row["val/accuracy"] <= 1 and "ari/val/layer_2" in row for row in run.rows())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_models_tokenizer_and_a_template_of_ones_own(
     taskcluster_train: Train, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

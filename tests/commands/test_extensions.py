@@ -167,7 +167,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     for name, content in FILES.items():
         (folder / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "mine" / name).write_text(content)
-    command = Command(folder, *MINE, *GENERAL, "logger=tensorboard", "hydra.run.dir=runs/seed=0")
+    command = Command(folder, *MINE, *GENERAL, "logger=tensorboard", "hydra.run.dir=runs/seed=0", figures=True)
     code, output = command.end()
     assert code == 0, output
     before = [*sys.path]

@@ -90,7 +90,7 @@ def test_several_nodes_are_refused_at_once_without_a_launcher(taskcluster_train:
 def one_node(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Two processes that one command starts, with a variable left over from elsewhere."""
     folder = tmp_path_factory.mktemp("one")
-    train(folder, *RUN, "hydra.run.dir=run", variables={"NODE_RANK": "1"}, figures=False)
+    train(folder, *RUN, "hydra.run.dir=run", variables={"NODE_RANK": "1"})
     return RunFolder(folder / "run")
 
 
@@ -172,7 +172,7 @@ def test_a_signal_ends_what_takes_long_and_the_command_makes_up_for_it(tmp_path:
     run = RunFolder(tmp_path / "run")
     large = "clusterer.n_init=100000" if phase == "measuring" else "trainer.max_steps=6"
     command = [*SMALL, large, "hydra.run.dir=run"]
-    process = Command(tmp_path, *command)
+    process = Command(tmp_path, *command, figures=True)
     process.until(lambda: run.status().get("state") == ("running" if phase == "measuring" else "finished"))
     time.sleep(0.5)
     began = time.monotonic()
@@ -182,7 +182,7 @@ def test_a_signal_ends_what_takes_long_and_the_command_makes_up_for_it(tmp_path:
     assert code in ((143,) if phase == "measuring" else (143, 0))
     assert "Traceback" not in output
     if phase == "drawing":
-        train(tmp_path, *command)
+        train(tmp_path, *command, figures=True)
         assert (run.figures / "index.html").is_file()
     else:
         assert run.status()["state"] == "interrupted"

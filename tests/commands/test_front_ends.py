@@ -9,14 +9,13 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Outcome
+from conftest import SMALL, Outcome, compose_options_once, default
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from planted import config, plant, wanted
 
 from taskcluster import dashboard, report, train
-from taskcluster.cli import composed
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
 from taskcluster.runs.folder import RunFolder
@@ -28,8 +27,8 @@ REFUSED = "model.n_head=3"  # does not divide the width: no command here gets as
 
 KEYS = sorted(
     {"seed", "name", "ckpt_path", "resume", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "experiment"}
-    | {f"{group}.{key}" for group, node in composed().items() if isinstance(node, dict) for key in node}
-    | {group for group, node in composed().items() if isinstance(node, dict)}
+    | {f"{group}.{key}" for group, node in default().items() if isinstance(node, dict) for key in node}
+    | {group for group, node in default().items() if isinstance(node, dict)}
 )
 ODD = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)
 GRAMMAR = """0,1|[|]|{a:1}|{a|${x}|${|'|"|null|nan|-1|1e999|range(0,3)|choice(1,2)|interval(0,1)|glob(*)|~|a=b|a b|\\|
@@ -65,6 +64,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outc
         folder.mkdir()
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["command", *words])
+        compose_options_once(monkeypatch, *words)
         GlobalHydra.instance().clear()
         out, err, code = StringIO(), StringIO(), 0
         with redirect_stdout(out), redirect_stderr(err):

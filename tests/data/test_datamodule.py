@@ -4,16 +4,15 @@ from collections import Counter
 from typing import Any
 
 import torch
-from conftest import bare_trainer, family
+from conftest import bare_trainer, default, family
 
-from taskcluster.cli import composed
 from taskcluster.data.datamodule import SequenceDataModule, TrainingBatches
 from taskcluster.data.rows import Rows
 from taskcluster.tasks.family import TaskFamily
 
 
 def datamodule(tasks: TaskFamily, **changes: Any) -> SequenceDataModule:
-    values = composed("data.probe_size=300")["data"] | changes
+    values = default()["data"] | {"probe_size": 300} | changes
     del values["_target_"]
     return SequenceDataModule(tasks, **values)
 

@@ -1,4 +1,4 @@
-"""The network and its training; its loss is that of test_batches.py."""
+"""The network and its training; its loss is that of data/test_batches.py."""
 
 from functools import partial
 

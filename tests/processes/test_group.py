@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 import wandb
 from conftest import SMALL, Outcome
-from faults import Command, assert_identical
+from faults import Command, assert_identical, server
 
 from taskcluster.processes.group import reseed, share_out
 from taskcluster.runs.folder import RunFolder
@@ -46,7 +46,9 @@ def _in_one_of_three(rank: int, file: str) -> None:
 
 
 def test_three_processes_divide_it_and_all_know_everything(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_in_one_of_three, (str(tmp_path / "meeting"),), nprocs=3)
+    server()
+    meeting = str(tmp_path / "meeting")
+    torch.multiprocessing.start_processes(_in_one_of_three, (meeting,), nprocs=3, start_method="forkserver")
 
 
 def test_randomness_is_a_function_of_seed_and_step() -> None:
@@ -82,6 +84,7 @@ def test_a_job_leaves_nothing_to_the_next_one_in_its_process(taskcluster_train: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_processes_that_share_a_run_measure_what_one_does_inside_a_multirun_too(
     taskcluster_train: Train, tmp_path: Path
 ) -> None:

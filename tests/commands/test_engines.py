@@ -23,7 +23,7 @@ from taskcluster.runs.folder import RunFolder
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
+SLURM = Path(__file__).parents[1] / "slurm"
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sacctmgr", "munged", "mariadbd", "mariadb-install-db")
 MISSING = [name for name in PROGRAMS if not shutil.which(name)]
 MISSING += [] if importlib.util.find_spec("submitit") else ["submitit"]
@@ -114,10 +114,10 @@ def slurm() -> Iterator[dict[str, str]]:
     """The environment in which commands reach a Slurm of two nodes that is ours alone."""
     folder = tempfile.mkdtemp(prefix="slurm")  # not pytest's: a socket's path must be short
     try:
-        subprocess.run([HERE / "slurm/start.sh", folder, "2"], check=True, timeout=120)
+        subprocess.run([SLURM / "start.sh", folder, "2"], check=True, timeout=120)
         yield {"SLURM_CONF": f"{folder}/slurm.conf"}
     finally:
-        subprocess.run([HERE / "slurm/stop.sh", folder], check=True, timeout=120)
+        subprocess.run([SLURM / "stop.sh", folder], check=True, timeout=120)
         shutil.rmtree(folder)
 
 

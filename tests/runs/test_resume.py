@@ -14,14 +14,12 @@ from taskcluster.runs.folder import RunFolder
 
 Train = Callable[..., Outcome]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
 
 @pytest.fixture
-def run(taskcluster_train: Train, tmp_path: Path) -> RunFolder:
-    outcome = taskcluster_train(*SMALL, "hydra.run.dir=run")
-    assert outcome.exit_code == 0, outcome.err
-    return RunFolder(tmp_path / "run")
+def run(small_run: RunFolder) -> RunFolder:
+    return small_run
 
 
 def learning_rate(run: RunFolder, step: int) -> float:
@@ -173,13 +171,13 @@ def test_a_branch_with_nothing_left_to_train_is_measured(
 )
 def test_a_branch_with_other_batches_resumes_exactly(tmp_path: Path, changes: list[str]) -> None:
     origin = [*SMALL, "trainer.max_steps=3", "model.dropout=0.1", "hydra.run.dir=origin"]
-    train(tmp_path, *origin, figures=False)
+    train(tmp_path, *origin)
     branch = [*SMALL, "trainer.max_steps=40", "model.dropout=0.1", *changes]
     branch += [f"ckpt_path={RunFolder(tmp_path / 'origin').checkpoint(3)}"]
-    train(tmp_path, *branch, "hydra.run.dir=straight", figures=False)
+    train(tmp_path, *branch, "hydra.run.dir=straight")
     straight, killed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "killed")
     Command(tmp_path, *branch, "hydra.run.dir=killed").until(lambda: len(killed.rows()) > 2).kill()
-    train(tmp_path, *branch, "hydra.run.dir=killed", figures=False)
+    train(tmp_path, *branch, "hydra.run.dir=killed")
     assert_identical(killed, straight)
     an_update = 2 if "=2" in changes[0] else 3 if "=3" in changes[0] else 1
     batches = load(straight.checkpoint(40))["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]

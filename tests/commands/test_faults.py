@@ -41,19 +41,26 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
     train(folder, "--version")  # by now the server is there that all others are forked from
     run, started = RunFolder(folder / "run"), time.time()
-    train(folder, *RUN, "hydra.run.dir=run")
+    train(folder, *RUN, "hydra.run.dir=run", figures=True)
     return Undisturbed(run, time.time() - started, run.journal.stat().st_mtime - started)
 
 
-@pytest.fixture
-def cut_short(tmp_path: Path) -> RunFolder:
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run killed after step 20, with checkpoints of steps 0, 5, 10 and 20."""
-    run = RunFolder(tmp_path / "run")
-    Command(tmp_path, *RUN, "hydra.run.dir=run").until(lambda: run.checkpoint(20).exists()).kill()
+    folder = tmp_path_factory.mktemp("killed")
+    run = RunFolder(folder / "run")
+    Command(folder, *RUN, "hydra.run.dir=run").until(lambda: run.checkpoint(20).exists()).kill()
     for step, file in run.saved():
         if step > 20:
             file.unlink()
     return run
+
+
+@pytest.fixture
+def cut_short(killed: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy to be damaged or gone on with."""
+    return RunFolder(Path(shutil.copytree(killed.path, tmp_path / "run")))
 
 
 def test_runs_killed_at_any_moment_end_as_if_nothing_had_happened(
@@ -65,7 +72,7 @@ def test_runs_killed_at_any_moment_end_as_if_nothing_had_happened(
         run = RunFolder(tmp_path / f"run{k}")
         command = [*RUN, f"hydra.run.dir={run.path}", *[EVERY_STEP] * (k % 2)]
         for _ in range(moments.randint(1, 3)):
-            process = Command(tmp_path, *command)
+            process = Command(tmp_path, *command, figures=True)
             time.sleep(moments.uniform(0, moments.choice([undisturbed.seconds, *[undisturbed.training] * 3])))
             process.kill()
             steps = [row["step"] for row in run.rows()]
@@ -76,7 +83,7 @@ def test_runs_killed_at_any_moment_end_as_if_nothing_had_happened(
                 "after the last row" if steps[-1] == 30 else
                 "between"
             ] += 1  # fmt: skip
-        train(tmp_path, *command)
+        train(tmp_path, *command, figures=True)
         assert_identical(run, undisturbed.run)
     print(f"killed: {seen}")
 

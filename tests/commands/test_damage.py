@@ -333,6 +333,7 @@ DAMAGES = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_multirun_and_a_run_in_damaged_folders(taskcluster_train: Callable[..., Outcome], tmp_path: Path) -> None:
     command = ["-m", *SMALL, "hydra.sweep.subdir=run_${seed}", "seed=0,1"]
     assert taskcluster_train(*command[:-1], "seed=1").exit_code == 0

@@ -1,0 +1,19 @@
+"""Imported by the server that faults.py forks runs from: what the first run in a process would have to do by itself.
+
+Nothing here may start a thread, as a fork takes only one along.
+"""
+
+import gc
+
+import faults  # noqa: F401
+import transformers.models.gpt2.modeling_gpt2  # noqa: F401
+
+import taskcluster.models.gpt2
+import taskcluster.multirun
+import taskcluster.training.conclude
+import taskcluster.training.experiment
+import taskcluster.training.run  # noqa: F401
+from taskcluster.cli import composed
+
+composed()  # Hydra has found its plugins by now, and its grammars are built
+gc.freeze()
