@@ -131,6 +131,61 @@ ARI_WITHIN_X_KMEANS_SD = control(ARI_WITHIN_X, "kmeans_sd", "noise", "with anoth
 ARI_SHUFFLED = control(ARI, "shuffled", "chance", "of shuffled labels")
 ARI_WITHIN_X_SHUFFLED = control(ARI_WITHIN_X, "shuffled", "chance", "of shuffled labels")
 
+# Of pairs (A, B) of tasks that share x and disagree about y: `taskcluster.measures.interventions`.
+OF_PAIRS = (
+    Metric("clean_a", "answers of A", "in prompts of A", by_layer=False, low=0, high=1, views=("tables",)),
+    Metric("clean_b", "answers of B", "in prompts of A", by_layer=False, low=0, high=1, views=("tables",)),
+    Metric("source_b", "answers of B", "in prompts of B", by_layer=False, low=0, high=1, views=("tables",)),
+)
+
+PLACES = {"instruction_end": "at the separator", "input": "at x", "answer": "at the answer"}
+EDITED = {  # edit -> in words, and where its effect is shown
+    "add": ("difference of centroids added", VIEWS),
+    "replace": ("replaced by B's centroid", ("layers", "tables")),
+    "interchange": ("replaced by a state of B", ("layers", "tables")),
+    "cluster": ("difference of KMeans' centroids added", ("layers", "tables")),
+    "ablate": ("subspace of centroids removed", ("layers", "tables")),
+    "keep": ("subspace of centroids kept alone", ("layers", "tables")),
+    "random": ("random direction added", ("tables",)),
+    "same_task": ("difference within A added", ("tables",)),
+    "shuffled": ("difference of shuffled labels added", ("tables",)),
+    "third_task": ("moved to a third task", ("tables",)),
+}
+
+
+def of_intervention(edit: str, position: str) -> tuple[Metric, ...]:
+    """Of an edit at a position: answers of B, answers of A, recovered logit difference; for edits that take tasks out,
+    which have no B, only the second."""
+    words, views = EDITED[edit]
+    where, ending = f"{PLACES[position]}, {words}", f"{edit}_{position}"
+    takes_out = edit in ("ablate", "keep")
+    kept = Metric(
+        f"kept_{ending}",
+        "answers of A",
+        where,
+        label="Answers that stay A's",
+        position=position,
+        low=0,
+        high=1,
+        views=views if takes_out else (),
+    )
+    if takes_out:
+        return (kept,)
+    effect = Metric(
+        f"effect_{ending}",
+        "answers of B",
+        where,
+        short=f"effect {PLACES[position]}",
+        label="Answers turned to B's",
+        position=position,
+        low=0,
+        high=1,
+        views=views,
+    )
+    recovered = Metric(f"recovered_{ending}", "logit difference recovered", where, position=position, views=())
+    return effect, kept, recovered
+
+
 OWN = (
     *ALWAYS,
     *(ARI, NMI, INERTIA),

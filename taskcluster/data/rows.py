@@ -94,6 +94,25 @@ class Rows:
         before = (counts.cumsum(0) - counts).repeat_interleave(counts)
         return row, self.first_examples[row] + torch.arange(len(row)) - before
 
+    def prompts(self, examples: Tensor, pad: int) -> tuple[Tensor, Tensor, dict[Position, Tensor]]:
+        """Examples with numbers `examples` (B,) up to the token that predicts y: tokens (B, T), filled up with `pad` on
+        the left; mask (B, T), 1 where a token is; and how many places before the last each position is, (B,)."""
+        row = torch.arange(len(self.counts)).repeat_interleave(self.counts)[examples]
+        prefixes, firsts, answers = self.prefixes[row], self.firsts[examples], self.at("answer")[examples]
+        lengths = prefixes + answers - firsts + 1
+        place = torch.arange(int(lengths.max())) - (lengths.max() - lengths)[:, None]
+        within = torch.where(
+            place < prefixes[:, None], self.starts[row][:, None] + place, (firsts - prefixes)[:, None] + place
+        )
+        mask = (place >= 0).long()
+        tokens = self.tokens[within * mask].long().masked_fill(mask == 0, pad)
+        back: dict[Position, Tensor] = {
+            "instruction_end": answers - firsts + 1,
+            "input": answers - self.at("input")[examples],
+            "answer": torch.zeros_like(answers),
+        }
+        return tokens, mask, back
+
     def to(self, device: torch.device) -> "Rows":
         """The same rows on another device."""
         return Rows(*(getattr(self, field.name).to(device) for field in fields(self)))

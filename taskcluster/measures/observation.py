@@ -38,6 +38,7 @@ class Observation:
         correct: for each of E examples, whether all tokens of y are right, given I and x, (E,).
         edited: edited(position, {layer: edit}) runs the network again with edited states: an Observation of the same
             rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
+        network: the network itself.
     """
 
     split: str
@@ -47,6 +48,7 @@ class Observation:
     loss: float
     correct: Tensor
     edited: Callable[[Position, Mapping[int, Edit]], "Observation"]
+    network: PreTrainedModel
 
     @property
     def accuracy(self) -> float:
@@ -112,6 +114,7 @@ def observe(
         loss=sum(losses) / sum(weights),
         correct=torch.cat(right),
         edited=partial(observe, network, data, split, positions),
+        network=network,
     )
 
 

@@ -1,0 +1,146 @@
+"""Interventions on networks that were built by hand, so that the effect of every edit is known."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.edits import CONTROLS, EDITS
+from taskcluster.measures.interventions import Interventions
+from taskcluster.measures.kmeans import KMeans
+from taskcluster.measures.pairs import halves, pairs_of
+from taskcluster.tasks.family import Task, TaskFamily
+from taskcluster.validation import UserError
+
+TASKS = 4
+IS_SEPARATOR, IS_X = TASKS, TASKS + 1  # of a state; the dimensions before them say which task
+POSITIONS = ["instruction_end", "input"]
+
+
+def data(**changes: Any) -> SequenceDataModule:
+    """Tasks whose instructions repeat a letter of their own, and that map the only x to a y of their own."""
+    tasks = tuple(
+        Task(k, ("letters",), (tuple(letter * n for n in range(2, 22)),), {"q": changes.get("y", f"y{k}")})
+        for k, letter in enumerate("abcd")
+    )
+    family = TaskFamily(tasks, "instruction", 0.5, 0, words=False)
+    return SequenceDataModule(family, None, None, "shared_prefix", "right", 8, "sequence", 200, 0, 0)
+
+
+class Block(nn.Module):
+    """Adds to every state that `reads` marks what the states that `of` marks say about the task."""
+
+    def __init__(self, layer: int, reads: int | None, of: int | None) -> None:
+        super().__init__()
+        self.layer, self.reads, self.of = layer, reads, of
+
+    def forward(self, hidden_states: Tensor, past_key_values: Cache, visible: Tensor) -> Tensor:
+        _, states = past_key_values.update(hidden_states[:, None], hidden_states[:, None], self.layer)
+        states = states[:, 0]
+        seen = states[..., :TASKS] * visible[..., None]
+        marked = states[..., self.of, None] if self.of is not None else 1 - states[..., TASKS:].sum(-1, keepdim=True)
+        told = (seen * marked).sum(1, keepdim=True).sign()
+        added = torch.nn.functional.pad(told, (0, hidden_states.shape[-1] - TASKS))
+        reading = hidden_states[..., self.reads, None] if self.reads is not None else 0.0
+        return hidden_states + added * reading
+
+
+class ByHand(PreTrainedModel):
+    """Two blocks: the separator collects the task from the instruction, then x does: from the separator, or from the
+    instruction itself."""
+
+    config_class = PreTrainedConfig
+
+    def __init__(self, of_data: SequenceDataModule, through_separator: bool) -> None:
+        tokenizer = of_data.tokenizer
+        config = PreTrainedConfig(num_hidden_layers=2, vocab_size=len(tokenizer))
+        super().__init__(config)
+        table = torch.zeros(len(tokenizer), TASKS + 2)
+        self.lm_head = nn.Linear(TASKS + 2, len(tokenizer), bias=False)
+        nn.init.zeros_(self.lm_head.weight)
+        for k, letter in enumerate("abcd"):
+            table[tokenizer.convert_tokens_to_ids(letter), k] = 1
+            self.lm_head.weight.data[tokenizer.convert_tokens_to_ids(f"<y:y{k}>"), k] = 1
+        table[tokenizer.sep_token_id, IS_SEPARATOR] = table[tokenizer.convert_tokens_to_ids("<x:q>"), IS_X] = 1
+        self.embedding = nn.Embedding.from_pretrained(table)
+        self.blocks = nn.ModuleList(
+            [Block(0, IS_SEPARATOR, None), Block(1, IS_X, IS_SEPARATOR if through_separator else None)]
+        )
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, past_key_values: Cache, logits_to_keep: int = 0, **_: Any
+    ) -> CausalLMOutputWithPast:
+        states = self.embedding(input_ids)
+        for block in self.blocks:
+            states = block(states, past_key_values=past_key_values, visible=attention_mask)
+        return CausalLMOutputWithPast(logits=self.lm_head(states[:, -logits_to_keep:]))
+
+
+def effects(through_separator: bool, edits: list[str]) -> dict[str, list[float]]:
+    of_data = data()
+    measure = Interventions(of_data, KMeans(None, 4, 0), edits, POSITIONS, 1.0, 300, 0, 1)
+    network = ByHand(of_data, through_separator)
+    return {m.key: values for m, values in measure.measure(SimpleNamespace(network=network)).items()}
+
+
+@pytest.mark.parametrize("edit", ["add", "replace", "interchange", "cluster"])
+def test_an_edit_turns_answers_where_the_network_reads_the_task_and_nowhere_else(edit: str) -> None:
+    through = effects(True, [edit])
+    assert (through["clean_a"], through["clean_b"], through["source_b"]) == (1, 0, 1)
+    assert through[f"effect_{edit}_instruction_end"] == [0, 1, 0]
+    assert through[f"effect_{edit}_input"] == [0, 0, 1]
+    assert through[f"recovered_{edit}_input"] == pytest.approx([0, 0, 1])
+    around = effects(False, [edit])
+    assert around[f"effect_{edit}_instruction_end"] == [0, 0, 0]
+    assert around[f"kept_{edit}_instruction_end"] == [1, 1, 1]
+    assert around[f"effect_{edit}_input"] == [0, 0, 1]
+
+
+def test_controls_turn_no_answer_to_bs() -> None:
+    found = effects(True, ["add"])
+    for control in CONTROLS:
+        for position in POSITIONS:
+            # Of four tasks, a direction that has nothing to do with B is B's for one in four or so.
+            assert max(found[f"effect_{control}_{position}"]) <= 0.4, (control, position)
+    assert found["kept_third_task_input"] == [1, 1, 0]
+
+
+def test_what_is_taken_out_is_missed_where_the_network_reads_it() -> None:
+    found = effects(True, ["ablate", "keep"])
+    assert found["kept_ablate_input"][:2] == [1, 1]
+    assert found["kept_ablate_input"][2] <= 0.5
+    assert found["kept_keep_input"] == [1, 1, 1]
+    assert found["kept_ablate_instruction_end"][1] <= 0.5
+
+
+def test_centroids_and_tests_come_from_different_instructions() -> None:
+    rows = data().probe["val"]
+    pairs = pairs_of(rows, 1000, torch.Generator().manual_seed(0))
+    instruction = rows.numbers[:, 2]
+    assert not {*instruction[pairs.centroid_examples].tolist()} & {*instruction[pairs.base].tolist()}
+    assert sorted(torch.cat(halves(rows)).tolist()) == list(range(rows.n_examples))
+    source = pairs.centroid_examples[pairs.source]
+    task, x = rows.numbers[:, 0], rows.numbers[:, 3]
+    assert (task[source] == pairs.groups.task[pairs.target]).all()
+    assert (x[source] == x[pairs.base]).all()
+    assert (task[pairs.base] == pairs.groups.task[pairs.own]).all()
+    assert (pairs.token_a != pairs.token_b).all()
+    assert ((pairs.third != pairs.target) & (pairs.third != pairs.own)).all()
+
+
+def test_tasks_that_agree_are_refused() -> None:
+    with pytest.raises(UserError, match="no two tasks of the probe set share an x and disagree"):
+        Interventions(data(y="same"), KMeans(None, 4, 0), ["add"], POSITIONS, 1.0, 300, 0, 1)
+
+
+def test_every_edit_says_what_it_moves() -> None:
+    assert all(edit.__doc__ for edit in EDITS.values())
