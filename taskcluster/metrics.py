@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-View = Literal["runs", "curves", "layers", "tables"]
+View = Literal["runs", "curves", "layers", "tables", "map"]
 
 VIEWS: tuple[View, ...] = ("runs", "curves", "layers", "tables")
 
@@ -37,7 +37,8 @@ class Metric:
         chance: its value if states have nothing to do with tasks, if that is known.
         views: where it is shown besides the journal. "runs": its last value beside each run, on the terminal and in the
             dashboard; "curves": against the step, in figures, report, dashboard and W&B; "layers": by layer at the
-            last step, likewise, in the dashboard if it is among its curves; "tables": in the tables of the report.
+            last step, likewise, in the dashboard if it is among its curves; "tables": in the tables of the report;
+            "map": by layer and step, in figures and report, beside the curves of the same position (not by default).
         of: the key of the metric that it is a control of, if it is one.
         kind: of the control: "noise" for the same measurement with other seeds, "chance" for a measurement of
             something that has nothing to do with tasks.
@@ -140,7 +141,7 @@ OF_PAIRS = (
 
 PLACES = {"instruction_end": "at the separator", "input": "at x", "answer": "at the answer"}
 EDITED = {  # edit -> in words, and where its effect is shown
-    "add": ("difference of centroids added", VIEWS),
+    "add": ("difference of centroids added", (*VIEWS, "map")),
     "replace": ("replaced by B's centroid", ("layers", "tables")),
     "interchange": ("replaced by a state of B", ("layers", "tables")),
     "cluster": ("difference of KMeans' centroids added", ("layers", "tables")),
@@ -161,7 +162,7 @@ def of_intervention(edit: str, position: str) -> tuple[Metric, ...]:
     takes_out = edit in ("ablate", "keep")
     kept = Metric(
         f"kept_{ending}",
-        "answers of A",
+        "Answers that stay",
         where,
         label="Answers that stay A's",
         position=position,
@@ -173,7 +174,7 @@ def of_intervention(edit: str, position: str) -> tuple[Metric, ...]:
         return (kept,)
     effect = Metric(
         f"effect_{ending}",
-        "answers of B",
+        "Causal effect",
         where,
         short=f"effect {PLACES[position]}",
         label="Answers turned to B's",

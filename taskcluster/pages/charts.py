@@ -15,6 +15,8 @@ from taskcluster.metrics import Catalogue, Metric, View, shown
 Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.HConcatChart
 
+COLUMNS = 4  # panels in a row, of metrics by layer
+
 
 def inline(points: Points) -> alt.Data:
     """Points as part of the specification."""
@@ -42,7 +44,11 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     once = wanted("curves", False)
     learned = {"learning": learning(of(once), once, listed([m.label for m in once]))} if once else {}
     first = dict(list(curves.items())[:1])
-    return first | by_layer | learned | curves
+    mapped = wanted("map", True)
+    beside = [m for m in wanted("curves", True) if m.position in {other.position for other in mapped}]
+    tiled = [*mapped, *(m for m in beside if m not in mapped)]
+    maps = {"map": by_layer_and_step(of(tiled), tiled, by_condition=many)} if mapped else {}
+    return first | maps | by_layer | learned | curves
 
 
 def alike(metrics: Sequence[Metric]) -> list[list[Metric]]:
@@ -103,11 +109,40 @@ def by_layer_at_the_end(data: Any, metrics: Sequence[Metric]) -> Chart:
     lines = base.mark_line().encode(y=y, strokeDash=_dashes())
     points = base.mark_circle(size=40, opacity=1).encode(y=y, tooltip=_hover())
     panel = alt.layer(bars, lines, points).properties(width=240, height=240)
-    column = alt.Column("where:N", title=None, sort=list(where.values()))
+    sort: Any = list(where.values())
+    panels = (
+        panel.facet(column=alt.Column("where:N", title=None, sort=sort), data=data)
+        if len(metrics) <= COLUMNS
+        else panel.facet(facet=alt.Facet("where:N", title=None, sort=sort), columns=COLUMNS, data=data)
+    )
+    return panels.transform_calculate(where=f"({where})[datum.metric]").properties(
+        title=f"{metrics[0].name} by layer at the last step"
+    )
+
+
+def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool = False) -> Chart:
+    """Metrics between 0 and 1 on validation as maps, layer against step, a column for each; `by_condition`: a row for
+    each."""
+    titles = {metric.key: f"{metric.name}, {metric.where}" for metric in metrics}
+    rows: Any = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
+    color = alt.Color("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], scheme="viridis", clamp=True))
+    panel = (
+        alt.Chart()
+        .mark_rect()
+        .encode(
+            x=alt.X("step:O", title="step (optimizer updates)", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("layer:O", title="layer (0: embedding)", sort="descending"),
+            color=color,
+            tooltip=_hover(),
+        )
+        .properties(width=320, height=200)
+    )
+    column = alt.Column("where:N", title=None, sort=list(titles.values()), header=alt.Header(labelLimit=320))
     return (
-        panel.facet(column=column, data=data)
-        .transform_calculate(where=f"({where})[datum.metric]")
-        .properties(title=f"{metrics[0].name} by layer at the last step")
+        panel.facet(column=column, **rows, data=data)
+        .transform_filter(alt.datum.split == "validation")
+        .transform_calculate(where=f"({titles})[datum.metric]")
+        .properties(title="By layer and step, on validation")
     )
 
 
