@@ -82,10 +82,9 @@ def compose_options_once(patch: pytest.MonkeyPatch, *arguments: str) -> None:
         patch.setattr(options, "_loader", options._packaged)
 
 
-def command(folder: Path, *arguments: str) -> int:
-    """The exit code of `taskcluster-train ARGUMENTS` in a folder, without the seconds a new process needs to import."""
+def command(*arguments: str) -> int:
+    """The exit code of `taskcluster-train ARGUMENTS` here, without the seconds that a new process needs to import."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
         compose_options_once(patch, *arguments)
         patch.setattr(sys, "argv", ["taskcluster-train", *arguments])
         GlobalHydra.instance().clear()
@@ -95,12 +94,15 @@ def command(folder: Path, *arguments: str) -> int:
 
 
 @pytest.fixture
-def taskcluster_train(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+def taskcluster_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
     """`taskcluster-train ARGUMENTS` in the test's folder, and what it printed."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Outcome:
         capfd.readouterr()
-        return Outcome(command(tmp_path, *arguments), *capfd.readouterr())
+        return Outcome(command(*arguments), *capfd.readouterr())
 
     return run
 
@@ -112,7 +114,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     with pytest.MonkeyPatch.context() as patch:  # the command leaves streams of its own
         for name in ("stdout", "stderr"):
             patch.setattr(sys, name, getattr(sys, name))
-        assert command(folder, *SMALL, "hydra.run.dir=run") == 0
+        patch.chdir(folder)
+        assert command(*SMALL, "hydra.run.dir=run") == 0
     return RunFolder(folder / "run")
 
 

@@ -152,7 +152,7 @@ def test_a_signal_to_a_multirun_side_by_side_reaches_every_run(tmp_path: Path) -
             assert process.poll() is None
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 143
+        assert process.wait(120) == 143
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -165,13 +165,20 @@ def test_a_killed_worker_does_not_stop_the_jobs_beside_it(tmp_path: Path) -> Non
     sweep = ["-m", *SMALL, "trainer.max_steps=200", "name=sweep", "seed=0,1,2", "hydra.sweep.subdir=${seed}", *launcher]
     runs = [RunFolder(tmp_path / f"multirun/sweep/{seed}") for seed in (0, 1, 2)]
     command = [sys.executable, "-m", "taskcluster.train", *sweep]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not all(len(run.rows()) > 2 for run in runs[:2]):
-        assert process.poll() is None
-        time.sleep(0.1)
-    workers = [worker for worker in psutil.Process(process.pid).children() if "Loky" in " ".join(worker.cmdline())]
-    workers[0].kill()
-    _, err = process.communicate(timeout=120)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        while not all(len(run.rows()) > 2 for run in runs[:2]):
+            assert process.poll() is None
+            time.sleep(0.1)
+        workers = [worker for worker in psutil.Process(process.pid).children() if "Loky" in " ".join(worker.cmdline())]
+        workers[0].kill()
+        _, err = process.communicate(timeout=300)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     assert process.returncode == 0
     assert "JoblibLauncher: A worker process managed by the executor was unexpectedly terminated" in err
     assert "Traceback" not in err
