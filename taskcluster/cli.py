@@ -65,7 +65,7 @@ class Job:
             Job.stopped = interruption.exit_code
             return interruption.exit_code
         except (OmegaConfBaseException, UserError) as mistake:
-            report(_sentence(mistake))
+            report(sentence(mistake))
             return 2
         except Exception:
             traceback.print_exc()
@@ -100,7 +100,7 @@ def run(train: Callable[[DictConfig], None]) -> None:
         _end_as_signalled(interruption.exit_code)
         sys.exit(interruption.exit_code)
     except MISTAKES as error:
-        report(_sentence(error))
+        report(sentence(error))
         sys.exit(2)
     except RuntimeError as error:
         if "Unknown plugin class" not in str(error):
@@ -121,14 +121,15 @@ def _end_as_signalled(exit_code: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    """The resolved configuration of `taskcluster-train OVERRIDES`."""
+def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
+    """The resolved configuration of `taskcluster-train --config-dir CONFIG_DIR OVERRIDES`."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
+    own = [f"hydra.searchpath=[file://{config_dir.absolute()}]"] if config_dir else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return job_config(compose("train", overrides=list(overrides)))
+        return job_config(compose("train", overrides=[*own, *overrides]))
 
 
 def report(sentence: str) -> None:
@@ -174,7 +175,8 @@ def _arranged(words: list[str]) -> list[str]:
     return given
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
+    """What a user did wrong, of any of MISTAKES."""
     error = _telling(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
         return _no_such_file(error, *error.missing_cfg_file.rpartition("/")[::2])

@@ -13,5 +13,10 @@ def find_own() -> None:
     """
     for source in HydraConfig.get().runtime.config_sources:
         if source.schema == "file" and source.provider != "main":
-            folder = os.path.abspath(source.path)
-            sys.path += [place for place in (folder, os.path.dirname(folder)) if place not in sys.path]
+            add(source.path)
+
+
+def add(folder: str | os.PathLike[str]) -> None:
+    """Let `_target_` name code in a folder, and beside it."""
+    whole = os.path.abspath(folder)
+    sys.path += [place for place in (whole, os.path.dirname(whole)) if place not in sys.path]

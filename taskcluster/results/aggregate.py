@@ -41,11 +41,12 @@ class Condition(Generic[R]):
 
 
 MARKS = {"config.yaml", "status.json"}  # of which a run folder has at least one
-PARTS = {"analysis", "checkpoints", "figures", "tensorboard", "wandb"}  # of a run folder, which may hold such files too
+PARTS = {"checkpoints", "figures", "tensorboard", "wandb"}  # of a run folder, which may hold such files too
 
 
 def find_runs(root: Path) -> list[RunFolder]:
-    """The run folders at or below `root`, in natural order (seed=2 before seed=10). Links are not followed."""
+    """The run folders at or below `root`, in natural order (seed=2 before seed=10), and what was measured of each later
+    in its folder analysis/. Links are not followed."""
 
     def walk(folder: str) -> Iterator[str]:
         try:
@@ -69,8 +70,10 @@ def natural(text: str) -> list[tuple[int, str]]:
 
 
 def sweep_of(run: Path, root: Path) -> str:
-    """The folder that holds those of conditions and seeds, relative to `root`, or the name of `root` if it is that."""
-    above = run.relative_to(root).parts[:-1]
+    """The folder that holds those of conditions and seeds, relative to `root`, or the name of `root` if it is that; of
+    an analysis, that of its run."""
+    own = run.parents[1] if run.parent.name == "analysis" and run.parent != root else run
+    above = own.relative_to(root).parts[:-1] if own.is_relative_to(root) else ()
     return "/".join(takewhile(lambda name: "=" not in name, above)) or root.resolve().name
 
 

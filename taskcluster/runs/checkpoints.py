@@ -50,9 +50,12 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """A checkpoint's weights, by the names that the network itself has for them."""
-    return _weights(load(path))
+def load_weights(path: Path, network: torch.nn.Module) -> None:
+    """Put a checkpoint's weights into a network, in their precision. Raises UserError where they do not fit."""
+    weights = _weights(load(path))
+    _refuse_other_weights(path, weights, network)
+    network.to(dtype=next(weight.dtype for weight in weights.values() if weight.is_floating_point()))
+    network.load_state_dict(weights)
 
 
 def _weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -61,19 +64,20 @@ def _weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def refuse_other_model(path: Path, checkpoint: dict[str, Any], optimizer: str, network: torch.nn.Module) -> None:
     """Raise UserError unless a checkpoint's weights fit the network, and its states are of the named optimizer."""
-    there, here = (
-        {name: tuple(w.shape) for name, w in weights.items()}
-        for weights in (_weights(checkpoint), network.state_dict())
-    )
+    _refuse_other_weights(path, _weights(checkpoint), network)
+    trained_with = checkpoint.get("config", {}).get("optimizer", {}).get("_target_")
+    if trained_with != optimizer:
+        raise UserError(f"{path} was trained with {trained_with}, not {optimizer}; choose the optimizer to match")
+
+
+def _refuse_other_weights(path: Path, weights: dict[str, torch.Tensor], network: torch.nn.Module) -> None:
+    there, here = ({name: tuple(w.shape) for name, w in of.items()} for of in (weights, network.state_dict()))
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             raise UserError(
                 f"{path} is of another architecture: {name} is {_shape(there.get(name))} there and "
                 f"{_shape(here.get(name))} here; give the configuration that it was trained with"
             )
-    trained_with = checkpoint.get("config", {}).get("optimizer", {}).get("_target_")
-    if trained_with != optimizer:
-        raise UserError(f"{path} was trained with {trained_with}, not {optimizer}; choose the optimizer to match")
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -42,15 +42,13 @@ class LoadedRun:
     step: int
 
     def go_to(self, step: int) -> None:
-        """Load the weights of another step into the same network. Raises UserError where there is no checkpoint."""
+        """Load the weights of another step into the same network. Raises UserError where there is no checkpoint, or it
+        does not fit."""
         saved = dict(self.run.saved())
         if step not in saved:
             there = ", ".join(map(str, saved)) or "none"
             raise UserError(f"{self.run.path} has no checkpoint of step {step}; choose from: {there}")
-        weights = load_weights(saved[step])
-        dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
-        self.network.to(dtype=dtype)  # type: ignore[call-arg]
-        self.network.load_state_dict(weights)
+        load_weights(saved[step], self.network)
         self.step = step
 
     def measure(self) -> dict[str, float]:

@@ -1,0 +1,137 @@
+"""Runs measured again from their checkpoints: the same numbers, others, and beside the run everywhere."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Outcome
+
+from taskcluster import analyze
+from taskcluster.results.findings import Findings
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import TIMES
+
+Analyze = Callable[..., Outcome]
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+CAUSAL = ("measures=[interventions]", "data.probe_size=400")
+
+
+@pytest.fixture
+def taskcluster_analyze(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Analyze:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Outcome:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["taskcluster-analyze", *arguments])
+        try:
+            analyze.main()
+        except SystemExit as ended:
+            return Outcome(int(ended.code or 0), *capfd.readouterr())
+        return Outcome(0, *capfd.readouterr())
+
+    return run
+
+
+def timeless(run: RunFolder) -> list[dict[str, object]]:
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in run.rows()]
+
+
+def analysis(run: RunFolder, name: str = "default") -> RunFolder:
+    return RunFolder(run.path / "analysis" / name)
+
+
+def test_offline_equals_live_to_the_bit(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
+    before = {file: file.read_bytes() for file in small_run.path.rglob("*") if file.is_file()}
+    outcome = taskcluster_analyze("run")
+    assert outcome.exit_code == 0, outcome.err
+    assert timeless(analysis(small_run)) == timeless(small_run)
+    assert analysis(small_run).results()["final"].keys() == small_run.results()["final"].keys()
+    assert all(file.read_bytes() == content for file, content in before.items())
+
+
+def test_an_interrupted_analysis_is_completed(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
+    assert taskcluster_analyze("run", "name=a", *CAUSAL).exit_code == 0
+    whole = analysis(small_run, "a")
+    wanted = timeless(whole)
+    shutil.copytree(whole.path, analysis(small_run, "b").path)
+    cut = analysis(small_run, "b")
+    lines = cut.journal.read_text().splitlines(keepends=True)
+    cut.journal.write_text("".join(lines[:2]) + lines[2][:40])
+    cut.write_status("running")
+    assert taskcluster_analyze("run", "name=b", *CAUSAL).exit_code == 0
+    assert timeless(cut) == wanted
+    assert cut.state == "finished"
+    assert "is already finished" in taskcluster_analyze("run", "name=b", *CAUSAL).out
+
+
+def test_other_steps_and_settings(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
+    assert taskcluster_analyze("run", "name=last", "steps=last", "clusterer.n_init=5").exit_code == 0
+    assert [row["step"] for row in analysis(small_run, "last").rows()] == [6]
+    assert (
+        taskcluster_analyze("run", "name=some", "steps=[4,0]", *CAUSAL, "measures.interventions.alpha=2").exit_code == 0
+    )
+    rows = analysis(small_run, "some").rows()
+    assert [row["step"] for row in rows] == [0, 4]
+    assert "effect_add_input/val/layer_2" in rows[0]
+    assert "ari/val/layer_2" not in rows[0]
+
+
+def test_every_run_of_a_folder_and_the_report(
+    small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path
+) -> None:
+    shutil.move(small_run.path, tmp_path / "sweep" / "seed=0")
+    other = Path(shutil.copytree(tmp_path / "sweep" / "seed=0", tmp_path / "sweep" / "n=2" / "seed=0"))
+    config = (other / "config.yaml").read_text().replace("batch_size: 16", "batch_size: 32")
+    (other / "config.yaml").write_text(config)
+    assert taskcluster_analyze("sweep", *CAUSAL, "name=causal").exit_code == 0
+    found = Findings(tmp_path / "sweep")
+    assert len(found.runs) == 4
+    assert {condition.sweep for condition in found.conditions} == {"sweep"}
+    assert any(metric.startswith("effect_add_input") for metric in found.catalogue)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nowhere"], "nowhere holds no run"),
+        (["run", "task.n_tasks=3"], "task.n_tasks cannot be set in an analysis"),
+        (["run", "measures=[foo]"], "measures=foo is not an option of measures"),
+        (["run", "steps=5"], "has no checkpoint of step 5; choose from: 0, 2, 4, 6"),
+        (["run", "steps=x"], "steps=x is neither all, last nor a list such as [0,600]"),
+        (["run", "name=a/b"], "name='a/b' cannot be the name of a folder"),
+        (["run", "measures.nope.alpha=2"], "measures.nope.alpha is not a key of the run's configuration"),
+        (["run", "measures"], "'measures' is not KEY=VALUE"),
+        (["run", "clusterer.n_init=0"], "clusterer.n_init=0: input should be greater than 0"),
+        (["run", *CAUSAL, "measures.interventions.at=[end]"], "measures.interventions.at.0='end': input should be"),
+        (["run", *CAUSAL, "measures.interventions.edits=[]"], "measures.interventions.edits=[]"),
+        (["run", *CAUSAL[:1], "data.probe_size=6"], "no two tasks of the probe set share an x and disagree"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    small_run: RunFolder, taskcluster_analyze: Analyze, words: list[str], sentence: str
+) -> None:
+    outcome = taskcluster_analyze(*words)
+    assert outcome.exit_code == 2
+    assert sentence in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (small_run.path / "analysis").exists()
+
+
+def test_another_configuration_under_one_name_is_refused(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
+    assert taskcluster_analyze("run", "steps=last").exit_code == 0
+    outcome = taskcluster_analyze("run", "clusterer.n_init=3", "steps=last")
+    assert (outcome.exit_code, "clusterer.n_init differ" in outcome.err) == (2, True)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
+    config = small_run.path / "config.yaml"
+    config.write_text(config.read_text().replace("n_embd: 16", "n_embd: 32"))
+    outcome = taskcluster_analyze("run")
+    assert outcome.exit_code == 2
+    assert "step=000000.ckpt is of another architecture" in outcome.err
+    assert json.loads((small_run.path / "status.json").read_text())["state"] == "finished"
