@@ -50,9 +50,14 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(path: Path, network: torch.nn.Module) -> None:
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights, by the names that the network itself has for them."""
+    return _weights(load(path))
+
+
+def put_weights(path: Path, network: torch.nn.Module) -> None:
     """Put a checkpoint's weights into a network, in their precision. Raises UserError where they do not fit."""
-    weights = _weights(load(path))
+    weights = load_weights(path)
     _refuse_other_weights(path, weights, network)
     network.to(dtype=next(weight.dtype for weight in weights.values() if weight.is_floating_point()))
     network.load_state_dict(weights)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.measure import Measurement
-from taskcluster.runs.checkpoints import load_weights
+from taskcluster.runs.checkpoints import put_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.experiment import measuring, prepare
 from taskcluster.validation import UserError
@@ -48,7 +48,7 @@ class LoadedRun:
         if step not in saved:
             there = ", ".join(map(str, saved)) or "none"
             raise UserError(f"{self.run.path} has no checkpoint of step {step}; choose from: {there}")
-        load_weights(saved[step], self.network)
+        put_weights(saved[step], self.network)
         self.step = step
 
     def measure(self) -> dict[str, float]:
