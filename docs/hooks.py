@@ -143,7 +143,8 @@ def metrics() -> str:
         declared |= {*measure.metrics}
         positions = ", ".join(f"`{position}`" for position in measure.positions)
         said = " ".join((measure.__doc__ or "").split("\n\n")[0].split())
-        parts += [f"## `measures=[{file.stem}]`", f"{said} Reads the states at {positions}."]
+        reads = f" Reads the states at {positions}." if positions else ""
+        parts += [f"## `measures=[{file.stem}]`", said + reads]
         parts.append("\n".join([*head, *map(row, measure.metrics)]))
     if missing := [metric.key for metric in OWN if metric not in declared]:
         raise ValueError(f"no option of measures gives {missing}, which the catalogue has")

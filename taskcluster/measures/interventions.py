@@ -10,7 +10,7 @@ edit that changes nothing must leave every logit bit-equal, or the measure fails
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, FiniteFloat, PositiveInt
@@ -36,7 +36,7 @@ Counts = dict[tuple[str, ...], Tensor]  # sums over prompts of what `_count` giv
 
 
 class Interventions(Measure):
-    """Edits of the states at positions, for pairs of validation prompts and tasks.
+    """Edits of the states at positions, for pairs of validation prompts and tasks: whether the answer follows.
 
     Attributes:
         edits: of `taskcluster.measures.edits`; the controls come in addition.
@@ -49,6 +49,10 @@ class Interventions(Measure):
         UserError: no two tasks share an x and disagree about the first token of y.
     """
 
+    metrics: ClassVar[tuple[Metric, ...]] = (  # of all edits at two positions; those of a run depend on its settings
+        *metrics.OF_PAIRS,
+        *(m for p in ("instruction_end", "input") for e in EDITS for m in metrics.of_intervention(e, p)),
+    )
     splits = ("val",)
 
     @validated
