@@ -7,7 +7,7 @@ import pytest
 import vl_convert
 from planted import rows
 
-from taskcluster.metrics import ACCURACY, ARI, LOSS, OWN, catalogue
+from taskcluster.metrics import ACCURACY, ARI, LOSS, OWN, Metric, catalogue
 from taskcluster.pages import charts
 from taskcluster.results.aggregate import over_runs
 
@@ -78,3 +78,12 @@ def test_panels_stand_by_checkpoint_and_layer() -> None:
     svg = vl_convert.vegalite_to_svg(charts.tsne(charts.inline(points), n_tasks=5, title="t-SNE").to_json())
     for label in ("step", "layer", ">9<", ">6<"):
         assert label in svg
+
+
+def test_a_map_is_drawn_beside_the_curves_of_its_position() -> None:
+    effect = Metric("effect", "effect", "at x", position="input", low=0, high=1, views=("map",))
+    at_x = [point | {"metric": "effect"} for point in POINTS if point["metric"] == "ari"]
+    chart = charts.of_conditions([*POINTS, *at_x], catalogue(OWN, [effect]))["map"]
+    assert {value["metric"] for value in drawn(chart)} == {"effect", "ari_within_x"}
+    assert "map" not in charts.of_conditions(POINTS, catalogue(OWN, [effect]))
+    assert vl_convert.vegalite_to_svg(chart.to_dict()).startswith("<svg")

@@ -1,0 +1,25 @@
+"""Examples of rows as prompts of their own."""
+
+import pytest
+import torch
+
+from taskcluster.data.prompts import Labels, Prompt
+from taskcluster.data.rows import rows_of
+
+# Two examples of one instruction, with x of one and of two tokens and a token before y; and one of another instruction.
+PROMPTS = [
+    Prompt([5, 6, 7, 20, 30, 40], (3, 4), (5, 6), Labels(0, 0, 0, 0, 0)),
+    Prompt([5, 6, 7, 21, 22, 30, 41, 42], (3, 5), (6, 8), Labels(0, 0, 0, 1, 1)),
+    Prompt([8, 9, 20, 43], (2, 3), (3, 4), Labels(1, 1, 1, 0, 2)),
+]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_prompt_ends_where_y_is_predicted_and_is_filled_up_on_the_left(shared: bool) -> None:
+    tokens, mask, back = rows_of(PROMPTS, shared).prompts(torch.tensor([2, 1, 0, 1]), pad=99)
+    wanted = [[99, 99, 99, 8, 9, 20], [5, 6, 7, 21, 22, 30], [99, 5, 6, 7, 20, 30], [5, 6, 7, 21, 22, 30]]
+    assert tokens.tolist() == wanted
+    assert mask.tolist() == [[int(token != 99) for token in line] for line in wanted]
+    assert back["answer"].tolist() == [0, 0, 0, 0]
+    assert back["input"].tolist() == [0, 1, 1, 1]
+    assert back["instruction_end"].tolist() == [1, 3, 2, 3]
