@@ -149,15 +149,27 @@ def _departures(config: Config) -> dict[str, Any]:
             differing = _differing(mine, _expected(config, part, options.option(part, option)))
             if len(differing) + 1 < len(found) + bool(best):
                 best, found = option, differing
-        departures |= ({part: best} if best else {}) | _gathered(found, mine)
+        departures |= ({part: best} if best else {}) | _gathered(config, found, mine)
     return departures
 
 
-def _gathered(found: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:
-    """`measures.chance` in place of all its keys where they are gone."""
-    names = {key: ".".join(key.split(".")[:2]) if value is ... else key for key, value in found.items()}
-    left = {".".join(key.split(".")[:2]) for key in mine}
-    return {key if names[key] in left else names[key]: value for key, value in found.items()}
+def _gathered(config: Config, found: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:
+    """A measure in place of its keys: `...` for one that is gone, "+" for one that was added as its option has it."""
+    left = {_named(key) for key in mine}
+    gathered = {_named(key) if value is ... and _named(key) not in left else key: value for key, value in found.items()}
+    for name in [_named(key) for key in found if key in mine and key == f"{_named(key)}._target_"]:
+        group, _, option = name.partition(".")
+        comes = _expected(config, group, options.option(group, option))
+        if f"{name}._target_" in comes:
+            kept = _differing({key: gathered[key] for key in gathered.keys() & comes.keys()}, comes)
+            others = {key: value for key, value in gathered.items() if key not in comes}
+            gathered = others | {key: value for key, value in kept.items() if key in gathered} | {name: "+"}
+    return gathered
+
+
+def _named(key: str) -> str:
+    """The first two parts of a dotted key: of a measure's, the group and its name."""
+    return ".".join(key.split(".")[:2])
 
 
 def _differing(values: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
