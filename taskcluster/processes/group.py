@@ -104,9 +104,12 @@ def together(meeting: Meeting | None, trainer: Trainer, task: dict[str, Any], in
         yield
         return
     started: list[subprocess.Popen[bytes]] = []
-    check = "see whether it was started, and whether it can reach this node"
+    check = "check that it was started and can reach this node"
     if meeting is None:
-        meeting, check = open_meeting(ALONE, Path(), trainer.world_size), "see whether this machine is short of memory"
+        meeting, check = (
+            open_meeting(ALONE, Path(), trainer.world_size),
+            "check that this machine is not short of memory",
+        )
         threads = max(1, torch.get_num_threads() // trainer.world_size)
         torch.set_num_threads(threads)
         started += [_start(rank, meeting, threads) for rank in meeting.others]

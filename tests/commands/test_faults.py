@@ -162,7 +162,16 @@ def test_a_signal_to_a_multirun_side_by_side_reaches_every_run(tmp_path: Path) -
 
 def test_a_killed_worker_does_not_stop_the_jobs_beside_it(tmp_path: Path) -> None:
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    sweep = ["-m", *SMALL, "trainer.max_steps=200", "name=sweep", "seed=0,1,2", "hydra.sweep.subdir=${seed}", *launcher]
+    sweep = [
+        "-m",
+        *SMALL,
+        "trainer.max_steps=200",
+        "callbacks.measurement.every_n_steps=40",
+        "name=sweep",
+        "seed=0,1,2",
+        "hydra.sweep.subdir=${seed}",
+        *launcher,
+    ]
     runs = [RunFolder(tmp_path / f"multirun/sweep/{seed}") for seed in (0, 1, 2)]
     command = [sys.executable, "-m", "taskcluster.train", *sweep]
     process = subprocess.Popen(

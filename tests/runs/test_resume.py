@@ -197,7 +197,7 @@ def test_a_time_limit_saves_and_the_same_command_resumes(taskcluster_train: Trai
         if limited.status()["state"] == "finished":
             break
         assert limited.status()["error"] == "trainer.max_time"
-        assert "interrupted by trainer.max_time; the same command" in outcome.err
+        assert "interrupted by trainer.max_time; rerun the same command" in outcome.err
     assert_identical(limited, straight)
 
 

@@ -144,7 +144,7 @@ def test_listed_instructions_go_with_regexes() -> None:
 @pytest.mark.parametrize(
     ("second", "reason"),
     [
-        ({"instructions": ["main city of", "x"]}, "instruction 'main city of' names tasks 0 and 1"),
+        ({"instructions": ["main city of", "x"]}, "instruction 'main city of' belongs to tasks 0 and 1"),
         ({"regexes": ["(main|big) city of"]}, "instruction 'main city of' of task 0 matches the regex"),
         ({"instructions": ["tongue of", "tongue of"]}, "task 1 has the instruction 'tongue of' 2 times"),
         ({"instructions": []}, "at least 1 item"),

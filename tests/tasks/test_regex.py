@@ -133,8 +133,8 @@ def test_custom_tasks_are_drawn_from_the_regexes_they_were_given() -> None:
     [
         ({"n_mappings": 21}, "n_mappings=21 exceeds n_inputs=20"),
         ({"n_tasks": 7}, "n_inputs=20 is too many for 7 tasks"),
-        ({"n_outputs": 1}, "n_outputs=1 lets no two tasks disagree"),
-        ({"class_size": [4, 2]}, r"class_size=\[4, 2\] has its smallest above its largest"),
+        ({"n_outputs": 1}, "n_outputs=1 means that no two tasks can disagree"),
+        ({"class_size": [4, 2]}, r"class_size=\[4, 2\] has a lower bound above its upper bound"),
         ({"class_size": [2, 21]}, r"class_size=\[2, 21\] exceeds the 20 symbols"),
         ({"instructions_spread": 152}, "instructions_spread=152 leaves a task with fewer instructions"),
         ({"n_atoms": [1, 2], "max_repeat": 1}, r"n_atoms=\[1, 2\] over this alphabet give no regex with 1600 strings"),

@@ -320,7 +320,7 @@ def test_other_addresses_come_with_a_warning(tmp_path: Path) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
         assert page.status == 200
     _, errors = server.end(signal.SIGTERM)
-    assert "anyone who reaches port" in errors
+    assert "anyone who can reach port" in errors
 
 
 # ---- in a browser
