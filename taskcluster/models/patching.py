@@ -9,7 +9,7 @@ residual stream after block l; the last layer too is taken before the final norm
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,10 +22,7 @@ from taskcluster.validation import UserError
 
 
 class _Kept(DynamicLayer):
-    """Keys and values (B, H, T, d) of one layer, of which the last `n` places are computed again, in place.
-
-    As a context it gives them back afterwards.
-    """
+    """Keys and values (B, H, T, d) of one layer, of which the last `n` places are computed again, in place."""
 
     keys: Tensor
     values: Tensor
@@ -34,16 +31,18 @@ class _Kept(DynamicLayer):
         super().__init__()
         self.keys, self.values, self.dtype, self.device = keys, values, keys.dtype, keys.device
         self.is_initialized, self.n = True, 0
+        self._own = keys[:, :, :0], values[:, :, :0]  # of the last n places, as they were
+
+    def begin(self, n: int) -> None:
+        """The last `n` places are about to be computed again."""
+        if n != self.n:
+            first = self.keys.shape[2] - self.n
+            self.keys[:, :, first:], self.values[:, :, first:] = self._own
+            self.n, self._own = n, (self.keys[:, :, -n:].clone(), self.values[:, :, -n:].clone())
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         self.keys[:, :, -self.n :], self.values[:, :, -self.n :] = key_states, value_states
         return self.keys, self.values
-
-    def __enter__(self) -> None:
-        self._own = self.keys[:, :, -self.n :].clone(), self.values[:, :, -self.n :].clone()
-
-    def __exit__(self, *_: object) -> None:
-        self.keys[:, :, -self.n :], self.values[:, :, -self.n :] = self._own
 
     def get_seq_length(self) -> int:
         return self.keys.shape[2] - self.n
@@ -65,7 +64,7 @@ class Prompts:
         cache = DynamicCache()
         self._forward(cache, tokens.shape[1])
         layers = [(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, DynamicLayer)]
-        self._kept = [_Kept(keys, values) for keys, values in layers if keys is not None and values is not None]
+        self._kept = [_Kept(k.contiguous(), v.contiguous()) for k, v in layers if k is not None and v is not None]
         if len(self._kept) != len(blocks(network)):
             raise UserError(
                 f"model: {type(network).__name__} keeps no keys and values of its layers, which interventions need; "
@@ -80,8 +79,6 @@ class Prompts:
     def again(self, layer: int, whole: Tensor) -> Tensor:
         """Logits (B, V) of the last place where the states after `layer` at the last n places are `whole` (B, n, D)."""
         n, parts = whole.shape[1], blocks(self._network)
-        for kept in self._kept:
-            kept.n = n
         first = min(layer, len(parts) - 1)
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -97,10 +94,8 @@ class Prompts:
             else part.register_forward_hook(after)
         )
         try:
-            with _from_block(self._network, first), ExitStack() as given_back:
-                for kept in self._kept[first:]:
-                    given_back.enter_context(kept)
-                return self._forward(Cache(layers=list(self._kept)), n)
+            with _from_block(self._network, first):
+                return self._again(n)
         finally:
             hook.remove()
 
@@ -108,8 +103,6 @@ class Prompts:
     def clean(self, n: int) -> tuple[Tensor, Tensor]:
         """Raw states of every layer at the last n places, (L+1, B, n, D), and the logits of the last, (B, V)."""
         parts, states = blocks(self._network), list[Tensor]()
-        for kept in self._kept:
-            kept.n = n
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             states.append(args[0] if args else kwargs["hidden_states"])
@@ -120,11 +113,16 @@ class Prompts:
         hooks = [part.register_forward_pre_hook(before, with_kwargs=True) for part in parts]
         hooks.append(parts[-1].register_forward_hook(after_last))
         try:
-            logits = self._forward(Cache(layers=list(self._kept)), n)
+            logits = self._again(n)
         finally:
             for hook in hooks:
                 hook.remove()
         return torch.stack(states), logits
+
+    def _again(self, n: int) -> Tensor:
+        for kept in self._kept:
+            kept.begin(n)
+        return self._forward(Cache(layers=list(self._kept)), n)
 
     def _forward(self, cache: Cache, n: int) -> Tensor:
         inputs = {
