@@ -43,6 +43,7 @@ bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what 
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/language.py
+	$(BIN)/python benchmarks/interventions.py
 	$(BIN)/python benchmarks/saving.py
 	$(BIN)/python benchmarks/dashboard.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/tracking.py
