@@ -77,13 +77,16 @@ class Interventions(Measure):
         self.metrics = (*metrics.OF_PAIRS, *every)  # type: ignore[misc]  # which edits there are is configured
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        network = observation.network
+        network, pairs = observation.network, self.pairs
         training = network.training
         network.eval()
         try:
-            spaces = {position: self._spaces(network, position) for position in self._at}
-            parts = torch.arange(len(self.pairs)).split(CHUNK)
-            counted = share_out(partial(self._of_pairs, network, spaces), parts)
+            known, logits = self._look(network, pairs.centroid_examples)
+            once, again = pairs.base.unique(return_inverse=True)
+            tested, _ = self._look(network, once)
+            spaces = {p: self._spaces(p, known[p], tested[p][:, again]) for p in self._at}
+            parts = torch.arange(len(pairs)).split(CHUNK)
+            counted = share_out(partial(self._of_pairs, network, spaces, logits[pairs.source]), parts)
         finally:
             network.train(training)
         totals = {key: torch.stack([part[key] for part in counted]).sum(0) for key in counted[0]}
@@ -92,33 +95,42 @@ class Interventions(Measure):
             zip(metrics.OF_PAIRS, ((part / clean[0]).item() for part in (clean[1], clean[2], source[2])), strict=True)
         )
         for (edit, position), declared in self._declared.items():
-            n, a, b, moved, possible = torch.stack(
-                [totals[edit, position, str(layer)] for layer in range(len(spaces[position]))]
-            ).unbind(1)
+            of_layers = [totals[edit, position, str(layer)] for layer in range(len(spaces[position]))]
+            n, a, b, moved, possible = torch.stack(of_layers).unbind(1)
             of_kind = {"effect": b / n, "kept": a / n, "recovered": moved / possible}
             found |= {metric: of_kind[metric.key.partition("_")[0]].tolist() for metric in declared}
         return found
 
-    def _spaces(self, network: PreTrainedModel, position: Position) -> list[Space]:
+    def _look(self, network: PreTrainedModel, examples: Tensor) -> tuple[dict[Position, Tensor], Tensor]:
+        """Raw states of every layer at the positions, (L+1, M, D) each, and the logits of the answer, (M, V)."""
+        states, logits = dict[Position, list[Tensor]](), []
+        for chunk in examples.split(CHUNK):
+            prompts, back = self._run(network, chunk)
+            logits.append(prompts.at(back["answer"]).logits)
+            for position in self._at:
+                states.setdefault(position, []).append(prompts.at(back[position]).states)
+        return {position: torch.cat(parts, 1) for position, parts in states.items()}, torch.cat(logits)
+
+    def _run(self, network: PreTrainedModel, examples: Tensor) -> tuple[Prompts, dict[Position, Tensor]]:
+        """Prompts, and how many places before the last each position is."""
+        tokens, mask, back = self._rows.prompts(examples, self._pad)
+        device = network.device
+        prompts = Prompts(network, tokens.to(device), mask.to(device))
+        return prompts, {position: places.to(device) for position, places in back.items()}
+
+    def _spaces(self, position: Position, states: Tensor, tested: Tensor) -> list[Space]:
         """The space of every layer, 0 to L."""
-        pairs, device = self.pairs, network.device
-        generator = torch.Generator().manual_seed(self._seed)
         groups, tested_groups, cells = self._groups(position)
-        order = torch.rand(len(groups), generator=generator).argsort()
-        by_cell = order[cells[groups][order].argsort(stable=True)]
-        shuffled = torch.empty_like(groups)
-        shuffled[cells[groups].argsort(stable=True)] = groups[by_cell]
-        by_group = order[groups[order].argsort(stable=True)]
-        half = torch.empty_like(groups)
-        half[by_group] = torch.arange(len(groups)) % 2
-        labels = [labels.to(device) for labels in (groups, cells, tested_groups, half, shuffled)]
-        states, tested = (
-            self._states(network, position, examples) for examples in (pairs.centroid_examples, pairs.base)
-        )
+        order = torch.rand(len(groups), generator=torch.Generator().manual_seed(self._seed)).argsort()
+        sorted_by = partial(torch.argsort, stable=True)
+        shuffled, half = torch.empty_like(groups), torch.empty_like(groups)
+        shuffled[sorted_by(cells[groups])] = groups[order[sorted_by(cells[groups][order])]]
+        half[order[sorted_by(groups[order])]] = torch.arange(len(groups)) % 2
+        labels = [labels.to(states.device) for labels in (groups, cells, tested_groups, half, shuffled)]
         groups, cells, tested_groups, half, shuffled = labels
         return [
-            Space(states[k], groups, cells, tested[k], tested_groups, half, shuffled, self._clusterer)
-            for k in range(len(states))
+            Space(of_layer, groups, cells, of_tested, tested_groups, half, shuffled, self._clusterer)
+            for of_layer, of_tested in zip(states, tested, strict=True)
         ]
 
     def _groups(self, position: Position) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,29 +141,17 @@ class Interventions(Measure):
             return of_group[known.of_example], of_group[own], torch.zeros_like(tasks)
         return known.of_example, own, known.x
 
-    def _states(self, network: PreTrainedModel, position: Position, examples: Tensor) -> Tensor:
-        """Raw states of every layer at a position, (L+1, M, D)."""
-        parts = []
-        for chunk in examples.split(CHUNK):
-            prompts, back = self._run(network, chunk)
-            parts.append(prompts.at(back[position]).states)
-        return torch.cat(parts, 1)
+    def _of_pairs(
+        self, network: PreTrainedModel, spaces: Mapping[Position, list[Space]], sources: Tensor, chosen: Tensor
+    ) -> Counts:
+        """The counts of every edit, position and layer for the pairs with numbers `chosen`.
 
-    def _run(self, network: PreTrainedModel, examples: Tensor) -> tuple[Prompts, dict[Position, Tensor]]:
-        tokens, mask, back = self._rows.prompts(examples, self._pad)
-        device = network.device
-        return Prompts(network, tokens.to(device), mask.to(device)), {
-            k: places.to(device) for k, places in back.items()
-        }
-
-    def _of_pairs(self, network: PreTrainedModel, spaces: Mapping[Position, list[Space]], chosen: Tensor) -> Counts:
-        """The counts of every edit, position and layer for the pairs with numbers `chosen`."""
+        sources (P, V): the logits of prompts of B.
+        """
         pairs, device = self.pairs, network.device
         a, b = pairs.token_a[chosen].to(device), pairs.token_b[chosen].to(device)
         prompts, back = self._run(network, pairs.base[chosen])
-        sources, _ = self._run(network, pairs.centroid_examples[pairs.source[chosen]])
-        source = sources.at(back["answer"]).logits
-        clean = prompts.at(back["answer"]).logits
+        source, clean = sources[chosen.to(device)], prompts.at(back["answer"]).logits
         count = partial(_count, a=a, b=b, clean=clean, source=source)
         counts: Counts = {("clean",): count(clean), ("source",): count(source)}
         for position in self._at:
