@@ -42,9 +42,10 @@ class KMeansNoise(Control):
         at_separator, at_x = (observation.states[position] for position in POSITIONS)
         tasks, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
         x, of_x = labels["x"], {"task": labels["task"]}
+        k = self._clusterers[0].k(observation.n_tasks)
         return {
             metrics.ARI_KMEANS_SD: [
-                kmeans.score_layers(at_separator, tasks, kmeans.k(observation.n_tasks))["ari"]
+                [found.ari(tasks) for found in kmeans.fit_many(list(at_separator), [k] * len(at_separator))]
                 for kmeans in self._clusterers
             ],
             metrics.ARI_WITHIN_X_KMEANS_SD: [
