@@ -29,8 +29,8 @@ SERVERS: dict[str, tuple[Mode, Mode]] = {
 
 
 def timed(logger: str, server: WandbServer | None = None, later: Mode = "up") -> list[float]:
-    """Seconds from the command to the first measurement, and to the end. Without a server W&B is as in the tests: there
-    is no key.
+    """Seconds from the command to the first measurement, and to the end. Without a server W&B has no key, as in
+    the tests.
     """
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()

@@ -10,7 +10,7 @@ VERBS = "add", "plus", "turn by", "move on by", "later by"
 
 def clock(n_hours: int, holdout: str, val_fraction: float, seed: int) -> TaskFamily:
     if not 2 <= n_hours <= 24:
-        raise ValueError(f"n_hours={n_hours} is no clock; choose 2 to 24")
+        raise ValueError(f"n_hours={n_hours} does not fit a clock; choose 2 to 24")
     tasks = []
     for k in range(n_hours):
         instructions = tuple(f"{manner} {verb} {k} hours :".strip() for manner, verb in product(MANNERS, VERBS))
