@@ -89,7 +89,7 @@ def main(folder: Path) -> None:
         clusterer=run.measurement.measures["clustering"].clusterer,  # type: ignore[attr-defined]
         edits=[*EDITS],
         at=[*POSITIONS],
-        alpha=1.0,
+        alphas=[1.0],
         n_pairs=1500,
         seed=0,
         every_n_steps=1,

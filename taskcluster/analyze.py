@@ -15,7 +15,7 @@ EXAMPLES = """
   taskcluster-analyze outputs/default/seed=0                              the run's own measures, at every checkpoint
   taskcluster-analyze multirun/seeds "measures=[interventions]"           other measures, of every run of a multirun
   taskcluster-analyze RUN name=wide data.probe_size=4000 steps=last       a larger probe set, at the last step
-  taskcluster-analyze RUN "measures=[interventions]" measures.interventions.alpha=2 "steps=[0,600]"
+  taskcluster-analyze RUN "measures=[interventions]" "measures.interventions.alphas=[0.5,1,2]" "steps=[0,600]"
 
 Each run gets a folder analysis/NAME in the form of a run folder, with journal, results and figures; report and
 dashboard show it beside the run. Rerun the same command to resume. Keys that an analysis can set:

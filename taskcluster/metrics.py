@@ -139,7 +139,13 @@ OF_PAIRS = (
     Metric("source_b", "answers of B", "in prompts of B", by_layer=False, low=0, high=1, views=("tables",)),
 )
 
-PLACES = {"instruction_end": "at the separator", "input": "at x", "answer": "at the answer"}
+PLACES = {
+    "instruction": "at all instruction tokens",
+    "instruction_end": "at the separator",
+    "instruction_end_to_input": "from the separator into x",
+    "input": "at x",
+    "answer": "at the answer",
+}
 EDITED = {  # edit -> in words, and where its effect is shown
     "add": ("difference of centroids added", (*VIEWS, "map")),
     "replace": ("replaced by B's centroid", ("layers", "tables")),
@@ -147,19 +153,29 @@ EDITED = {  # edit -> in words, and where its effect is shown
     "cluster": ("difference of KMeans' centroids added", ("layers", "tables")),
     "ablate": ("subspace of centroids removed", ("layers", "tables")),
     "keep": ("subspace of centroids kept alone", ("layers", "tables")),
+    "mean": ("replaced by the mean of all tasks", ("layers", "tables")),
     "random": ("random direction added", ("tables",)),
     "same_task": ("difference within A added", ("tables",)),
     "shuffled": ("difference of shuffled labels added", ("tables",)),
     "third_task": ("moved to a third task", ("tables",)),
+    "wrong_position": ("difference of centroids added one token earlier", ("tables",)),
+    "random_subspace": ("random subspace removed", ("tables",)),
 }
+TAKE_OUT = ("ablate", "keep", "mean", "random_subspace")  # tasks, and put none in
+UNSCALED = ("replace", "interchange", *TAKE_OUT)  # whatever alpha is
 
 
-def of_intervention(edit: str, position: str) -> tuple[Metric, ...]:
-    """Of an edit at a position: answers of B, answers of A, recovered logit difference; for edits that take tasks out,
+def of_intervention(edit: str, position: str, alpha: float = 1.0) -> tuple[Metric, ...]:
+    """Of an edit at a site: answers of B, answers of A, recovered logit difference; for edits that take tasks out,
     which have no B, only the second."""
     words, views = EDITED[edit]
-    where, ending = f"{PLACES[position]}, {words}", f"{edit}_{position}"
-    takes_out = edit in ("ablate", "keep")
+    where, ending, takes_out = f"{PLACES[position]}, {words}", f"{edit}_{position}", edit in TAKE_OUT
+    if (edit, position) == ("interchange", "instruction"):  # what is known of patching a whole instruction
+        views = (*views, "curves", "map")
+    if alpha != 1:
+        views = tuple(view for view in views if view in ("layers", "tables"))
+        where += f", alpha {alpha:g}"
+        ending += f"_alpha_{alpha:g}".replace(".", "_").replace("-", "minus_")
     kept = Metric(
         f"kept_{ending}",
         "Answers that stay",

@@ -1,6 +1,6 @@
 """Edits of hidden states for interventions: what is moved, from where to where.
 
-in:  states of tested prompts of A at a position and a layer (M, D); states of the other half of the probe set there
+in:  states of tested prompts of A at a site and a layer (M, D); states of the other half of the probe set (S, D)
 out: the states that are put in their place (M, D)
 
 The edits move a prompt of task A towards task B, or take tasks out of the state. The controls change it by as much, in
@@ -10,30 +10,33 @@ a direction that has nothing to do with B.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from taskcluster.measures.kmeans import KMeans
+from taskcluster.metrics import UNSCALED
 
-EditName = Literal["add", "replace", "interchange", "cluster", "ablate", "keep"]
-ControlName = Literal["random", "same_task", "shuffled", "third_task"]
+EditName = Literal["add", "replace", "interchange", "cluster", "ablate", "keep", "mean"]
+ControlName = Literal["random", "same_task", "shuffled", "third_task", "wrong_position", "random_subspace"]
 
 RANK = 1e-5  # of the largest singular value: what is smaller is rounding
 
-CONTROLS: tuple[ControlName, ...] = ("random", "same_task", "shuffled", "third_task")
+CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
+OF_WHOLE = ("add", "interchange", "mean", "random", "same_task", "shuffled", "third_task")  # of all tokens at once
 
 
 @dataclass(frozen=True)
 class Space:
-    """The states that give centroids, at a position and a layer.
+    """The states that give centroids, at a site and a layer.
 
-    states (C, D). groups (C,): which group each belongs to: a task or, where states depend on x, a (task, x). cells
+    states (S, D). groups (S,): which group each belongs to: a task or, where states depend on x, a (task, x). cells
     (G,): which groups can be compared, those of one x or all.
     tested (P, D), tested_groups (P,): states of the other half, which clusters are matched to groups with.
-    half (C,): 0 or 1, a division of every group. shuffled (C,): the group of another example of the same cell.
+    half (S,): 0 or 1, a division of every group. shuffled (S,): the group of another state of the same cell.
+    seed: of random subspaces.
     """
 
     states: Tensor
@@ -44,11 +47,17 @@ class Space:
     half: Tensor
     shuffled: Tensor
     clusterer: KMeans
+    seed: int
 
     @cached_property
     def centroids(self) -> Tensor:
         """Of every group, (G, D)."""
         return self._means(self.states, self.groups)
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """How many states each group has, (G,)."""
+        return torch.bincount(self.groups, minlength=len(self.cells))
 
     @cached_property
     def halved(self) -> Tensor:
@@ -94,6 +103,16 @@ class Space:
             found[cell] = directions[sizes > RANK * sizes.max()]
         return found
 
+    @cached_property
+    def random_bases(self) -> dict[int, Tensor]:
+        """Of each cell an orthonormal basis of a random subspace, (R, D), with as many dimensions as in `bases`."""
+        generator = torch.Generator().manual_seed(self.seed)
+        found = {}
+        for cell, basis in self.bases.items():
+            drawn = torch.randn(basis.T.shape, generator=generator).to(basis.device, basis.dtype)
+            found[cell] = torch.linalg.qr(drawn).Q.T
+        return found
+
     def _means(self, states: Tensor, groups: Tensor) -> Tensor:
         sums = states.new_zeros(len(self.cells), states.shape[1]).index_add_(0, groups, states)
         return sums / torch.bincount(groups, minlength=len(self.cells)).clamp(min=1)[:, None]
@@ -101,10 +120,10 @@ class Space:
 
 @dataclass(frozen=True)
 class Place:
-    """Tested states at a position and a layer, and what edits need to know of them.
+    """Tested states at a site and a layer, and what edits need to know of them.
 
     base (M, D). own, target, third (M,): groups of A, of B, and of a task with another answer, -1 for none. source
-    (M,): which of the C is a prompt of B. directions (M, D): standard normal. alpha: in differences of centroids.
+    (M,): which of the S is of B. directions (M, D): standard normal. alpha: in differences of centroids.
     """
 
     space: Space
@@ -114,7 +133,18 @@ class Place:
     third: Tensor
     source: Tensor
     directions: Tensor
-    alpha: float
+    alpha: float = 1.0
+
+    def can(self, edit: str) -> Tensor:
+        """Whether there is what an edit needs to know of each state, (M,)."""
+        if edit in UNSCALED:  # which do not know where A is
+            return self.target >= 0
+        there = (self.own >= 0) & (self.target >= 0)
+        if edit == "third_task":
+            return there & (self.third >= 0)
+        if edit == "same_task":  # which has two halves
+            return there & (self.space.counts[self.own] > 1)
+        return there
 
     @property
     def difference(self) -> Tensor:
@@ -125,11 +155,10 @@ class Place:
         length = self.alpha * torch.linalg.vector_norm(self.difference, dim=1, keepdim=True)
         return self.base + length * torch.nn.functional.normalize(direction, dim=1)
 
-    @property
-    def within(self) -> Tensor:
-        """The component of `base`, less the cell's mean, in the subspace of the centroids."""
-        cell_of, found = self.space.cells[self.own], torch.zeros_like(self.base)
-        for cell, basis in self.space.bases.items():
+    def within(self, bases: Mapping[int, Tensor]) -> Tensor:
+        """The component of `base`, less the cell's mean, in the subspace of the cell."""
+        cell_of, found = self.space.cells[self.target], torch.zeros_like(self.base)
+        for cell, basis in bases.items():
             rows = cell_of == cell
             found[rows] = (self.base[rows] - self.space.center[cell]) @ basis.T @ basis
         return found
@@ -158,12 +187,17 @@ def cluster(place: Place) -> Tensor:
 
 def ablate(place: Place) -> Tensor:
     """Without its component in the subspace that the centroids span around their mean."""
-    return place.base - place.within
+    return place.base - place.within(place.space.bases)
+
+
+def mean(place: Place) -> Tensor:
+    """The mean of the centroids (mean ablation)."""
+    return place.space.center[place.space.cells[place.target]]
 
 
 def keep(place: Place) -> Tensor:
     """The mean of the centroids, and of the rest only the component in the subspace that they span."""
-    return place.space.center[place.space.cells[place.own]] + place.within
+    return mean(place) + place.within(place.space.bases)
 
 
 def random(place: Place) -> Tensor:
@@ -186,6 +220,16 @@ def third_task(place: Place) -> Tensor:
     return place.as_far(place.space.centroids[place.third] - place.space.centroids[place.own])
 
 
+def wrong_position(place: Place) -> Tensor:
+    """Moved as `add` moves it, but what is moved is the state one token earlier."""
+    return add(place)
+
+
+def random_subspace(place: Place) -> Tensor:
+    """Without its component in a random subspace of as many dimensions as the centroids span."""
+    return place.base - place.within(place.space.random_bases)
+
+
 EDITS: Mapping[str, Callable[[Place], Tensor]] = {
     "add": add,
     "replace": replace,
@@ -193,8 +237,11 @@ EDITS: Mapping[str, Callable[[Place], Tensor]] = {
     "cluster": cluster,
     "ablate": ablate,
     "keep": keep,
+    "mean": mean,
     "random": random,
     "same_task": same_task,
     "shuffled": shuffled,
     "third_task": third_task,
+    "wrong_position": wrong_position,
+    "random_subspace": random_subspace,
 }

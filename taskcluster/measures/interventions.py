@@ -8,7 +8,8 @@ Centroids come from one half of the validation instructions, tests from the othe
 edit that changes nothing must leave every logit bit-equal, or the measure fails.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -19,29 +20,29 @@ from transformers import PreTrainedModel
 
 from taskcluster import metrics
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.rows import Position
-from taskcluster.measures.edits import CONTROLS, EDITS, EditName, Place, Space
+from taskcluster.measures.edits import CONTROLS, EDITS, OF_WHOLE, EditName, Place, Space
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.pairs import pairs_of
+from taskcluster.measures.sites import SITES, Items, Placed, SiteName, items_of
 from taskcluster.metrics import Metric
-from taskcluster.models.patching import Prompts, Suffixes
+from taskcluster.models.patching import Suffixes
 from taskcluster.processes.group import share_out
 from taskcluster.validation import Seed, validated
 
 CHUNK = 512  # prompts that are run at once
 
-Counts = dict[tuple[str, ...], Tensor]  # sums over prompts of what `_count` gives
+Counts = dict[tuple[object, ...], Tensor]  # sums over prompts of what `_count` gives
 
 
 class Interventions(Measure):
-    """Edits of the states at positions, for pairs of validation prompts and tasks: whether the answer follows.
+    """Edits of states at sites, for pairs of validation prompts and tasks: whether the answer follows.
 
     Attributes:
         edits: of `taskcluster.measures.edits`; the controls come in addition.
-        at: the positions.
-        alpha: how far states are moved, in differences of centroids; not for edits that replace or project.
+        at: the sites, of `taskcluster.measures.sites`.
+        alphas: how far states are moved, in differences of centroids; not for edits that replace or project.
         n_pairs: number of pairs, at most.
         seed: of the choice of pairs and of what is random in edits.
 
@@ -49,9 +50,9 @@ class Interventions(Measure):
         UserError: no two tasks share an x and disagree about the first token of y.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = (  # of all edits at two positions; those of a run depend on its settings
+    metrics: ClassVar[tuple[Metric, ...]] = (  # of all edits at two sites; those of a run depend on its settings
         *metrics.OF_PAIRS,
-        *(m for p in ("instruction_end", "input") for e in EDITS for m in metrics.of_intervention(e, p)),
+        *(m for site in ("instruction_end", "input") for e in EDITS for m in metrics.of_intervention(e, site)),
     )
     splits = ("val",)
 
@@ -61,32 +62,37 @@ class Interventions(Measure):
         data: SequenceDataModule,
         clusterer: KMeans,
         edits: Annotated[list[EditName], Field(min_length=1)],
-        at: Annotated[list[Position], Field(min_length=1)],
-        alpha: FiniteFloat,
+        at: Annotated[list[SiteName], Field(min_length=1)],
+        alphas: Annotated[list[FiniteFloat], Field(min_length=1)],
         n_pairs: PositiveInt,
         seed: Seed,
         every_n_steps: PositiveInt | None,
     ) -> None:
         super().__init__(every_n_steps)
-        self._clusterer, self._alpha, self._seed = clusterer, alpha, seed
+        self._clusterer, self._seed, self._sites = clusterer, seed, list(dict.fromkeys(at))
         self._rows, self._pad = data.probe["val"], data.tokenizer.pad_token_id or 0
-        self._at, self._edits = list(dict.fromkeys(at)), [*dict.fromkeys(edits), *CONTROLS]
-        self.pairs = pairs_of(self._rows, n_pairs, torch.Generator().manual_seed(seed))
-        self._declared = {(e, p): metrics.of_intervention(e, p) for p in self._at for e in self._edits}
-        every = (metric for of_edit in self._declared.values() for metric in of_edit)
+        self.pairs = pairs_of(self._rows, n_pairs, self._generator())
+        self._items = {site: items_of(site, self._rows, self.pairs, self._generator()) for site in self._sites}
+        self._declared = {
+            site: {
+                (edit, alpha): metrics.of_intervention(edit, site, alpha)
+                for edit in dict.fromkeys([*edits, *CONTROLS])
+                if edit in OF_WHOLE or not SITES[site].whole
+                for alpha in (dict.fromkeys(alphas) if edit not in metrics.UNSCALED else [1.0])
+            }
+            for site in self._sites
+        }
+        every = (m for at_site in self._declared.values() for of_edit in at_site.values() for m in of_edit)
         self.metrics = (*metrics.OF_PAIRS, *every)  # type: ignore[misc]  # which edits there are is configured
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        network, pairs = observation.network, self.pairs
+        network = observation.network
         training = network.training
         network.eval()
         try:
-            known, logits = self._look(network, pairs.centroid_examples)
-            once, again = pairs.base.unique(return_inverse=True)
-            tested, _ = self._look(network, once)
-            spaces = {p: self._spaces(p, known[p], tested[p][:, again]) for p in self._at}
-            parts = torch.arange(len(pairs)).split(CHUNK)
-            counted = share_out(partial(self._of_pairs, network, spaces, logits[pairs.source]), parts)
+            spaces, sources = self._spaces(network)
+            parts = torch.arange(len(self.pairs)).split(CHUNK)
+            counted = share_out(partial(self._of_pairs, network, spaces, sources), parts)
         finally:
             network.train(training)
         totals = {key: torch.stack([part[key] for part in counted]).sum(0) for key in counted[0]}
@@ -94,34 +100,46 @@ class Interventions(Measure):
         found: dict[Metric, Values] = dict(
             zip(metrics.OF_PAIRS, ((part / clean[0]).item() for part in (clean[1], clean[2], source[2])), strict=True)
         )
-        for (edit, position), declared in self._declared.items():
-            of_layers = [totals[edit, position, str(layer)] for layer in range(len(spaces[position]))]
-            n, a, b, moved, possible = torch.stack(of_layers).unbind(1)
-            of_kind = {"effect": b / n, "kept": a / n, "recovered": moved / possible}
-            found |= {metric: of_kind[metric.key.partition("_")[0]].tolist() for metric in declared}
+        for site, at_site in self._declared.items():
+            for edit, declared in at_site.items():
+                of_layers = [totals[site, *edit, layer] for layer in range(len(spaces[site]))]
+                n, a, b, moved, possible = torch.stack(of_layers).unbind(1)
+                of_kind = {"effect": b / n, "kept": a / n, "recovered": moved / possible}
+                found |= {metric: of_kind[metric.key.partition("_")[0]].tolist() for metric in declared}
         return found
 
-    def _look(self, network: PreTrainedModel, examples: Tensor) -> tuple[dict[Position, Tensor], Tensor]:
-        """Raw states of every layer at the positions, (L+1, M, D) each, and the logits of the answer, (M, V)."""
-        states, logits = dict[Position, list[Tensor]](), []
+    def _generator(self, of: int = 0) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed + of)
+
+    def _spaces(self, network: PreTrainedModel) -> tuple[dict[SiteName, list[Space]], Tensor]:
+        """The space of every site and layer, 0 to L; and for each pair the logits of a prompt of B, (P, V)."""
+        pairs, single = self.pairs, [site for site in self._sites if not SITES[site].whole]
+        states, logits = self._look(network, pairs.centroid_examples, single)
+        once, again = pairs.base.unique(return_inverse=True)
+        tested = {site: of_once[:, again] for site, of_once in self._look(network, once, single)[0].items()}
+        for site in self._sites:
+            if site not in states:
+                states |= self._look(network, self._items[site].examples, [site])[0]
+                tested[site] = states[site][:, :0]  # where none is matched with clusters
+        spaces = {site: self._space(self._items[site], states[site], tested[site]) for site in self._sites}
+        return spaces, logits[pairs.source]
+
+    def _look(
+        self, network: PreTrainedModel, examples: Tensor, sites: Sequence[SiteName]
+    ) -> tuple[dict[SiteName, Tensor], Tensor]:
+        """Raw states of every layer at the sources of sites, (L+1, S, D) each; logits of the answer, (E, V)."""
+        states, logits = dict[SiteName, list[Tensor]](), []
         for chunk in examples.split(CHUNK):
-            prompts, back = self._run(network, chunk)
-            logits.append(prompts.at(back["answer"]).logits)
-            for position in self._at:
-                states.setdefault(position, []).append(prompts.at(back[position]).states)
-        return {position: torch.cat(parts, 1) for position, parts in states.items()}, torch.cat(logits)
+            prompts = Placed(network, self._rows, chunk, self._pad)
+            logits.append(prompts.at("answer").logits)
+            for site in sites:
+                states.setdefault(site, []).append(prompts.at(SITES[site].source, SITES[site].whole).states)
+        return {site: torch.cat(parts, 1) for site, parts in states.items()}, torch.cat(logits)
 
-    def _run(self, network: PreTrainedModel, examples: Tensor) -> tuple[Prompts, dict[Position, Tensor]]:
-        """Prompts, and how many places before the last each position is."""
-        tokens, mask, back = self._rows.prompts(examples, self._pad)
-        device = network.device
-        prompts = Prompts(network, tokens.to(device), mask.to(device))
-        return prompts, {position: places.to(device) for position, places in back.items()}
-
-    def _spaces(self, position: Position, states: Tensor, tested: Tensor) -> list[Space]:
-        """The space of every layer, 0 to L."""
-        groups, tested_groups, cells = self._groups(position)
-        order = torch.rand(len(groups), generator=torch.Generator().manual_seed(self._seed)).argsort()
+    def _space(self, items: Items, states: Tensor, tested: Tensor) -> list[Space]:
+        """The space of every layer, 0 to L, from its states (L+1, S, D)."""
+        groups, cells, tested_groups = items.groups, items.cells, items.own[: tested.shape[1]]
+        order = torch.rand(len(groups), generator=self._generator()).argsort()
         sorted_by = partial(torch.argsort, stable=True)
         shuffled, half = torch.empty_like(groups), torch.empty_like(groups)
         shuffled[sorted_by(cells[groups])] = groups[order[sorted_by(cells[groups][order])]]
@@ -129,53 +147,48 @@ class Interventions(Measure):
         labels = [labels.to(states.device) for labels in (groups, cells, tested_groups, half, shuffled)]
         groups, cells, tested_groups, half, shuffled = labels
         return [
-            Space(of_layer, groups, cells, of_tested, tested_groups, half, shuffled, self._clusterer)
+            Space(of_layer, groups, cells, of_tested, tested_groups, half, shuffled, self._clusterer, self._seed)
             for of_layer, of_tested in zip(states, tested, strict=True)
         ]
 
-    def _groups(self, position: Position) -> tuple[Tensor, Tensor, Tensor]:
-        """Groups of the centroid half (C,) and of the tested prompts (P,), and the cell of each group (G,)."""
-        known, own = self.pairs.groups, self.pairs.own
-        if position == "instruction_end":  # where no state depends on x
-            tasks, of_group = known.task.unique(return_inverse=True)
-            return of_group[known.of_example], of_group[own], torch.zeros_like(tasks)
-        return known.of_example, own, known.x
-
     def _of_pairs(
-        self, network: PreTrainedModel, spaces: Mapping[Position, list[Space]], sources: Tensor, chosen: Tensor
+        self, network: PreTrainedModel, spaces: Mapping[SiteName, list[Space]], sources: Tensor, chosen: Tensor
     ) -> Counts:
-        """The counts of every edit, position and layer for the pairs with numbers `chosen`.
+        """The counts of every site, edit and layer for the pairs with numbers `chosen`.
 
         sources (P, V): the logits of prompts of B.
         """
         pairs, device = self.pairs, network.device
         a, b = pairs.token_a[chosen].to(device), pairs.token_b[chosen].to(device)
-        prompts, back = self._run(network, pairs.base[chosen])
-        source, clean = sources[chosen.to(device)], prompts.at(back["answer"]).logits
+        prompts = Placed(network, self._rows, pairs.base[chosen], self._pad)
+        source, clean = sources[chosen.to(device)], prompts.at("answer").logits
         count = partial(_count, a=a, b=b, clean=clean, source=source)
         counts: Counts = {("clean",): count(clean), ("source",): count(source)}
-        for position in self._at:
-            suffixes = prompts.at(back[position])
-            for layer, space in enumerate(spaces[position]):
+        for site, at_site in self._declared.items():
+            position, whole = SITES[site][1:]
+            suffixes, earlier = prompts.at(position, whole), prompts.at(position, earlier=1)
+            for layer, space in enumerate(spaces[site]):
                 _assert_exact(suffixes, layer)
-                place = self._place(space, position, chosen, suffixes.states[layer], layer)
-                for edit in self._edits:
-                    logits = suffixes.edited(layer, EDITS[edit](place))
-                    used = place.third >= 0 if edit == "third_task" else None
-                    counts[edit, position, str(layer)] = count(logits, used=used)
+                place, pair = self._place(self._items[site], space, chosen, suffixes.states[layer], layer)
+                for edit, alpha in at_site:
+                    states = EDITS[edit](replace(place, alpha=alpha))
+                    if elsewhere := edit == "wrong_position":
+                        logits = earlier.edited(layer, earlier.states[layer] + states - place.base)
+                    else:
+                        logits = suffixes.edited(layer, states)
+                    used = prompts.has(position, earlier=elsewhere)
+                    used[pair[~place.can(edit)]] = False
+                    counts[site, edit, alpha, layer] = count(logits, used=used)
         return counts
 
-    def _place(self, space: Space, position: Position, chosen: Tensor, base: Tensor, layer: int) -> Place:
-        pairs, device = self.pairs, base.device
-        groups = [numbers[chosen] for numbers in (pairs.own, pairs.target, pairs.third)]
-        if position == "instruction_end":
-            of_group = pairs.groups.task.unique(return_inverse=True)[1]
-            groups = [torch.where(numbers >= 0, of_group[numbers], -1) for numbers in groups]
-        own, target, third = (numbers.to(device) for numbers in groups)
-        generator = torch.Generator().manual_seed(self._seed + layer + 1)
-        directions = torch.randn(len(pairs), base.shape[1], generator=generator)[chosen].to(device, base.dtype)
-        source = pairs.source[chosen].to(device)
-        return Place(space, base, own, target, third, source, directions, self._alpha)
+    def _place(self, items: Items, space: Space, chosen: Tensor, base: Tensor, layer: int) -> tuple[Place, Tensor]:
+        """What is known of the edited states (M, D) of some pairs, and which of these pairs each belongs to, (M,)."""
+        of, device = items.of(chosen), base.device
+        own, target, third, source = (n[of].to(device) for n in (items.own, items.target, items.third, items.source))
+        directions = torch.randn(len(items.pair), base.shape[1], generator=self._generator(layer + 1))[of]
+        directions = directions.to(device, base.dtype)
+        place = Place(space, base, own, target, third, source, directions)
+        return place, (items.pair[of] - chosen[0]).to(device)
 
 
 def _assert_exact(suffixes: Suffixes, layer: int) -> None:

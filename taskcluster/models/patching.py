@@ -1,10 +1,10 @@
 """Prompts run again from a place on, with edited states: activation patching at the cost of what an edit can change.
 
-in:  a causal LM, prompts (B, T) filled up on the left, and of each prompt a place
-out: raw states of every layer from the place on; logits of the last place, clean or after an edit
+in:  a causal LM, prompts (B, T) filled up on the left, and of each prompt a place, or several that follow each other
+out: raw states of every layer at these places; logits of the last place of all, clean or after an edit
 
-A first pass keeps the keys and values of every layer. After an edit of layer l at a place, only the blocks above l are
-computed, only from that place on, and only the logits of the last place. Layer 0 is the embedding output, layer l the
+A first pass keeps the keys and values of every layer. After an edit of layer l, only the blocks above l are computed,
+only from the first edited place on, and only the logits of the last place. Layer 0 is the embedding output, layer l the
 residual stream after block l; the last layer too is taken before the final norm, since that is where an edit acts.
 """
 
@@ -71,9 +71,9 @@ class Prompts:
                 "choose another model"
             )
 
-    def at(self, back: Tensor) -> "Suffixes":
-        """The suffixes that begin, in each prompt, `back` (B,) places before its last."""
-        return Suffixes(self, back)
+    def at(self, back: Tensor, first: Tensor | None = None) -> "Suffixes":
+        """The place `back` (B,) places before the last of each prompt; or all from `first` (B,) before the last on."""
+        return Suffixes(self, back, back if first is None else first)
 
     @torch.no_grad()
     def again(self, layer: int, whole: Tensor) -> Tensor:
@@ -138,20 +138,22 @@ class Prompts:
 
 
 class Suffixes:
-    """The last places of prompts, from a place of each on.
+    """Prompts from the first of some places of each on: M places in all, prompt after prompt.
 
-    states: of that place after every layer, (L+1, B, D); logits (B, V): of the last place.
+    states: of these places after every layer, (L+1, M, D); logits (B, V): of the last place of each prompt.
     """
 
-    def __init__(self, prompts: Prompts, back: Tensor) -> None:
+    def __init__(self, prompts: Prompts, back: Tensor, first: Tensor) -> None:
         self._prompts = prompts
-        n = int(back.max()) + 1
+        n, lengths = int(first.max()) + 1, first - back + 1
         self._whole, self.logits = prompts.clean(n)
-        self._lines, self._columns = torch.arange(len(back), device=back.device), n - 1 - back
+        self._lines = torch.arange(len(back), device=back.device).repeat_interleave(lengths)
+        within = torch.arange(len(self._lines), device=back.device) - (lengths.cumsum(0) - lengths)[self._lines]
+        self._columns = n - 1 - first[self._lines] + within
         self.states = self._whole[:, self._lines, self._columns]
 
     def edited(self, layer: int, states: Tensor) -> Tensor:
-        """Logits (B, V) of the last place after the states of a layer at the place are replaced by `states` (B, D)."""
+        """Logits (B, V) of the last places after the states of a layer at the places have become `states` (M, D)."""
         whole = self._whole[layer].clone()
         whole[self._lines, self._columns] = states
         return self._prompts.again(layer, whole)

@@ -15,6 +15,7 @@ from taskcluster.measures.edits import CONTROLS, EDITS
 from taskcluster.measures.interventions import Interventions
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.pairs import halves, pairs_of
+from taskcluster.measures.sites import SITES, items_of
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.validation import UserError
 
@@ -85,9 +86,11 @@ class ByHand(PreTrainedModel):
         return CausalLMOutputWithPast(logits=self.lm_head(states[:, -logits_to_keep:]))
 
 
-def effects(through_separator: bool, edits: list[str]) -> dict[str, list[float]]:
+def effects(
+    through_separator: bool, edits: list[str], at: list[str] = POSITIONS, alphas: tuple[float, ...] = (1.0,)
+) -> dict[str, list[float]]:
     of_data = data()
-    measure = Interventions(of_data, KMeans(None, 4, 0), edits, POSITIONS, 1.0, 300, 0, 1)
+    measure = Interventions(of_data, KMeans(None, 4, 0), edits, at, list(alphas), 300, 0, 1)
     network = ByHand(of_data, through_separator)
     return {m.key: values for m, values in measure.measure(SimpleNamespace(network=network)).items()}
 
@@ -107,7 +110,8 @@ def test_an_edit_turns_answers_where_the_network_reads_the_task_and_nowhere_else
 
 def test_controls_turn_no_answer_to_bs() -> None:
     found = effects(True, ["add"])
-    for control in CONTROLS:
+    assert found["kept_random_subspace_input"] == [1, 1, 1]
+    for control in [control for control in CONTROLS if control != "random_subspace"]:
         for position in POSITIONS:
             # Of four tasks, a direction that has nothing to do with B is B's for one in four or so.
             assert max(found[f"effect_{control}_{position}"]) <= 0.4, (control, position)
@@ -120,6 +124,56 @@ def test_what_is_taken_out_is_missed_where_the_network_reads_it() -> None:
     assert found["kept_ablate_input"][2] <= 0.5
     assert found["kept_keep_input"] == [1, 1, 1]
     assert found["kept_ablate_instruction_end"][1] <= 0.5
+
+
+def test_all_tokens_of_an_instruction_are_edited_at_once() -> None:
+    through = effects(True, ["interchange", "mean"], ["instruction"])
+    assert through["effect_interchange_instruction"] == [1, 1, 0]  # the separator's own state is among them
+    assert through["kept_mean_instruction"][2] == 1
+    assert max(through["kept_mean_instruction"][:2]) <= 0.5
+    around = effects(False, ["interchange", "cluster"], ["instruction"])
+    assert around["effect_interchange_instruction"] == [1, 1, 0]
+    assert "effect_cluster_instruction" not in around
+
+
+def test_a_state_is_put_at_another_position() -> None:
+    found = effects(True, ["interchange", "add"], ["instruction_end_to_input"])
+    # The separator knows the task after block 1; before it, its state at x is only no x.
+    assert found["effect_interchange_instruction_end_to_input"] == [0, 1, 1]
+    assert found["effect_add_instruction_end_to_input"] == [0, 1, 1]
+
+
+def test_every_alpha_has_its_own_numbers() -> None:
+    found = effects(True, ["add", "replace"], ["input"], alphas=(1.0, -1.0, 0.25))
+    assert found["effect_add_input"] == [0, 0, 1]
+    assert found["effect_add_input_alpha_minus_1"] == [0, 0, 0]
+    assert found["kept_add_input_alpha_0_25"] == [1, 1, 1]
+    assert "effect_random_input_alpha_0_25" in found
+    assert "effect_replace_input_alpha_0_25" not in found
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_edited_states_are_compared_with_those_of_their_own_cell(site: str) -> None:
+    rows = data().probe["val"]
+    pairs = pairs_of(rows, 1000, torch.Generator().manual_seed(0))
+    items = items_of(site, rows, pairs, torch.Generator().manual_seed(0))
+    known, both = items.target >= 0, (items.own >= 0) & (items.target >= 0)
+    assert known.any()
+    assert (items.cells[items.own] == items.cells[items.target])[both].all()
+    assert (items.own != items.target)[known].all()
+    assert (items.groups[items.source] == items.target)[known].all()
+    assert len(items.groups.unique()) == len(items.cells)
+
+
+def test_instructions_without_a_partner_of_their_length_are_refused() -> None:
+    tasks = tuple(
+        Task(k, ("letters",), (tuple(letter * n for n in range(2 + k, 22, 2)),), {"q": f"y{k}"})
+        for k, letter in enumerate("ab")
+    )
+    family = TaskFamily(tasks, "instruction", 0.5, 0, words=False)
+    of_data = SequenceDataModule(family, None, None, "shared_prefix", "right", 8, "sequence", 200, 0, 0)
+    with pytest.raises(UserError, match="'instruction' needs instructions of one length in two tasks"):
+        Interventions(of_data, KMeans(None, 4, 0), ["add"], ["instruction"], [1.0], 300, 0, 1)
 
 
 def test_centroids_and_tests_come_from_different_instructions() -> None:
@@ -139,7 +193,7 @@ def test_centroids_and_tests_come_from_different_instructions() -> None:
 
 def test_tasks_that_agree_are_refused() -> None:
     with pytest.raises(UserError, match="no two tasks of the probe set share an x and disagree"):
-        Interventions(data(y="same"), KMeans(None, 4, 0), ["add"], POSITIONS, 1.0, 300, 0, 1)
+        Interventions(data(y="same"), KMeans(None, 4, 0), ["add"], POSITIONS, [1.0], 300, 0, 1)
 
 
 def test_every_edit_says_what_it_moves() -> None:

@@ -98,6 +98,20 @@ def test_an_identity_edit_leaves_every_logit_bit_equal(
             assert torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits)
 
 
+def test_several_places_are_edited_at_once(network: PreTrainedModel, prompts: tuple[Tensor, Tensor]) -> None:
+    tokens, mask = prompts
+    suffixes = Prompts(network, tokens, mask).at(torch.full((B,), 2), mask.sum(1) - 1)
+    places = (mask * (torch.arange(T) < T - 2)).nonzero(as_tuple=True)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    inputs = {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
+    for layer in range(LAYERS + 1):
+        other = suffixes.states[layer].flip(0)
+        with torch.no_grad():
+            wanted, _ = forward_with_states(network, places, {layer: lambda _, other=other: other}, **inputs)
+        assert torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits)
+        torch.testing.assert_close(suffixes.edited(layer, other), wanted.logits[:, -1], rtol=1e-5, atol=1e-5)
+
+
 def test_edits_leave_no_trace(network: PreTrainedModel, prompts: tuple[Tensor, Tensor]) -> None:
     run = Prompts(network, *prompts)
     before = run.at(BACK[0]).logits

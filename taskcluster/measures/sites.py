@@ -1,0 +1,142 @@
+"""Sites of interventions: where states are edited, and which states are compared with them.
+
+in:  the probe set of a split, Pairs
+out: Items: every state that gives centroids and every state that is edited, with the group and the cell of each
+
+At one position a prompt has one state. All tokens of an instruction are edited at once, so there every token has a
+state of its own, and it is compared with tokens at the same place of instructions of the same length.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from taskcluster.data.rows import Position, Rows
+from taskcluster.measures.pairs import Pairs
+from taskcluster.models.patching import Prompts, Suffixes
+from taskcluster.validation import UserError
+
+SiteName = Literal["instruction_end", "input", "answer", "instruction", "instruction_end_to_input"]
+
+
+class Site(NamedTuple):
+    """source: the position whose states give centroids; edited: where they are put; whole: in all tokens up to it."""
+
+    source: Position
+    edited: Position
+    whole: bool = False
+
+
+SITES: dict[SiteName, Site] = {
+    "instruction_end": Site("instruction_end", "instruction_end"),
+    "input": Site("input", "input"),
+    "answer": Site("answer", "answer"),
+    "instruction": Site("instruction_end", "instruction_end", whole=True),
+    "instruction_end_to_input": Site("instruction_end", "input"),
+}
+
+
+class Placed:
+    """The prompts of examples, run once, whose suffixes are found by position."""
+
+    def __init__(self, network: PreTrainedModel, rows: Rows, examples: Tensor, pad: int) -> None:
+        tokens, mask, back = rows.prompts(examples, pad)
+        device = network.device
+        self._prompts, self._first = Prompts(network, tokens.to(device), mask.to(device)), (mask.sum(1) - 1).to(device)
+        self._back = {position: places.to(device) for position, places in back.items()}
+
+    def at(self, position: Position, whole: bool = False, earlier: int = 0) -> Suffixes:
+        """From the position on, or so many tokens earlier; `whole`: all tokens up to it are among its places."""
+        back = torch.minimum(self._back[position] + earlier, self._first)
+        return self._prompts.at(back, self._first if whole else None)
+
+    def has(self, position: Position, earlier: int) -> Tensor:
+        """Whether each prompt has a token so much earlier, (B,)."""
+        return self._back[position] + earlier <= self._first
+
+
+@dataclass(frozen=True)
+class Items:
+    """S states that give centroids, in G groups, and M states that are edited.
+
+    examples (E,): whose states at the site are the S, in this order. groups (S,): the group of each; cells (G,): which
+    groups can be compared. pair (M,): the pair that an edited state belongs to, in ascending order. own, target, third
+    (M,): its groups of A, of B and of a third task, -1 where there is none. source (M,): which of the S is of B.
+    """
+
+    examples: Tensor
+    groups: Tensor
+    cells: Tensor
+    pair: Tensor
+    own: Tensor
+    target: Tensor
+    third: Tensor
+    source: Tensor
+
+    def of(self, chosen: Tensor) -> Tensor:
+        """Which of the M belong to the pairs with numbers `chosen`, consecutive ones."""
+        return ((self.pair >= chosen[0]) & (self.pair <= chosen[-1])).nonzero().squeeze(1)
+
+
+def items_of(name: SiteName, rows: Rows, pairs: Pairs, generator: torch.Generator) -> Items:
+    """The items of a site. Raises UserError where no two instructions of different tasks have the same length."""
+    site, known = SITES[name], pairs.groups
+    if site.whole:
+        return _tokens(rows, pairs, generator)
+    of_group, cells = torch.arange(len(known.x)), known.x
+    if site.source == "instruction_end":  # where no state depends on x
+        tasks, of_group = known.task.unique(return_inverse=True)
+        cells = torch.zeros_like(tasks)
+    own, target, third = (_renamed(of_group, numbers) for numbers in (pairs.own, pairs.target, pairs.third))
+    every = torch.arange(len(pairs))
+    groups = of_group[known.of_example]
+    return Items(pairs.centroid_examples, groups, cells, every, own, target, third, pairs.source)
+
+
+def _renamed(names: Tensor, numbers: Tensor) -> Tensor:
+    return torch.where(numbers >= 0, names[numbers], -1)
+
+
+def _tokens(rows: Rows, pairs: Pairs, generator: torch.Generator) -> Items:
+    """An item for every token before x: of one example of each instruction, and of every pair."""
+    instruction = rows.numbers[pairs.centroid_examples, 2]
+    first = torch.cat([torch.tensor([True]), instruction.diff() != 0])  # examples of an instruction follow each other
+    examples = pairs.centroid_examples[first]
+    lengths = rows.prefixes[torch.arange(len(rows.counts)).repeat_interleave(rows.counts)].long()
+    longest = int(lengths.max()) + 1
+    of_examples = rows.numbers[examples, 0].long() * longest + lengths[examples]  # a number for each task and length
+    there = of_examples.unique()
+    base = lengths[pairs.base]
+    task = pairs.groups.task
+    wanted = [_renamed(task, numbers) * longest + base for numbers in (pairs.own, pairs.target, pairs.third)]
+    own, target, third = (torch.where(torch.isin(numbers, there), numbers, -1) for numbers in wanted)
+    if not (target >= 0).any():
+        raise UserError(
+            "measures.interventions.at: 'instruction' needs instructions of one length in two tasks, and the probe set "
+            "has none; leave it out, or raise data.probe_size"
+        )
+    drawn = torch.rand(len(pairs), len(examples), generator=generator)
+    source = torch.where(of_examples == target[:, None], drawn, -1.0).argmax(1)
+
+    begins = lengths[examples].cumsum(0) - lengths[examples]
+    example, place = _each(lengths[examples])
+    pair, of_pair = _each(base)
+    keys, groups = (of_examples[example] * longest + place).unique(return_inverse=True)
+    cells = (keys % longest**2).unique(return_inverse=True)[1]
+
+    def numbers(of_task: Tensor) -> Tensor:
+        found = torch.searchsorted(keys, of_task[pair] * longest + of_pair)
+        return torch.where(of_task[pair] >= 0, found, -1)
+
+    items = numbers(own), numbers(target), numbers(third)
+    usable = (target >= 0)[pair]
+    return Items(examples, groups, cells, pair, *items, torch.where(usable, begins[source][pair] + of_pair, 0))
+
+
+def _each(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Of every token of prompts with these lengths: its prompt, and its place there."""
+    prompt = torch.arange(len(lengths)).repeat_interleave(lengths)
+    return prompt, torch.arange(len(prompt)) - (lengths.cumsum(0) - lengths)[prompt]
