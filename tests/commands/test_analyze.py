@@ -77,7 +77,7 @@ def test_other_steps_and_settings(small_run: RunFolder, taskcluster_analyze: Ana
     )
     rows = analysis(small_run, "some").rows()
     assert [row["step"] for row in rows] == [0, 4]
-    assert "effect_add_input/val/layer_2" in rows[0]
+    assert "effect_add_input_alpha_2/val/layer_2" in rows[0]
     assert "ari/val/layer_2" not in rows[0]
 
 

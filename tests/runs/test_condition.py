@@ -30,8 +30,8 @@ from taskcluster.runs.condition import condition, decisive, digest, group, run_f
         (["~measures.chance", "model.n_layer=2"], "measures.chance=~,model.n_layer=2/seed=0"),
         (["~clusterer.n_init"], "clusterer.n_init=~/seed=0"),
         (
-            ["measures=[clustering,clustering_at_x,chance,interventions]", "measures.interventions.alphas=[2.0]"],
-            "measures.interventions=+,measures.interventions.alphas=[2.0],measures.kmeans_noise=~/seed=0",
+            ["measures=[clustering,clustering_at_x,chance,interventions]", "measures.interventions.n_pairs=100"],
+            "measures.interventions=+,measures.interventions.n_pairs=100,measures.kmeans_noise=~/seed=0",
         ),
         (["seeds.kmeans=3"], "seed=0,kmeans=3"),
         (["data.probe_seed=5"], "seed=0,probe_seed=5"),
