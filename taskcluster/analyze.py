@@ -1,69 +1,134 @@
 """taskcluster-analyze: measure runs again from their checkpoints."""
 
 import argparse
-import re
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskcluster import streams
-from taskcluster.arguments import Parser, say
+from taskcluster.arguments import Parser, readable
 from taskcluster.validation import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from taskcluster.runs.folder import RunFolder
+
+PROGRAM = "taskcluster-analyze"
 
 EXAMPLES = """
   taskcluster-analyze outputs/default/seed=0                              the run's own measures, at every checkpoint
   taskcluster-analyze multirun/seeds "measures=[interventions]"           other measures, of every run of a multirun
+  taskcluster-analyze multirun/seeds hydra/launcher=joblib                runs side by side; also submitit_slurm and ray
   taskcluster-analyze RUN name=wide data.probe_size=4000 steps=last       a larger probe set, at the last step
   taskcluster-analyze RUN "measures=[interventions]" "measures.interventions.alphas=[0.5,1,2]" "steps=[0,600]"
 
 Each run gets a folder analysis/NAME in the form of a run folder, with journal, results and figures; report and
 dashboard show it beside the run. Rerun the same command to resume. Keys that an analysis can set:
-measures, measures.*, clusterer.*, data.probe_size, data.probe_seed.
+measures, measures.*, clusterer.*, data.probe_size, data.probe_seed; hydra/launcher and hydra.launcher.*.
 """
+
+OWN = ("name", "steps", "output")
+OF_RUNS = ("measures", "measures.", "clusterer.", "data.probe_size", "data.probe_seed")  # keys, and groups of them
+OF_LAUNCHERS = ("hydra/launcher", "hydra.launcher.")
 
 
 def main() -> None:
     streams.guard()
+    words, config_dir = _arguments()
+    from taskcluster import cli  # only now, so that --help is quick
+    from taskcluster.processes.interrupts import AT_ONCE, Interrupts
+
+    with cli.answering(PROGRAM):
+        with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
+            exit_code = _analyze(words, config_dir)
+        sys.exit(exit_code)
+
+
+def _arguments() -> tuple[list[str], Path | None]:
     parser = Parser(
-        prog="taskcluster-analyze",
-        usage="taskcluster-analyze FOLDER [name=NAME] [steps=all|last|[STEP,...]] [KEY=VALUE ...]",
+        prog=PROGRAM,
+        usage=f"{PROGRAM} FOLDER [name=NAME] [steps=all|last|[STEP,...]] [output=FOLDER] [KEY=VALUE ...]",
         description="Measure runs again from their checkpoints.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a run, a multirun, or any folder of runs")
     parser.add_argument(
-        "settings", nargs="*", metavar="KEY=VALUE", help="what to measure, if not what the run measured"
+        "words", nargs="*", metavar="FOLDER KEY=VALUE", help="a run, a multirun, or any folder of runs; what to measure"
     )
     parser.add_argument("--config-dir", type=Path, help="a folder of your own with groups such as measures/")
-    arguments = parser.parse_args()
-    from taskcluster import cli  # only now, so that --help is quick
-
-    try:
-        _analyze(arguments.folder, arguments.settings, arguments.config_dir)
-    except cli.MISTAKES as error:
-        say("taskcluster-analyze", cli.sentence(error))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        say("taskcluster-analyze", "interrupted; rerun the same command to resume")
-        sys.exit(130)
+    given = parser.parse_intermixed_args()
+    return given.words, given.config_dir
 
 
-def _analyze(folder: Path, words: list[str], config_dir: Path | None) -> None:
-    settings = dict(_setting(word) for word in words)
-    name, steps = settings.pop("name", "default"), _steps(settings.pop("steps", "all"))
-    if not re.fullmatch(r"\w[\w.=+-]*", name):
-        raise UserError(f"name={name!r} cannot be the name of a folder; use letters, digits and _.=+-")
+def _analyze(words: list[str], config_dir: Path | None) -> int:
+    from taskcluster.analyses import Request, launched, planned
+    from taskcluster.cli import Job, Reported
     from taskcluster.results.aggregate import find_runs
-    from taskcluster.training.analysis import analyze
 
+    if not words or _key(words[0]) is not None:
+        raise UserError("no folder is given; give a run folder, or a folder of runs, before KEY=VALUE")
+    folder, settings = Path(os.path.abspath(words[0])), [_setting(word) for word in words[1:]]
+    own = {key: value for key, value in settings if key in OWN}
+    of_runs = {key: value for key, value in settings if key not in OWN and not key.lstrip("+").startswith("hydra")}
+    of_launcher = [readable(f"{key}={value}", False) for key, value in settings if key.lstrip("+").startswith("hydra")]
+    steps = _steps(own.get("steps", "all"))
     runs = [run for run in find_runs(folder) if run.path.parent.name != "analysis"] if folder.is_dir() else []
     if not runs:
-        raise UserError(f"{folder} holds no run; give a run folder, or a folder of runs")
-    console = streams.console()
-    for run in runs:
-        analyze(run, name, steps, _changes(run.config(), settings, config_dir), console)
+        raise UserError(f"{words[0]} holds no run; give a run folder, or a folder of runs")
+
+    def changes(run: "RunFolder") -> Mapping[str, object]:
+        return _changes(run.config(), of_runs, config_dir)
+
+    output = Path(os.path.abspath(own["output"])) if own.get("output") else None
+    plans = planned(runs, Request(folder, own.get("name", "default"), steps, changes, output))
+    if len(plans) == 1 and plans[0].exit_code == 2:
+        raise Reported(2, plans[0].plan)
+    if config_dir:
+        of_launcher.append(f"hydra.searchpath=[file://{config_dir.absolute()}]")
+    analyses = launched(of_launcher, Job(job, PROGRAM), plans)
+    analyses.run(None)
+    return analyses.conclude()
+
+
+def job(cfg: "DictConfig") -> None:
+    """One run measured again. Imports what measures only here, so that --help is quick."""
+    import json
+
+    from taskcluster import imports
+    from taskcluster.cli import Reported
+    from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
+
+    imports.find_own()
+    try:
+        with Interrupts() as interrupts:
+            with interrupts.deferred(AT_ONCE):
+                from taskcluster.measures.measure import MeasureFailed
+                from taskcluster.runs.analyses import plan
+                from taskcluster.runs.folder import RunFolder
+                from taskcluster.training.analysis import analyze
+                from taskcluster.training.progress import quieten
+            quieten()
+            run = RunFolder(Path(cfg.run))
+            analysis = plan(run, Path(cfg.place), cfg.name, list(cfg.steps), json.loads(cfg.changes))
+            try:
+                analyze(analysis, streams.console(plain=True))
+            except (MeasureFailed, FloatingPointError) as error:
+                raise Reported(1, f"{run.path}: {error}; rerun the same command to resume") from error
+            except OSError as error:
+                said = f"{error.filename or analysis.target.path}: {error.strerror}; rerun the same command to resume"
+                raise Reported(1, said) from error
+    except Interrupted as signal:
+        raise Reported(signal.exit_code, "interrupted; rerun the same command to resume") from signal
+
+
+def _key(word: str) -> str | None:
+    """The key of a word KEY=VALUE, None for a word that sets none."""
+    key, equals, _ = word.partition("=")
+    settable = key.lstrip("+").startswith(OF_LAUNCHERS) or key in (*OWN, *OF_RUNS)
+    return key if equals and (settable or key.startswith(("measures.", "clusterer."))) else None
 
 
 def _setting(word: str) -> tuple[str, str]:
@@ -71,8 +136,9 @@ def _setting(word: str) -> tuple[str, str]:
     key, equals, value = word.partition("=")
     if not equals:
         raise UserError(f"{word!r} is not KEY=VALUE; see --help")
-    if key not in ("name", "steps", "measures") and not key.startswith(("measures.", "clusterer.", "data.probe_")):
-        raise UserError(f"{key} cannot be set in an analysis; only measures, clusterer.* and data.probe_* can")
+    if _key(word) is None:
+        said = "only measures, clusterer.*, data.probe_size, data.probe_seed and hydra/launcher can"
+        raise UserError(f"{key} cannot be set in an analysis; {said}")
     return key, value
 
 
@@ -103,6 +169,8 @@ def _changes(config: Mapping[str, Any], settings: Mapping[str, str], config_dir:
         changes["measures"] = composed(*seeds, *chosen, config_dir=config_dir)["measures"]
     others = [f"{key}={value}" for key, value in settings.items() if key not in own]
     for override in OverridesParser.create().parse_overrides(others):
+        if override.is_sweep_override():
+            raise UserError(f"{override.input_line} gives several values; give one")
         changes[override.key_or_group] = override.value()
     return changes
 

@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
 from taskcluster.runs.condition import run_folder
 from taskcluster.runs.options import CONF
 from taskcluster.validation import UserError, did_you_mean
+
+TRAIN = "taskcluster-train"  # the command
 
 # What a user can do wrong before the first run begins.
 MISTAKES = (HydraException, OmegaConfBaseException, UserError, yaml.YAMLError, ValueError, OSError, RecursionError)
@@ -41,12 +44,14 @@ class Job:
 
     exit_code: 0, that of a Reported failure, 1 for a failure that nobody foresaw, whose traceback is printed, or that
     of a signal, after which this process begins no other job.
+
+    program: the command that it belongs to, in whose name mistakes are reported.
     """
 
     stopped = 0  # the exit code of the signal that ended a job of this process
 
-    def __init__(self, train: Callable[[DictConfig], None]) -> None:
-        self._train = train
+    def __init__(self, work: Callable[[DictConfig], None], program: str = TRAIN) -> None:
+        self._work, self._program = work, program
         self.exit_code = 0
 
     def __call__(self, cfg: DictConfig) -> int:
@@ -56,16 +61,16 @@ class Job:
 
     def _attempt(self, cfg: DictConfig) -> int:
         try:
-            self._train(cfg)
+            self._work(cfg)
         except Reported as failure:
             if failure.sentence:
-                report(failure.sentence)
+                say(self._program, failure.sentence)
             return failure.exit_code
         except Interrupted as interruption:
             Job.stopped = interruption.exit_code
             return interruption.exit_code
         except (OmegaConfBaseException, UserError) as mistake:
-            report(sentence(mistake))
+            say(self._program, sentence(mistake))
             return 2
         except Exception:
             traceback.print_exc()
@@ -78,36 +83,43 @@ def run(train: Callable[[DictConfig], None]) -> None:
 
     `train` raises Reported for the failures that it foresees, and Interrupted after a signal.
     """
+    streams.guard()
+    job = Job(train)
+    with answering(TRAIN):
+        sys.argv[1:] = _arranged(sys.argv[1:])
+        with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
+            hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
+        _end_as_signalled(job.exit_code)
+        sys.exit(job.exit_code)
+
+
+@contextmanager
+def answering(program: str) -> Iterator[None]:
+    """A context in which Hydra runs, and out of which come only exit codes: 2 for a user's mistake, said in one
+    sentence, that of a Reported failure, or that of a signal."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     os.environ.setdefault("WANDB_SILENT", "true")  # read when wandb is first imported
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # as are these by ray: it would report to its makers,
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # leave out lines of a job that look like another's,
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # colour what is not a terminal,
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and warn that it will not hide GPUs one day
-    streams.guard()
-    job = Job(train)
     try:
-        sys.argv[1:] = _arranged(sys.argv[1:])
-        with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
-            hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
-        _end_as_signalled(job.exit_code)
-        sys.exit(job.exit_code)
+        yield
     except Reported as failure:
         if failure.sentence:
-            report(failure.sentence)
+            say(program, failure.sentence)
         sys.exit(failure.exit_code)
     except Interrupted as interruption:
         _end_as_signalled(interruption.exit_code)
         sys.exit(interruption.exit_code)
     except MISTAKES as error:
-        report(sentence(error))
+        say(program, sentence(error))
         sys.exit(2)
     except RuntimeError as error:
         if "Unknown plugin class" not in str(error):
             raise
-        report(
-            "this launcher is not installed; see docs/engines.md for what hydra/launcher=ray and submitit_slurm need"
-        )
+        said = "this launcher is not installed; see docs/engines.md for what hydra/launcher=ray and submitit_slurm need"
+        say(program, said)
         sys.exit(2)
 
 
@@ -133,7 +145,7 @@ def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
 
 
 def report(sentence: str) -> None:
-    say("taskcluster-train", sentence)
+    say(TRAIN, sentence)
 
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:

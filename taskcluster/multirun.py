@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from taskcluster import streams
-from taskcluster.cli import report
+from taskcluster.arguments import say
+from taskcluster.cli import TRAIN
 from taskcluster.metrics import Metric, shown
 from taskcluster.planning import Planned, common_root
 from taskcluster.processes.interrupts import Interrupts
@@ -39,17 +40,22 @@ class PassedOn(Interrupts):
 
 
 class Multirun:
-    """What is done with a launcher: it is given the runs that have something to do."""
+    """What is done with a launcher: it is given the runs that have something to do.
+
+    program: the command, in whose name lost jobs are reported.
+    """
+
+    program = TRAIN
 
     def __init__(self, launcher: Launcher, config: DictConfig, runs: Sequence[Planned]) -> None:
-        self._launcher, self._config, self._runs = launcher, config, runs
+        self._launcher, self._config, self.runs = launcher, config, runs
         self._kind = type(launcher).__name__
         self._roots = list(dict.fromkeys(run.root for run in runs))
-        self._console = streams.console()
+        self.console = streams.console()
 
     def make_room(self) -> None:
         """Make the folders of what is to be done. Raises OSError."""
-        if any(run.exit_code is None for run in self._runs):
+        if any(run.exit_code is None for run in self.runs):
             for root in self._roots:
                 root.mkdir(parents=True, exist_ok=True)
                 OmegaConf.save(self._config, root / "multirun.yaml")
@@ -58,42 +64,47 @@ class Multirun:
         """Do what is to be done, so many jobs at once or all. Raises UserError for a size that is none."""
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise UserError(f"hydra.sweeper.max_batch_size={batch_size}: give the jobs at once, at least 1")
-        size = batch_size or max(1, len(self._runs))
-        return [self._run(self._runs[k : k + size], k) for k in range(0, len(self._runs), size)]
+        size = batch_size or max(1, len(self.runs))
+        return [self._run(self.runs[k : k + size], k) for k in range(0, len(self.runs), size)]
 
     def _run(self, batch: Sequence[Planned], initial_job_idx: int) -> Sequence[JobReturn]:
         for run in batch:
             if run.exit_code:
-                report(f"{run.name}: {run.plan}")
-            elif not self._console.is_terminal:  # there the view shows it
-                self._console.print(f"{run.name}: {run.plan}", soft_wrap=True)
+                say(self.program, f"{run.name}: {run.plan}")
+            elif not self.console.is_terminal:  # there the view shows it
+                self.announce(run)
         todo = [run for run in batch if run.exit_code is None]
-        with self._view(batch) if todo else nullcontext():
+        with self.view(batch) if todo else nullcontext():
             for _ in range(ATTEMPTS if self._kind == "JoblibLauncher" else 1):  # where one lost job is the end of all
                 if todo:
                     self._attempt(todo, initial_job_idx)
                 todo = [run for run in todo if run.exit_code is None]
         return [JobReturn(overrides=run.overrides, status=JobStatus.COMPLETED) for run in batch]
 
-    def _view(self, batch: Sequence[Planned]) -> AbstractContextManager[None]:
-        if not self._console.is_terminal:
+    def announce(self, run: Planned) -> None:
+        """Print what a run that is not refused has before it."""
+        self.console.print(f"{run.name}: {run.plan}", soft_wrap=True)
+
+    def view(self, batch: Sequence[Planned]) -> AbstractContextManager[None]:
+        """A context that shows how the runs go."""
+        if not self.console.is_terminal:
             return nullcontext()
         from taskcluster.watch.terminal import View
 
-        return View(common_root(self._runs), [run.name for run in batch if not run.exit_code])
+        return View(common_root(self.runs), [run.name for run in batch if not run.exit_code])
 
     def _attempt(self, runs: Sequence[Planned], initial_job_idx: int) -> None:
         try:
             returns = self._launch([run.placed for run in runs], initial_job_idx)
         except Exception as error:  # the launcher's own
-            report(f"{self._kind}: {' '.join(str(error).split())}")
+            say(self.program, f"{self._kind}: {' '.join(str(error).split())}")
             return
         for run, returned in zip(runs, returns, strict=True):
             run.exit_code = 1
             if returned.status is JobStatus.COMPLETED:
                 run.exit_code = returned.return_value
             else:
-                report(f"{run.name}: {returned._return_value}")  # whose getter would raise it
+                say(self.program, f"{run.name}: {returned._return_value}")  # whose getter would raise it
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         if self._kind != "JoblibLauncher":
@@ -104,14 +115,20 @@ class Multirun:
 
     def conclude(self) -> int:
         """Print what came of every run, and write the report; the exit code is the worst of the runs'."""
-        if not self._runs:
+        if not self.runs:
             return 0
+        if "interrupted" not in self.show():  # whoever did it waits for the end
+            self._report()
+        return max(run.exit_code or 0 for run in self.runs)
+
+    def show(self) -> list[str]:
+        """Print a table of what came of every run; their states."""
         table = Table(title="Runs", title_justify="left")
-        metrics = list({metric.key: metric for run in self._runs for metric in _shown(run.folder)}.values())
+        metrics = list({metric.key: metric for run in self.runs for metric in _shown(run.folder)}.values())
         for column in ("run", "status", "steps", *(metric.short for metric in metrics), "claims", "at the start"):
             table.add_column(column, overflow="fold")
         states = []
-        for run in self._runs:
+        for run in self.runs:
             state, *values = _outcome(run.folder, metrics)
             if run.exit_code is None or state == "damaged":
                 run.exit_code = run.exit_code or int(state != "finished")
@@ -119,21 +136,19 @@ class Multirun:
             if state == "new":
                 state = "refused" if run.exit_code == 2 else "not begun"
             table.add_row(run.name, state, *values, run.plan)
-        self._console.print(table)
-        if "interrupted" not in states:  # whoever did it waits for the end
-            self._report()
-        return max(run.exit_code or 0 for run in self._runs)
+        self.console.print(table)
+        return states
 
     def _report(self) -> None:
         from taskcluster.pages.report import write
 
         for root in self._roots:
             try:
-                with self._console.status("writing the report"):
+                with self.console.status("writing the report"):
                     page = write(root)
-                self._console.print(f"The report is {page}", soft_wrap=True)
+                self.console.print(f"The report is {page}", soft_wrap=True)
             except (UserError, OSError) as error:  # no run is finished, say
-                self._console.print(f"No report was written: {error}", soft_wrap=True)
+                self.console.print(f"No report was written: {error}", soft_wrap=True)
 
 
 def _shown(run: RunFolder) -> list[Metric]:

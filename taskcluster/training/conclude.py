@@ -1,10 +1,10 @@
 """The conclusion of a run: verdict, figures, and what is printed of them.
 
 A run is finished once it is judged. What is made after that, the controls and the figures, may fail without
-failing the run: rerunning rerunning the same command makes what is missing.
+failing the run: rerunning the same command makes what is missing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from rich.console import Console
@@ -36,15 +36,25 @@ def illustrate(loaded: LoadedRun, console: Console) -> None:
     """Add the controls to results.json and draw the figures, which is what `resume.is_illustrated` looks for. What
     cannot be made is named in a sentence.
     """
+    tsne = {"t-SNE": lambda: figures.write_tsne(loaded)}
+    _make(loaded, console, loaded.run, tsne)
+
+
+def illustrate_analysis(loaded: LoadedRun, target: RunFolder, console: Console) -> None:
+    """The same for an analysis in `target` of the run at its step, without t-SNE."""
+    _make(loaded, console, target, {})
+
+
+def _make(loaded: LoadedRun, console: Console, run: RunFolder, more: Mapping[str, Callable[[], None]]) -> None:
     made: dict[str, Callable[[], None]] = {
-        "the controls": lambda: _add_controls(loaded),
-        "t-SNE": lambda: figures.write_tsne(loaded),
-        "the figures": lambda: figures.draw(loaded.run),
+        "the controls": lambda: _add_controls(loaded, run),
+        **more,
+        "the figures": lambda: figures.draw(run),
     }
     with console.status("measuring controls, drawing figures"):
         for name, make in made.items():
             try:
-                loaded.run.figures.mkdir(exist_ok=True)
+                run.figures.mkdir(exist_ok=True)
                 make()
             except (Interrupted, KeyboardInterrupt, SystemExit):
                 raise
@@ -74,8 +84,8 @@ def show(run: RunFolder, console: Console) -> None:
     console.print(f"Everything is in {text(str(run.path))} (open figures/index.html)", soft_wrap=True)
 
 
-def _add_controls(loaded: LoadedRun) -> None:
-    run, repeated = loaded.run, loaded.measurement.controls(loaded.network)
+def _add_controls(loaded: LoadedRun, run: RunFolder) -> None:
+    repeated = loaded.measurement.controls(loaded.network)
     controls = {key: [[finite(value) for value in of_layer] for of_layer in layers] for key, layers in repeated.items()}
     results = run.results()
     tasks = {"tasks_sha256": results.pop("tasks_sha256")}

@@ -5,16 +5,15 @@ out: LoadedRun, whose `measure` reproduces the numbers of the journal
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.measure import Measurement
+from taskcluster.runs.analyses import changed
 from taskcluster.runs.checkpoints import put_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.experiment import measuring, prepare
@@ -73,7 +72,7 @@ def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, 
     run = RunFolder(Path(folder).absolute())
     if not (composed := run.config()):
         raise UserError(f"{folder} is not the folder of a run; choose one with a config.yaml")
-    config = RunConfig.of(_changed(composed, changes or {}))
+    config = RunConfig.of(changed(composed, changes or {}))
     saved = run.saved()
     if not saved:
         raise UserError(f"{folder} has no checkpoint yet; wait until the run has been measured once")
@@ -81,16 +80,3 @@ def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, 
     loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data), step=-1)
     loaded.go_to(saved[-1][0] if step is None else step)
     return loaded
-
-
-def _changed(composed: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
-    changed = deepcopy(dict(composed))
-    for key, value in changes.items():
-        *groups, last = key.split(".")
-        part: Any = changed
-        for group in groups:
-            part = part.get(group) if isinstance(part, dict) else None
-        if not isinstance(part, dict) or last not in part:
-            raise UserError(f"{key} is not a key of the run's configuration; see its config.yaml")
-        part[last] = value
-    return changed

@@ -4,20 +4,23 @@ import os
 import select
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Group, RenderableType
 from rich.live import Live as Display
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from taskcluster import streams
 from taskcluster.metrics import Metric
+from taskcluster.runs.folder import RunFolder
 from taskcluster.watch.watcher import Live, Watcher
 
 SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment where a run need not print what it measures: a view shows it
@@ -28,13 +31,14 @@ COLORS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "re
 FIRST = ("running", "failed", "killed", "damaged", "interrupted")  # to be shown where not all have room
 
 
-class View:
-    """A context that shows the runs called `names` below `root`. What is printed meanwhile, here or by processes that
-    begin in it, appears above them.
+class Shown(ABC):
+    """A context that shows something once a second. What is printed meanwhile, here or by processes that begin in it,
+    appears above it.
     """
 
-    def __init__(self, root: Path, names: Sequence[str]) -> None:
-        self._watcher, self._names = Watcher(root), names
+    @abstractmethod
+    def _render(self) -> RenderableType:
+        """What is shown now."""
 
     def __enter__(self) -> None:
         os.environ[SHOWN] = "1"
@@ -45,9 +49,9 @@ class View:
         os.dup2(write, 2)
         os.close(write)
         self._ended, self._end = os.pipe()
-        self._console = streams.console(streams.stream(self._own[0], sys.stdout.encoding))
+        self.console = streams.console(streams.stream(self._own[0], sys.stdout.encoding))
         self._display = Display(
-            get_renderable=self._render, console=self._console, refresh_per_second=1, transient=True,
+            get_renderable=self._render, console=self.console, refresh_per_second=1, transient=True,
             redirect_stdout=False, redirect_stderr=False,
         )  # fmt: skip
         self._display.start(refresh=True)
@@ -76,13 +80,20 @@ class View:
             self._print(text)
 
     def _print(self, lines: bytes) -> None:
-        self._console.print(Text.from_ansi(lines.decode(errors="replace")), soft_wrap=True)
+        self.console.print(Text.from_ansi(lines.decode(errors="replace")), soft_wrap=True)
+
+
+class View(Shown):
+    """The runs called `names` below `root`."""
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self._watcher, self._names = Watcher(root), names
 
     def _render(self) -> RenderableType:
         self._watcher.scan()
         found = {live.name: live for live in self._watcher.runs()}
         runs = [found.get(name) or Live(name, name, "", state="waiting") for name in self._names]
-        room = max(1, self._console.height - 4)
+        room = max(1, self.console.height - 4)
         shown = runs if len(runs) <= room else _foremost(runs, room)
         table = Table(box=None, pad_edge=False, header_style="dim")
         metrics = [metric for metric in self._watcher.metrics() if "runs" in metric.views]
@@ -99,7 +110,7 @@ class View:
         status = Text(run.state, style=COLORS.get(run.state, "dim"))
         if run.step is None or not run.max_steps:
             return [run.name, status]
-        blocks = ASCII if self._console.options.ascii_only else BLOCKS
+        blocks = ASCII if self.console.options.ascii_only else BLOCKS
         cells = []
         for metric in metrics:
             value = dict(run.values).get(metric.key)
@@ -113,6 +124,24 @@ class View:
             "" if run.seconds_left is None else _duration(run.seconds_left),
             *cells,
         ]
+
+
+class Steps(Shown):
+    """How many of their steps runs have in their journals, {run: all of them}, and the time left."""
+
+    def __init__(self, runs: Mapping[RunFolder, int]) -> None:
+        self._runs = runs
+        columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
+        self._progress = Progress(*columns, TextColumn("left"))
+        n_runs = f" of {len(runs)} runs" if len(runs) > 1 else ""
+        self._task = self._progress.add_task(f"steps{n_runs}", total=sum(runs.values()), completed=self._done())
+
+    def _render(self) -> RenderableType:
+        self._progress.update(self._task, completed=self._done())
+        return self._progress.get_renderable()
+
+    def _done(self) -> int:
+        return sum(min(len(run.rows()), n_steps) for run, n_steps in self._runs.items())
 
 
 def _flush() -> None:
