@@ -27,13 +27,15 @@ def on_page_markdown(markdown: str, **others: object) -> str:
 
 
 def configuration() -> str:
-    """A section for the run's own keys, and one for each group of conf/, with a table for each option."""
+    """A section for the run's own keys, one for each group of conf/, with a table for each option, and one for the jobs
+    of another command."""
     parts = ["## The run itself", *_file(CONF / "train.yaml", "")]
     for group in GROUPS:
         parts.append(f"## `{group}`")
         for file in sorted((CONF / group).glob("*.yaml")):
             prefix = "" if group == "experiment" else group.replace("/", ".") + "."
             parts += [f"### `{group}={file.stem}`", *_file(file, prefix)]
+    parts += ["## Jobs of `taskcluster-analyze`", *_file(CONF / "analyze.yaml", "")]
     return "\n\n".join(parts)
 
 

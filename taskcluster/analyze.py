@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskcluster import streams
-from taskcluster.arguments import Parser, readable
+from taskcluster.arguments import Parser, readable, say
 from taskcluster.validation import UserError
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def job(cfg: "DictConfig") -> None:
                 said = f"{error.filename or analysis.target.path}: {error.strerror}; rerun the same command to resume"
                 raise Reported(1, said) from error
     except Interrupted as signal:
-        raise Reported(signal.exit_code, "interrupted; rerun the same command to resume") from signal
+        say(PROGRAM, f"{cfg.run}: interrupted by {signal}; rerun the same command to resume")
+        raise
 
 
 def _key(word: str) -> str | None:

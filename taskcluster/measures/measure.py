@@ -109,13 +109,18 @@ class Measurement:
         due = {name: measure for name, measure in self.measures.items() if measure.is_due(step, last)}
         metrics: dict[str, float] = {}
         for split in SPLITS:
-            asked = {name: measure for name, measure in due.items() if split in measure.splits}
-            seen = observe(network, self.data, split, _positions(asked.values()))
-            if not math.isfinite(seen.loss):
-                raise FloatingPointError(f"{split}/loss is {seen.loss}")
-            metrics |= {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
-            for name, measure in asked.items():
-                metrics |= _numbers(name, measure, seen, _told(name, measure.measure, seen))
+            metrics |= self._of_split(network, split, due)
+        return metrics
+
+    def _of_split(self, network: PreTrainedModel, split: str, due: Mapping[str, Measure]) -> dict[str, float]:
+        """A function of its own, so that the states of one split are gone before those of the next are there."""
+        asked = {name: measure for name, measure in due.items() if split in measure.splits}
+        seen = observe(network, self.data, split, _positions(asked.values()))
+        if not math.isfinite(seen.loss):
+            raise FloatingPointError(f"{split}/loss is {seen.loss}")
+        metrics = {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
+        for name, measure in asked.items():
+            metrics |= _numbers(name, measure, seen, _told(name, measure.measure, seen))
         return metrics
 
     def controls(self, network: PreTrainedModel) -> dict[str, list[list[float]]]:

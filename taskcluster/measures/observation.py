@@ -18,7 +18,8 @@ from taskcluster.data.rows import Position
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.processes.group import share_out
 
-CHUNK = 256  # rows a forward pass
+CHUNK = 256  # rows a forward pass, at most
+LOGITS = 2**26  # logits a forward pass, about: with a large vocabulary it has fewer rows
 
 Edit = Callable[[Tensor, Tensor], Tensor]  # states (M, D), and which of the N at the position they are (M,) -> (M, D)
 
@@ -99,7 +100,8 @@ def observe(
     training = network.training
     network.eval()
     try:
-        chunks = share_out(of_chunk, torch.arange(len(rows)).split(CHUNK))
+        longest = int(rows.lengths.max()) * network.config.vocab_size
+        chunks = share_out(of_chunk, torch.arange(len(rows)).split(min(CHUNK, max(1, LOGITS // longest))))
     finally:
         network.train(training)
     parts, losses, weights, right = zip(*chunks, strict=True)

@@ -1,15 +1,20 @@
 """Runs measured again from their checkpoints: the same numbers, others, and beside the run everywhere."""
 
 import json
+import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Outcome
+import torch
+from conftest import SMALL, Outcome
 
 from taskcluster import analyze
+from taskcluster.cli import Job
 from taskcluster.results.findings import Findings
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES
@@ -41,6 +46,13 @@ def timeless(run: RunFolder) -> list[dict[str, object]]:
     return [{key: value for key, value in row.items() if key not in TIMES} for row in run.rows()]
 
 
+def verdicts(run: RunFolder) -> dict[str, object]:
+    """results.json without the times of its last row."""
+    results = run.results()
+    assert results["controls"]
+    return results | {"final": {key: value for key, value in results["final"].items() if key not in TIMES}}
+
+
 def analysis(run: RunFolder, name: str = "default") -> RunFolder:
     return RunFolder(run.path / "analysis" / name)
 
@@ -50,8 +62,44 @@ def test_offline_equals_live_to_the_bit(small_run: RunFolder, taskcluster_analyz
     outcome = taskcluster_analyze("run")
     assert outcome.exit_code == 0, outcome.err
     assert timeless(analysis(small_run)) == timeless(small_run)
-    assert analysis(small_run).results()["final"].keys() == small_run.results()["final"].keys()
+    assert verdicts(analysis(small_run)) == verdicts(small_run)
     assert all(file.read_bytes() == content for file, content in before.items())
+
+
+def test_controls_and_interventions_equal_live_to_the_bit(
+    taskcluster_train: Analyze, taskcluster_analyze: Analyze, tmp_path: Path
+) -> None:
+    every = ("measures=[clustering,clustering_at_x,kmeans_noise,chance,interventions]", "data.probe_size=400")
+    often = ("measures.kmeans_noise.every_n_steps=2", "measures.chance.every_n_steps=4")
+    outcome = taskcluster_train(*SMALL, *every, *often, "hydra.run.dir=live")
+    assert outcome.exit_code == 0, outcome.err
+    live = RunFolder(tmp_path / "live")
+    assert {"ari_kmeans_sd/val/layer_2", "ari_shuffled/val/layer_2", "effect_add_input/val/layer_2"} <= {
+        *live.rows()[2]
+    }
+    assert taskcluster_analyze("live").exit_code == 0
+    assert timeless(analysis(live)) == timeless(live)
+    assert verdicts(analysis(live)) == verdicts(live)
+
+
+def test_a_signal_ends_it_and_the_same_command_resumes(
+    small_run: RunFolder, taskcluster_analyze: Analyze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = RunFolder.append
+
+    def interrupted(run: RunFolder, row: dict[str, object], elapsed: float, measuring: float) -> None:
+        append(run, row, elapsed, measuring)
+        if row["step"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append", interrupted)
+        outcome = taskcluster_analyze("run")
+    assert (outcome.exit_code, outcome.err.count("interrupted")) == (130, 1)
+    assert (analysis(small_run).state, len(analysis(small_run).rows())) == ("interrupted", 2)
+    Job.stopped = 0  # the command would be another process
+    assert taskcluster_analyze("run").exit_code == 0
+    assert timeless(analysis(small_run)) == timeless(small_run)
 
 
 def test_an_interrupted_analysis_is_completed(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
@@ -95,10 +143,76 @@ def test_every_run_of_a_folder_and_the_report(
     assert any(metric.startswith("effect_add_input") for metric in found.catalogue)
 
 
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
+def test_one_failing_run_does_not_stop_the_others(
+    small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path, launcher: str
+) -> None:
+    runs = [RunFolder(Path(shutil.copytree(small_run.path, tmp_path / f"many/seed={seed}"))) for seed in range(3)]
+    damaged = runs[0].checkpoint(2)
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    outcome = taskcluster_analyze("many", f"hydra/launcher={launcher}", "measures=[clustering]")
+    assert outcome.exit_code == 2
+    assert "step=000002.ckpt cannot be read as a checkpoint" in outcome.err
+    assert [analysis(run).state for run in runs] == ["failed", "finished", "finished"]
+    assert timeless(analysis(runs[1])) == timeless(analysis(runs[2]))
+    assert not list(tmp_path.glob("many/multirun.yaml"))
+    assert outcome.out.count(f"at 4 steps: {tmp_path}/many/") == 2
+    again = taskcluster_analyze("many", f"hydra/launcher={launcher}", "measures=[clustering]")
+    assert (again.exit_code, again.out.count("is already finished.")) == (2, 2)
+
+
+def test_a_wrong_value_is_refused_for_every_run_before_the_first_is_measured(
+    small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        shutil.copytree(small_run.path, tmp_path / f"many/seed={seed}")
+    outcome = taskcluster_analyze("many", "clusterer.n_clusters=1000")
+    assert outcome.exit_code == 2
+    assert outcome.err.count("clusterer.n_clusters=1000 exceeds the") == outcome.err.count("\n") == 2
+    assert not list(tmp_path.glob("many/*/analysis"))
+
+
+def test_another_folder_is_written_to(small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path) -> None:
+    shutil.copytree(small_run.path, tmp_path / "many/seed=0")
+    assert taskcluster_analyze("many", "output=elsewhere", "measures=[clustering]").exit_code == 0
+    assert RunFolder(tmp_path / "elsewhere/seed=0/analysis/default").state == "finished"
+    assert not (tmp_path / "many/seed=0/analysis").exists()
+
+
+def test_it_computes_with_the_threads_of_the_run(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
+    starts = small_run.status()["starts"]
+    with threads_of_this_process(3):
+        for of_run, used in ((2, 2), (8, 3)):
+            small_run.write_status("finished", starts=[*starts, starts[-1] | {"threads": of_run}])
+            assert taskcluster_analyze("run", f"name={of_run}", "measures=[clustering]", "steps=last").exit_code == 0
+            assert analysis(small_run, str(of_run)).status()["starts"][-1]["threads"] == used
+        assert torch.get_num_threads() == 3
+
+
+@contextmanager
+def threads_of_this_process(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        ([], "no folder is given; give a run folder"),
+        (["measures=[clustering]"], "no folder is given; give a run folder"),
         (["nowhere"], "nowhere holds no run"),
+        (["run", "seed=1"], "seed cannot be set in an analysis"),
+        (["run", "data.probe_seed=-1"], "data.probe_seed=-1: input should be greater than or equal to 0"),
+        (["run", "data.probe_size=1,2"], "data.probe_size=1,2 gives several values; give one"),
+        (["run", "clusterer.n_clusters=1000"], "clusterer.n_clusters=1000 exceeds the"),
+        (["run", "clusterer.k=3"], "clusterer.k is not a key of the run's configuration"),
+        (["run", "hydra/launcher=nope"], "nope"),
+        (["run", "hydra/launcher=joblib", "hydra.launcher.n_job=2"], "hydra.launcher.n_job"),
+        (["run", *CAUSAL, "measures.interventions.n_pairs=0"], "measures.interventions.n_pairs=0: input should be"),
         (["run", "task.n_tasks=3"], "task.n_tasks cannot be set in an analysis"),
         (["run", "measures=[foo]"], "measures=foo is not an option of measures"),
         (["run", "steps=5"], "has no checkpoint of step 5; choose from: 0, 2, 4, 6"),

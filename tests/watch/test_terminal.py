@@ -3,7 +3,9 @@
 import fcntl
 import os
 import pty
+import re
 import select
+import shutil
 import struct
 import sys
 import termios
@@ -14,6 +16,7 @@ import pyte
 import pytest
 from conftest import SMALL
 
+from taskcluster.runs.folder import RunFolder
 from taskcluster.watch.terminal import ASCII, sparkline
 
 COLUMNS, LONG = 130, 120
@@ -80,3 +83,22 @@ def test_every_run_is_a_line_that_grows_and_nothing_else_is_printed(tmp_path: Pa
     said = " ".join(line for screen in screens for line in screen)
     assert "3_0: refused: model.n_head=3 does not divide" in said
     assert f"The report is {tmp_path}/multirun/sweep/report/index.html" in "".join(screens[-1])
+
+
+@pytest.mark.slow
+def test_one_bar_counts_the_steps_of_all_analyses(small_run: RunFolder, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        shutil.copytree(small_run.path, tmp_path / f"many/seed={seed}")
+    command = [sys.executable, "-m", "taskcluster.analyze", "many", "measures=[interventions]", "data.probe_size=400"]
+    terminal = Terminal(tmp_path, 24, *command)
+    screens = terminal.screens()
+    assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 0
+    bars = [screen[-1] for screen in screens if "steps of 2 runs" in screen[-1]]
+    counted = [int(found[1]) for bar in bars if (found := re.search(r"(\d)/8 ", bar))]
+    assert counted == sorted(counted)
+    assert counted[0] == 0
+    assert counted[-1] > 0
+    assert bars[-1].endswith("left")
+    last = "".join(screens[-1])
+    assert "steps of 2 runs" not in last
+    assert last.count("at 4 steps: ") == 2
