@@ -85,6 +85,7 @@ def test_controls_and_interventions_equal_live_to_the_bit(
 def test_a_signal_ends_it_and_the_same_command_resumes(
     small_run: RunFolder, taskcluster_analyze: Analyze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Job, "stopped", 0)
     append = RunFolder.append
 
     def interrupted(run: RunFolder, row: dict[str, object], elapsed: float, measuring: float) -> None:
