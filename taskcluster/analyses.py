@@ -80,7 +80,7 @@ def _planned(run: RunFolder, request: Request) -> PlannedAnalysis:
         given |= {"changes": json.dumps(analysis.changes)}
         words += [f"{key}={quoted(str(value))}" for key, value in given.items()]
         if analysis.is_finished:
-            return PlannedAnalysis(words, root, target, f"{target.path} is already finished.", 0, analysis=analysis)
+            return PlannedAnalysis(words, root, target, "already finished", 0, analysis=analysis)
         if target.in_use():
             said = f"{target.path} is in use by another process, skipped"
             return PlannedAnalysis(words, root, target, said, 1, analysis=analysis)
@@ -105,7 +105,7 @@ class Analyses(Multirun):
 
     def announce(self, run: Planned) -> None:
         if run.exit_code == 0:  # the others say themselves what came of them
-            self.console.print(run.plan, soft_wrap=True)
+            self.console.print(f"{run.folder.path} is {run.plan}.", soft_wrap=True)
 
     def view(self, batch: Sequence[Planned]) -> AbstractContextManager[None]:
         if not self.console.is_terminal:

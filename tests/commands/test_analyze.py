@@ -70,7 +70,7 @@ def test_controls_and_interventions_equal_live_to_the_bit(
     taskcluster_train: Analyze, taskcluster_analyze: Analyze, tmp_path: Path
 ) -> None:
     every = ("measures=[clustering,clustering_at_x,kmeans_noise,chance,interventions]", "data.probe_size=400")
-    often = ("measures.kmeans_noise.every_n_steps=2", "measures.chance.every_n_steps=4")
+    often = ("measures.kmeans_noise.every_n_steps=4", "measures.chance.every_n_steps=1")
     outcome = taskcluster_train(*SMALL, *every, *often, "hydra.run.dir=live")
     assert outcome.exit_code == 0, outcome.err
     live = RunFolder(tmp_path / "live")
