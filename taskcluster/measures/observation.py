@@ -100,8 +100,9 @@ def observe(
     training = network.training
     network.eval()
     try:
-        longest = int(rows.lengths.max()) * network.config.vocab_size
-        chunks = share_out(of_chunk, torch.arange(len(rows)).split(min(CHUNK, max(1, LOGITS // longest))))
+        places_of_row = int(rows.lengths.max()) if data.padding is None else int(rows.counts.max()) * data.longest
+        at_once = min(CHUNK, max(1, LOGITS // (places_of_row * network.config.vocab_size)))
+        chunks = share_out(of_chunk, torch.arange(len(rows)).split(at_once))
     finally:
         network.train(training)
     parts, losses, weights, right = zip(*chunks, strict=True)
