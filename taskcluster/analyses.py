@@ -81,6 +81,7 @@ def _planned(run: RunFolder, request: Request) -> PlannedAnalysis:
         words += [f"{key}={quoted(str(value))}" for key, value in given.items()]
         if analysis.is_finished:
             return PlannedAnalysis(words, root, target, "already finished", 0, analysis=analysis)
+        analysis.refuse_place()
         if target.in_use():
             said = f"{target.path} is in use by another process, skipped"
             return PlannedAnalysis(words, root, target, said, 1, analysis=analysis)

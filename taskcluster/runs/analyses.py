@@ -4,6 +4,7 @@ in:  a run folder, steps, changes of its configuration
 out: Analysis: the folder that is written, the configuration to measure under, the steps to measure
 """
 
+import os
 import re
 from collections.abc import Mapping
 from copy import deepcopy
@@ -50,6 +51,12 @@ class Analysis:
         """Whether nothing remains to be measured, judged or drawn."""
         finished = self.target.state == "finished" and self.done == len(self.steps)
         return finished and "controls" in self.target.results()
+
+    def refuse_place(self) -> None:
+        """Raise UserError where the folder that holds the target cannot be written to."""
+        place = next(path for path in (self.target.path, *self.target.path.parents) if path.exists())
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(f"{place} cannot be written to; give output=FOLDER for one that can")
 
 
 def target_of(place: Path, name: str) -> RunFolder:
