@@ -1,31 +1,43 @@
-"""Activation patching: an edited pass of 1,500 prompts, ours beside hooks on the whole model and beside nnsight.
+"""Activation patching: an edited pass of 1,500 prompts, ours beside hooks on the whole model, nnsight, TransformerLens.
 
 in:  the run folder of `make reproduce`
 out: rows of results.json: seconds for one edit at one position and layer, the mean over layers 1 to L and two
-     positions, with what precedes it (ours: the first pass). The logits of all three agree to 1e-5, or it fails.
+     positions, with what precedes it (ours: the first pass). The logits of all four agree to 1e-5, or it fails.
+     Printed besides: seconds of whole maps, all checkpoints of the run, with all controls and with one.
 
     python benchmarks/interventions.py [RUN]
 """
 
+import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from nnsight import LanguageModel
-from side_by_side import alternate, record, row, seconds_of
+from side_by_side import Row, alternate, record, row, seconds_of
 from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedModel
 
-from taskcluster import load_run, observe
-from taskcluster.measures.interventions import Interventions
+from taskcluster import LoadedRun, load_run, observe
+from taskcluster.measures.edits import EDITS as EDIT
+from taskcluster.measures.interventions import CHUNK, Interventions
+from taskcluster.measures.measure import Values
+from taskcluster.metrics import Metric
 from taskcluster.models.patching import Prompts
 from taskcluster.training.progress import quieten
 
 REPEATS = 3
 POSITIONS = ("instruction_end", "input")
 EDITS = ("add", "replace", "interchange")  # beside the controls and the edit that changes nothing
+PEERS = {
+    "hooks": "forward hooks on GPT2LMHeadModel",
+    "nnsight": "nnsight, one trace an edit",
+    "lens": "TransformerLens, run_with_hooks",
+}
 
 Case = tuple[str, int]  # position, layer
 
@@ -41,6 +53,9 @@ class Patched:
         prompts = Prompts(network, tokens, mask)
         self.others = {(p, layer): prompts.at(back[p]).states[layer].flip(0) for p, layer in self.cases}
         self.traced = LanguageModel(network, tokenizer=tokenizer)
+        self.bridge = TransformerBridge.boot_transformers(  # it takes the model over: a copy. No weight is processed
+            "trained", hf_model=copy.deepcopy(network), tokenizer=copy.deepcopy(tokenizer), device="cpu"
+        )
 
     def ours(self) -> dict[Case, Tensor]:
         prompts, found = Prompts(self.network, self.tokens, self.mask), {}
@@ -80,11 +95,96 @@ class Patched:
             found[position, layer] = logits.detach().clone()
         return found
 
+    @torch.no_grad()
+    def lens(self) -> dict[Case, Tensor]:
+        found = {}
+        inputs = {"attention_mask": self.mask, "position_ids": self.positions}
+        for (position, layer), other in self.others.items():
+            columns = self.width - 1 - self.back[position]
+
+            def edit(states: Tensor, hook: Any, at: Tensor = columns, new: Tensor = other) -> Tensor:
+                states[self.lines, at] = new
+                return states
+
+            hooks = [(f"blocks.{layer - 1}.hook_resid_post", edit)]
+            found[position, layer] = self.bridge.run_with_hooks(self.tokens, fwd_hooks=hooks, **inputs)[:, -1].clone()
+        return found
+
+
+class Map(Interventions):
+    """The measure, and its map by itself."""
+
+    def alone(self, network: PreTrainedModel, layers: Sequence[int]) -> dict[tuple[str, str, int], float]:
+        """Shares of answers that become B's by edit, position and layer: the edits, one control, and an edit that
+        must change nothing."""
+        pairs, turned = self.pairs, dict[tuple[str, str, int], float]()
+        known, _ = self._look(network, pairs.centroid_examples)
+        once, again = pairs.base.unique(return_inverse=True)
+        tested, _ = self._look(network, once)
+        spaces = {
+            position: self._spaces(position, known[position], tested[position][:, again]) for position in self._at
+        }
+        for chosen in torch.arange(len(pairs)).split(CHUNK):
+            prompts, back = self._run(network, pairs.base[chosen])
+            for position in self._at:
+                suffixes = prompts.at(back[position])
+                for layer in layers:
+                    states = suffixes.states[layer]
+                    torch.testing.assert_close(suffixes.edited(layer, states), suffixes.logits, rtol=0, atol=0)
+                    place = self._place(spaces[position][layer], position, chosen, states, layer)
+                    for edit in (*EDITS, "random"):
+                        answers = suffixes.edited(layer, EDIT[edit](place)).argmax(1)
+                        n = (answers == pairs.token_b[chosen]).sum().item()
+                        turned[edit, position, layer] = turned.get((edit, position, layer), 0) + n / len(pairs)
+        return turned
+
+
+def beside_peers(patched: Patched) -> list[Row]:
+    ways: dict[str, Callable[[], dict[Case, Tensor]]] = {"ours": patched.ours}
+    ways |= {name: getattr(patched, name) for name in PEERS}
+    logits = {name: way() for name, way in ways.items()}
+    for case, wanted in logits["ours"].items():
+        for name in PEERS:
+            torch.testing.assert_close(logits[name][case], wanted, rtol=1e-5, atol=1e-5)
+    seconds = alternate({name: partial(seconds_of, way) for name, way in ways.items()}, REPEATS)
+    of_pass = {name: whole / len(patched.cases) for name, whole in seconds.items()}
+    title = f"edited pass, {len(patched.tokens)} prompts"
+    return [row(title, of_pass["ours"], of_pass[name], peer, "s") for name, peer in PEERS.items()]
+
+
+def time_maps(run: LoadedRun, measure: Map) -> None:
+    """Print the seconds of maps of every checkpoint. Fails where the measure and the map by itself differ."""
+    steps = [step for step, _ in run.run.saved()]
+    n_layer = run.network.config.n_layer
+    measured = dict[int, Mapping[Metric, Values]]()
+
+    def with_controls() -> None:
+        for step in steps:
+            run.go_to(step)
+            measured[step] = measure.measure(observe(run.network, run.data, "val", []))
+
+    def alone(first: int) -> None:
+        for step in steps:
+            run.go_to(step)
+            turned = measure.alone(run.network, range(first, n_layer + 1))
+            of_key = {metric.key: values for metric, values in measured[step].items()}
+            for (edit, position, layer), share in turned.items():
+                assert abs(share - of_key[f"effect_{edit}_{position}"][layer]) < 1e-6, (step, edit, position, layer)
+
+    each = len(steps) * len(POSITIONS)
+    for words, work, n_layers, n_edits in (
+        ("all controls", with_controls, n_layer + 1, len(EDITS) + 5),
+        ("random directions only, without the embedding", partial(alone, 1), n_layer, len(EDITS) + 2),
+        ("random directions only", partial(alone, 0), n_layer + 1, len(EDITS) + 2),
+    ):
+        n, seconds = each * n_layers * n_edits, seconds_of(work)
+        print(f"the map of {len(steps)} checkpoints, {words}: {seconds:.1f} s, {n} edited passes")
+
 
 def main(folder: Path) -> None:
     quieten()
     run = load_run(folder)
-    measure = Interventions(
+    measure = Map(
         data=run.data,
         clusterer=run.measurement.measures["clustering"].clusterer,  # type: ignore[attr-defined]
         edits=[*EDITS],
@@ -95,30 +195,8 @@ def main(folder: Path) -> None:
         every_n_steps=1,
     )
     tokens, mask, back = run.data.probe["val"].prompts(measure.pairs.base, 0)
-    patched = Patched(run.network, tokens, mask, back, run.data.tokenizer)
-    ways: dict[str, Callable[[], dict[Case, Tensor]]] = {
-        "ours": patched.ours, "hooks": patched.hooks, "nnsight": patched.nnsight,
-    }  # fmt: skip
-    logits = {name: way() for name, way in ways.items()}
-    for case, wanted in logits["ours"].items():
-        for name in ("hooks", "nnsight"):
-            torch.testing.assert_close(logits[name][case], wanted, rtol=1e-5, atol=1e-5)
-    each = len(patched.cases)
-    seconds = alternate({name: partial(seconds_of, way) for name, way in ways.items()}, REPEATS)
-    rows = [
-        row(f"edited pass, {len(tokens)} prompts", seconds["ours"] / each, seconds[name] / each, peer, "s")
-        for name, peer in (("hooks", "forward hooks on GPT2LMHeadModel"), ("nnsight", "nnsight, one trace an edit"))
-    ]
-    steps = [step for step, _ in run.run.saved()]
-
-    def whole_map() -> None:
-        for step in steps:
-            run.go_to(step)
-            measure.measure(observe(run.network, run.data, "val", []))
-
-    n_passes = len(steps) * len(POSITIONS) * (run.network.config.n_layer + 1) * (len(EDITS) + 5)
-    record(rows)
-    print(f"the map of {len(steps)} checkpoints, {n_passes} edited passes with controls: {seconds_of(whole_map):.1f} s")
+    record(beside_peers(Patched(run.network, tokens, mask, back, run.data.tokenizer)))
+    time_maps(run, measure)
 
 
 if __name__ == "__main__":
