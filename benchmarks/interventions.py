@@ -3,14 +3,14 @@
 in:  the run folder of `make reproduce`
 out: rows of results.json: seconds for one edit at one position and layer, the mean over layers 1 to L and two
      positions, with what precedes it (ours: the first pass). The logits of all four agree to 1e-5, or it fails.
-     Printed besides: seconds of whole maps, all checkpoints of the run, with all controls and with one.
+     Printed besides: seconds of whole maps, of all checkpoints of the run, with one control and with all.
 
     python benchmarks/interventions.py [RUN]
 """
 
 import copy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,10 @@ from nnsight import LanguageModel
 from side_by_side import Row, alternate, record, row, seconds_of
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import PreTrainedModel
 
 from taskcluster import LoadedRun, load_run, observe
-from taskcluster.measures.edits import EDITS as EDIT
-from taskcluster.measures.interventions import CHUNK, Interventions
-from taskcluster.measures.measure import Values
-from taskcluster.metrics import Metric
+from taskcluster.measures.edits import CONTROLS, ControlName
+from taskcluster.measures.interventions import Interventions
 from taskcluster.models.patching import Prompts
 from taskcluster.training.progress import quieten
 
@@ -111,34 +108,6 @@ class Patched:
         return found
 
 
-class Map(Interventions):
-    """The measure, and its map by itself."""
-
-    def alone(self, network: PreTrainedModel, layers: Sequence[int]) -> dict[tuple[str, str, int], float]:
-        """Shares of answers that become B's by edit, position and layer: the edits, one control, and an edit that
-        must change nothing."""
-        pairs, turned = self.pairs, dict[tuple[str, str, int], float]()
-        known, _ = self._look(network, pairs.centroid_examples)
-        once, again = pairs.base.unique(return_inverse=True)
-        tested, _ = self._look(network, once)
-        spaces = {
-            position: self._spaces(position, known[position], tested[position][:, again]) for position in self._at
-        }
-        for chosen in torch.arange(len(pairs)).split(CHUNK):
-            prompts, back = self._run(network, pairs.base[chosen])
-            for position in self._at:
-                suffixes = prompts.at(back[position])
-                for layer in layers:
-                    states = suffixes.states[layer]
-                    torch.testing.assert_close(suffixes.edited(layer, states), suffixes.logits, rtol=0, atol=0)
-                    place = self._place(spaces[position][layer], position, chosen, states, layer)
-                    for edit in (*EDITS, "random"):
-                        answers = suffixes.edited(layer, EDIT[edit](place)).argmax(1)
-                        n = (answers == pairs.token_b[chosen]).sum().item()
-                        turned[edit, position, layer] = turned.get((edit, position, layer), 0) + n / len(pairs)
-        return turned
-
-
 def beside_peers(patched: Patched) -> list[Row]:
     ways: dict[str, Callable[[], dict[Case, Tensor]]] = {"ours": patched.ours}
     ways |= {name: getattr(patched, name) for name in PEERS}
@@ -152,51 +121,41 @@ def beside_peers(patched: Patched) -> list[Row]:
     return [row(title, of_pass["ours"], of_pass[name], peer, "s") for name, peer in PEERS.items()]
 
 
-def time_maps(run: LoadedRun, measure: Map) -> None:
-    """Print the seconds of maps of every checkpoint. Fails where the measure and the map by itself differ."""
-    steps = [step for step, _ in run.run.saved()]
-    n_layer = run.network.config.n_layer
-    measured = dict[int, Mapping[Metric, Values]]()
-
-    def with_controls() -> None:
-        for step in steps:
-            run.go_to(step)
-            measured[step] = measure.measure(observe(run.network, run.data, "val", []))
-
-    def alone(first: int) -> None:
-        for step in steps:
-            run.go_to(step)
-            turned = measure.alone(run.network, range(first, n_layer + 1))
-            of_key = {metric.key: values for metric, values in measured[step].items()}
-            for (edit, position, layer), share in turned.items():
-                assert abs(share - of_key[f"effect_{edit}_{position}"][layer]) < 1e-6, (step, edit, position, layer)
-
-    each = len(steps) * len(POSITIONS)
-    for words, work, n_layers, n_edits in (
-        ("all controls", with_controls, n_layer + 1, len(EDITS) + 5),
-        ("random directions only, without the embedding", partial(alone, 1), n_layer, len(EDITS) + 2),
-        ("random directions only", partial(alone, 0), n_layer + 1, len(EDITS) + 2),
-    ):
-        n, seconds = each * n_layers * n_edits, seconds_of(work)
-        print(f"the map of {len(steps)} checkpoints, {words}: {seconds:.1f} s, {n} edited passes")
-
-
-def main(folder: Path) -> None:
-    quieten()
-    run = load_run(folder)
-    measure = Map(
+def intervening(run: LoadedRun, controls: Sequence[ControlName]) -> Interventions:
+    return Interventions(
         data=run.data,
         clusterer=run.measurement.measures["clustering"].clusterer,  # type: ignore[attr-defined]
         edits=[*EDITS],
         at=[*POSITIONS],
         alphas=[1.0],
+        controls=[*controls],
         n_pairs=1500,
         seed=0,
         every_n_steps=1,
     )
-    tokens, mask, back = run.data.probe["val"].prompts(measure.pairs.base, 0)
+
+
+def time_map(run: LoadedRun, controls: Sequence[ControlName]) -> None:
+    """Print the seconds of the map of every checkpoint, from its weights to its numbers."""
+    steps, measure = [step for step, _ in run.run.saved()], intervening(run, controls)
+
+    def whole_map() -> None:
+        for step in steps:
+            run.go_to(step)
+            measure.measure(observe(run.network, run.data, "val", []))
+
+    n = len(steps) * len(POSITIONS) * (run.network.config.n_layer + 1) * (len(EDITS) + len(controls) + 1)
+    seconds = seconds_of(whole_map)
+    print(f"the map of {len(steps)} checkpoints, {n} edited passes, controls {', '.join(controls)}: {seconds:.1f} s")
+
+
+def main(folder: Path) -> None:
+    quieten()
+    run = load_run(folder)
+    tokens, mask, back = run.data.probe["val"].prompts(intervening(run, []).pairs.base, 0)
     record(beside_peers(Patched(run.network, tokens, mask, back, run.data.tokenizer)))
-    time_maps(run, measure)
+    time_map(run, ["random"])
+    time_map(run, CONTROLS)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ The base is a prompt of task A. At a position and a layer its state is edited to
 another y, and the rest of the network is run. Measured are how often the answer becomes B's, how often it stays A's,
 and how much of the difference between their logits is recovered (1: as much as B's own prompts have).
 
-Centroids come from one half of the validation instructions, tests from the other. The controls are always there, and an
-edit that changes nothing must leave every logit bit-equal, or the measure fails.
+Centroids come from one half of the validation instructions, tests from the other. An edit
+that changes nothing must leave every logit bit-equal, or the measure fails.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from taskcluster import metrics
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.edits import CONTROLS, EDITS, OF_WHOLE, EditName, Place, Space
+from taskcluster.measures.edits import EDITS, OF_WHOLE, ControlName, EditName, Place, Space
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
@@ -40,7 +40,7 @@ class Interventions(Measure):
     """Edits of states at sites, for pairs of validation prompts and tasks: whether the answer follows.
 
     Attributes:
-        edits: of `taskcluster.measures.edits`; the controls come in addition.
+        edits, controls: of `taskcluster.measures.edits`.
         at: the sites, of `taskcluster.measures.sites`.
         alphas: how far states are moved, in differences of centroids; not for edits that replace or project.
         n_pairs: number of pairs, at most.
@@ -64,6 +64,7 @@ class Interventions(Measure):
         edits: Annotated[list[EditName], Field(min_length=1)],
         at: Annotated[list[SiteName], Field(min_length=1)],
         alphas: Annotated[list[FiniteFloat], Field(min_length=1)],
+        controls: list[ControlName],
         n_pairs: PositiveInt,
         seed: Seed,
         every_n_steps: PositiveInt | None,
@@ -76,7 +77,7 @@ class Interventions(Measure):
         self._declared = {
             site: {
                 (edit, alpha): metrics.of_intervention(edit, site, alpha)
-                for edit in dict.fromkeys([*edits, *CONTROLS])
+                for edit in dict.fromkeys([*edits, *controls])
                 if edit in OF_WHOLE or not SITES[site].whole
                 for alpha in (dict.fromkeys(alphas) if edit not in metrics.UNSCALED else [1.0])
             }

@@ -122,7 +122,8 @@ def test_other_steps_and_settings(small_run: RunFolder, taskcluster_analyze: Ana
     assert taskcluster_analyze("run", "name=last", "steps=last", "clusterer.n_init=5").exit_code == 0
     assert [row["step"] for row in analysis(small_run, "last").rows()] == [6]
     assert (
-        taskcluster_analyze("run", "name=some", "steps=[4,0]", *CAUSAL, "measures.interventions.alphas=[2]").exit_code == 0
+        taskcluster_analyze("run", "name=some", "steps=[4,0]", *CAUSAL, "measures.interventions.alphas=[2]").exit_code
+        == 0
     )
     rows = analysis(small_run, "some").rows()
     assert [row["step"] for row in rows] == [0, 4]

@@ -90,7 +90,7 @@ def effects(
     through_separator: bool, edits: list[str], at: list[str] = POSITIONS, alphas: tuple[float, ...] = (1.0,)
 ) -> dict[str, list[float]]:
     of_data = data()
-    measure = Interventions(of_data, KMeans(None, 4, 0), edits, at, list(alphas), 300, 0, 1)
+    measure = Interventions(of_data, KMeans(None, 4, 0), edits, at, list(alphas), [*CONTROLS], 300, 0, 1)
     network = ByHand(of_data, through_separator)
     return {m.key: values for m, values in measure.measure(SimpleNamespace(network=network)).items()}
 
@@ -173,7 +173,7 @@ def test_instructions_without_a_partner_of_their_length_are_refused() -> None:
     family = TaskFamily(tasks, "instruction", 0.5, 0, words=False)
     of_data = SequenceDataModule(family, None, None, "shared_prefix", "right", 8, "sequence", 200, 0, 0)
     with pytest.raises(UserError, match="'instruction' needs instructions of one length in two tasks"):
-        Interventions(of_data, KMeans(None, 4, 0), ["add"], ["instruction"], [1.0], 300, 0, 1)
+        Interventions(of_data, KMeans(None, 4, 0), ["add"], ["instruction"], [1.0], [], 300, 0, 1)
 
 
 def test_centroids_and_tests_come_from_different_instructions() -> None:
@@ -193,7 +193,7 @@ def test_centroids_and_tests_come_from_different_instructions() -> None:
 
 def test_tasks_that_agree_are_refused() -> None:
     with pytest.raises(UserError, match="no two tasks of the probe set share an x and disagree"):
-        Interventions(data(y="same"), KMeans(None, 4, 0), ["add"], POSITIONS, [1.0], 300, 0, 1)
+        Interventions(data(y="same"), KMeans(None, 4, 0), ["add"], POSITIONS, [1.0], [], 300, 0, 1)
 
 
 def test_every_edit_says_what_it_moves() -> None:
