@@ -261,7 +261,7 @@ def test_several_experiments_are_as_many_sweeps(taskcluster_train: Train) -> Non
 def test_a_mistake_on_the_command_line_is_one_sentence(
     taskcluster_train: Train, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
-    part = arguments[0].lstrip("~+").partition("=")[0].partition(".")[0]  # of the configuration, set anew
+    part = arguments[0].lstrip("~+").partition("=")[0].partition(".")[0]  # of the configuration, set by the argument
     outcome = taskcluster_train(*[key for key in SMALL if not key.startswith(f"{part}.")], *arguments)
     assert outcome.exit_code == 2
     (line,) = outcome.err.splitlines()

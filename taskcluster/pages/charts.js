@@ -200,11 +200,11 @@ export class Chart {
       if (steps === null) held.clear();
       come.push(...this.#hold(condition, steps ?? this.#steps(condition)));
     }
-    const anew = [...this.pending.values()].includes(null);
-    const all = anew ? [...this.held.values()].flatMap((held) => [...held.values()].flat()) : come;
+    const replaced = [...this.pending.values()].includes(null);
+    const all = replaced ? [...this.held.values()].flatMap((held) => [...held.values()].flat()) : come;
     this.pending.clear();
     const { view } = this.embedded;
-    this.ranges.include(view, all, anew);
+    this.ranges.include(view, all, replaced);
     if (gone.length) await view.remove("points", gone).runAsync(); // Vega takes one change of a source at a time
     if (come.length) await view.insert("points", come).runAsync();
   }

@@ -20,11 +20,11 @@ export class Ranges {
     });
   }
 
-  // Make room for rows that came; anew: they are all there are.
-  include(view, rows, anew) {
+  // Make room for rows that came; replaced: they are all there are.
+  include(view, rows, replaced) {
     for (const axis of this.axes) {
       const range = covering(axis, rows);
-      if (!anew) [range[0], range[1]] = [Math.min(range[0], axis.range[0]), Math.max(range[1], axis.range[1])];
+      if (!replaced) [range[0], range[1]] = [Math.min(range[0], axis.range[0]), Math.max(range[1], axis.range[1])];
       if (String(range) === String(axis.range)) continue;
       axis.range = range;
       view.signal(axis.signal, range);

@@ -57,7 +57,7 @@ export class Store {
 
   #take(curves) {
     const condition = this.conditions.get(curves.condition);
-    if (curves.anew) {
+    if (curves.replaced) {
       condition.steps = new Map();
       condition.curves = curves.curves.map(parse);
     }
@@ -65,7 +65,7 @@ export class Store {
       const [lower, upper] = [curves.lower?.[k], curves.upper?.[k]];
       condition.steps.set(step, { n: curves.n[k], mean: curves.mean[k], lower, upper });
     });
-    return curves.anew ? null : curves.steps;
+    return curves.replaced ? null : curves.steps;
   }
 }
 

@@ -44,7 +44,7 @@ export class Tsne {
   }
 
   // Another checkpoint, or another theme.
-  async draw(anew = false) {
+  async draw(again = false) {
     const { view } = this.context;
     const at = Math.max(0, this.steps.includes(view.at) ? this.steps.indexOf(view.at) : this.steps.length - 1);
     for (const control of this.controls) control.disabled = !this.steps.length;
@@ -54,7 +54,7 @@ export class Tsne {
     this.back.disabled = at === 0;
     this.forth.disabled = at === this.steps.length - 1;
     const points = this.points.filter((point) => point.step === this.steps[at]).map((point) => ({ ...point }));
-    if (this.embedded && !anew) {
+    if (this.embedded && !again) {
       await this.embedded.view.data("points", points).runAsync();
       return;
     }

@@ -47,19 +47,19 @@ class Lines(Generic[Line]):
         self._seen: Any = None
         self._length = 0
 
-    def read(self, anew: bool) -> tuple[list[Line], bool]:
-        """The lines that came, and whether they are all there are, since what was read before does not hold."""
+    def read(self, restarted: bool) -> tuple[list[Line], bool]:
+        """The lines that came, and whether they replace all that were read before; restarted: whether they must."""
         stamp = _stamp(self._path)
-        if stamp == self._seen and not anew:
+        if stamp == self._seen and not restarted:
             return [], False
-        anew = anew or not (stamp and self._seen) or stamp[0] != self._seen[0] or stamp[1] < self._length
-        begin = 0 if anew else self._length
+        replaced = restarted or not (stamp and self._seen) or stamp[0] != self._seen[0] or stamp[1] < self._length
+        begin = 0 if replaced else self._length
         rows, length, problem = complete(read_plain(self._path, begin)) if stamp else ([], 0, "")
         if problem:
             raise ValueError(f"{self._path.name} is damaged after byte {begin + length} ({problem})")
         lines = [self._parse(row) for row in rows]
         self._seen, self._length = stamp, begin + length
-        return lines, anew
+        return lines, replaced
 
 
 def read_plain(path: Path, offset: int = 0) -> bytes:

@@ -17,11 +17,11 @@ DIGITS = 6  # after the point, of what is sent
 class Curves(NamedTuple):
     """Points of a condition. curves: K keys of the journal; steps: S of them; the rest: S x K, None for no number.
 
-    anew: whether these replace all that was known of the condition.
+    replaced: whether these replace all that was known of the condition.
     """
 
     condition: str
-    anew: bool
+    replaced: bool
     curves: list[str]
     steps: list[int]
     n: list[list[int]]
@@ -39,7 +39,7 @@ class Pool:
         self.facts: dict[str, Any] = {}
         self._runs: list[Run] = []
         self._curves: list[str] = []
-        self._anew = 0  # the version in which all points were last replaced
+        self._replaced = 0  # the version in which all points were last replaced
         self._points: dict[int, tuple[int, list[list[Any]]]] = {}  # step -> version; n, mean, lower, upper, each (K,)
         self._all = False
 
@@ -54,27 +54,27 @@ class Pool:
     def update(self, version: int) -> bool:
         """Compute the steps that changed, or all of them where curves or runs did; whether any did."""
         dirty = set().union(*(run.dirty for run in self._runs))
-        everything = self._all or any(run.anew for run in self._runs)
+        everything = self._all or any(run.replaced for run in self._runs)
         if not dirty and not everything:
             return False
         curves = list(dict.fromkeys(key for run in self._runs for key in run.keys))
         everything |= curves != self._curves
         if everything:
-            self._points, self._anew, self._curves, self._all = {}, version, curves, False
+            self._points, self._replaced, self._curves, self._all = {}, version, curves, False
             dirty = {step for run in self._runs for step in run.rows}
         for run in self._runs:
-            run.dirty, run.anew = set(), False
+            run.dirty, run.replaced = set(), False
         for step, block in zip(sorted(dirty), self._blocks(sorted(dirty)), strict=True):
             self._points[step] = version, block
         return True
 
     def after(self, since: int) -> Curves | None:
-        anew = self._anew > since
-        steps = sorted(step for step, (version, _) in self._points.items() if anew or version > since)
-        if not steps and not anew:
+        replaced = self._replaced > since
+        steps = sorted(step for step, (version, _) in self._points.items() if replaced or version > since)
+        if not steps and not replaced:
             return None
         columns = [[self._points[step][1][k] for step in steps] for k in range(4)]
-        return Curves(self.id, anew, self._curves, steps, *columns)
+        return Curves(self.id, replaced, self._curves, steps, *columns)
 
     def _blocks(self, steps: Sequence[int]) -> list[list[list[Any]]]:
         """n, mean, lower and upper of every curve, for each step."""

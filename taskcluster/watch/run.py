@@ -64,7 +64,7 @@ class Live:
 class Run:
     """What is known of a run folder. rows: step -> values of the curves, by their keys; keys: of all rows, in order.
 
-    dirty: steps that came since they were last taken; anew: whether others went.
+    dirty: steps that came since they were last taken; replaced: whether others went.
     """
 
     def __init__(self, path: Path, root: Path) -> None:
@@ -78,7 +78,7 @@ class Run:
         self.rows: dict[int, dict[str, float]] = {}
         self.keys: dict[str, None] = {}
         self.dirty: set[int] = set()
-        self.anew = self.regroup = False
+        self.replaced = self.regroup = False
         self.version = 0
         self.live = Live(self.id, text(path.name if below == "." else below), text(self.sweep))
         self._config = File(path / "config.yaml")
@@ -146,12 +146,12 @@ class Run:
         starts = self._facts.get("starts") or [{"step": 0}]
         first = int(starts[-1].get("step", 0))
         began = self._facts.get("id"), len(starts)
-        measured, anew = self._journal.read(began != self._began)
-        timed, timed_anew = self._training.read(began != self._began)
-        if anew:
-            self.anew |= bool(self.rows)
+        measured, replaced = self._journal.read(began != self._began)
+        timed, timed_replaced = self._training.read(began != self._began)
+        if replaced:
+            self.replaced |= bool(self.rows)
             self.rows, self.keys = {}, {}
-        if anew or timed_anew:
+        if replaced or timed_replaced:
             self._recent.clear()
         self.rows |= {line.step: values for line, values in measured}
         for _, values in measured:
@@ -160,7 +160,7 @@ class Run:
         lines = sorted({line for line, _ in measured} | {*timed})
         # Lines up to the step at which a run resumed were timed by the process before it.
         self._recent.extend(line for line in lines if line.step > first or line.step == first == 0)
-        news, self._began = bool(lines) or anew or timed_anew or began != self._began, began
+        news, self._began = bool(lines) or replaced or timed_replaced or began != self._began, began
         return news
 
     def _measured(self, row: Row) -> tuple[Timed, dict[str, float]]:

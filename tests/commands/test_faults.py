@@ -226,7 +226,7 @@ def test_a_journal_that_lost_a_line_is_made_whole_again(
     assert_identical(cut_short, undisturbed.run)
 
 
-def test_with_every_checkpoint_damaged_the_run_begins_anew(
+def test_with_every_checkpoint_damaged_the_run_restarts(
     undisturbed: Undisturbed, cut_short: RunFolder, tmp_path: Path
 ) -> None:
     for _, file in cut_short.saved():

@@ -167,7 +167,7 @@ def test_only_what_changed_is_sent(client: TestClient, tmp_path: Path) -> None:
     measure(runs[1], 10)
     news = client.get("/changes", params=known).json()
     assert [run["name"] for run in news["changed_runs"]] == ["s/seed=1"]
-    assert [(curves["anew"], curves["steps"]) for curves in news["curves"]] == [(False, [10])]
+    assert [(curves["replaced"], curves["steps"]) for curves in news["curves"]] == [(False, [10])]
     assert all(key.split("/")[0] in ("ari", "ari_within_x", "train", "val") for key in first["curves"][0]["curves"])
     everything = client.get("/changes", params=known | {"epoch": "another server"}).json()
     assert everything["curves"][0]["steps"] == [0, 10]

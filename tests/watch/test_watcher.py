@@ -62,7 +62,7 @@ def test_only_what_came_is_told(tmp_path: Path) -> None:
     after = scanned(watcher, before.version)
     assert [live.name for live in after.changed_runs] == ["s/seed=0"]
     (curves,) = after.curves
-    assert (curves.anew, curves.steps, curves.n[0][0]) == (False, [10], 1)
+    assert (curves.replaced, curves.steps, curves.n[0][0]) == (False, [10], 1)
     measure(other, 10, 0.9)
     (curves,) = scanned(watcher, after.version).curves
     key = curves.curves.index("ari/val/layer_2")
@@ -110,11 +110,11 @@ def test_what_a_resume_drops_goes(tmp_path: Path) -> None:
     run.start(run.config(), 10, OWN)
     run.write_status("running", starts=[*run.status()["starts"], {"step": 10, "max_steps": 200}])
     after = scanned(watcher, before.version)
-    assert (after.curves[0].anew, after.curves[0].steps) == (True, [0, 10])
+    assert (after.curves[0].replaced, after.curves[0].steps) == (True, [0, 10])
     assert after.changed_runs[0].max_steps == 200
 
 
-def test_a_run_that_began_anew_is_read_anew_though_its_journal_is_longer(tmp_path: Path) -> None:
+def test_a_run_that_restarted_is_read_from_the_beginning_though_its_journal_is_longer(tmp_path: Path) -> None:
     run = begin(tmp_path / "seed=0")
     measure(run, 0, 0.1)
     watcher = Watcher(tmp_path)
@@ -214,7 +214,7 @@ def test_runs_that_vanish_go_with_their_points(tmp_path: Path) -> None:
     shutil.rmtree(runs[2].path)
     after = scanned(watcher, before.version)
     assert len(after.runs) == 2
-    assert (after.curves[0].anew, after.curves[0].n[0][0]) == (True, 2)
+    assert (after.curves[0].replaced, after.curves[0].n[0][0]) == (True, 2)
     shutil.rmtree(tmp_path / "s")
     gone = scanned(watcher, after.version)
     assert (gone.runs, gone.conditions) == ([], [])
