@@ -8,13 +8,14 @@ itself. A measure declares its own (`taskcluster.measures.measure`), and a run w
 where they are read by processes that never see the measure.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-View = Literal["runs", "curves", "layers", "tables", "map"]
+View = Literal["runs", "curves", "layers", "tables", "map", "path"]
 
 VIEWS: tuple[View, ...] = ("runs", "curves", "layers", "tables")
 
@@ -34,11 +35,13 @@ class Metric:
         position: of the states that it is computed from, if any.
         low: the lower end of its range and of axes; None if there is none.
         high: the upper end.
+        least: the least value that it can take, if that is below `low`.
         chance: its value if states have nothing to do with tasks, if that is known.
         views: where it is shown besides the journal. "runs": its last value beside each run, on the terminal and in the
             dashboard; "curves": against the step, in figures, report, dashboard and W&B; "layers": by layer at the
             last step, likewise, in the dashboard if it is among its curves; "tables": in the tables of the report;
-            "map": by layer and step, in figures and report, beside the curves of the same position (not by default).
+            "map": by layer and step, in figures, report and dashboard, beside the curves of the same position; "path":
+            by layer and position at the last step, likewise, for effects of edits. The last two are not a default.
         of: the key of the metric that it is a control of, if it is one.
         kind: of the control: "noise" for the same measurement with other seeds, "chance" for a measurement of
             something that has nothing to do with tasks.
@@ -54,6 +57,7 @@ class Metric:
     position: str = ""
     low: float | None = None
     high: float | None = None
+    least: float | None = None
     chance: float | None = None
     views: tuple[View, ...] = VIEWS
     of: str = ""
@@ -75,6 +79,12 @@ class Metric:
     def emerges(self) -> bool:
         """Whether half of its rise is a step worth telling: it goes from 0 to 1."""
         return (self.low, self.high) == (0, 1)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest value that it can take, at which intervals are cut."""
+        least = self.low if self.least is None else self.least
+        return -math.inf if least is None else least, math.inf if self.high is None else self.high
 
     def stem(self, split: str) -> str:
         """The journal's keys of a split up to the layer: "ari/val", or all of "val/accuracy"."""
@@ -99,6 +109,7 @@ def _ari(key: str, where: str, position: str, short: str, views: tuple[View, ...
         position=position,
         low=0,
         high=1,
+        least=-0.5,  # Chacon and Rastrojo, "Minimum adjusted Rand index for two clusterings of a given size", 2023
         chance=0,
         views=views,
     )
@@ -149,7 +160,7 @@ PLACES = {
 EDITED = {  # edit -> in words, and where its effect is shown
     "add": ("difference of centroids added", (*VIEWS, "map")),
     "replace": ("replaced by B's centroid", ("layers", "tables")),
-    "interchange": ("replaced by a state of B", ("layers", "tables")),
+    "interchange": ("replaced by a state of B", ("layers", "tables", "path")),
     "cluster": ("difference of KMeans' centroids added", ("layers", "tables")),
     "ablate": ("subspace of centroids removed", ("layers", "tables")),
     "keep": ("subspace of centroids kept alone", ("layers", "tables")),

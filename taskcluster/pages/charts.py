@@ -6,16 +6,19 @@ the dashboard with the name of a source that it feeds (altair.NamedData). Colour
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
-from taskcluster.metrics import Catalogue, Metric, View, shown
+from taskcluster.metrics import PLACES, Catalogue, Metric, View, shown
 
 Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.HConcatChart
 
 COLUMNS = 4  # panels in a row, of metrics by layer
+
+TOLD = ("condition", "metric", "split", "layer", "step", "n", "mean", "lower", "upper")  # of a point, in every chart
+OVER_MAP = ("lower_over_map", "upper_over_map")  # in maps besides
 
 
 def inline(points: Points) -> alt.Data:
@@ -28,9 +31,9 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     ends = {point["condition"]: point["step"] for point in points}  # the last step of each
     many, measured = len(ends) > 1, {point["metric"] for point in points}
 
-    def of(metrics: Sequence[Metric], last: bool = False) -> alt.Data:
+    def of(metrics: Sequence[Metric], last: bool = False, told: Sequence[str] = TOLD) -> alt.Data:
         keys = {metric.key for metric in metrics}
-        chosen = [point for point in points if point["metric"] in keys]
+        chosen = [{key: point[key] for key in told} for point in points if point["metric"] in keys]
         return inline([p for p in chosen if p["step"] == ends[p["condition"]]] if last else chosen)
 
     def wanted(view: View, by_layer: bool) -> list[Metric]:
@@ -44,11 +47,21 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     once = wanted("curves", False)
     learned = {"learning": learning(of(once), once, listed([m.label for m in once]))} if once else {}
     first = dict(list(curves.items())[:1])
-    mapped = wanted("map", True)
-    beside = [m for m in wanted("curves", True) if m.position in {other.position for other in mapped}]
-    tiled = [*mapped, *(m for m in beside if m not in mapped)]
-    maps = {"map": by_layer_and_step(of(tiled), tiled, by_condition=many)} if mapped else {}
+    there = {key: metric for key, metric in known.items() if key in measured}
+    maps: dict[str, Chart] = {}
+    if tiled := beside_each_other(there, "map"):
+        maps["map"] = by_layer_and_step(of(tiled, told=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
+    if tiled := beside_each_other(there, "path"):
+        maps["path"] = by_layer_and_position(of(tiled, last=True), tiled, by_condition=many)
     return first | maps | by_layer | learned | curves
+
+
+def beside_each_other(known: Catalogue, view: Literal["map", "path"]) -> list[Metric]:
+    """The metrics of a map, and the curves of what was measured, not edited, at their positions; [] without any."""
+    own = shown(known, view, by_layer=True)
+    places = {metric.position for metric in own}
+    effects = shown(known, "map") + shown(known, "path")
+    return own + [m for m in shown(known, "curves", True) if m.position in places and m not in effects]
 
 
 def alike(metrics: Sequence[Metric]) -> list[list[Metric]]:
@@ -125,15 +138,14 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
     each."""
     titles = {metric.key: f"{metric.name}, {metric.where}" for metric in metrics}
     rows: Any = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
-    color = alt.Color("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], scheme="viridis", clamp=True))
     panel = (
         alt.Chart()
         .mark_rect()
         .encode(
             x=alt.X("step:O", title="step (optimizer updates)", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("layer:O", title="layer (0: embedding)", sort="descending"),
-            color=color,
-            tooltip=_hover(),
+            color=_shade(),
+            tooltip=[*_hover(), *(alt.Tooltip(f"{field}:Q", format=".3f") for field in OVER_MAP)],
         )
         .properties(width=320, height=200)
     )
@@ -144,6 +156,38 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
         .transform_calculate(where=f"({titles})[datum.metric]")
         .properties(title="By layer and step, on validation")
     )
+
+
+def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bool = False) -> Chart:
+    """Metrics between 0 and 1 on validation as maps, position against layer at the last step, a column for each name;
+    `by_condition`: a row for each. Metrics of one name are at different positions, which are in the order of the prompt.
+    """
+    order = [*dict.fromkeys(place(metric) for metric in sorted(metrics, key=_in_the_prompt))]
+    names, places = {m.key: m.name for m in metrics}, {m.key: place(m) for m in metrics}
+    rows: Any = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
+    panel = (
+        alt.Chart()
+        .mark_rect()
+        .encode(
+            x=alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("place:N", title=None, scale=alt.Scale(domain=order), axis=alt.Axis(labelLimit=320)),
+            color=_shade(),
+            tooltip=["place:N", *_hover()],
+        )
+        .properties(width=320, height=alt.Step(34))
+    )
+    column = alt.Column("name:N", title=None, sort=[*dict.fromkeys(names.values())])
+    return (
+        panel.facet(column=column, **rows, data=data)
+        .transform_filter(alt.datum.split == "validation")
+        .transform_calculate(name=f"({names})[datum.metric]", place=f"({places})[datum.metric]")
+        .properties(title="By position and layer at the last step, on validation")
+    )
+
+
+def place(metric: Metric) -> str:
+    """Its position in words."""
+    return PLACES.get(metric.position, metric.position)
 
 
 def tsne(data: Any, n_tasks: int, title: str) -> Chart:
@@ -171,6 +215,15 @@ def _lines(color: alt.Color, y: alt.Y, **dashes: alt.StrokeDash) -> Any:
     points = base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=_hover())
     lines = base.mark_line().encode(y=y, **dashes)
     return alt.layer(band.transform_filter("isValid(datum.lower)"), lines, points)
+
+
+def _shade() -> alt.Color:
+    return alt.Color("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], scheme="viridis", clamp=True))
+
+
+def _in_the_prompt(metric: Metric) -> int:
+    """Where its position is in the order of the prompt; one that has no place there comes last."""
+    return [*PLACES, metric.position].index(metric.position)
 
 
 def _zoom(panel: str = "") -> alt.Parameter:

@@ -1,4 +1,4 @@
-"""The report of a multirun: a page, a summary, figures, and the table of every number."""
+"""The report of a multirun: a page, a summary, figures, and tables of every number and interval."""
 
 from pathlib import Path
 
@@ -30,19 +30,24 @@ def write(root: Path) -> Path:
 
 
 def _write(found: Findings, title: str, folder: Path) -> Path:
-    table = polars.DataFrame(found.tidy(), infer_schema_length=None)
-    table.write_csv(folder / "table.csv")
-    table.write_parquet(folder / "table.parquet")
-    drawn = rendering.draw(charts.of_conditions(found.points(), found.catalogue), folder, FORMATS)
+    points = found.points()
+    written = {
+        name: polars.DataFrame(rows, infer_schema_length=None)
+        for name, rows in (("table", found.tidy()), ("intervals", points))
+    }
+    for name, table in written.items():
+        table.write_csv(folder / f"{name}.csv")
+        table.write_parquet(folder / f"{name}.parquet")
+    drawn = rendering.draw(charts.of_conditions(points, found.catalogue), folder, FORMATS)
     content = {
         "title": title,
         "n_runs": len(found.runs),
         "names": found.names,
         "gaps": found.gaps,
-        "tables": tables(found),
+        "tables": tables(found, points),
         "charts": drawn,
         "formats": FORMATS,
-        "n_numbers": len(table),
+        "n_numbers": len(written["table"]),
     }
     for name in ("report.md", "index.html"):
         template = "report.md" if name.endswith("md") else "report.html"

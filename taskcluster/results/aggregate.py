@@ -1,12 +1,13 @@
 """Many runs as one table: conditions, and mean and interval over the runs of each. Free of torch, so it starts at once.
 
 in:  a folder that holds run folders at any depth
-out: its conditions, each with its runs; for each step and metric the mean over runs with its 95 % interval
+out: its conditions, each with its runs; for each step and metric the mean over runs with its 95 % intervals
 """
 
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -15,13 +16,16 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from taskcluster.results.statistics import Interval, intervals
+from taskcluster.metrics import Catalogue
+from taskcluster.results.statistics import UNBOUNDED, Interval, intervals, limits
 from taskcluster.runs.condition import decisive, digest
 from taskcluster.runs.condition import seeds_of as seeds_of
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, parse
 
 R = TypeVar("R")
+
+Point = dict[str, Any]  # of a chart
 
 
 @dataclass(frozen=True)
@@ -100,24 +104,52 @@ def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Conditi
     return found
 
 
-def over_runs(journals: Sequence[Sequence[Row]], steps: set[int] | None = None) -> list[dict[str, Any]]:
+def over_runs(journals: Sequence[Sequence[Row]], known: Catalogue) -> list[Point]:
     """A point {"step", "metric", "split", "layer", "n", "mean", "sd", "lower", "upper"} for each step and metric of the
-    journals of one condition's runs; only for `steps`, if given. None stands for what is not a number.
+    journals of one condition's runs. None stands for what is not a number. Intervals are cut at the ends of the
+    metric's range.
+
+    Numbers by layer also have intervals that hold together: "lower_over_layers", "upper_over_layers" in all layers of
+    the step; "lower_over_map", "upper_over_map" in all cells of the map, layers and steps, of which there are "cells".
     """
     by_step: dict[int, list[Row]] = {}
     for rows in journals:
         for row in rows:
-            if steps is None or row["step"] in steps:
-                by_step.setdefault(row["step"], []).append(row)
-    points = []
+            by_step.setdefault(row["step"], []).append(row)
+    points: list[Point] = []
     for step, rows in sorted(by_step.items()):
         keys = {key: named for row in rows for key in row if (named := parse(key))}
         values = np.array([[row.get(key) for key in keys] for row in rows], dtype=float)
-        columns = [column.tolist() for column in intervals(values)]
+        columns = [column.tolist() for column in intervals(values, *ranges([k.metric for k in keys.values()], known))]
         for named, *numbers in zip(keys.values(), *columns, strict=True):
-            finite = (None if number != number else number for number in numbers)
-            points.append({"step": step} | named._asdict() | dict(zip(Interval._fields, finite, strict=True)))
-    return points
+            points.append({"step": step} | named._asdict() | dict(zip(Interval._fields, numbers, strict=True)))
+    _hold_together([point for point in points if point["layer"] is not None], known)
+    return [{key: None if value != value else value for key, value in point.items()} for point in points]
+
+
+def ranges(metrics: Sequence[str], known: Catalogue) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest values that metrics can take, each (M,)."""
+    found = [known[key].range if key in known else UNBOUNDED for key in metrics]
+    low, high = np.array(found, dtype=float).reshape(-1, 2).T
+    return low, high
+
+
+def _hold_together(points: Sequence[Point], known: Catalogue) -> None:
+    """Add to points by layer the intervals that hold in many of them."""
+    together = [point for point in points if point["n"] > 1]
+    of_map = Counter((point["metric"], point["split"]) for point in together)
+    of_step = Counter((point["metric"], point["split"], point["step"]) for point in together)
+    n, mean, sd = (np.array([point[key] for point in points]) for key in ("n", "mean", "sd"))
+    within = ranges([point["metric"] for point in points], known)
+    for family, counts in (
+        ("layers", [of_step[point["metric"], point["split"], point["step"]] for point in points]),
+        ("map", [of_map[point["metric"], point["split"]] for point in points]),
+    ):
+        lower, upper = limits(n, mean, sd, *within, np.maximum(counts, 1))
+        for point, *ends in zip(points, lower.tolist(), upper.tolist(), strict=True):
+            point |= dict(zip((f"lower_over_{family}", f"upper_over_{family}"), ends, strict=True))
+    for point in points:
+        point["cells"] = of_map[point["metric"], point["split"]]
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

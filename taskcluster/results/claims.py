@@ -18,11 +18,14 @@ from taskcluster.runs.journal import layers_of, number
 
 Rows = Sequence[Mapping[str, Any]]
 
+DIFFERENCE = (0.0, ARI.range[1] - ARI.range[0])  # of two values of the ARI, without its sign
+CORRELATION = (-1.0, 1.0)
+
 
 @dataclass(frozen=True)
 class Claim:
     """`value` must be on the right side of `threshold` ("<" or ">", as `relation` says). NaN says that the journal has
-    not what the claim is about: it neither holds nor fails.
+    not what the claim is about: it neither holds nor fails. range: the least and the greatest value that it can take.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Claim:
     value: float
     relation: str
     threshold: float
+    range: tuple[float, float]
 
     @property
     def passed(self) -> bool | None:
@@ -54,14 +58,17 @@ def judge(rows: Rows) -> list[Claim]:
     embedding = _column(rows, ARI.at("val", 0)) if len(rows) > 1 else [math.nan]
     starts = [value for split in ("train", "val") for value in layers_of(first, ARI.stem(split))] or [math.nan]
     return [
-        Claim("starts near 0 (largest ARI at step 0, all layers)", "near 0", float(np.max(starts)), "<", 0.1),
-        Claim("ends high on validation (last layer)", "above 0.6", number(last, deepest), ">", 0.6),
+        Claim(
+            "starts near 0 (largest ARI at step 0, all layers)", "near 0", float(np.max(starts)), "<", 0.1, ARI.range
+        ),
+        Claim("ends high on validation (last layer)", "above 0.6", number(last, deepest), ">", 0.6, ARI.range),
         Claim(
             "saturates (change of the last layer over the last fifth)",
             "flat at the end",
             abs(number(last, deepest) - number(near_end, deepest)),
             "<",
             0.1,
+            DIFFERENCE,
         ),
         Claim(
             "deeper layers are higher (rank correlation of layer and final ARI)",
@@ -69,14 +76,16 @@ def judge(rows: Rows) -> list[Claim]:
             rank_correlation(range(n_layer + 1), layers_of(last, ARI.stem("val"))),
             ">",
             0.8,
+            CORRELATION,
         ),
-        Claim("layer 0 stays flat (range of its ARI)", "flat", float(np.ptp(embedding)), "<", 0.05),
+        Claim("layer 0 stays flat (range of its ARI)", "flat", float(np.ptp(embedding)), "<", 0.05, DIFFERENCE),
         Claim(
             "holds on unseen instructions (last layer, |train - validation|)",
             "close",
             abs(number(last, ARI.at("train", n_layer)) - number(last, deepest)),
             "<",
             0.1,
+            DIFFERENCE,
         ),
         Claim(
             "rises with accuracy (rank correlation over training)",
@@ -84,6 +93,7 @@ def judge(rows: Rows) -> list[Claim]:
             rank_correlation(_column(rows, ACCURACY.stem("val")), _column(rows, deepest)),
             ">",
             0.8,
+            CORRELATION,
         ),
     ]
 

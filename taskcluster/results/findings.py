@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taskcluster.metrics import ALWAYS, Catalogue, Metric, shown
-from taskcluster.results.aggregate import Condition, conditions, find_runs, over_runs, seeds_of, sweep_of
+from taskcluster.results.aggregate import Condition, Point, conditions, find_runs, over_runs, seeds_of, sweep_of
 from taskcluster.results.statistics import emergence
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, finite, layers_of, number, parse
@@ -82,12 +82,12 @@ class Findings:
         """The conditions, each with its name."""
         return zip(self.names, self.conditions, strict=True)
 
-    def points(self) -> list[dict[str, Any]]:
+    def points(self) -> list[Point]:
         """For charts: those of `over_runs` with their condition."""
         return [
             {"condition": name, **point}
             for name, condition in self.named()
-            for point in over_runs([run.rows for run in condition.runs])
+            for point in over_runs([run.rows for run in condition.runs], self.catalogue)
         ]
 
     def tidy(self) -> list[dict[str, Any]]:

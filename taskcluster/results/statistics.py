@@ -6,6 +6,7 @@ from statistics import fmean, variance
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
 RISE = 0.1  # a curve that rises by less does not emerge
@@ -23,14 +24,21 @@ class Interval(NamedTuple):
     upper: float
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """See `intervals`."""
-    n, *numbers = (column[0] for column in intervals(np.array(values, dtype=float)[:, None]))
+Range = tuple[float, float]  # the least and the greatest value that a quantity can take
+
+UNBOUNDED: Range = (-math.inf, math.inf)
+
+
+def interval(values: Sequence[float], within: Range = UNBOUNDED, cells: int = 1) -> Interval:
+    """See `intervals` and `limits`."""
+    n, *numbers = (column[0] for column in intervals(np.array(values, dtype=float)[:, None], *within, cells))
     return Interval(int(n), *map(float, numbers))
 
 
-def intervals(values: np.ndarray) -> tuple[np.ndarray, ...]:
-    """n, mean, sd, lower, upper, each (M,), over the finite of the R runs in values (R, M).
+def intervals(
+    values: np.ndarray, low: ArrayLike = -math.inf, high: ArrayLike = math.inf, cells: ArrayLike = 1
+) -> tuple[np.ndarray, ...]:
+    """n, mean, sd, lower, upper, each (M,), over the finite of the R runs in values (R, M); others: see `limits`.
 
     Student's t (Student, "The Probable Error of a Mean", Biometrika 1908): it widens as it must for few runs, where a
     bootstrap covers too little. One value gives no interval.
@@ -41,9 +49,23 @@ def intervals(values: np.ndarray) -> tuple[np.ndarray, ...]:
     mean = np.where(some, np.where(there, values, 0).sum(0) / np.maximum(n, 1), np.nan)
     squares = np.where(there, values - mean, 0) ** 2
     sd = np.where(several, np.sqrt(squares.sum(0) / np.maximum(n - 1, 1)), np.nan)
-    quantiles = np.array([np.nan, np.nan, *(_quantile(k - 1) for k in range(2, len(values) + 1))])
-    half = quantiles[n] * sd / np.sqrt(np.maximum(n, 1))
-    return n, mean, sd, mean - half, mean + half
+    return n, mean, sd, *limits(n, mean, sd, low, high, cells)
+
+
+def limits(
+    n: np.ndarray, mean: np.ndarray, sd: np.ndarray, low: ArrayLike, high: ArrayLike, cells: ArrayLike = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends, each (M,), of intervals for means that `low` and `high` bound, at which they are cut.
+
+    cells: how many intervals are looked at together. All of them cover their means at once with 95 %, as each is at the
+    level 1 - 0.05 / cells (Bonferroni's inequality), whatever the dependence between cells. For the few runs that
+    there are, resampling has no such levels: five have 32 flips of signs.
+    """
+    from scipy.special import stdtrit  # a third of a second, for which a page need not wait
+
+    quantiles = -stdtrit(n - 1.0, (1 - CONFIDENCE) / 2 / np.asarray(cells))  # NaN without a degree of freedom
+    half = quantiles * sd / np.sqrt(np.maximum(n, 1))
+    return np.minimum(np.maximum(mean - half, low), mean), np.maximum(np.minimum(mean + half, high), mean)
 
 
 def emergence(steps: Sequence[int], values: Sequence[float]) -> float:
@@ -70,9 +92,3 @@ def components(repeated: Sequence[Sequence[float]]) -> tuple[list[float], float,
         return means, math.sqrt(within), math.nan
     between = variance(means) - within * fmean(1 / len(values) for values in groups)
     return means, math.sqrt(within), math.sqrt(max(between, 0.0))
-
-
-def _quantile(degrees_of_freedom: int) -> float:
-    from scipy.special import stdtrit  # a third of a second, for which a page need not wait
-
-    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))

@@ -4,27 +4,39 @@ in:  Findings
 out: Tables
 """
 
-import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from taskcluster.metrics import ACCURACY, Metric, shown
-from taskcluster.results.aggregate import Condition
-from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.statistics import RISE, Interval, components, interval
-from taskcluster.runs.journal import SPLITS, fixed, number
-from taskcluster.runs.records import text
+from taskcluster.results.aggregate import Point
+from taskcluster.results.cells import (
+    as_text,
+    at_the_end,
+    claim_of,
+    day,
+    emerging,
+    ends,
+    first_of,
+    of_map,
+    over,
+    shared,
+    value_of,
+)
+from taskcluster.results.findings import Findings
+from taskcluster.results.statistics import CONFIDENCE, RISE, UNBOUNDED, components, interval
+from taskcluster.runs.journal import SPLITS, fixed
 
 MADE_WITH = ("machine", "device", "threads")
 EMERGENCE = f"""The step at which a curve has made half of its rise, on a line between measured steps: validation
 accuracy, and the metric on validation, in the last layer where it has several. A curve that rises by less than {RISE}
 does not emerge (-)."""
-CONTROLS = """Validation, last step. s.d. of KMeans: over seeds of KMeans on the same states. s.d. of training: over
-runs, less what KMeans adds (variance components of one-way random effects: Searle, Casella and McCulloch, 1992; 0 where
-KMeans explains it all). Chance: the same clusters against shuffled task labels."""
+CONTROLS = """Validation, last step. s.d. of repetitions: of the same measurement of the same states. s.d. of training:
+over runs, less what repetitions add (variance components of one-way random effects: Searle, Casella and McCulloch,
+1992; 0 where they explain it all)."""
+TOGETHER = f"""so that all of them cover their means at once with {CONFIDENCE:.0%}, however they depend on each other
+(Bonferroni's inequality: each is at the level 1 - {1 - CONFIDENCE:.2g} / their number)."""
 
 
 class Table(NamedTuple):
@@ -36,13 +48,16 @@ class Table(NamedTuple):
     note: str = ""
 
 
-def tables(found: Findings) -> list[Table]:
-    """All of a report, in the order in which they are read."""
+def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
+    """All of a report, in the order in which they are read. points: those of `found`."""
+    measured = {point["metric"] for point in points}
     by_layer = [m for m in shown(found.catalogue, "tables", by_layer=True) if any(run.keys(m) for run in found.runs)]
+    mapped = [metric for metric in shown(found.catalogue, "map", by_layer=True) if metric.key in measured]
     return [
         _what_was_run(found),
         _claims(found),
         *(_by_layer(found, metric) for metric in by_layer),
+        *(_by_layer_and_step(found, points, metric) for metric in mapped),
         _at_the_end(found),
         _emergence(found),
         *(_controls(found, metric) for metric in by_layer if any(run.controls(metric, "noise") for run in found.runs)),
@@ -64,7 +79,7 @@ def _what_was_run(found: Findings) -> Table:
     begun = sorted(start["time"] for run in found.runs for start in run.status["starts"])
     ended = max(str(run.last.get("time", begun[-1])) for run in found.runs)
     total = sum(run.status["wall_seconds"] for run in found.runs) / 3600
-    note = f"Begun {_day(begun[0])}, last measured {_day(ended)}; {total:.2f} hours of runs."
+    note = f"Begun {day(begun[0])}, last measured {day(ended)}; {total:.2f} hours of runs."
     return Table("What was run", columns, rows, note + " Every other key is the same in all of a sweep's runs.")
 
 
@@ -75,7 +90,7 @@ def _made_with(found: Findings) -> Table:
         for key, value in [(key, start[key]) for key in MADE_WITH] + list(start["versions"].items()):
             facts.setdefault(key, Counter())[str(value)] += 1
     resumed = sum(len(run.status["starts"]) > 1 for run in found.runs)
-    rows = [[key, _shared(values)] for key, values in facts.items()]
+    rows = [[key, shared(values)] for key, values in facts.items()]
     return Table("Environment", ["", ""], rows, f"{resumed} of {len(found.runs)} runs were interrupted and resumed.")
 
 
@@ -84,10 +99,11 @@ def _claims(found: Findings) -> Table:
     for claim in {claim["name"]: claim for run in found.runs for claim in run.results["claims"]}.values():
         cells = []
         for condition in found.conditions:
-            verdicts = [_claim(run, claim["name"]).get("passed") for run in condition.runs]
+            verdicts = [claim_of(run, claim["name"]).get("passed") for run in condition.runs]
             judged = [passed for passed in verdicts if passed is not None]
             held = f", holds in {sum(judged)} of {len(judged)}" if judged else ""
-            cells.append(_shown(_over(condition, _value(claim["name"]))) + held)
+            within = tuple(claim.get("range") or UNBOUNDED)
+            cells.append(as_text(over(condition, value_of(claim["name"]), within)) + held)
         rows.append([claim["name"], claim["paper"], f"{claim['relation']} {claim['threshold']}", *cells])
     note = "Claims of Wu and Varshney (NAACL Findings 2025) about the ARI of clusters and tasks at the separator; the "
     return Table(
@@ -97,18 +113,44 @@ def _claims(found: Findings) -> Table:
 
 def _by_layer(found: Findings, metric: Metric) -> Table:
     deepest = max(len(run.keys(metric)) for run in found.runs)
+    several = any(len(condition.runs) > 1 for condition in found.conditions)
     rows = []
     for layer in range(deepest):
-        of_layer = _last(metric.at("val", layer))
-        rows.append([str(layer), *(_shown(_over(condition, of_layer)) for condition in found.conditions)])
+        of_layer, cells = at_the_end(metric.at("val", layer)), []
+        for condition in found.conditions:
+            cells.append(as_text(over(condition, of_layer, metric.range)))
+            if several:
+                n_layers = max(len(run.keys(metric)) for run in condition.runs)
+                cells.append(ends(over(condition, of_layer, metric.range, n_layers)))
+        rows.append([str(layer), *cells])
     note = "Validation, at the last step. Layer 0 is the embedding."
-    return Table(f"{metric.name} by layer, {metric.where}".rstrip(", "), ["layer", *found.names], rows, note)
+    together = f" All layers: the interval widened for the number of layers, {TOGETHER}" if several else ""
+    columns = [words for name in found.names for words in ([name, f"{name}, all layers"] if several else [name])]
+    return Table(f"{metric.name} by layer, {metric.where}".rstrip(", "), ["layer", *columns], rows, note + together)
+
+
+def _by_layer_and_step(found: Findings, points: Sequence[Point], metric: Metric) -> Table:
+    """The numbers of a map, a row for each step."""
+    chosen = [point for point in points if (point["metric"], point["split"]) == (metric.key, SPLITS["val"])]
+    deepest = max(point["layer"] for point in chosen)
+    by_row: dict[tuple[str, int], dict[int, Point]] = {}
+    for point in chosen:
+        by_row.setdefault((point["condition"], point["step"]), {})[point["layer"]] = point
+    rows = []
+    for (name, step), of_layers in by_row.items():
+        cells = [of_map(of_layers[layer]) if layer in of_layers else "-" for layer in range(deepest + 1)]
+        rows.append([*([name] if len(found.names) > 1 else []), str(step), *cells])
+    columns = [*(["condition"] if len(found.names) > 1 else []), "step", *(f"layer {k}" for k in range(deepest + 1))]
+    counts = "; ".join(sorted({str(point["cells"]) for point in chosen}))
+    note = f"Validation. Intervals are widened for the number of cells of a condition ({counts}), layers and steps, "
+    title = f"{metric.name} by layer and step, {metric.where}".rstrip(", ")
+    return Table(title, columns, rows, note + TOGETHER)
 
 
 def _at_the_end(found: Findings) -> Table:
     known = shown(found.catalogue, "tables", by_layer=False)
-    keys = [metric.stem(split) for metric in known for split in SPLITS]
-    rows = [[name, *(_shown(_over(c, _last(key))) for key in keys)] for name, c in found.named()]
+    keys = [(metric.stem(split), metric.range) for metric in known for split in SPLITS]
+    rows = [[name, *(as_text(over(c, at_the_end(key), within)) for key, within in keys)] for name, c in found.named()]
     columns = ["condition", *(f"{words} {metric.name}" for metric in known for words in SPLITS.values())]
     return Table("Accuracy and loss", columns, rows, "At the last step; accuracy of y, given I and x; loss in nats.")
 
@@ -118,10 +160,12 @@ def _emergence(found: Findings) -> Table:
     for name, condition in found.named():
         for metric in shown(found.catalogue, "tables"):
             if metric.emerges and metric != ACCURACY:
-                compared = (_over(condition, _emerges(metric)[kind]) for kind in ("accuracy", "metric", "later"))
-                accuracy, own, later = compared
-                cells = [_shown(interval, 0) for interval in (accuracy, own, later)]
-                rows.append([name, metric.title, *cells, _first(metric, later)])
+                last = float(max(run.last["step"] for run in condition.runs))
+                curves = emerging(metric)
+                accuracy, own = (over(condition, curves[kind], (0, last)) for kind in ("accuracy", "metric"))
+                later = over(condition, curves["later"], (-last, last))
+                cells = [as_text(interval, 0) for interval in (accuracy, own, later)]
+                rows.append([name, metric.title, *cells, first_of(metric, later)])
     columns = ["condition", "metric", "accuracy emerges", "metric emerges", "metric less accuracy", "first"]
     return Table("When accuracy and clusters emerge", columns, rows, EMERGENCE)
 
@@ -136,10 +180,19 @@ def _controls(found: Findings, metric: Metric) -> Table:
             chance = [value for layers in shuffled if layer < len(layers) for value in layers[layer]]
             means, own, training = components(repeated)
             level = [fixed(fmean(chance)), fixed(max(chance))] if chance else ["-", "-"]
-            rows.append([name, str(layer), _shown(interval(means)), fixed(own), fixed(training), *level])
-    columns = ["condition", "layer", f"{metric.name}, mean over KMeans seeds", "s.d. of KMeans", "s.d. of training"]
+            cells = [as_text(interval(means, metric.range)), fixed(own), fixed(training)]
+            rows.append([name, str(layer), *cells, *level])
+    columns = ["condition", "layer", f"{metric.name}, mean of repetitions", "s.d. of repetitions", "s.d. of training"]
     columns += ["chance: mean", "chance: largest"]
-    return Table(f"Controls of the {metric.name}, {metric.where}".rstrip(", "), columns, rows, CONTROLS)
+    of_metric = [control for control in found.catalogue.values() if control.of == metric.key]
+    said = {"noise": "Repetitions", "chance": "Chance"}
+    named = (
+        f" {words}: {', '.join(f'{metric.name} {control.where}' for control in of_metric if control.kind == kind)}."
+        for kind, words in said.items()
+        if any(control.kind == kind for control in of_metric)
+    )
+    title = f"Controls of the {metric.name}, {metric.where}".rstrip(", ")
+    return Table(title, columns, rows, CONTROLS + "".join(named))
 
 
 def _metrics(found: Findings) -> Table:
@@ -152,61 +205,3 @@ def _metrics(found: Findings) -> Table:
     ]
     columns = ["key", "metric", "position", "range", "level of chance"]
     return Table("Metrics", columns, rows, "Every number of every run is in the table of numbers under its key.")
-
-
-Column = Callable[[Finished], float]
-
-
-def _over(condition: Condition[Finished], column: Column) -> Interval:
-    return interval([column(run) for run in condition.runs])
-
-
-def _last(key: str) -> Column:
-    return lambda run: number(run.last, key)
-
-
-def _claim(run: Finished, name: str) -> Mapping[str, Any]:
-    return next((claim for claim in run.results["claims"] if claim["name"] == name), {})
-
-
-def _value(name: str) -> Column:
-    return lambda run: number(_claim(run, name), "value")
-
-
-def _emerges(metric: Metric) -> dict[str, Column]:
-    def accuracy(run: Finished) -> float:
-        return run.emergence(ACCURACY.stem("val"))
-
-    def own(run: Finished) -> float:
-        keys = run.keys(metric)
-        return run.emergence(keys[-1]) if keys else math.nan
-
-    return {"accuracy": accuracy, "metric": own, "later": lambda run: own(run) - accuracy(run)}
-
-
-def _first(metric: Metric, later: Interval) -> str:
-    if later.n < 2:
-        return "one run cannot tell" if later.n else "-"
-    if later.lower > 0:
-        return ACCURACY.name
-    return metric.name if later.upper < 0 else f"{later.n} runs cannot tell"
-
-
-def _shown(found: Interval, digits: int = 3) -> str:
-    if not found.n:
-        return "-"
-    bounds = f" [{found.lower:z.{digits}f}, {found.upper:z.{digits}f}]" if found.n > 1 else ""
-    return f"{found.mean:z.{digits}f}{bounds}"
-
-
-def _shared(values: Counter[str]) -> str:
-    if len(values) == 1:
-        return next(iter(values))
-    return "; ".join(f"{value} ({n} runs)" for value, n in values.most_common())
-
-
-def _day(time: str) -> str:
-    try:
-        return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M UTC")
-    except ValueError:
-        return text(time)

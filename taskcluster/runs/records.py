@@ -95,6 +95,7 @@ class Claim(_Record):
     value: float | None
     relation: Literal["<", ">"]
     threshold: float
+    range: tuple[float, float] | None = None
     passed: bool | None
 
 

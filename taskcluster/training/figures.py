@@ -46,8 +46,9 @@ def write_tsne(loaded: LoadedRun) -> None:
 
 def draw(run: RunFolder) -> None:
     """Write every figure of a finished run, that of t-SNE if its points are there, and at the end the page."""
-    points = [{"condition": run.name, **point} for point in over_runs([run.rows()])]
-    wanted = charts.of_conditions(points, run.catalogue())
+    known = run.catalogue()
+    points = [{"condition": run.name, **point} for point in over_runs([run.rows()], known)]
+    wanted = charts.of_conditions(points, known)
     if (run.figures / "tsne.json").is_file():
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text()))
     specifications = rendering.draw(wanted, run.figures, ("png", "svg"))

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from taskcluster.results.aggregate import Condition
+from taskcluster.results.aggregate import Condition, ranges
 from taskcluster.results.statistics import intervals
+from taskcluster.runs.journal import parse
 from taskcluster.runs.records import text
 from taskcluster.watch.run import Run
 
@@ -39,6 +40,7 @@ class Pool:
         self.facts: dict[str, Any] = {}
         self._runs: list[Run] = []
         self._curves: list[str] = []
+        self._ranges = ranges([], {})  # of the curves' metrics
         self._replaced = 0  # the version in which all points were last replaced
         self._points: dict[int, tuple[int, list[list[Any]]]] = {}  # step -> version; n, mean, lower, upper, each (K,)
         self._all = False
@@ -62,6 +64,8 @@ class Pool:
         if everything:
             self._points, self._replaced, self._curves, self._all = {}, version, curves, False
             dirty = {step for run in self._runs for step in run.rows}
+            known = {key: metric for run in self._runs for key, metric in run.catalogue.items()}
+            self._ranges = ranges([named.metric for key in curves if (named := parse(key))], known)
         for run in self._runs:
             run.dirty, run.replaced = set(), False
         for step, block in zip(sorted(dirty), self._blocks(sorted(dirty)), strict=True):
@@ -83,7 +87,8 @@ class Pool:
         values = np.array([[[row.get(key, math.nan) for key in self._curves] for row in of_run] for of_run in rows])
         if not values.size:
             return [[[], [], [], []] for _ in steps]
-        flat = intervals(values.reshape(len(values), -1))
+        low, high = (np.tile(ends, len(steps)) for ends in self._ranges)
+        flat = intervals(values.reshape(len(values), -1), low, high)
         n, mean, _, lower, upper = (part.reshape(values.shape[1:]) for part in flat)
         return [list(block) for block in zip(n.tolist(), *map(_sendable, (mean, lower, upper)), strict=True)]
 

@@ -1,0 +1,80 @@
+"""The cells of a report's tables: estimates over the runs of a condition, and how they are printed."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from taskcluster.metrics import ACCURACY, Metric
+from taskcluster.results.aggregate import Condition, Point
+from taskcluster.results.findings import Finished
+from taskcluster.results.statistics import UNBOUNDED, Interval, Range, interval
+from taskcluster.runs.journal import number
+from taskcluster.runs.records import text
+
+Column = Callable[[Finished], float]
+
+
+def over(condition: Condition[Finished], column: Column, within: Range = UNBOUNDED, cells: int = 1) -> Interval:
+    return interval([column(run) for run in condition.runs], within, cells)
+
+
+def at_the_end(key: str) -> Column:
+    return lambda run: number(run.last, key)
+
+
+def claim_of(run: Finished, name: str) -> Mapping[str, Any]:
+    return next((claim for claim in run.results["claims"] if claim["name"] == name), {})
+
+
+def value_of(name: str) -> Column:
+    return lambda run: number(claim_of(run, name), "value")
+
+
+def emerging(metric: Metric) -> dict[str, Column]:
+    def accuracy(run: Finished) -> float:
+        return run.emergence(ACCURACY.stem("val"))
+
+    def own(run: Finished) -> float:
+        keys = run.keys(metric)
+        return run.emergence(keys[-1]) if keys else math.nan
+
+    return {"accuracy": accuracy, "metric": own, "later": lambda run: own(run) - accuracy(run)}
+
+
+def first_of(metric: Metric, later: Interval) -> str:
+    if later.n < 2:
+        return "one run cannot tell" if later.n else "-"
+    if later.lower > 0:
+        return ACCURACY.name
+    return metric.name if later.upper < 0 else f"{later.n} runs cannot tell"
+
+
+def as_text(found: Interval, digits: int = 3) -> str:
+    if not found.n:
+        return "-"
+    return f"{found.mean:z.{digits}f}" + (f" {ends(found, digits)}" if found.n > 1 else "")
+
+
+def ends(found: Interval, digits: int = 3) -> str:
+    return f"[{found.lower:z.{digits}f}, {found.upper:z.{digits}f}]" if found.n > 1 else "-"
+
+
+def of_map(point: Point) -> str:
+    """With the interval that holds in all cells of its map."""
+    numbers = (number(point, key) for key in ("mean", "sd", "lower_over_map", "upper_over_map"))
+    return as_text(Interval(point["n"], *numbers))
+
+
+def shared(values: Counter[str]) -> str:
+    if len(values) == 1:
+        return next(iter(values))
+    return "; ".join(f"{value} ({n} runs)" for value, n in values.most_common())
+
+
+def day(time: str) -> str:
+    try:
+        return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return text(time)
