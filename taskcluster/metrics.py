@@ -237,3 +237,12 @@ def catalogue(*declared: Iterable[Metric]) -> Catalogue:
 def shown(known: Catalogue, view: View, by_layer: bool | None = None) -> list[Metric]:
     """The metrics of a view, in order; by_layer: only those with a number for each layer, or only the others."""
     return [m for m in known.values() if view in m.views and by_layer in (None, m.by_layer)]
+
+
+def mapped(known: Catalogue, view: Literal["map", "path"]) -> list[Metric]:
+    """The metrics of a map, and beside them the curves of what is measured, not edited, at the same positions; []
+    without any."""
+    own = shown(known, view, by_layer=True)
+    positions = {metric.position for metric in own}
+    effects = shown(known, "map") + shown(known, "path")
+    return own + [m for m in shown(known, "curves", True) if m.position in positions and m not in effects]

@@ -29,9 +29,10 @@ export function colors(conditions) {
 }
 
 // What a chart is made of. name: of the specification; metrics: that it shows; title; file: name of what is downloaded;
-// apart: whether each metric has a panel and an axis of its own, and otherwise each split or place of one; steps: of a
-// condition that are shown, all if left out; layer: of a condition that is shown, all if left out; only: the condition
-// of a chart of its own.
+// apart: whether each metric has a panel and an axis of its own, and otherwise each split or place of one; told: words
+// for a metric, by the field of the specification that has them; steps: of a condition that are shown, all if left out;
+// layer: of a condition that is shown, all if left out; only: the condition of a chart of its own; tiles: what maps
+// have besides: the field of their panels, the height of one, and the width of the words beside them.
 export function againstStep(condition) {
   return {
     name: "against_step",
@@ -63,11 +64,59 @@ export function byLayer(of) {
   return {
     name: "by_layer",
     metrics: () => of,
+    told: () => ({ where: ({ where }) => where }),
     title: () => `${capital(of[0].name)} by layer at the last step that all seeds have reached`,
     file: () => `${of[0].key}-by-layer`,
     unzoomed: true,
     steps: (condition) => [lastCommonStep(condition)],
   };
+}
+
+// By layer and step, of one condition.
+export function map(condition) {
+  return {
+    name: "map",
+    only: condition.id,
+    metrics: ({ store }) => mapped(store, condition, "map"),
+    title: () => `${condition.name} · by layer and step, on validation`,
+    file: () => `map-${condition.name}`,
+    unzoomed: true,
+    told: () => ({ where: ({ short }) => capital(short) }),
+    tiles: { panel: "where", height: () => 130, beside: 0 },
+  };
+}
+
+// By position and layer, of one condition.
+export function path(condition) {
+  const own = ({ store }) => store.shown("path", true).map(({ key }) => key);
+  const place = ({ places }, { position }) => places[position] ?? position;
+  const name = (context, { name, where, position }) => {
+    const alike = mapped(context.store, condition, "path").filter((other) => other.name === name);
+    const said = new Set(alike.map((other) => other.where.replace(place(context, other), "")));
+    return said.size === 1 ? name + [...said][0] : name;
+  };
+  return {
+    name: "path",
+    only: condition.id,
+    metrics: ({ store }) => mapped(store, condition, "path"),
+    title: () => `${condition.name} · by position and layer, last step`,
+    file: () => `path-${condition.name}`,
+    unzoomed: true,
+    steps: (_, context) => [lastCommonStep(condition, own(context))],
+    told: (context) => ({ name: (metric) => name(context, metric), place: (metric) => place(context, metric) }),
+    tiles: { panel: "name", height: (metrics) => 30 * new Set(metrics.map(({ position }) => position)).size, beside: 110 },
+  };
+}
+
+// The metrics of a map that a condition has, and the curves of what was measured at their positions, as in
+// metrics.mapped.
+export function mapped(store, condition, view) {
+  const measured = new Set(condition.curves.map(({ metric }) => metric));
+  const own = store.shown(view, true).filter(({ key }) => measured.has(key));
+  const positions = new Set(own.map(({ position }) => position));
+  const effects = new Set([...store.shown("map", true), ...store.shown("path", true)]);
+  const curves = store.shown("curves", true).filter((metric) => measured.has(metric.key) && !effects.has(metric));
+  return [...own, ...curves.filter(({ position }) => positions.has(position))];
 }
 
 // The metric that is chosen, in a list, which is empty where no run has any by layer.
@@ -107,7 +156,7 @@ export class Chart {
     this.kind = kind;
     this.context = context;
     this.plot = element("div", { className: "plot" });
-    this.plot.style.minHeight = `${HEIGHT + 90}px`;
+    if (!kind.tiles) this.plot.style.minHeight = `${HEIGHT + 90}px`;
     this.card = element("article", { className: "card" }, this.#head(controls), this.plot);
     this.near = false;
     this.embedded = null;
@@ -232,7 +281,8 @@ export class Chart {
 
   #rows(condition, steps) {
     const [keys, layer] = [this.#metrics().map(({ key }) => key), this.kind.layer?.(this.context, condition)];
-    return rows(condition, steps, (curve) => keys.includes(curve.metric) && (layer === undefined || curve.layer === layer));
+    const all = rows(condition, steps, (curve) => keys.includes(curve.metric) && (layer === undefined || curve.layer === layer));
+    return this.kind.tiles ? all.filter(({ mean }) => mean !== null) : all; // what was not measured has no tile
   }
 
   #metrics() {
@@ -241,7 +291,7 @@ export class Chart {
 
   #steps(condition) {
     if (!condition.steps.size) return [];
-    return this.kind.steps?.(condition) ?? [...condition.steps.keys()].sort((one, other) => one - other);
+    return this.kind.steps?.(condition, this.context) ?? [...condition.steps.keys()].sort((one, other) => one - other);
   }
 
   #conditions() {
@@ -252,6 +302,7 @@ export class Chart {
 
   // How markers are drawn: "seen", "unseen" (but under the pointer), or "none".
   #markers() {
+    if (this.kind.tiles) return "seen";
     const sizes = this.kind.steps ? [0] : this.#conditions().map((condition) => condition.steps.size);
     const lines = this.kind.only ? 14 : 4;
     if (lines * sizes.reduce((sum, size) => sum + size, 0) > MANY) return "none";
@@ -262,7 +313,8 @@ export class Chart {
     const beside = this.kind.only ? 62 : 62 + Math.min(LEGEND, 6 * Math.max(8, ...this.#conditions().map((c) => c.name.length)));
     const legend = this.plot.clientWidth < NARROW ? 10 : beside;
     const panels = this.#beside();
-    const room = this.plot.clientWidth - legend - 52 * (this.kind.apart ? panels : 1) - 22 * (panels - 1);
+    const words = this.kind.tiles?.beside ?? 0;
+    const room = this.plot.clientWidth - words - legend - 52 * (this.kind.apart ? panels : 1) - 22 * (panels - 1);
     return Math.max(110, Math.floor(room / panels));
   }
 
@@ -270,15 +322,24 @@ export class Chart {
   #beside() {
     const most = Math.max(2, Math.floor(this.plot.clientWidth / PANEL));
     if (this.kind.apart) return Math.min(this.#metrics().length, most);
+    if (this.kind.tiles) return Math.min(this.#panels().length, most);
     return this.kind.steps ? this.#metrics().length : 2;
+  }
+
+  // The names of the panels of a map.
+  #panels() {
+    const { tiles, told } = this.kind;
+    return [...new Set(this.#metrics().map(told(this.context)[tiles.panel]))];
   }
 
   #specification() {
     const shown = this.#conditions();
     const scale = { domain: shown.map((one) => one.name), range: shown.map((one) => this.context.colors.get(one.id)) };
-    const specification = withMetrics(this.context.charts[this.kind.name], this.#metrics(), this.#beside());
+    const metrics = this.#metrics();
+    const specification = withMetrics(this.context.charts[this.kind.name], metrics, this.#beside(), this.kind.told?.(this.context));
+    if (this.kind.tiles) tile(specification, metrics, this.#beside(), this.#width(), this.context);
     specification.title = { text: this.kind.title(this.context), limit: this.plot.clientWidth - BUTTONS };
-    adapt(specification, scale, this.#width(), this.#markers());
+    adapt(specification, scale, this.#width(), this.kind.tiles?.height(metrics) ?? HEIGHT, this.#markers());
     return specification;
   }
 
@@ -316,7 +377,7 @@ export function embed(plot, specification, context, patch) {
 
 // What the pointer is on: a point, or a line, whose datum is only the first of its points.
 function told(item, point) {
-  if (item.mark.marktype === "symbol") return point;
+  if (["symbol", "rect"].includes(item.mark.marktype)) return point;
   return { condition: point.condition, split: point.split, layer: point.layer };
 }
 
@@ -347,8 +408,8 @@ function selections(specification) {
 }
 
 // A specification of one metric, METRIC, made into one of these: a panel each, that many beside each other, where it has
-// panels side by side, and otherwise of one axis, told apart by their places.
-function withMetrics({ hconcat, params, ...whole }, metrics, columns) {
+// panels side by side, and otherwise of one axis, told apart by what is told of them.
+function withMetrics({ hconcat, params, ...whole }, metrics, columns, told = {}) {
   if (hconcat) {
     const copies = metrics.map((metric, k) => {
       const text = JSON.stringify({ panel: hconcat[0], params }).replaceAll("METRIC", metric.key);
@@ -360,12 +421,24 @@ function withMetrics({ hconcat, params, ...whole }, metrics, columns) {
   }
   const made = structuredClone(params ? { ...whole, params } : whole);
   measured(made, metrics[0]);
-  if (made.transform) {
-    const where = metrics.map((metric) => [metric.key, metric.where]);
-    made.transform[0].calculate = `(${JSON.stringify(Object.fromEntries(where))})[datum.metric]`;
-    made.facet.column.sort = where.map(([, place]) => place);
+  for (const [field, words] of Object.entries(told)) {
+    const said = metrics.map((metric) => [metric.key, words(metric)]);
+    made.transform.find((part) => part.as === field).calculate = `(${JSON.stringify(Object.fromEntries(said))})[datum.metric]`;
+    if (made.facet.column.field === field) made.facet.column.sort = [...new Set(said.map(([, value]) => value))];
   }
   return made;
+}
+
+// Give a map as many panels in a row as there is room for, and its positions the order of the prompt.
+function tile(specification, metrics, columns, width, { places }) {
+  const panels = { ...specification.facet.column, header: { labelLimit: width } };
+  Object.assign(specification, { facet: panels, columns });
+  const { y } = specification.spec.encoding;
+  if (y.field !== "place") return;
+  const known = Object.keys(places);
+  const order = ({ position }) => (known.includes(position) ? known.indexOf(position) : known.length);
+  const sorted = metrics.toSorted((one, other) => order(one) - order(other));
+  y.scale.domain = [...new Set(sorted.map(({ position }) => places[position] ?? position))];
 }
 
 // Give the axes of values the name and the range of a metric.
@@ -381,10 +454,10 @@ function measured(node, metric) {
 
 // Fit a specification to the page: size, colours; the wheel scrolls the page unless Ctrl is held; what a point says is
 // worked out where the pointer is, not for every point.
-function adapt(node, scale, width, markers) {
-  if (Array.isArray(node)) return node.forEach((part) => adapt(part, scale, width, markers));
+function adapt(node, scale, width, height, markers) {
+  if (Array.isArray(node)) return node.forEach((part) => adapt(part, scale, width, height, markers));
   if (node === null || typeof node !== "object") return;
-  if ("width" in node && "height" in node) Object.assign(node, { width, height: HEIGHT });
+  if ("width" in node && "height" in node) Object.assign(node, { width, height });
   if (node.select?.type === "interval") node.select.zoom = "wheel![event.ctrlKey || event.metaKey]";
   if (node.mark?.type === "area") delete node.encoding.strokeDash; // bands have no dashes, and Vega-Lite would say so
   if (markers === "none" && node.layer) node.layer = node.layer.filter(({ encoding }) => !encoding.tooltip);
@@ -398,5 +471,5 @@ function adapt(node, scale, width, markers) {
     node.color.scale = scale;
     Object.assign(node.color.legend, { labelLimit: LEGEND, symbolLimit: LEGEND_ROWS });
   }
-  Object.values(node).forEach((part) => adapt(part, scale, width, markers));
+  Object.values(node).forEach((part) => adapt(part, scale, width, height, markers));
 }

@@ -6,11 +6,11 @@ the dashboard with the name of a source that it feeds (altair.NamedData). Colour
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import PLACES, Catalogue, Metric, View, shown
+from taskcluster.metrics import PLACES, Catalogue, Metric, View, mapped, shown
 
 Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.HConcatChart
@@ -49,19 +49,11 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     first = dict(list(curves.items())[:1])
     there = {key: metric for key, metric in known.items() if key in measured}
     maps: dict[str, Chart] = {}
-    if tiled := beside_each_other(there, "map"):
+    if tiled := mapped(there, "map"):
         maps["map"] = by_layer_and_step(of(tiled, told=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
-    if tiled := beside_each_other(there, "path"):
+    if tiled := mapped(there, "path"):
         maps["path"] = by_layer_and_position(of(tiled, last=True), tiled, by_condition=many)
     return first | maps | by_layer | learned | curves
-
-
-def beside_each_other(known: Catalogue, view: Literal["map", "path"]) -> list[Metric]:
-    """The metrics of a map, and the curves of what was measured, not edited, at their positions; [] without any."""
-    own = shown(known, view, by_layer=True)
-    places = {metric.position for metric in own}
-    effects = shown(known, "map") + shown(known, "path")
-    return own + [m for m in shown(known, "curves", True) if m.position in places and m not in effects]
 
 
 def alike(metrics: Sequence[Metric]) -> list[list[Metric]]:
@@ -160,10 +152,10 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
 
 def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bool = False) -> Chart:
     """Metrics between 0 and 1 on validation as maps, position against layer at the last step, a column for each name;
-    `by_condition`: a row for each. Metrics of one name are at different positions, which are in the order of the prompt.
+    `by_condition`: a row for each. Metrics of one name are at different positions, put into the order of the prompt.
     """
     order = [*dict.fromkeys(place(metric) for metric in sorted(metrics, key=_in_the_prompt))]
-    names, places = {m.key: m.name for m in metrics}, {m.key: place(m) for m in metrics}
+    names, places = {m.key: _with_edit(m, metrics) for m in metrics}, {m.key: place(m) for m in metrics}
     rows: Any = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
     panel = (
         alt.Chart()
@@ -176,7 +168,7 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
         )
         .properties(width=320, height=alt.Step(34))
     )
-    column = alt.Column("name:N", title=None, sort=[*dict.fromkeys(names.values())])
+    column = alt.Column("name:N", title=None, sort=[*dict.fromkeys(names.values())], header=alt.Header(labelLimit=320))
     return (
         panel.facet(column=column, **rows, data=data)
         .transform_filter(alt.datum.split == "validation")
@@ -219,6 +211,12 @@ def _lines(color: alt.Color, y: alt.Y, **dashes: alt.StrokeDash) -> Any:
 
 def _shade() -> alt.Color:
     return alt.Color("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], scheme="viridis", clamp=True))
+
+
+def _with_edit(metric: Metric, metrics: Sequence[Metric]) -> str:
+    """Its name, with what `where` says beside the place, if that is the same for all metrics of the name."""
+    said = {other.where.removeprefix(place(other)) for other in metrics if other.name == metric.name}
+    return metric.name + (said.pop() if len(said) == 1 else "")
 
 
 def _in_the_prompt(metric: Metric) -> int:

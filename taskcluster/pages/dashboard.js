@@ -1,6 +1,8 @@
 // The page: asks once a second what is new, and brings table and charts up to date.
 
-import { Chart, againstStep, alike, byLayer, chosen, colors, element, layerByCondition, learning, shown } from "./charts.js";
+import {
+  Chart, againstStep, alike, mapped, byLayer, chosen, colors, element, layerByCondition, learning, map, path, shown,
+} from "./charts.js";
 import { Store } from "./store.js";
 import { Table, stateClass } from "./table.js";
 import { Tsne } from "./tsne.js";
@@ -23,7 +25,7 @@ const table = new Table($("runs"), view, (run) => {
 const tsne = new Tsne(context);
 const layer = element("select", { ariaLabel: "layer" });
 const across = new Map(); // what tells them apart -> charts of all conditions
-const each = new Map(); // condition id -> its chart
+const each = new Map(); // condition id and kind -> its chart
 const charts = () => [...across.values(), ...each.values()];
 
 const seen = new IntersectionObserver((entries) => {
@@ -68,7 +70,9 @@ async function take(changes) {
   if (news.names) rename();
   writeRuns();
   writeLayers();
-  if (news.names || news.metrics) await shown(); // which tells new charts whether they are near
+  const curves = [...news.points.values()].includes(null); // a condition has others, which may have a map
+  if (curves) placeCharts();
+  if (news.names || news.metrics || curves) await shown(); // which tells new charts whether they are near
   await Promise.all([...charts().map((chart) => chart.touch(news.points)), tsne.refresh()]);
   performance.measure("update", { start: begin, detail: store.version });
 }
@@ -172,7 +176,6 @@ function rewriteMetrics() {
   });
   $("metrics").replaceChildren(...made);
   $("metrics").parentElement.hidden = made.length < 2;
-  $("each-title").parentElement.hidden = !made.length;
   const once = store.shown("curves", false).length ? [["learning", () => new Chart(learning, context)]] : [];
   const both = store.shown("layers", true).filter(({ views }) => views.includes("curves"));
   const grouped = alike(both).map((group) => [JSON.stringify(group), () => new Chart(byLayer(group), context)]);
@@ -184,8 +187,15 @@ function rewriteMetrics() {
 
 function placeCharts() {
   const shown = [...store.conditions.values()].filter((condition) => view.shows(condition));
-  const wanted = chosen(context).length ? shown : [];
-  place(each, $("each"), wanted.map((condition) => [condition.id, () => new Chart(againstStep(condition), context)]));
+  const kinds = (condition) => [
+    ...(chosen(context).length ? [againstStep(condition)] : []),
+    ...[map, path].map((kind) => kind(condition)).filter(({ name }) => mapped(store, condition, name).length),
+  ];
+  const wanted = shown.flatMap(kinds).map((kind) => [`${kind.only} ${kind.name}`, () => new Chart(kind, context)]);
+  $("each-title").parentElement.hidden = !wanted.length && !chosen(context).length;
+  place(each, $("each"), wanted);
+  const several = wanted.length > shown.length; // of a condition, which then begins a row
+  for (const condition of shown) each.get(`${condition.id} against_step`)?.card.classList.toggle("starts", several);
 }
 
 // Make the charts of a part of the page those that are wanted: [id, how it is made if it is not there].

@@ -95,9 +95,12 @@ export function lastLayer(condition, metric) {
   return Math.max(...condition.curves.map((curve) => (curve.metric === metric.key ? curve.layer : 0)));
 }
 
-// The last step that as many runs have measured as any: the latest at which all can be compared.
-export function lastCommonStep(condition) {
-  const counts = [...condition.steps].map(([step, { n }]) => [step, Array.isArray(n) ? Math.max(...n) : n]);
+// The last step that as many runs have measured as any: the latest at which all can be compared. metrics: that were to
+// be measured, any if left out.
+export function lastCommonStep(condition, metrics = null) {
+  const asked = condition.curves.flatMap(({ metric }, k) => (metrics === null || metrics.includes(metric) ? [k] : []));
+  const count = ({ n, mean }) => Math.max(0, ...asked.map((k) => (mean[k] === null ? 0 : n[k] ?? n)));
+  const counts = [...condition.steps].map(([step, point]) => [step, count(point)]);
   const most = Math.max(...counts.map(([, n]) => n));
   return Math.max(...counts.filter(([, n]) => n === most).map(([step]) => step));
 }

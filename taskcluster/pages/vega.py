@@ -16,7 +16,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from taskcluster.metrics import Metric
+from taskcluster.metrics import PLACES, Metric
 from taskcluster.runs.files import replace_file
 
 VERSION = version("vl-convert-python")
@@ -34,8 +34,8 @@ class Vega:
         self._lock = threading.Lock()
 
     def charts(self) -> bytes:
-        """JSON: {"charts": {name: specification}, "themes": {"light", "dark"}}. Titles and metrics are the page's to
-        set, as is what else depends on the data.
+        """JSON: {"charts": {name: specification}, "themes": {"light", "dark"}, "places": {position: in words}}. Titles
+        and metrics are the page's to set, as is what else depends on the data.
         """
         return self._line(0)
 
@@ -86,11 +86,14 @@ def specifications() -> dict[str, Any]:
         "layer_by_condition": charts.layer_by_condition(points, metric, title=""),
         "learning": charts.learning(points, [metric], title=""),
         "by_layer": charts.by_layer_at_the_end(points, [metric]),
+        "map": charts.by_layer_and_step(points, [metric]),
+        "path": charts.by_layer_and_position(points, [metric]),
         "tsne": charts.tsne(points, n_tasks=1, title=""),
     }
     return {
         "charts": {name: chart.to_dict() for name, chart in made.items()},
         "themes": {"light": charts.theme(), "dark": charts.theme(dark=True)},
+        "places": PLACES,
     }
 
 

@@ -95,7 +95,7 @@ class Claim(_Record):
     value: float | None
     relation: Literal["<", ">"]
     threshold: float
-    range: tuple[float, float] | None = None
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     passed: bool | None
 
 

@@ -1,21 +1,25 @@
 """One W&B run as this process has it: begun, brought up to date from the run folder, fed, and finished.
 
-What goes there: a row of history for every step of metrics.jsonl and training.jsonl, once; charts of the ARI of all
-layers, redrawn as the run grows; and at the end the figures, the verdict and, if asked for, checkpoints.
+What goes there: a row of history for every step of metrics.jsonl and training.jsonl, once; charts of the curves of all
+layers and maps of layer and step, redrawn as the run grows; and at the end the figures, the verdict and, if asked for,
+checkpoints.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+import numpy as np
 import wandb
 
-from taskcluster.metrics import LOSS, shown
+from taskcluster.metrics import LOSS, mapped, shown
 from taskcluster.runs import condition
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import SPLITS, Row
+from taskcluster.runs.journal import SPLITS, Row, number
 from taskcluster.tracking import account
+from taskcluster.tracking.tiles import tiles
 
 STEP = "step"  # the axis of every metric
 
@@ -140,16 +144,21 @@ class Session:
         """Charts into the row of this step. For each wandb asks the server whether it may, so one that does not answer
         is left alone until they are due again."""
         self._drawn, began = len(self._measured), time.monotonic()
-        for metric in shown(self._catalogue, "curves", by_layer=True):
-            for split in SPLITS:
-                rows = [row for row in self._measured if _layers([row], metric.stem(split))]
-                if not rows:  # undefined so far, or not due yet
-                    continue
-                chart = _lines(rows, metric.stem(split), f"{metric.title}, {split}")
-                with suppress(Exception):
-                    self._wandb.log({f"{metric.key}_{split}": chart}, step=step, commit=False)
-                if time.monotonic() - began > SECONDS_TO_DRAW:
-                    return
+        for name, draw in self._charts():
+            with suppress(Exception):
+                self._wandb.log({name: draw()}, step=step, commit=False)
+            if time.monotonic() - began > SECONDS_TO_DRAW:
+                return
+
+    def _charts(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Of what was measured so far: maps, which need no answer of the server, and curves."""
+        kinds = [(m, "val", "map", _map) for m in mapped(self._catalogue, "map")]
+        curves = shown(self._catalogue, "curves", by_layer=True)
+        kinds += [(m, split, split, _lines) for m in curves for split in SPLITS]
+        for metric, split, ending, chart in kinds:
+            rows = [row for row in self._measured if _layers([row], metric.stem(split))]
+            if rows:  # not undefined so far, and due already
+                yield f"{metric.key}_{ending}", partial(chart, rows, metric.stem(split), f"{metric.title}, {split}")
 
     def _upload(self, files: Sequence[Any]) -> None:
         """As versions of one artifact, the last of them `latest`."""
@@ -164,6 +173,15 @@ def _lines(rows: Sequence[Row], stem: str, title: str) -> Any:
     layers, steps = _layers(rows, stem), [row[STEP] for row in rows]
     names = [key.rpartition("/")[2].replace("_", " ") for key in layers]
     return wandb.plot.line_series(steps, [[row.get(key) for row in rows] for key in layers], names, title, STEP)
+
+
+def _map(rows: Sequence[Row], stem: str, title: str) -> Any:
+    """A tile for every layer and step: a picture of a kilobyte, where a figure with axes takes a second to draw."""
+    layers = _layers(rows, stem)
+    values = np.array([[number(row, key) for row in rows] for key in reversed(layers)])
+    steps = ", ".join(str(row[STEP]) for row in rows)
+    said = f"{title}: layers 0 (below) to {len(layers) - 1} by steps {steps}; from 0 (dark) to 1 (bright)"
+    return wandb.Image(tiles(values), caption=said)
 
 
 def _layers(rows: Sequence[Row], stem: str) -> list[str]:

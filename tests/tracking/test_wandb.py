@@ -123,6 +123,21 @@ def test_a_run_is_there_with_all_that_belongs_to_it(server: WandbServer, run: Ru
     assert not list(run.path.glob("wandb/offline-run-*"))
 
 
+def test_maps_grow_with_a_run_and_are_figures_at_its_end(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
+    measures = ("measures=[clustering,clustering_at_x,interventions]", "measures.interventions.n_pairs=40")
+    output = train(tmp_path, *SHORT, *measures, variables=variables(server), figures=True)
+    assert output.count("W&B") == 1
+    there = mirror(server, run)
+    for key in ("effect_add_instruction_end", "effect_add_input", "ari", "ari_within_x"):
+        drawn = [row[f"{key}_map"] for row in there.rows() if f"{key}_map" in row]
+        shapes = [(image["width"], image["height"]) for image in drawn]
+        assert shapes == [(24 * n, 24 * 3) for n in range(1, len(run.rows()) + 1)]  # steps by layers
+        assert there.files[drawn[-1]["path"]].startswith(b"\x89PNG")
+    for figure in ("map", "path"):
+        content = (run.figures / f"{figure}.png").read_bytes()
+        assert there.files[there.rows()[-1][f"figures/{figure}"]["path"]] == content
+
+
 def crashed(server: WandbServer, run: RunFolder, moments: random.Random) -> int:
     """Killed once or twice at random moments, and then let end. How many rows the server had when it was killed."""
     command, arrived = [*ONLINE, f"hydra.run.dir={run.path}"], 0
