@@ -1,7 +1,7 @@
 // Charts: specifications of the server, fitted to the page, fed with rows, drawn only while they are near the screen.
 
 import { Ranges } from "./ranges.js";
-import { lastCommonStep, lastLayer, rows } from "./store.js";
+import { rows } from "./store.js";
 
 const PALETTE = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#ff9da6", "#9d755d", "#bab0ac"];
 const CROWDED = 40; // measurements beyond which markers would hide the lines
@@ -27,112 +27,6 @@ export function colors(conditions) {
   const ramp = (k) => `hsl(${Math.round(265 - (250 * k) / (all.length - 1))}, 58%, 52%)`;
   return new Map(all.map(({ id }, k) => [id, all.length > PALETTE.length ? ramp(k) : PALETTE[k]]));
 }
-
-// What a chart is made of. name: of the specification; metrics: that it shows; title; file: name of what is downloaded;
-// apart: whether each metric has a panel and an axis of its own, and otherwise each split or place of one; told: words
-// for a metric, by the field of the specification that has them; steps: of a condition that are shown, all if left out;
-// layer: of a condition that is shown, all if left out; only: the condition of a chart of its own; tiles: what maps
-// have besides: the field of their panels, the height of one, and the width of the words beside them.
-export function againstStep(condition) {
-  return {
-    name: "against_step",
-    only: condition.id,
-    metrics: chosen,
-    title: (context) => `${condition.name} · ${titled(chosen(context)[0])}`,
-    file: (context) => `${chosen(context)[0].key}-${condition.name}`,
-  };
-}
-
-export const layerByCondition = {
-  name: "layer_by_condition",
-  metrics: chosen,
-  title: (context) => `${titled(chosen(context)[0])} · ${context.view.layer === "last" ? "last layer" : `layer ${context.view.layer}`}`,
-  file: (context) => `${chosen(context)[0].key}-layer-${context.view.layer}`,
-  layer: (context, condition) => (context.view.layer === "last" ? lastLayer(condition, chosen(context)[0]) : context.view.layer),
-};
-
-export const learning = {
-  name: "learning",
-  metrics: ({ store }) => store.shown("curves", false),
-  title: ({ store }) => capital(listed(store.shown("curves", false).map(({ name }) => name))),
-  file: () => "learning",
-  apart: true,
-};
-
-// of: metrics of one axis, as `alike` gives them.
-export function byLayer(of) {
-  return {
-    name: "by_layer",
-    metrics: () => of,
-    told: () => ({ where: ({ where }) => where }),
-    title: () => `${capital(of[0].name)} by layer at the last step that all seeds have reached`,
-    file: () => `${of[0].key}-by-layer`,
-    unzoomed: true,
-    steps: (condition) => [lastCommonStep(condition)],
-  };
-}
-
-// By layer and step, of one condition.
-export function map(condition) {
-  return {
-    name: "map",
-    only: condition.id,
-    metrics: ({ store }) => mapped(store, condition, "map"),
-    title: () => `${condition.name} · by layer and step, on validation`,
-    file: () => `map-${condition.name}`,
-    unzoomed: true,
-    told: () => ({ where: ({ short }) => capital(short) }),
-    tiles: { panel: "where", height: () => 130, beside: 0 },
-  };
-}
-
-// By position and layer, of one condition.
-export function path(condition) {
-  const own = ({ store }) => store.shown("path", true).map(({ key }) => key);
-  const place = ({ places }, { position }) => places[position] ?? position;
-  const name = (context, { name, where, position }) => {
-    const alike = mapped(context.store, condition, "path").filter((other) => other.name === name);
-    const said = new Set(alike.map((other) => other.where.replace(place(context, other), "")));
-    return said.size === 1 ? name + [...said][0] : name;
-  };
-  return {
-    name: "path",
-    only: condition.id,
-    metrics: ({ store }) => mapped(store, condition, "path"),
-    title: () => `${condition.name} · by position and layer, last step`,
-    file: () => `path-${condition.name}`,
-    unzoomed: true,
-    steps: (_, context) => [lastCommonStep(condition, own(context))],
-    told: (context) => ({ name: (metric) => name(context, metric), place: (metric) => place(context, metric) }),
-    tiles: { panel: "name", height: (metrics) => 30 * new Set(metrics.map(({ position }) => position)).size, beside: 110 },
-  };
-}
-
-// The metrics of a map that a condition has, and the curves of what was measured at their positions, as in
-// metrics.mapped.
-export function mapped(store, condition, view) {
-  const measured = new Set(condition.curves.map(({ metric }) => metric));
-  const own = store.shown(view, true).filter(({ key }) => measured.has(key));
-  const positions = new Set(own.map(({ position }) => position));
-  const effects = new Set([...store.shown("map", true), ...store.shown("path", true)]);
-  const curves = store.shown("curves", true).filter((metric) => measured.has(metric.key) && !effects.has(metric));
-  return [...own, ...curves.filter(({ position }) => positions.has(position))];
-}
-
-// The metric that is chosen, in a list, which is empty where no run has any by layer.
-export function chosen({ store, view }) {
-  const all = store.shown("curves", true);
-  return [all.find(({ key }) => key === view.metric) ?? all[0]].filter(Boolean);
-}
-
-// Metrics in groups that one axis serves, as in charts.alike.
-export function alike(metrics) {
-  return [...Map.groupBy(metrics, ({ name, axis, low, high }) => JSON.stringify([name, axis, low, high])).values()];
-}
-
-const titled = ({ name, where }) => capital(`${name} ${where}`.trim());
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-const listed = (words) => words.join(", ").replace(/, ([^,]*)$/, " and $1");
 
 // Charts are drawn one after another, a new one on the screen before the next begins. draw: tells whether it is new.
 let turn = Promise.resolve();
@@ -431,7 +325,7 @@ function withMetrics({ hconcat, params, ...whole }, metrics, columns, told = {})
 
 // Give a map as many panels in a row as there is room for, and its positions the order of the prompt.
 function tile(specification, metrics, columns, width, { places }) {
-  const panels = { ...specification.facet.column, header: { labelLimit: width } };
+  const panels = { ...specification.facet.column, header: { labelLimit: width, labelExpr: "split(datum.label, ', ')" } };
   Object.assign(specification, { facet: panels, columns });
   const { y } = specification.spec.encoding;
   if (y.field !== "place") return;

@@ -161,8 +161,8 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
         alt.Chart()
         .mark_rect()
         .encode(
-            x=alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("place:N", title=None, scale=alt.Scale(domain=order), axis=alt.Axis(labelLimit=320)),
+            x=alt.X("layer:O", title="layer (0: embedding)", scale=_gaps(), axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("place:N", title=None, scale=_gaps(domain=order), axis=alt.Axis(labelLimit=320)),
             color=_shade(),
             tooltip=["place:N", *_hover()],
         )
@@ -217,6 +217,11 @@ def _with_edit(metric: Metric, metrics: Sequence[Metric]) -> str:
     """Its name, with what `where` says beside the place, if that is the same for all metrics of the name."""
     said = {other.where.removeprefix(place(other)) for other in metrics if other.name == metric.name}
     return metric.name + (said.pop() if len(said) == 1 else "")
+
+
+def _gaps(**others: Any) -> alt.Scale:
+    """Between tiles, so that neighbours of one colour are told apart."""
+    return alt.Scale(paddingInner=0.03, **others)
 
 
 def _in_the_prompt(metric: Metric) -> int:

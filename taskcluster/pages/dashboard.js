@@ -1,8 +1,7 @@
 // The page: asks once a second what is new, and brings table and charts up to date.
 
-import {
-  Chart, againstStep, alike, mapped, byLayer, chosen, colors, element, layerByCondition, learning, map, path, shown,
-} from "./charts.js";
+import { Chart, colors, element, shown } from "./charts.js";
+import { againstStep, alike, byLayer, chosen, layerByCondition, learning, map, mapped, path } from "./kinds.js";
 import { Store } from "./store.js";
 import { Table, stateClass } from "./table.js";
 import { Tsne } from "./tsne.js";
