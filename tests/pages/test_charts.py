@@ -1,5 +1,6 @@
 """Chart specifications hold the numbers they were given, and render."""
 
+import re
 from typing import Any
 
 import altair
@@ -15,7 +16,7 @@ KNOWN = catalogue(OWN)
 POINTS = [
     {"condition": name, **point}
     for name, aris in (("a", (0.8, 0.9)), ("b", (0.5,)))
-    for point in over_runs([*map(rows, aris)])
+    for point in over_runs([*map(rows, aris)], KNOWN)
 ]
 
 
@@ -86,4 +87,24 @@ def test_a_map_is_drawn_beside_the_curves_of_its_position() -> None:
     chart = charts.of_conditions([*POINTS, *at_x], catalogue(OWN, [effect]))["map"]
     assert {value["metric"] for value in drawn(chart)} == {"effect", "ari_within_x"}
     assert "map" not in charts.of_conditions(POINTS, catalogue(OWN, [effect]))
+    (end,) = {value["upper_over_map"] for value in drawn(chart) if (value["condition"], value["layer"]) == ("b", 3)}
+    assert end is None  # of one run
     assert vl_convert.vegalite_to_svg(chart.to_dict()).startswith("<svg")
+
+
+def test_the_path_has_positions_in_the_order_of_the_prompt_beside_what_is_measured_there() -> None:
+    def effect(position: str, place: str) -> Metric:
+        where = f"{place}, a state of B"
+        return Metric(f"effect_{position}", "effect", where, position=position, low=0, high=1, views=("path",))
+
+    places = {"answer": "at the answer", "input": "at x", "instruction_end": "at the separator", "own": "own"}
+    effects = [effect(*place) for place in places.items()]
+    of_effects = [p | {"metric": metric.key} for p in POINTS if p["metric"] == "ari" for metric in effects]
+    chart = charts.of_conditions([*POINTS, *of_effects], catalogue(OWN, effects))["path"]
+    assert {(value["metric"], value["step"]) for value in drawn(chart)} == {
+        (key, 200) for key in ("ari", "ari_within_x", *(metric.key for metric in effects))
+    }
+    svg = vl_convert.vegalite_to_svg(chart.to_dict())
+    rows = re.findall(">(at the separator|at x|at the answer|own)</text>", svg)
+    assert rows[:4] == ["at the separator", "at x", "at the answer", "own"]
+    assert re.findall(">(effect[^<]*|ARI)</text>", svg)[:2] == ["effect, a state of B", "ARI"]

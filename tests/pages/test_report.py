@@ -1,6 +1,8 @@
 """Reports on runs whose numbers are known: the page, the summary and the table say the same, and nothing is hidden."""
 
 import html
+import json
+import math
 import re
 import subprocess
 import sys
@@ -39,9 +41,14 @@ def tables(text: str) -> dict[str, list[list[str]]]:
     return found
 
 
-def shown(values: list[float], digits: int = 3) -> str:
-    found = interval(values)
+def shown(values: list[float], digits: int = 3, within: tuple[float, float] = (-math.inf, math.inf)) -> str:
+    found = interval(values, within)
     return f"{found.mean:.{digits}f} [{found.lower:.{digits}f}, {found.upper:.{digits}f}]"
+
+
+def ends(values: list[float], cells: int) -> str:
+    found = interval(values, (-0.5, 1), cells)
+    return f"[{found.lower:.3f}, {found.upper:.3f}]"
 
 
 def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
@@ -59,16 +66,19 @@ def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
 
     names = ["model.n_layer=2", "model.n_layer=3"]
     for row in summary["ARI by layer, at the separator"]:
-        for name, cell in zip(names, row[1:], strict=True):
+        for name, n_layers, cell, all_layers in zip(names, (3, 4), row[1::2], row[2::2], strict=True):
             found = values(name, "ari", "validation", int(row[0]))
-            assert cell == (shown(found) if found else "-")
+            expected = (shown(found, within=(-0.5, 1)), ends(found, n_layers)) if found else ("-", "-")
+            assert (cell, all_layers) == expected
     for row in summary["Accuracy and loss"]:
-        assert row[2] == shown(values(row[0], "accuracy", "validation"))
+        assert row[2] == shown(values(row[0], "accuracy", "validation"), within=(0, 1))
         assert row[3] == shown(values(row[0], "loss", "train"))
+    claims = json.loads((sweep / "model.n_layer=2/seed=0/results.json").read_text())["claims"]
+    within = {claim["name"]: tuple(claim["range"]) for claim in claims}
     for row in summary["The paper's claims"]:
         name = html.unescape(row[0])
         for condition, cell in zip(names, row[3:], strict=True):
-            assert cell.startswith(shown(values(condition, f"claim: {name}")) + ", holds in ")
+            assert cell.startswith(shown(values(condition, f"claim: {name}"), within=within[name]) + ", holds in ")
     for row in summary["When accuracy and clusters emerge"][::2]:
         accuracy, ari = (values(row[0], f"emergence of {metric}") for metric in ("accuracy", "ari"))
         later = [b - a for a, b in zip(accuracy, ari, strict=True)]
@@ -78,7 +88,41 @@ def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
         assert row[2] == shown([sum(repeated[k : k + 3]) / 3 for k in (0, 3, 6)])
         assert float(row[5]) == pytest.approx(0.005)
         assert row[6] == "0.020"
-    assert summary["ARI by layer, at the separator"][3] == ["3", "-", shown(list(ARIS[3]))]
+    last = shown(list(ARIS[3]), within=(-0.5, 1)), ends(list(ARIS[3]), 4)
+    assert summary["ARI by layer, at the separator"][3] == ["3", "-", "-", *last]
+
+
+def test_a_map_has_a_table_whose_intervals_hold_in_all_its_cells(tmp_path: Path) -> None:
+    aris = (0.7, 0.8, 0.75)
+    for seed, ari in enumerate(aris):
+        declared = plant(tmp_path / f"seed={seed}", ari, config(seed)).path / "catalogue.json"
+        content = json.loads(declared.read_text())
+        for metric in content["metrics"]:
+            metric["views"] += ["map"] * (metric["key"] == "ari")
+        declared.write_text(json.dumps(content))
+    report.write(tmp_path)
+    assert (tmp_path / "report/map.png").is_file()
+    table = tables((tmp_path / "report/report.md").read_text())["ARI by layer and step, at the separator"]
+    assert [row[0] for row in table] == ["0", "50", "100", "150", "200"]
+    assert table[-1][4] == f"0.750 {ends(list(aris), 5 * 4)}"
+    assert "(20)" in (tmp_path / "report/report.md").read_text()
+    intervals = polars.read_csv(tmp_path / "report/intervals.csv", infer_schema_length=None)
+    last = intervals.filter(step=200, metric="ari", split="validation", layer=3).row(0, named=True)
+    of_map = interval(list(aris), (-0.5, 1), 20)
+    assert (last["lower_over_map"], last["upper_over_map"]) == pytest.approx((of_map.lower, of_map.upper))
+    assert (last["n"], last["cells"], last["mean"]) == (3, 20, pytest.approx(0.75))
+
+
+def test_no_interval_of_a_report_exceeds_what_it_bounds(tmp_path: Path) -> None:
+    for seed, ari in enumerate((0.9, 0.99, 0.1)):
+        plant(tmp_path / f"seed={seed}", ari, config(seed), kmeans=(0.0, 0.01))
+    report.write(tmp_path)
+    summary = tables((tmp_path / "report/report.md").read_text())
+    claims = {html.unescape(row[0]).split(" (")[0]: row[3] for row in summary["The paper's claims"]}
+    assert re.search(r", 1\.000\]", claims["ends high on validation"])
+    assert re.search(r" \[0\.000, ", claims["saturates"])
+    upper = [float(row[2].split(", ")[1].strip("]")) for row in summary["Controls of the ARI, at the separator"]]
+    assert max(upper) == 1
 
 
 def test_planted_noise_is_told_apart_and_accuracy_leads(sweep: Path) -> None:

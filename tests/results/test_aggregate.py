@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 from planted import config, plant, rows
+from scipy.stats import t
 
+from taskcluster.metrics import OWN, catalogue
 from taskcluster.results.aggregate import conditions, find_runs, over_runs, seeds_of, sweep_of
+
+KNOWN = catalogue(OWN)
 
 
 def test_runs_are_found_in_natural_order_and_links_are_not_followed(tmp_path: Path) -> None:
@@ -67,14 +71,33 @@ def test_a_seed_set_by_itself_is_named() -> None:
 
 def test_points_are_means_over_the_runs_that_have_the_step() -> None:
     journals = [rows(0.8), rows(0.9), rows(0.7)[:2]]
-    points = {(p["step"], p["metric"], p["split"], p["layer"]): p for p in over_runs(journals)}
+    points = {(p["step"], p["metric"], p["split"], p["layer"]): p for p in over_runs(journals, KNOWN)}
     last = points[200, "ari", "validation", 3]
     assert (last["n"], last["mean"]) == (2, pytest.approx(0.85))
     assert last["lower"] < 0.8 < 0.9 < last["upper"]
     assert points[50, "ari", "train", 3]["n"] == 3
     assert points[0, "accuracy", "validation", None]["mean"] == 0
-    assert {p["step"] for p in over_runs(journals, {50})} == {50}
 
 
 def test_one_run_has_points_without_interval() -> None:
-    assert {(p["n"], p["sd"], p["lower"], p["upper"]) for p in over_runs([rows(0.8)])} == {(1, None, None, None)}
+    points = over_runs([rows(0.8)], KNOWN)
+    assert {(p["n"], p["sd"], p["lower"], p["upper"]) for p in points} == {(1, None, None, None)}
+    assert {p["upper_over_map"] for p in points if p["layer"] is not None} == {None}
+
+
+def test_intervals_over_a_map_are_wider_by_the_number_of_its_cells() -> None:
+    points = over_runs([rows(0.8), rows(0.85), rows(0.9)], {})
+    (last,) = [p for p in points if (p["step"], p["metric"], p["split"], p["layer"]) == (200, "ari", "validation", 3)]
+    assert last["cells"] == 5 * 4  # steps by layers
+    for family, cells in (("", 1), ("_over_layers", 4), ("_over_map", 20)):
+        half = t.ppf(1 - 0.05 / 2 / cells, 2) * 0.05 / 3**0.5
+        ends = last[f"lower{family}"], last[f"upper{family}"]
+        assert ends == pytest.approx((0.85 - half, 0.85 + half))
+    assert "cells" not in next(p for p in points if p["metric"] == "accuracy")
+
+
+def test_intervals_end_where_the_metric_does() -> None:
+    points = over_runs([rows(0.5), rows(0.99)], KNOWN)
+    ends = {p["metric"]: (p["lower"], p["upper"]) for p in points if (p["step"], p["layer"]) == (200, 3)}
+    assert ends["ari"] == (-0.5, 1)  # not 0, which an ARI can be below
+    assert all(0 <= p["lower"] <= p["upper"] <= 1 for p in points if p["metric"] == "accuracy")

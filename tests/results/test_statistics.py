@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from taskcluster.results.statistics import components, emergence, interval, intervals
 
@@ -31,6 +32,38 @@ def test_the_interval_covers_the_mean_as_often_as_it_says(n_runs: int) -> None:
     draws = np.random.default_rng(0).normal(0.9, 0.02, (n_runs, 20_000))
     _, _, _, lower, upper = intervals(draws)
     assert np.mean((lower < 0.9) & (upper > 0.9)) == pytest.approx(0.95, abs=0.006)
+
+
+@pytest.mark.parametrize(("n_runs", "cells"), [(3, 7), (5, 77), (10, 300)])
+def test_intervals_of_many_cells_are_students_at_bonferronis_level(n_runs: int, cells: int) -> None:
+    values = np.random.default_rng(0).normal(0, 1, n_runs)
+    found = interval(values.tolist(), cells=cells)
+    low, high = t.interval(1 - 0.05 / cells, n_runs - 1, values.mean(), values.std(ddof=1) / n_runs**0.5)
+    assert (found.lower, found.upper) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.95])
+def test_intervals_of_many_cells_cover_all_means_at_once_however_cells_depend(shared: float) -> None:
+    """Experiments of five runs with 7 x 5 cells, whose correlation is `shared`."""
+    random, (experiments, cells) = np.random.default_rng(0), (4000, 35)
+    common, own = random.normal(size=(5, experiments, 1)), random.normal(size=(5, experiments, cells))
+    draws = (shared**0.5 * common + (1 - shared) ** 0.5 * own).reshape(5, -1)
+
+    def covered(together: int) -> float:
+        lower, upper = intervals(draws, cells=together)[3:]
+        return float(((lower < 0) & (upper > 0)).reshape(experiments, cells).all(1).mean())
+
+    assert covered(cells) > 0.945  # 0.95 but for the 4000 draws
+    assert covered(1) < 0.9
+
+
+def test_intervals_are_cut_at_the_bounds_but_hold_the_mean() -> None:
+    bounded = interval([0.9, 1.0, 1.0], within=(0, 1))
+    free = interval([0.9, 1.0, 1.0])
+    assert free.upper > 1
+    assert (bounded.lower, bounded.upper) == (free.lower, 1)
+    outside = interval([1.2, 1.2, 1.3], within=(0, 1))  # declared wrongly
+    assert outside.lower < outside.mean == outside.upper
 
 
 def test_a_bootstrap_covers_less() -> None:
