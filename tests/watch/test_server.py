@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import begin, line, measure
+from planted import LAYERS, begin, line, measure
 from starlette.testclient import TestClient
 
 from taskcluster.dashboard import _arguments
+from taskcluster.metrics import OWN, of_intervention
 from taskcluster.pages.vega import Vega, library
 from taskcluster.watch.server import LIBRARY, PAGES, Dashboard, application, names
 
@@ -522,6 +523,52 @@ def test_a_view_and_its_link(page: Any, server: Server, tmp_path: Path) -> None:
     assert curves(page) == points
     assert page.locator("html").get_attribute("data-theme") == "dark"
     until(page, "document.querySelector('#tsne output').textContent === 'step 0 (1 of 2)'")
+
+
+@pytest.mark.slow
+def test_maps_grow_beside_the_curves_of_the_conditions_that_have_them(
+    page: Any, server: Server, tmp_path: Path
+) -> None:
+    added, *exchanged = (
+        of_intervention(edit, position)[0]
+        for edit, position in (("add", "input"), ("interchange", "input"), ("interchange", "instruction_end"))
+    )
+
+    def intervened(step: int, seed: int) -> dict[str, float]:
+        effect = step / 100 + 0.2 * seed
+        return line(step) | {m.at("val", layer): effect for m in (added, *exchanged) for layer in range(LAYERS)}
+
+    runs = [begin(tmp_path / "runs" / "s" / "n=2" / f"seed={seed}", seed) for seed in range(2)]
+    measure(begin(tmp_path / "runs" / "s" / "n=3" / "seed=0", n_layer=3), 0)
+    for seed, run in enumerate(runs):
+        run.start(run.config(), None, (*OWN, added, *exchanged))
+        for step in (0, 10):
+            run.append(intervened(step, seed), elapsed=step / 10, measuring=0.5)
+    page.goto(server.url)
+    drawn(page)
+    first = page.locator("#across article").count()
+    assert page.locator("#each article").count() == 3 + 1
+    shown = [curves(page, first + k) for k in (1, 2)]
+    assert [{p["metric"] for p in points} for points in shown] == [
+        {"effect_add_input", "ari_within_x"},
+        {"effect_interchange_input", "effect_interchange_instruction_end", "ari", "ari_within_x"},
+    ]
+    effects = {(p["step"], p["n"]): float(p["mean"]) for p in shown[0] if p["metric"] == "effect_add_input"}
+    assert effects == {("0", "2"): 0.1, ("10", "2"): pytest.approx(0.2)}
+    assert {p["step"] for p in shown[1]} == {"10"}
+    assert all(float(p["lower"]) >= 0 for p in shown[0] if p["metric"] == "effect_add_input")
+    page.get_by_label("switch between").click()
+    for seed, run in enumerate(runs):
+        run.append(intervened(20, seed), elapsed=2.0, measuring=0.5)
+    until(page, "document.querySelector('#runs tbody').textContent.split('20 /').length === 3")
+    drawn(page)
+    assert {p["step"] for p in curves(page, first + 1)} == {"0", "10", "20"}
+    assert {p["step"] for p in curves(page, first + 2)} == {"20"}
+    canvas = page.locator("#each article").nth(1).locator("canvas")
+    canvas.hover(position={"x": 120, "y": 100})
+    page.locator("#tooltip").get_by_text("95 % interval").wait_for()
+    if screenshots := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{screenshots}/maps.png", full_page=True)
 
 
 @pytest.mark.slow
