@@ -1,7 +1,7 @@
 // Charts: specifications of the server, fitted to the page, fed with rows, drawn only while they are near the screen.
 
 import { Ranges } from "./ranges.js";
-import { rows } from "./store.js";
+import { overMap, rows } from "./store.js";
 
 const PALETTE = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#ff9da6", "#9d755d", "#bab0ac"];
 const CROWDED = 40; // measurements beyond which markers would hide the lines
@@ -263,15 +263,20 @@ export function embed(plot, specification, context, patch) {
   config.background = getComputedStyle(plot).getPropertyValue("--card").trim();
   if (plot.clientWidth < NARROW) Object.assign(config.legend, { orient: "bottom", columns: 2 });
   config.mark = { aria: false }; // a sentence for each point, which a canvas cannot say
-  const tooltip = (_, event, item, value) => context.tooltip(event, value && told(item, value));
+  const tooltip = (_, event, item, value) => context.tooltip(event, value && told(item, value, context.store));
   // ast: expressions are interpreted, as the page's policy forbids to compile them.
   const options = { mode: "vega-lite", actions: false, renderer: "canvas", ast: true, defaultStyle: false, config, patch, tooltip, logLevel: ERRORS };
   return vegaEmbed(plot, specification, options);
 }
 
 // What the pointer is on: a point, or a line, whose datum is only the first of its points.
-function told(item, point) {
-  if (["symbol", "rect"].includes(item.mark.marktype)) return point;
+function told(item, point, store) {
+  if (item.mark.marktype === "symbol") return point;
+  if (item.mark.marktype === "rect") {
+    const condition = [...store.conditions.values()].find(({ name }) => name === point.condition);
+    const metric = store.metrics.find(({ key }) => key === point.metric);
+    return { ...point, together: condition && metric ? overMap(condition, metric, point) : null };
+  }
   return { condition: point.condition, split: point.split, layer: point.layer };
 }
 

@@ -52,7 +52,7 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     if tiled := mapped(there, "map"):
         maps["map"] = by_layer_and_step(of(tiled, told=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
     if tiled := mapped(there, "path"):
-        maps["path"] = by_layer_and_position(of(tiled, last=True), tiled, by_condition=many)
+        maps["path"] = by_layer_and_position(of(tiled, last=True, told=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
     return first | maps | by_layer | learned | curves
 
 
@@ -137,7 +137,7 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
             x=alt.X("step:O", title="step (optimizer updates)", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("layer:O", title="layer (0: embedding)", sort="descending"),
             color=_shade(),
-            tooltip=[*_hover(), *(alt.Tooltip(f"{field}:Q", format=".3f") for field in OVER_MAP)],
+            tooltip=_hover(*OVER_MAP),
         )
         .properties(width=320, height=200)
     )
@@ -164,7 +164,7 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
             x=alt.X("layer:O", title="layer (0: embedding)", scale=_gaps(), axis=alt.Axis(labelAngle=0)),
             y=alt.Y("place:N", title=None, scale=_gaps(domain=order), axis=alt.Axis(labelLimit=320)),
             color=_shade(),
-            tooltip=["place:N", *_hover()],
+            tooltip=["place:N", *_hover(*OVER_MAP)],
         )
         .properties(width=320, height=alt.Step(34))
     )
@@ -261,6 +261,6 @@ def _dashes() -> alt.StrokeDash:
     return alt.StrokeDash("split:N", title=None, scale=scale, legend=legend)
 
 
-def _hover() -> list[Any]:
-    numbers = [alt.Tooltip(f"{field}:Q", format=".3f") for field in ("mean", "lower", "upper")]
+def _hover(*others: str) -> list[Any]:
+    numbers = [alt.Tooltip(f"{field}:Q", format=".3f") for field in ("mean", "lower", "upper", *others)]
     return ["condition:N", "split:N", "layer:O", "step:Q", *numbers, "n:Q"]

@@ -273,6 +273,7 @@ function tooltip(event, point) {
   if (!point) return;
   const number = (value) => (typeof value !== "number" ? value : Number.isInteger(value) ? value : value.toFixed(3));
   const interval = point.lower == null ? [] : [["95 % interval", `${number(point.lower)} to ${number(point.upper)}`]];
+  if (point.together) interval.push(["in all cells", point.together.map(number).join(" to ")]);
   const facts = [
     ...["condition", "split", "layer", "step", "task"].map((key) => [key, point[key]]),
     ["mean", point.mean], ...interval, ["runs", point.n],

@@ -61,6 +61,7 @@ export class Store {
       condition.steps = new Map();
       condition.curves = curves.curves.map(parse);
     }
+    condition.wider = curves.wider;
     curves.steps.forEach((step, k) => {
       const [lower, upper] = [curves.lower?.[k], curves.upper?.[k]];
       condition.steps.set(step, { n: curves.n[k], mean: curves.mean[k], lower, upper });
@@ -93,6 +94,15 @@ export function rows(condition, steps, wanted) {
 
 export function lastLayer(condition, metric) {
   return Math.max(...condition.curves.map((curve) => (curve.metric === metric.key ? curve.layer : 0)));
+}
+
+// The interval of a row that holds in all cells of its map together; null without one. A cut end tells nothing of the
+// width, and where both are cut, so are both ends of a wider interval.
+export function overMap({ wider }, { low, high, least, key }, { n, mean, lower, upper }) {
+  const times = wider[key]?.[n];
+  if (!times || lower === null) return null;
+  const half = times * Math.max(mean - lower, upper - mean);
+  return [Math.max(mean - half, least ?? low ?? -Infinity), Math.min(mean + half, high ?? Infinity)];
 }
 
 // The last step that as many runs have measured as any: the latest at which all can be compared. metrics: that were to

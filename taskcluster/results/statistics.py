@@ -61,11 +61,20 @@ def limits(
     level 1 - 0.05 / cells (Bonferroni's inequality), whatever the dependence between cells. For the few runs that
     there are, resampling has no such levels: five have 32 flips of signs.
     """
+    half = _quantiles(n, cells) * sd / np.sqrt(np.maximum(n, 1))
+    return np.minimum(np.maximum(mean - half, low), mean), np.maximum(np.minimum(mean + half, high), mean)
+
+
+def widening(n: ArrayLike, cells: ArrayLike) -> np.ndarray:
+    """How many times as wide as alone an interval over n runs is among `cells`, before it is cut."""
+    return _quantiles(n, cells) / _quantiles(n, 1)
+
+
+def _quantiles(n: ArrayLike, cells: ArrayLike) -> np.ndarray:
+    """Of Student's t; NaN without a degree of freedom."""
     from scipy.special import stdtrit  # a third of a second, for which a page need not wait
 
-    quantiles = -stdtrit(n - 1.0, (1 - CONFIDENCE) / 2 / np.asarray(cells))  # NaN without a degree of freedom
-    half = quantiles * sd / np.sqrt(np.maximum(n, 1))
-    return np.minimum(np.maximum(mean - half, low), mean), np.maximum(np.minimum(mean + half, high), mean)
+    return np.asarray(-stdtrit(np.asarray(n) - 1.0, (1 - CONFIDENCE) / 2 / np.asarray(cells)))
 
 
 def emergence(steps: Sequence[int], values: Sequence[float]) -> float:

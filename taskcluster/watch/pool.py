@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from taskcluster.metrics import mapped
 from taskcluster.results.aggregate import Condition, ranges
-from taskcluster.results.statistics import intervals
-from taskcluster.runs.journal import parse
+from taskcluster.results.statistics import intervals, widening
+from taskcluster.runs.journal import SPLITS, parse
 from taskcluster.runs.records import text
 from taskcluster.watch.run import Run
 
@@ -18,7 +19,8 @@ DIGITS = 6  # after the point, of what is sent
 class Curves(NamedTuple):
     """Points of a condition. curves: K keys of the journal; steps: S of them; the rest: S x K, None for no number.
 
-    replaced: whether these replace all that was known of the condition.
+    replaced: whether these replace all that was known of the condition; wider: for each metric of a map, by the number
+    of runs, how many times as wide an interval must be to hold in all cells of the map together.
     """
 
     condition: str
@@ -29,6 +31,7 @@ class Curves(NamedTuple):
     mean: list[list[float | None]]
     lower: list[list[float | None]]
     upper: list[list[float | None]]
+    wider: dict[str, list[float | None]]
 
 
 class Pool:
@@ -41,6 +44,7 @@ class Pool:
         self._runs: list[Run] = []
         self._curves: list[str] = []
         self._ranges = ranges([], {})  # of the curves' metrics
+        self._maps: dict[str, list[int]] = {}  # metric -> which curves are its cells' on validation
         self._replaced = 0  # the version in which all points were last replaced
         self._points: dict[int, tuple[int, list[list[Any]]]] = {}  # step -> version; n, mean, lower, upper, each (K,)
         self._all = False
@@ -65,7 +69,11 @@ class Pool:
             self._points, self._replaced, self._curves, self._all = {}, version, curves, False
             dirty = {step for run in self._runs for step in run.rows}
             known = {key: metric for run in self._runs for key, metric in run.catalogue.items()}
-            self._ranges = ranges([named.metric for key in curves if (named := parse(key))], known)
+            named = [found for key in curves if (found := parse(key))]
+            self._ranges = ranges([key.metric for key in named], known)
+            tiled = {metric.key for metric in mapped(known, "map") + mapped(known, "path")}
+            on_validation = [(k, key.metric) for k, key in enumerate(named) if key.split == SPLITS["val"]]
+            self._maps = {m: [k for k, metric in on_validation if metric == m] for m in sorted(tiled)}
         for run in self._runs:
             run.dirty, run.replaced = set(), False
         for step, block in zip(sorted(dirty), self._blocks(sorted(dirty)), strict=True):
@@ -77,8 +85,17 @@ class Pool:
         steps = sorted(step for step, (version, _) in self._points.items() if replaced or version > since)
         if not steps and not replaced:
             return None
-        columns = [[self._points[step][1][k] for step in steps] for k in range(4)]
-        return Curves(self.id, replaced, self._curves, steps, *columns)
+        n, mean, lower, upper = ([self._points[step][1][k] for step in steps] for k in range(4))
+        return Curves(self.id, replaced, self._curves, steps, n, mean, lower, upper, self._wider())
+
+    def _wider(self) -> dict[str, list[float | None]]:
+        counts = np.arange(len(self._runs) + 1)
+        found = {}
+        for metric, cells in self._maps.items():
+            n_cells = sum(block[0][k] > 1 for _, block in self._points.values() for k in cells)
+            if n_cells:
+                (found[metric],) = _sendable(widening(counts, n_cells)[None])
+        return found
 
     def _blocks(self, steps: Sequence[int]) -> list[list[list[Any]]]:
         """n, mean, lower and upper of every curve, for each step."""

@@ -566,7 +566,8 @@ def test_maps_grow_beside_the_curves_of_the_conditions_that_have_them(
     assert {p["step"] for p in curves(page, first + 2)} == {"20"}
     canvas = page.locator("#each article").nth(1).locator("canvas")
     canvas.hover(position={"x": 120, "y": 100})
-    page.locator("#tooltip").get_by_text("95 % interval").wait_for()
+    page.locator("#tooltip").get_by_text("in all cells").wait_for()
+    assert page.locator("#tooltip").inner_text().split("in all cells")[1].split("\n")[1] == "0 to 1"
     if screenshots := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{screenshots}/maps.png", full_page=True)
 

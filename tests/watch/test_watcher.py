@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import begin, line, measure
+from planted import LAYERS, begin, line, measure
+from scipy.stats import t
 
-from taskcluster.metrics import OWN, catalogue
+from taskcluster.metrics import OWN, catalogue, of_intervention
 from taskcluster.results.aggregate import over_runs
 from taskcluster.runs.journal import append
 from taskcluster.watch.watcher import Changes, Curves, Live, Watcher
@@ -279,3 +280,25 @@ def test_watching_writes_nothing(tmp_path: Path) -> None:
     for _ in range(3):
         watcher.scan()
     assert listing() == before
+
+
+def test_intervals_of_a_map_widen_with_its_cells(tmp_path: Path) -> None:
+    (effect, *_) = of_intervention("add", "input")
+    runs = [begin(tmp_path / f"seed={seed}", seed) for seed in range(3)]
+    watcher = Watcher(tmp_path)
+    for step in (0, 10):
+        for seed, run in enumerate(runs):
+            run.start(run.config(), step or None, (*OWN, effect))
+            values = {effect.at("val", layer): 0.3 + 0.1 * seed for layer in range(LAYERS)}
+            run.append(line(step) | values, elapsed=step / 10, measuring=0.5)
+    (curves,) = scanned(watcher).curves
+    cells = 2 * LAYERS
+    for n in (2, 3):
+        times = t.ppf(1 - 0.025 / cells, n - 1) / t.ppf(0.975, n - 1)
+        assert curves.wider["effect_add_input"][n] == pytest.approx(times)
+    assert curves.wider.keys() == {"effect_add_input", "ari_within_x"}
+    key = curves.curves.index("effect_add_input/val/layer_0")
+    of_report = over_runs([run.rows() for run in runs], {effect.key: effect})
+    (last,) = [p for p in of_report if (p["metric"], p["layer"], p["step"]) == (effect.key, 0, 10)]
+    half = (curves.upper[1][key] - curves.mean[1][key]) * curves.wider[effect.key][3]
+    assert min(curves.mean[1][key] + half, 1) == pytest.approx(last["upper_over_map"], abs=1e-5)
