@@ -108,9 +108,9 @@ export function overMap({ wider }, { low, high, least, key }, { n, mean, lower, 
 // The last step that as many runs have measured as any: the latest at which all can be compared. metrics: that were to
 // be measured, any if left out.
 export function lastCommonStep(condition, metrics = null) {
-  const asked = condition.curves.flatMap(({ metric }, k) => (metrics === null || metrics.includes(metric) ? [k] : []));
-  const count = ({ n, mean }) => Math.max(0, ...asked.map((k) => (mean[k] === null ? 0 : n[k] ?? n)));
-  const counts = [...condition.steps].map(([step, point]) => [step, count(point)]);
+  const asked = condition.curves.flatMap(({ metric }, k) => (metrics?.includes(metric) ? [k] : []));
+  const of = ({ n, mean }) => (metrics ? asked.map((k) => (mean[k] === null ? 0 : n[k] ?? n)) : [n].flat());
+  const counts = [...condition.steps].map(([step, point]) => [step, Math.max(0, ...of(point))]);
   const most = Math.max(...counts.map(([, n]) => n));
   return Math.max(...counts.filter(([, n]) => n === most).map(([step]) => step));
 }
