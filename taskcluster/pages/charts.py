@@ -262,5 +262,6 @@ def _dashes() -> alt.StrokeDash:
 
 
 def _hover(*others: str) -> list[Any]:
-    numbers = [alt.Tooltip(f"{field}:Q", format=".3f") for field in ("mean", "lower", "upper", *others)]
+    titles = {field: field.replace("_over_map", ", all cells") for field in ("mean", "lower", "upper", *others)}
+    numbers = [alt.Tooltip(f"{field}:Q", format=".3f", title=title) for field, title in titles.items()]
     return ["condition:N", "split:N", "layer:O", "step:Q", *numbers, "n:Q"]
