@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from taskcluster.data.batches import Batch, LossOn, Packer, Padding
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
-from taskcluster.data.tokenizer import OF_SYMBOLS, OF_WORDS, load_tokenizer, own_tokenizer
+from taskcluster.data.tokenizer import OF_SENTENCES, in_chat, load_tokenizer, own_template, own_tokenizer
 from taskcluster.tasks.family import Example, TaskFamily
 from taskcluster.validation import Seed, validated
 
@@ -70,7 +70,8 @@ class SequenceDataModule(pl.LightningDataModule):
     """Training batches and the probe set of a task family.
 
     tokenizer: the name or folder of another model's, or None for our own; template: the text of a prompt, which our
-    own tokenizer needs not, with {instruction}, {x} and {y}.
+    own tokenizer needs not, with {instruction}, {x} and {y}; prefix: text in front of every prompt; chat: whether the
+    tokenizer's chat template is put around what precedes y.
     layout: "shared_prefix", each instruction with all its examples in one row; "sequences", each example by itself;
     "padded", likewise, in lines of their own filled up on the padding_side: for models that take no mask of (T, T).
     batch_size: sequences an update; with shared prefixes those of as many instructions as make that number on average.
@@ -93,11 +94,13 @@ class SequenceDataModule(pl.LightningDataModule):
         probe_size: PositiveInt,
         seed: Seed,
         probe_seed: Seed,
+        prefix: str | None = None,
+        chat: bool = False,
     ) -> None:
         super().__init__()
         self.family, self.batch_size, self.loss_on, self.seed = family, batch_size, loss_on, seed
         self.padding: Padding | None = padding_side if layout == "padded" else None
-        self.tokenizer, self.template = _tokenizer_and_template(family, tokenizer, template)
+        self.tokenizer, self.template = _tokenizer_and_template(family, tokenizer, template, prefix or "", chat)
         prompts, split = Prompts(family, self.tokenizer, self.template), family.split()
         encoded = {name: prompts.encode(examples) for name, examples in split.items()}
         pad = self.tokenizer.pad_token_id or 0
@@ -123,14 +126,21 @@ class SequenceDataModule(pl.LightningDataModule):
 
 
 def _tokenizer_and_template(
-    family: TaskFamily, tokenizer: str | None, template: str | None
+    family: TaskFamily, tokenizer: str | None, template: str | None, prefix: str, chat: bool
 ) -> tuple[PreTrainedTokenizerFast, Template]:
     if tokenizer is None:
-        own = Template(template or (OF_WORDS if family.words else OF_SYMBOLS))
+        if chat:
+            raise ValueError("chat=True needs the tokenizer of a chat model; set data.tokenizer too")
+        own = Template(template or own_template(family), prefix)
         return own_tokenizer(family, own), own
     if template is None:
-        raise ValueError(f"template=None: tokenizer={tokenizer!r} needs one, such as '{{instruction}} {{x}} ->{{y}}'")
-    return load_tokenizer(tokenizer), Template(template)
+        if not family.x_inside:
+            raise ValueError(
+                f"template=None: tokenizer={tokenizer!r} needs one, such as '{{instruction}} {{x}} ->{{y}}'"
+            )
+        template = OF_SENTENCES
+    loaded, theirs = load_tokenizer(tokenizer), Template(template, prefix)
+    return loaded, in_chat(theirs, loaded) if chat else theirs
 
 
 def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[int]:

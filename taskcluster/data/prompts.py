@@ -5,7 +5,8 @@ out: Prompts: token ids, in which x and y are spans of one or more tokens, and i
 
 Three positions are named, whatever the tokens are: `instruction_end`, the last token before x begins, where a state
 cannot depend on x; `input`, the last token of x; `answer`, the token that predicts the first token of y, which is the
-same as `input` unless the template has text between x and y.
+same as `input` unless there is text between x and y. Where instructions hold the place of x, as in "What is the capital
+of {x}?", the template has {instruction} and {y} alone.
 
 The whole text is tokenized at once, as another model's tokenizer expects it, and spans are found from the places of
 characters. A token belongs to a span if it holds at least one of its characters: the space before a word, say, comes
@@ -13,6 +14,7 @@ along with it.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import chain
 from string import Formatter
 from typing import NamedTuple
@@ -20,45 +22,78 @@ from typing import NamedTuple
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
-from taskcluster.tasks.family import Example, TaskFamily
+from taskcluster.tasks.family import SLOT, Example, TaskFamily
 
 FIELDS = ("instruction", "x", "y")
+INSIDE = ("instruction", "y")  # where instructions hold the place of x
 
 Span = tuple[int, int]  # first, and one past the last
 
 
+class Rendered(NamedTuple):
+    """A text, and where in it the characters of x and of y are. before: where the last character of the instruction
+    that precedes x is, or (0, 0) where instructions hold the place of x."""
+
+    text: str
+    x: Span
+    y: Span
+    before: Span
+
+
 class Template:
-    """Fixed text before, between and after an instruction, x and y, in this order.
+    """Fixed text before, between and after an instruction, x and y, in this order; or, for instructions that hold the
+    place of x, before, between and after an instruction and y.
+
+    prefix: text in front of everything, as it is.
 
     Raises ValueError for a text that does not hold each of them once.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, prefix: str = "") -> None:
         refusal = ValueError(
-            f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order; "
-            "braces of the text itself are doubled"
+            f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without {{x}} "
+            "if instructions hold it); braces of the text itself are doubled"
         )
         try:
             parts = list(Formatter().parse(text))
         except ValueError:
             raise refusal from None
         names = [name for _, name, _, _ in parts if name is not None]
-        if names != [*FIELDS] or any(spec or conversion for *_, spec, conversion in parts):
+        if names not in ([*FIELDS], [*INSIDE]) or any(spec or conversion for *_, spec, conversion in parts):
             raise refusal
         fixed = [""]
         for literal, name, _, _ in parts:
             fixed[-1] += literal
             fixed += [""] * (name is not None)
-        self.text = text
-        self._before, *self._following = fixed
+        self.text, self.prefix, self.x_inside = text, prefix, names == [*INSIDE]
+        self._before, *between, self._after = fixed
+        self._between = between[0], between[-1]
 
-    def render(self, example: Example) -> tuple[str, Span, Span, Span]:
-        """The text, and where in it the characters of the instruction, of x and of y are."""
-        text, spans = self._before, []
-        for value, following in zip(example[1:4], self._following, strict=True):
-            spans.append((len(text), len(text) + len(value)))
-            text += value + following
-        return text, spans[0], spans[1], spans[2]
+    def in_turn(self, opening: str, closing: str) -> "Template":
+        """The same with what precedes y as a turn of a conversation, between the marks that open and close it."""
+        turn = copy(self)
+        turn.prefix = opening + self.prefix
+        first, last = self._between
+        turn._between = first, last.rstrip() + closing
+        return turn
+
+    def render(self, example: Example) -> Rendered:
+        """An example as text."""
+        first, last = self._between
+        text = self.prefix + self._before
+        if self.x_inside:
+            ahead, _, behind = example.instruction.partition(SLOT)
+            text += ahead
+            before = 0, 0
+        else:
+            behind = ""
+            text += example.instruction
+            before = max(len(text) - 1, 0) if example.instruction else len(text), len(text)
+            text += first
+        x = len(text), len(text) + len(example.x)
+        text += example.x + behind + last
+        y = len(text), len(text) + len(example.y)
+        return Rendered(text + example.y + self._after, x, y, before)
 
 
 class Labels(NamedTuple):
@@ -81,9 +116,17 @@ class Prompt(NamedTuple):
 
 
 class Prompts:
-    """Encodes the examples of one family."""
+    """Encodes the examples of one family.
+
+    Raises ValueError for a template with {x} where instructions hold the place of x, and the other way round.
+    """
 
     def __init__(self, family: TaskFamily, tokenizer: PreTrainedTokenizerFast, template: Template) -> None:
+        if template.x_inside != family.x_inside:
+            wanted = (
+                "{instruction} and {y} alone, as instructions hold" if family.x_inside else "{x}, as instructions lack"
+            )
+            raise ValueError(f"template={template.text!r} must hold {wanted} the place of x")
         self._tokenizer, self._template = tokenizer, template
         instructions = ((task.task_id, i) for task in family.tasks for i in chain.from_iterable(task.instructions))
         self._instructions = {instruction: k for k, instruction in enumerate(instructions)}
@@ -100,16 +143,13 @@ class Prompts:
         backend.no_truncation()
         backend.no_padding()
         encodings = backend.encode_batch([text for text, *_ in rendered])
-        return [
-            self._prompt(example, encoding, *parts)
-            for example, encoding, parts in zip(examples, encodings, rendered, strict=True)
-        ]
+        return [self._prompt(*parts) for parts in zip(examples, encodings, rendered, strict=True)]
 
-    def _prompt(self, example: Example, encoding: Encoding, text: str, instruction: Span, x: Span, y: Span) -> Prompt:
-        own, answer = _tokens(encoding, x), _tokens(encoding, y)
+    def _prompt(self, example: Example, encoding: Encoding, rendered: Rendered) -> Prompt:
+        text = rendered.text
+        own, answer, before = (_tokens(encoding, span) for span in (rendered.x, rendered.y, rendered.before))
         if not (own and answer):
             raise ValueError(f"template gives {'y' if own else 'x'} no token in {text!r}; give it a text that has one")
-        before = _tokens(encoding, (max(instruction[0], instruction[1] - 1), instruction[1]))  # of its last character
         if own[0] < (before[1] if before else 1):
             raise ValueError(
                 f"template gives no token that ends before x begins in {text!r}; put a space or a sign before {{x}}"

@@ -3,7 +3,8 @@
 in:  a TaskFamily and a Template; or the name of a tokenizer
 out: a fast tokenizer of Hugging Face's, which `save_pretrained` writes and AutoTokenizer reads
 
-Ours has a token for each symbol or, where the family's texts are words, for each word. Where the template marks them,
+Ours has a token for each symbol or, where the family's texts are words, for each word; where these are sentences, which
+hold the place of x, also for each punctuation mark and each new line. Where the template marks them,
 as OF_SYMBOLS does, x and y are one token each, written <x:red> and <y:blue>: a symbol, an input and an output of one
 name are then different tokens. It refuses what is not in its vocabulary.
 """
@@ -23,22 +24,37 @@ WORDS, SYMBOLS = pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"
 WHOLE_X, WHOLE_Y = "<x:{x}>", "<y:{y}>"
 OF_SYMBOLS = "{instruction}" + SEP + WHOLE_X + WHOLE_Y
 OF_WORDS = "{instruction} " + SEP + " {x} {y}"
+OF_SENTENCES = "{instruction} {y}"
+SENTENCES = pre_tokenizers.Sequence(
+    [pre_tokenizers.Split(Regex(r"[^\S\n]+"), "removed"), pre_tokenizers.Split(Regex(r"\w+|\n|[^\w\s]"), "isolated")]
+)
 
 
 def own_tokenizer(family: TaskFamily, template: Template) -> PreTrainedTokenizerFast:
     """PAD, SEP, then the symbols or words of the family's prompts, then whole inputs and whole outputs, each sorted."""
     vocabulary = [*SPECIAL, *(_words(family, template) if family.words else _symbols(family, template))]
     backend = Backend(models.WordLevel({token: number for number, token in enumerate(vocabulary)}))
-    backend.pre_tokenizer = WORDS if family.words else SYMBOLS
+    backend.pre_tokenizer = _parts(family) if family.words else SYMBOLS
     if not family.words:
         backend.add_tokens([AddedToken(token, normalized=False) for token in vocabulary if len(token) > 1])
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, sep_token=SEP)
 
 
+def own_template(family: TaskFamily) -> str:
+    """The text of a prompt for our own tokenizer."""
+    if family.x_inside:
+        return OF_SENTENCES
+    return OF_WORDS if family.words else OF_SYMBOLS
+
+
+def _parts(family: TaskFamily) -> pre_tokenizers.PreTokenizer:
+    return SENTENCES if family.x_inside else WORDS
+
+
 def _words(family: TaskFamily, template: Template) -> list[str]:
-    texts = (template.render(example)[0] for example in chain.from_iterable(family.split().values()))
-    parts = chain.from_iterable(re.split("|".join(SPECIAL), text) for text in texts)
-    return sorted({word for part in parts for word, _ in WORDS.pre_tokenize_str(part)})
+    texts = (template.render(example).text for example in chain.from_iterable(family.split().values()))
+    parts = {part for text in texts for part in re.split("|".join(SPECIAL), text)}
+    return sorted({word for part in parts for word, _ in _parts(family).pre_tokenize_str(part)})
 
 
 def _symbols(family: TaskFamily, template: Template) -> list[str]:
@@ -54,7 +70,7 @@ def _symbols(family: TaskFamily, template: Template) -> list[str]:
             texts |= values
     for known in (WHOLE_X, WHOLE_Y, *SPECIAL, *(f"{{{field}}}" for field in FIELDS)):
         rest = rest.replace(known, "")
-    return [*sorted(set().union(*texts, rest.format())), *whole]
+    return [*sorted(set().union(*texts, rest.format(), template.prefix)), *whole]
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
@@ -70,3 +86,23 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"tokenizer={name!r} is not a fast tokenizer; give a folder that holds a tokenizer.json")
     return tokenizer
+
+
+def in_chat(template: Template, tokenizer: PreTrainedTokenizerFast) -> Template:
+    """The template with what precedes y as a user's turn, and y as the beginning of the model's, by the tokenizer's own
+    chat template.
+
+    Raises ValueError for a tokenizer that has none.
+    """
+    mark = "<<content>>"
+    try:
+        turns = tokenizer.apply_chat_template(
+            [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
+        )
+    except ValueError:
+        raise ValueError("chat=True: the tokenizer has no chat template; leave it out, or use a chat model's") from None
+    opening, _, closing = turns.rpartition(mark)
+    first = tokenizer("")["input_ids"][:1]
+    if first == [tokenizer.bos_token_id]:  # which the tokenizer sets in front of every text anyway
+        opening = opening.removeprefix(tokenizer.bos_token)
+    return template.in_turn(opening, closing)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from itertools import count, product
 from typing import Literal, NamedTuple
 
-Holdout = Literal["instruction", "pair", "description"]
+Holdout = Literal["instruction", "pair", "description", "x"]
+
+SLOT = "{x}"  # the place of x in an instruction that holds it
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Task:
         descriptions: what instructions were drawn from, as text: regexes, templates, sets of demonstrations.
         instructions: a group for each description; no instruction occurs twice in a task.
         mapping: f as {x: y}.
+        name: what people call it, "" for none. Nothing depends on it.
     """
 
     task_id: int
     descriptions: tuple[str, ...]
     instructions: tuple[tuple[str, ...], ...]
     mapping: dict[str, str]
+    name: str = ""
 
 
 class Example(NamedTuple):
@@ -55,10 +59,11 @@ class TaskFamily:
         holdout: what validation has never seen. "instruction": a `val_fraction` of the instructions of every task;
             "pair": a `val_fraction` of each task's (instruction, x) pairs, whose instructions and inputs are seen
             apart; "description": the last description of every task, with all its instructions (`val_fraction` is not
-            used).
+            used); "x": a `val_fraction` of the inputs of the family, in whatever task.
         val_fraction: between 0 and 1.
         seed: of the choice of what is held out.
         words: whether texts are words with spaces between them, or strings of symbols such as a regex matches.
+        x_inside: whether every instruction holds the place of x, as in "the capital of {x} is", instead of preceding x.
 
     Raises:
         ValueError: tasks are not as `Task` says, or the holdout leaves a task without training or validation.
@@ -69,12 +74,15 @@ class TaskFamily:
     val_fraction: float
     seed: int
     words: bool = True
+    x_inside: bool = False
 
     def __post_init__(self) -> None:
         if len(self.tasks) < 2:
             raise ValueError(f"the family has {len(self.tasks)} tasks; give it two or more")
         for index, task in enumerate(self.tasks):
             _check(index, task)
+        if self.x_inside:
+            _check_slots(self.tasks)
         if self.holdout == "description" and any(len(task.descriptions) < 2 for task in self.tasks):
             raise ValueError(
                 "holdout='description' needs two descriptions a task; add to them (regexes_per_task, say), "
@@ -110,7 +118,8 @@ class TaskFamily:
             }
             for task in self.tasks
         ]
-        content = json.dumps([*tasks, self.holdout, self.val_fraction, self.seed], sort_keys=True)
+        kind = ["x_inside"] if self.x_inside else []
+        content = json.dumps([*tasks, self.holdout, self.val_fraction, self.seed, *kind], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def _held_out(self, task: Task) -> set[tuple[str, str]]:
@@ -120,6 +129,9 @@ class TaskFamily:
         inputs = list(task.mapping)
         if self.holdout == "description":
             return {(i, x) for i in task.instructions[-1] for x in inputs}
+        if self.holdout == "x":
+            unseen = self._inputs_held_out() & {*inputs}
+            return {(i, x) for i in instructions for x in unseen} if len(unseen) < len(inputs) else set()
         rng.shuffle(instructions)
         if self.holdout == "instruction":
             n = round(self.val_fraction * len(instructions))
@@ -129,6 +141,12 @@ class TaskFamily:
         diagonal = [(i, inputs[(k + d) % len(inputs)]) for d in rounds for k, i in enumerate(instructions)]
         n = round(self.val_fraction * len(instructions) * len(inputs))
         return set(diagonal[:n]) if n <= len(diagonal) else set()
+
+    def _inputs_held_out(self) -> set[str]:
+        """The same for all tasks."""
+        inputs = sorted({x for task in self.tasks for x in task.mapping})
+        random.Random(f"{self.seed}/holdout/x").shuffle(inputs)
+        return set(inputs[: round(self.val_fraction * len(inputs))])
 
 
 def _check(index: int, task: Task) -> None:
@@ -145,3 +163,16 @@ def _check(index: int, task: Task) -> None:
     instruction, times = Counter(i for group in task.instructions for i in group).most_common(1)[0]
     if times > 1:
         raise ValueError(f"task {index} has the instruction {instruction!r} {times} times; keep one")
+
+
+def _check_slots(tasks: tuple[Task, ...]) -> None:
+    """Raise ValueError for an instruction without a place of x, and for one that is another task's too."""
+    owner: dict[str, int] = {}
+    for task in tasks:
+        for instruction in (i for group in task.instructions for i in group):
+            if instruction.count(SLOT) != 1:
+                raise ValueError(f"instruction {instruction!r} must hold {SLOT}, the place of x, once; correct it")
+            if (other := owner.setdefault(instruction, task.task_id)) != task.task_id:
+                raise ValueError(
+                    f"instruction {instruction!r} belongs to tasks {other} and {task.task_id}; keep it in one of them"
+                )

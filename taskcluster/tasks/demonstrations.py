@@ -1,0 +1,56 @@
+"""Demonstrations: a few pairs of a task in front of the query, from which the task has to be inferred.
+
+in:  pairs of inputs that are never queried, and a layout such as "Q: {x}\nA: {y}\n\n"
+out: {set of demonstrations: the one instruction that ends with the query}
+"""
+
+import math
+import random
+from collections.abc import Mapping
+from string import Formatter
+
+from taskcluster.tasks.family import SLOT
+from taskcluster.tasks.paraphrases import Groups
+
+
+class Layout:
+    """How a pair is written: text before, between and after x and y.
+
+    Raises ValueError for a text without x and y, in this order and with a space before y.
+    """
+
+    def __init__(self, text: str) -> None:
+        try:
+            parts = list(Formatter().parse(text))
+        except ValueError:
+            parts = []
+        fixed = [""]
+        for literal, name, _, _ in parts:
+            fixed[-1] += literal
+            fixed += [""] * (name is not None)
+        if [name for _, name, _, _ in parts if name is not None] != ["x", "y"] or not fixed[1].endswith(" "):
+            raise ValueError(f"layout={text!r} must hold {{x}} and then {{y}}, once each and with a space before {{y}}")
+        self._before, self._between, self._after = fixed
+
+    def pair(self, x: str, y: str) -> str:
+        return self._before + x + self._between + y + self._after
+
+    @property
+    def query(self) -> str:
+        """A pair without y and the space before it."""
+        return self._before + SLOT + self._between[:-1]
+
+
+def demonstration_sets(shown: Mapping[str, str], size: int, count: int, layout: Layout, rng: random.Random) -> Groups:
+    """`count` different sets, each of `size` different pairs in an order of its own.
+
+    Raises ValueError, naming an argument of the families, where there are too few pairs for that.
+    """
+    if size > len(shown):
+        raise ValueError(f"n_demonstrations={size} exceeds the {len(shown)} pairs to show; lower it, or raise n_pool")
+    if count > math.perm(len(shown), size):
+        raise ValueError(f"n_sets={count} exceeds the sets that {len(shown)} pairs make; lower it, or raise n_pool")
+    pairs, sets = list(shown.items()), dict[str, None]()
+    while len(sets) < count:
+        sets["".join(layout.pair(x, y) for x, y in rng.sample(pairs, size))] = None
+    return {demonstrated: (demonstrated + layout.query,) for demonstrated in sets}

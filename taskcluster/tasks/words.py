@@ -1,0 +1,70 @@
+"""Facts about English words that are nouns and verbs alike, by rule.
+
+in:  relations
+out: {word: {relation: value}}
+
+The words are ordered so that the most common come first; all of them have regular plurals.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+
+WORDS = (
+    "work play call walk talk look help turn start show need change use love watch name place point hand face "
+    "drink sleep run drive fall fight catch throw ride bite cut break hold swing shake rise stand sting swim spin "
+    "answer visit offer order hope study party copy reply dance joke jump laugh cook plan stop step drop trip trap "
+    "park paint plant print post rain rest risk sail search shout sign smile sound stamp taste test thank touch trade "
+    "train treat trust vote wait wash wish wonder yawn claim clean climb cough count cover crash cross crowd cry "
+    "fix box hug nod jog map pin pat hunt iron kick kiss knock land lock march mark match melt milk mix"
+).split()
+PAST = {
+    "drink": "drank", "sleep": "slept", "run": "ran", "drive": "drove", "fall": "fell", "fight": "fought",
+    "catch": "caught", "throw": "threw", "ride": "rode", "bite": "bit", "cut": "cut", "break": "broke", "hold": "held",
+    "swing": "swung", "shake": "shook", "rise": "rose", "stand": "stood", "sting": "stung", "swim": "swam",
+    "spin": "spun", "show": "showed",
+}  # fmt: skip
+
+
+def facts(relations: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Of all words, in order."""
+    return {word: {relation: RELATIONS[relation](word) for relation in relations} for word in WORDS}
+
+
+def _plural(word: str) -> str:
+    if re.search(r"(s|x|ch|sh)$", word):
+        return word + "es"
+    return _consonant_y(word, "ies") or word + "s"
+
+
+def _past_tense(word: str) -> str:
+    if word in PAST:
+        return PAST[word]
+    return _consonant_y(word, "ied") or (word + "d" if word.endswith("e") else _doubled(word) + "ed")
+
+
+def _ing_form(word: str) -> str:
+    return (word[:-1] if word.endswith("e") else _doubled(word)) + "ing"
+
+
+def _consonant_y(word: str, ending: str) -> str:
+    """The word with y replaced by an ending, "" where no consonant and y end it."""
+    return word[:-1] + ending if re.search(r"[^aeiou]y$", word) else ""
+
+
+def _doubled(word: str) -> str:
+    """The word, its last consonant twice where it is one syllable that ends in a vowel and a consonant, as stop does."""
+    return word + word[-1] if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", word) else word
+
+
+RELATIONS: MappingProxyType[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "plural": _plural,
+        "past_tense": _past_tense,
+        "ing_form": _ing_form,
+        "upper_case": str.upper,
+        "first_letter": lambda word: word[0],
+        "last_letter": lambda word: word[-1],
+        "length": lambda word: str(len(word)),
+    }
+)
