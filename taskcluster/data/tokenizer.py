@@ -101,7 +101,7 @@ def in_chat(template: Template, tokenizer: PreTrainedTokenizerFast) -> Template:
         )
     except ValueError:
         raise ValueError("chat=True: the tokenizer has no chat template; leave it out, or use a chat model's") from None
-    opening, _, closing = turns.rpartition(mark)
+    opening, _, closing = str(turns).rpartition(mark)
     first = tokenizer("")["input_ids"][:1]
     if first == [tokenizer.bos_token_id]:  # which the tokenizer sets in front of every text anyway
         opening = opening.removeprefix(tokenizer.bos_token)

@@ -60,7 +60,7 @@ def _name(country: Country) -> str:
 
 def _ascii(text: str) -> str:
     """Without accents, and without anything that ASCII does not have."""
-    plain = unicodedata.normalize("NFKD", text.replace("’", "'").replace("ı", "i"))
+    plain = unicodedata.normalize("NFKD", text.replace("\u2019", "'").replace("\u0131", "i"))
     return "".join(symbol for symbol in plain if not unicodedata.combining(symbol)).encode("ascii", "ignore").decode()
 
 
@@ -84,7 +84,7 @@ def _language(country: Country) -> str:
     from babel.languages import get_territory_language_info
 
     official = [
-        (-about["population_percent"], language.partition("_")[0])
+        (-float(about["population_percent"] or 0), language.partition("_")[0])
         for language, about in get_territory_language_info(country.code).items()
         if about["official_status"] in ("official", "de_facto_official")
     ]

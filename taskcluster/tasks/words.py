@@ -10,14 +10,15 @@ import re
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
-WORDS = (
-    "work play call walk talk look help turn start show need change use love watch name place point hand face "
-    "drink sleep run drive fall fight catch throw ride bite cut break hold swing shake rise stand sting swim spin "
-    "answer visit offer order hope study party copy reply dance joke jump laugh cook plan stop step drop trip trap "
-    "park paint plant print post rain rest risk sail search shout sign smile sound stamp taste test thank touch trade "
-    "train treat trust vote wait wash wish wonder yawn claim clean climb cough count cover crash cross crowd cry "
-    "fix box hug nod jog map pin pat hunt iron kick kiss knock land lock march mark match melt milk mix"
-).split()
+COMMON = """
+    work play call walk talk look help turn start show need change use love watch name place point hand face
+    drink sleep run drive fall fight catch throw ride bite cut break hold swing shake rise stand sting swim spin
+    answer visit offer order hope study party copy reply dance joke jump laugh cook plan stop step drop trip trap
+    park paint plant print post rain rest risk sail search shout sign smile sound stamp taste test thank touch trade
+    train treat trust vote wait wash wish wonder yawn claim clean climb cough count cover crash cross crowd cry
+    fix box hug nod jog map pin pat hunt iron kick kiss knock land lock march mark match melt milk mix
+"""
+WORDS = COMMON.split()
 PAST = {
     "drink": "drank", "sleep": "slept", "run": "ran", "drive": "drove", "fall": "fell", "fight": "fought",
     "catch": "caught", "throw": "threw", "ride": "rode", "bite": "bit", "cut": "cut", "break": "broke", "hold": "held",
@@ -53,7 +54,7 @@ def _consonant_y(word: str, ending: str) -> str:
 
 
 def _doubled(word: str) -> str:
-    """The word, its last consonant twice where it is one syllable that ends in a vowel and a consonant, as stop does."""
+    """The word, its last letter twice where it is one syllable that ends in one vowel and one consonant, as stop."""
     return word + word[-1] if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", word) else word
 
 
