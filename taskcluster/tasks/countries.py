@@ -49,7 +49,11 @@ def _countries() -> list[Country]:
             "or choose relations of words"
         ) from None
     english = Locale("en")
-    infos = {info["ISO"]["alpha2"]: info for info in (country.info() for country in all_countries())}
+    infos: dict[str, Any] = {}
+    for info in (country.info() for country in all_countries()):
+        infos.setdefault(
+            info["ISO"]["alpha2"], info
+        )  # the first of several: Wales, say, comes after the United Kingdom
     return [Country(code, dict(info), english) for code, info in infos.items() if code in english.territories]
 
 
