@@ -59,7 +59,7 @@ clean: ## remove the environment and caches; runs stay
 # Everything at the tested versions. Where torch's default build is for CUDA, that is what is installed.
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[facts]"
 	touch $@
 
 .venv/installed-bench: .venv/installed
@@ -71,5 +71,5 @@ clean: ## remove the environment and caches; runs stay
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs,slurm,ray,tensorboard,workspace]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs,slurm,ray,facts,tensorboard,workspace]"
 	touch $@

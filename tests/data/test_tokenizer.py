@@ -1,5 +1,6 @@
 """Token sequences of our own tokenizer, and of another's: [I ; x ; y] and back."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,21 @@ from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from taskcluster.cli import composed
 from taskcluster.data.prompts import Prompt, Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
-from taskcluster.data.tokenizer import OF_SYMBOLS, OF_WORDS, PAD, SEP, load_tokenizer, own_tokenizer
+from taskcluster.data.tokenizer import (
+    OF_SENTENCES,
+    OF_SYMBOLS,
+    OF_WORDS,
+    PAD,
+    SEP,
+    in_chat,
+    load_tokenizer,
+    own_tokenizer,
+)
 from taskcluster.tasks.custom import custom_family
+from taskcluster.tasks.facts import facts_family
 from taskcluster.tasks.family import Example, TaskFamily
 
 SPECS = [
@@ -202,6 +214,7 @@ def test_spans_of_another_models_tokenizer_hold_their_texts(bpe: PreTrainedToken
     [
         ("{instruction} {x}", "must hold {instruction}, {x} and {y}, once each and in this order"),
         ("{x} {instruction} {y}", "once each and in this order"),
+        ("{y} {instruction}", "without {x} if instructions hold it"),
         ("{instruction} {x} {y} {y}", "once each"),
         ("{instruction} {x} {z} {y}", "once each"),
         ("{instruction} {x!r} {y}", "once each"),
@@ -231,6 +244,106 @@ def test_a_template_that_joins_parts_is_refused(template: str, mapping: dict[str
     with pytest.raises(ValueError, match="template") as refused:
         Prompts(family, own_tokenizer(family, parsed), parsed).encode([Example(0, "capital of", *mapping.popitem(), 0)])
     assert reason in str(refused.value)
+
+
+def facts(**changes: Any) -> TaskFamily:
+    """Three relations of conf/task/facts.yaml with few inputs and some values changed."""
+    few = {"relations": ["capital", "domain", "plural"], "n_inputs": 5, "n_demonstrations": 2, "n_sets": 6, "n_pool": 4}
+    values = composed("task=facts")["task"] | few | changes
+    del values["_target_"]
+    return facts_family(**values)
+
+
+FACTS, SHOWN = facts(n_instructions=30), facts(describe="demonstrations")
+
+
+def every(family: TaskFamily) -> list[Example]:
+    return [example for split in family.split().values() for example in split]
+
+
+@pytest.mark.parametrize("family", [FACTS, SHOWN])
+@pytest.mark.parametrize("template", [OF_SENTENCES, "<< {instruction} = {y}."])
+def test_x_inside_a_sentence_is_found_by_our_own_tokenizer(family: TaskFamily, template: str) -> None:
+    parsed = Template(template, prefix="Facts:\n")
+    tokenizer, examples = own_tokenizer(family, parsed), every(family)
+    for example, prompt in zip(examples, Prompts(family, tokenizer, parsed).encode(examples), strict=True):
+        parts = [re.findall(r"\w+|[^\w\s]", text) for text in (example.x, example.y)]
+        assert spelled(tokenizer, prompt) == [" ".join(part) for part in parts]
+        text = parsed.render(example).text
+        before = tokenizer.convert_ids_to_tokens(prompt.tokens[: prompt.x[0]])
+        ahead = (
+            text.partition(example.instruction.replace("{x}", example.x))[0] + example.instruction.partition("{x}")[0]
+        )
+        assert "".join(before) == re.sub(r"[^\S\n]", "", ahead)
+        whole = tokenizer.convert_ids_to_tokens(prompt.tokens)
+        assert "".join(whole) == re.sub(r"[^\S\n]", "", text)
+
+
+@pytest.mark.parametrize("family", [FACTS, SHOWN])
+def test_x_inside_a_sentence_is_found_by_another_models_tokenizer(
+    bpe: PreTrainedTokenizerFast, family: TaskFamily
+) -> None:
+    parsed, examples = Template(OF_SENTENCES), every(family)
+    for example, prompt in zip(examples, Prompts(family, bpe, parsed).encode(examples), strict=True):
+        assert prompt.tokens == bpe(parsed.render(example).text)["input_ids"]
+        texts = [bpe.decode(prompt.tokens[slice(*span)]) for span in (prompt.x, prompt.y)]
+        assert [text.strip(" ") for text in texts] == [example.x, example.y]
+        ahead = bpe.decode(prompt.tokens[: prompt.x[0]], skip_special_tokens=True)
+        assert example.instruction.partition("{x}")[0].strip(" ") == ahead.strip(" ")
+
+
+def test_prompts_of_one_instruction_share_what_precedes_x() -> None:
+    parsed = Template(OF_SENTENCES)
+    prompts = Prompts(FACTS, own_tokenizer(FACTS, parsed), parsed).encode(FACTS.split()["train"])
+    rows = rows_of(prompts, shared=True)
+    assert {*rows.counts[:-1].tolist()} == {5}
+    assert len(rows) == 3 * 24
+
+
+@pytest.mark.parametrize(("family", "template"), [(FACTS, "{instruction} {x} {y}"), (WORDS, "{instruction} {y}")])
+def test_a_template_has_to_fit_the_family(family: TaskFamily, template: str) -> None:
+    parsed = Template(template)
+    with pytest.raises(ValueError, match="template=") as refused:
+        Prompts(family, own_tokenizer(WORDS, Template(OF_WORDS)), parsed)
+    assert "must hold" in str(refused.value)
+
+
+def test_x_with_nothing_before_it_is_refused() -> None:
+    templates = {"capital": ["{x}:", "{x} to"], "plural": ["{x}?", "{x} more"]}
+    family = facts(relations=["capital", "plural"], templates=templates, val_fraction=0.5)
+    parsed = Template(OF_SENTENCES)
+    with pytest.raises(ValueError, match="gives no token that ends before x begins"):
+        Prompts(family, own_tokenizer(family, parsed), parsed).encode(every(family))
+    prefixed = Template(OF_SENTENCES, prefix="Note: ")
+    assert Prompts(family, own_tokenizer(family, prefixed), prefixed).encode(every(family))[0].x[0] == 2
+
+
+def test_a_prefix_is_in_front_of_every_prompt_and_in_the_vocabulary() -> None:
+    parsed = Template(OF_SYMBOLS, prefix="?!")
+    tokenizer = own_tokenizer(FAMILY, parsed)
+    prefixed = Prompts(FAMILY, tokenizer, parsed).encode(EXAMPLES)
+    for without, prompt in zip(PROMPTS, prefixed, strict=True):
+        assert tokenizer.convert_ids_to_tokens(prompt.tokens) == ["?", "!", *names(without.tokens)]
+        assert prompt.x == (without.x[0] + 2, without.x[1] + 2)
+
+
+def test_a_chat_template_is_put_around_what_precedes_y(bpe: PreTrainedTokenizerFast) -> None:
+    bpe.chat_template = (
+        "{{ bos_token }}{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}[end]{% endfor %}"
+        "{% if add_generation_prompt %}[model]{% endif %}"
+    )
+    example = FACTS.split()["train"][0]
+    question = example.instruction.replace("{x}", example.x)
+    chat = in_chat(Template(OF_SENTENCES, prefix="Briefly. "), bpe)
+    assert chat.render(example).text == f"[user]Briefly. {question}[end][model]{example.y}"
+    (prompt,) = Prompts(FACTS, bpe, chat).encode([example])
+    assert bpe.decode(prompt.tokens[slice(*prompt.y)]) == example.y
+    assert prompt.tokens[:2].count(bpe.bos_token_id) == 1
+    separate = in_chat(Template("{instruction} {x} ->{y}"), bpe).render(Example(0, "capital of", "USA", "W", 0))
+    assert separate.text == "[user]capital of USA ->[end][model]W"
+    bpe.chat_template = None
+    with pytest.raises(ValueError, match="chat=True: the tokenizer has no chat template"):
+        in_chat(Template(OF_SENTENCES), bpe)
 
 
 def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -116,6 +116,15 @@ def test_holding_out_a_description() -> None:
         assert seen == {i for group in task.instructions[:-1] for i in group}
 
 
+def test_holding_out_inputs() -> None:
+    inputs = family(holdout="x", n_tasks=6, n_inputs=6, n_mappings=4, val_fraction=0.5)
+    split = inputs.split()
+    seen, unseen = ({e.x for e in split[name]} for name in ("train", "val"))
+    assert not seen & unseen
+    assert (len(seen), len(unseen)) == (3, 3)
+    assert {e[:2] for e in split["val"]} == {e[:2] for e in split["train"]}  # each instruction of each task was seen
+
+
 def test_custom_tasks_are_drawn_from_the_regexes_they_were_given() -> None:
     specs = [
         {"regexes": ["a[xyz]{3,4}", "b[xyz]{3}"], "mapping": {"1": "2"}},
@@ -140,6 +149,7 @@ def test_custom_tasks_are_drawn_from_the_regexes_they_were_given() -> None:
         ({"n_atoms": [1, 2], "max_repeat": 1}, r"n_atoms=\[1, 2\] over this alphabet give no regex with 1600 strings"),
         ({"holdout": "description"}, "holdout='description' needs two descriptions a task"),
         ({"holdout": "pair", "n_mappings": 1}, "holdout='pair' needs two mappings a task"),
+        ({"holdout": "x", "val_fraction": 0.05}, "val_fraction=0.05 leaves a task without validation"),
         ({"val_fraction": 0.001}, "val_fraction=0.001 leaves a task without validation"),
     ],
 )
