@@ -45,9 +45,7 @@ def facts_family(
             raise ValueError(f"relations={relation!r} is not a relation{hint}")
     if len(set(relations)) < len(relations):
         raise ValueError(f"relations={relations} names one twice; keep each once")
-    description = Description(
-        describe, templates, n_instructions, n_demonstrations, n_sets, n_pool, layout, seed
-    )  # fmt: skip
+    description = Description(describe, templates, n_instructions, n_demonstrations, n_sets, n_pool, layout, seed)
     queried, shown = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
     for kind, source in SOURCES.items():
         chosen = [relation for relation in relations if relation in source.RELATIONS]

@@ -45,9 +45,7 @@ def pairs_family(
     if path is None:
         raise ValueError("path=None: give the folder that holds a file for each task")
     files = _files(path, tasks)
-    description = Description(
-        describe, templates, n_instructions, n_demonstrations, n_sets, n_pool, layout, seed
-    )  # fmt: skip
+    description = Description(describe, templates, n_instructions, n_demonstrations, n_sets, n_pool, layout, seed)
     mappings = {name: _mapping(path, file, max_length) for name, file in files.items()}
     inputs = sorted({x for mapping in mappings.values() for x in mapping})
     random.Random(f"{seed}/pairs").shuffle(inputs)
