@@ -25,7 +25,6 @@ ControlName = Literal["random", "same_task", "shuffled", "third_task", "wrong_po
 RANK = 1e-5  # of the largest singular value: what is smaller is rounding
 
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
-OF_WHOLE = ("add", "interchange", "mean", "random", "same_task", "shuffled", "third_task")  # of all tokens at once
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from taskcluster import metrics
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.edits import EDITS, OF_WHOLE, ControlName, EditName, Place, Space
+from taskcluster.measures.edits import EDITS, ControlName, EditName, Place, Space
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
@@ -78,7 +78,7 @@ class Interventions(Measure):
             site: {
                 (edit, alpha): metrics.of_intervention(edit, site, alpha)
                 for edit in dict.fromkeys([*edits, *controls])
-                if edit in OF_WHOLE or not SITES[site].whole
+                if edit in SITES[site].edits
                 for alpha in (dict.fromkeys(alphas) if edit not in metrics.UNSCALED else [1.0])
             }
             for site in self._sites
@@ -166,7 +166,7 @@ class Interventions(Measure):
         count = partial(_count, a=a, b=b, clean=clean, source=source)
         counts: Counts = {("clean",): count(clean), ("source",): count(source)}
         for site, at_site in self._declared.items():
-            position, whole = SITES[site][1:]
+            position, whole = SITES[site].edited, SITES[site].whole
             suffixes, earlier = prompts.at(position, whole), prompts.at(position, earlier=1)
             for layer, space in enumerate(spaces[site]):
                 _assert_exact(suffixes, layer)

@@ -7,6 +7,7 @@ At one position a prompt has one state. All tokens of an instruction are edited 
 state of its own, and it is compared with tokens at the same place of instructions of the same length.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.rows import Position, Rows
+from taskcluster.measures.edits import EDITS
 from taskcluster.measures.pairs import Pairs
 from taskcluster.models.patching import Prompts, Suffixes
 from taskcluster.validation import UserError
@@ -23,19 +25,26 @@ SiteName = Literal["instruction_end", "input", "answer", "instruction", "instruc
 
 
 class Site(NamedTuple):
-    """source: the position whose states give centroids; edited: where they are put; whole: in all tokens up to it."""
+    """source: the position whose states give centroids; edited: where they are put; whole: in all tokens up to it.
+    edits: those that can be asked there."""
 
     source: Position
     edited: Position
     whole: bool = False
+    edits: Collection[str] = EDITS
 
 
 SITES: dict[SiteName, Site] = {
     "instruction_end": Site("instruction_end", "instruction_end"),
     "input": Site("input", "input"),
     "answer": Site("answer", "answer"),
-    "instruction": Site("instruction_end", "instruction_end", whole=True),
-    "instruction_end_to_input": Site("instruction_end", "input"),
+    # Few tokens share a place and a length, and every edit computes all of the prompt.
+    "instruction": Site(
+        "instruction_end", "instruction_end", True, ("add", "interchange", "mean", "random", "third_task")
+    ),
+    "instruction_end_to_input": Site(
+        "instruction_end", "input", False, ("add", "interchange", "cluster", "random", "shuffled", "third_task")
+    ),
 }
 
 
