@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from taskcluster.models.from_scratch import fresh, refuse_sizes
 from taskcluster.validation import Seed, validated
 
 
@@ -26,11 +26,7 @@ def gpt2(
 
     Raises ValueError where the heads do not divide the width or `n_positions` is below `longest`.
     """
-    if n_embd % n_head:
-        divisors = ", ".join(str(d) for d in range(1, 65) if n_embd % d == 0)
-        raise ValueError(f"n_head={n_head} does not divide n_embd={n_embd}; use one of {divisors}")
-    if n_positions < longest:
-        raise ValueError(f"n_positions={n_positions} is below the longest sequence, {longest} tokens; raise it")
+    refuse_sizes(n_embd, n_head, n_positions, longest)
     config = GPT2Config(
         vocab_size=vocab_size,
         n_layer=n_layer,
@@ -46,8 +42,4 @@ def gpt2(
         eos_token_id=None,
         use_cache=False,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = GPT2LMHeadModel(config)
-    network.set_attn_implementation("sdpa")  # takes a mask of booleans
-    return network
+    return fresh(GPT2LMHeadModel, config, seed)

@@ -7,16 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import ARCHITECTURES, small
 from torch import Tensor
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from taskcluster.data.batches import Batch, LossOn, Packer, Padding
 from taskcluster.data.prompts import Labels, Prompt
@@ -40,33 +33,6 @@ POSITIONS: tuple[Position, ...] = ("instruction_end", "input", "answer")
 # The prefix, text before x included; then continuations: x, what is between, y, what is after.
 Part = list[int]
 Row = tuple[Part, list[tuple[Part, Part, Part, Part]]]
-
-
-def gpt2() -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=VOCABULARY, n_layer=2, n_head=2, n_embd=16, n_positions=64, initializer_range=0.3,
-        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
-    return GPT2LMHeadModel(config)
-
-
-def llama() -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY, num_hidden_layers=2, num_attention_heads=2, hidden_size=16, intermediate_size=32,
-        initializer_range=0.3, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
-    return LlamaForCausalLM(config)
-
-
-def neox() -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = GPTNeoXConfig(
-        vocab_size=VOCABULARY, num_hidden_layers=2, num_attention_heads=2, hidden_size=16, intermediate_size=32,
-        initializer_range=0.3, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
-    return GPTNeoXForCausalLM(config)
 
 
 def prompts_of(rows: Sequence[Row]) -> list[Prompt]:
@@ -120,11 +86,11 @@ row = st.tuples(prefix, st.lists(st.tuples(part, maybe, part, maybe), min_size=1
 @settings(max_examples=25, deadline=None)
 @given(rows=st.lists(row, min_size=1, max_size=8), loss_on=st.sampled_from(["sequence", "y"]), data=st.data())
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("make", [gpt2, llama, neox])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_loss_and_gradient_are_those_of_the_sequences_one_by_one(
-    make, layout: str, rows: list[Row], loss_on: LossOn, data
+    architecture: str, layout: str, rows: list[Row], loss_on: LossOn, data
 ) -> None:
-    network = make().train()
+    network = small(architecture).train()
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=8))  # repeats, as between epochs
     expected, gradient = loss_and_gradient(network, transformers_loss(network, [rows[k] for k in chosen], loss_on))
     batch = packed(rows, chosen, loss_on, **LAYOUTS[layout])
@@ -136,12 +102,12 @@ def test_loss_and_gradient_are_those_of_the_sequences_one_by_one(
 @settings(max_examples=15, deadline=None)
 @given(rows=st.lists(row, min_size=1, max_size=6))
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("make", [gpt2, llama, neox])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @torch.no_grad()
 def test_states_at_every_position_and_answers_are_those_of_the_sequences_one_by_one(
-    make, layout: str, rows: list[Row]
+    architecture: str, layout: str, rows: list[Row]
 ) -> None:
-    network = make().eval()
+    network = small(architecture)
     expected: dict[str, list[Tensor]] = {position: [] for position in POSITIONS}
     right = []
     for prompt, tokens in alone(rows):
@@ -191,7 +157,7 @@ ROWS: list[Row] = [
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_processes_add_up_to_the_whole_batch(layout: str) -> None:
     """The mean of what the processes' losses give, as DDP takes it, is the gradient of one process's whole batch."""
-    network, chosen = gpt2(), torch.arange(23)
+    network, chosen = small("gpt2"), torch.arange(23)
     shared, padding = LAYOUTS[layout]["shared"], LAYOUTS[layout]["padding"]
     pack = Packer(rows_of(prompts_of(ROWS), shared), "sequence", CPU, padding)
     losses, gradients = zip(

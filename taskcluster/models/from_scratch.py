@@ -1,0 +1,39 @@
+"""Shared by all models from scratch: which shapes they refuse, and weights that are a function of a seed.
+
+in:  the sizes of a model; a class of transformers and its config
+out: ValueError("KEY=VALUE ...") for sizes that do not fit; the model with fresh weights
+"""
+
+from typing import TypeVar
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+M = TypeVar("M", bound=PreTrainedModel)
+
+
+def refuse_sizes(n_embd: int, n_head: int, n_positions: int, longest: int) -> None:
+    """Raise ValueError where the heads do not divide the width or `n_positions` is below `longest`."""
+    if n_embd % n_head:
+        divisors = ", ".join(str(d) for d in range(1, 65) if n_embd % d == 0)
+        raise ValueError(f"n_head={n_head} does not divide n_embd={n_embd}; use one of {divisors}")
+    if n_positions < longest:
+        raise ValueError(f"n_positions={n_positions} is below the longest sequence, {longest} tokens; raise it")
+
+
+def refuse_odd_rotation(n_embd: int, n_head: int, n_rotated: int) -> None:
+    """Raise ValueError where the rotary positions of a head cannot be computed in pairs of dimensions."""
+    if n_rotated < 2 or n_rotated % 2:
+        raise ValueError(
+            f"n_head={n_head} gives rotary positions {n_rotated} of the {n_embd // n_head} dimensions of a head, which "
+            "must be an even number; choose fewer heads"
+        )
+
+
+def fresh(kind: type[M], config: PretrainedConfig, seed: int) -> M:
+    """A model of this class with weights that `seed` alone decides, whose attention takes a mask of booleans."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = kind(config)
+    network.set_attn_implementation("sdpa")
+    return network
