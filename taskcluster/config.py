@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
@@ -167,7 +168,7 @@ class Optimizer(Node):
 class Trainer(Node):
     """Lightning's. devices: processes on each node; num_nodes: machines."""
 
-    max_steps: PositiveInt
+    max_steps: NonNegativeInt
     max_time: Duration | None = None
     precision: str | int = "32-true"
     accumulate_grad_batches: PositiveInt = 1

@@ -9,6 +9,8 @@ alone, so every state, the loss and its gradient are those of its C sequences on
 C times, and its last one predicts the first of every continuation. This needs a model that takes a mask of (T, T).
 
 Padded, every sequence has a line of its own, as any causal model takes it: same states, same loss, same gradient.
+
+Where the network has a cache of the tokens that all rows begin with, a batch can begin after these.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -26,14 +28,14 @@ Padding = Literal["left", "right"]
 
 
 class Batch(NamedTuple):
-    """tokens, positions (B, T). mask: packed, (B, 1, T, T), True where a place (third axis) may look at another
-    (fourth); padded, (B, T), 1 where there is a token and 0 elsewhere.
+    """tokens, positions (B, T). mask: packed, (B, 1, T, S + T), True where a place (third axis) may look at another
+    (fourth); padded, (B, S + T), 1 where there is a token and 0 elsewhere. S: tokens of the common beginning, if any.
 
     origin (B, T): which token of `Rows` is there; roles (B, T): what that one's are. ends (B, T): the column of the own
     sequence's instruction_end. targets (B, T): what each place predicts, which weighs `weights` (B, T) in the loss.
     input_weights (B, T): what the prediction of this place's own token at instruction_end weighs, where it is the first
     of a continuation. total: the sum of all weights, those of other processes included, divided by the number of
-    processes.
+    processes. loss_on: what these are the weights of.
     """
 
     tokens: Tensor
@@ -46,6 +48,7 @@ class Batch(NamedTuple):
     weights: Tensor
     input_weights: Tensor
     total: float
+    loss_on: LossOn
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -65,24 +68,52 @@ class Batch(NamedTuple):
         at_ends = log_p.flatten(1).gather(1, self.ends * logits.shape[2] + self.tokens)
         return -(own * self.weights + at_ends * self.input_weights).sum() / self.total
 
+    @property
+    def predicting_y(self) -> tuple[Tensor, Tensor]:
+        """Lines and columns of the K places that predict a token of y; those of an example follow each other."""
+        line, column = (self.roles & PREDICTS_Y).nonzero(as_tuple=True)
+        return line, column
+
+    def loss_of_y(self, logits: Tensor) -> Tensor:
+        """The same loss where it is on y alone, of the logits (K, V) at `predicting_y`."""
+        places = self.predicting_y
+        log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+        own = log_p.gather(1, self.targets[places][:, None]).squeeze(1)
+        return -(own * self.weights[places]).sum() / self.total
+
     def correct(self, logits: Tensor) -> Tensor:
         """Whether every token of y is the likeliest by logits (B, T, V), as it then is in greedy decoding; bool, one of
         each example, in the order of `Rows`."""
-        line, column = (self.roles & PREDICTS_Y).nonzero(as_tuple=True)  # those of an example follow each other
-        wrong = logits[line, column].argmax(-1) != self.targets[line, column]
+        return self.correct_by(logits[self.predicting_y])
+
+    def correct_by(self, logits: Tensor) -> Tensor:
+        """The same by the logits (K, V) at `predicting_y`."""
+        line, column = self.predicting_y
+        wrong = logits.argmax(-1) != self.targets[line, column]
         begins = (self.roles[line, column] & ANSWER) != 0
         misses = wrong.new_zeros(int(begins.sum()), dtype=torch.long).index_add(0, begins.cumsum(0) - 1, wrong.long())
         return misses[self.origin[line, column][begins].argsort()] == 0
 
 
+def common_beginning(rows: Rows) -> int:
+    """The number of tokens that all rows begin with, none of which is at a named position."""
+    most = int(rows.prefixes[:-1].min()) - 1
+    begins = rows.tokens[rows.starts[:-1, None] + torch.arange(most)]
+    return int((begins == begins[0]).all(0).long().cumprod(0).sum())
+
+
 class Packer:
     """Batches of `rows`, which stay on `device` from the start; nothing waits for it.
 
-    padding: the side of a sequence on which a line is filled up, or None for packed batches.
+    padding: the side of a sequence on which a line is filled up, or None for packed batches. skip: the tokens of a
+    common beginning that the batches do not have, where the loss is on y.
     """
 
-    def __init__(self, rows: Rows, loss_on: LossOn, device: torch.device, padding: Padding | None = None) -> None:
+    def __init__(
+        self, rows: Rows, loss_on: LossOn, device: torch.device, padding: Padding | None = None, skip: int = 0
+    ) -> None:
         self._rows, self._resident, self._padding = rows, rows.to(device), padding
+        self._loss_on, self._skip = loss_on, skip
         here, whole = self._resident, float(loss_on == "sequence")
         inside = here.positions < here.prefixes[here.row_of] - 1  # of a prefix, before its end
         times = here.counts[here.row_of] if padding is None else 1
@@ -112,6 +143,8 @@ class Packer:
             first = column - (origin - rows.starts[row])
             related = (example[:, :, None] == example[:, None, :]) | (example == rows.n_examples)[:, None, :]
             mask = ((first[:, :, None] == first[:, None, :]) & (column[:, None] >= column) & related)[:, None]
+        if self._skip:
+            mask = torch.cat([mask.new_ones(*mask.shape[:-1], self._skip), mask], dim=-1)
         return Batch(
             tokens=rows.tokens[origin].long(),
             positions=positions,
@@ -123,11 +156,12 @@ class Packer:
             weights=self._weights[origin],
             input_weights=self._input_weights[origin],
             total=int(self._predictions[chosen].sum()) / world_size,
+            loss_on=self._loss_on,
         )
 
     def _pack(self, chosen: Tensor) -> Tensor:
         """The grid (B, T) of token numbers, each line filled with rows, longest first, while they fit."""
-        starts, lengths = self._rows.starts[chosen], self._rows.lengths[chosen]
+        starts, lengths = self._rows.starts[chosen] + self._skip, self._rows.lengths[chosen] - self._skip
         width = max(WIDTH, int(lengths.max()))
         room: list[int] = []
         first = torch.empty(len(chosen), dtype=torch.long)  # where in the flat grid each row begins
@@ -146,14 +180,15 @@ class Packer:
         """The grid (B, T) of token numbers, a line for every example."""
         row, example = self._rows.sequences(chosen)
         prefixes = self._rows.prefixes[row][:, None]
-        lengths = prefixes + self._rows.reads[example][:, None]
+        lengths = prefixes + self._rows.reads[example][:, None] - self._skip
         place = torch.arange(int(lengths.max())).expand(len(row), -1)
         if self._padding == "left":
             place = place - (lengths.max() - lengths)
+        inside, place = (place >= 0) & (place < lengths), place + self._skip
         in_prefix = self._rows.starts[row][:, None] + place
         behind = self._rows.firsts[example][:, None] + place - prefixes
         origin = torch.where(place < prefixes, in_prefix, behind).long()
-        return origin.masked_fill((place < 0) | (place >= lengths), len(self._rows.tokens) - 1)
+        return origin.masked_fill(~inside, len(self._rows.tokens) - 1)
 
 
 def _repeat(values: Tensor, times: Tensor) -> Tensor:

@@ -69,9 +69,10 @@ class TrainingBatches(Dataset[Batch]):
 class SequenceDataModule(pl.LightningDataModule):
     """Training batches and the probe set of a task family.
 
-    tokenizer: the name or folder of another model's, or None for our own; template: the text of a prompt, which our
-    own tokenizer needs not, with {instruction}, {x} and {y}; prefix: text in front of every prompt; chat: whether the
-    tokenizer's chat template is put around what precedes y.
+    tokenizer: the name or folder of another model's, or None for our own; tokenizer_revision, tokenizer_gguf_file: see
+    `load_tokenizer`; template: the text of a prompt, which our own tokenizer needs not, with {instruction}, {x} and
+    {y}; prefix: text in front of every prompt; chat: whether the tokenizer's chat template is put around what precedes
+    y.
     layout: "shared_prefix", each instruction with all its examples in one row; "sequences", each example by itself;
     "padded", likewise, in lines of their own filled up on the padding_side: for models that take no mask of (T, T).
     batch_size: sequences an update; with shared prefixes those of as many instructions as make that number on average.
@@ -96,11 +97,16 @@ class SequenceDataModule(pl.LightningDataModule):
         probe_seed: Seed,
         prefix: str | None = None,
         chat: bool = False,
+        tokenizer_revision: str | None = None,
+        tokenizer_gguf_file: str | None = None,
     ) -> None:
         super().__init__()
         self.family, self.batch_size, self.loss_on, self.seed = family, batch_size, loss_on, seed
         self.padding: Padding | None = padding_side if layout == "padded" else None
-        self.tokenizer, self.template = _tokenizer_and_template(family, tokenizer, template, prefix or "", chat)
+        source = (tokenizer_revision, tokenizer_gguf_file)
+        self.tokenizer, self.template = _tokenizer_and_template(
+            family, tokenizer, template, prefix or "", chat, *source
+        )
         prompts, split = Prompts(family, self.tokenizer, self.template), family.split()
         encoded = {name: prompts.encode(examples) for name, examples in split.items()}
         pad = self.tokenizer.pad_token_id or 0
@@ -126,7 +132,13 @@ class SequenceDataModule(pl.LightningDataModule):
 
 
 def _tokenizer_and_template(
-    family: TaskFamily, tokenizer: str | None, template: str | None, prefix: str, chat: bool
+    family: TaskFamily,
+    tokenizer: str | None,
+    template: str | None,
+    prefix: str,
+    chat: bool,
+    revision: str | None,
+    gguf_file: str | None,
 ) -> tuple[PreTrainedTokenizerFast, Template]:
     if tokenizer is None:
         if chat:
@@ -139,7 +151,7 @@ def _tokenizer_and_template(
                 f"template=None: tokenizer={tokenizer!r} needs one, such as '{{instruction}} {{x}} ->{{y}}'"
             )
         template = OF_SENTENCES
-    loaded, theirs = load_tokenizer(tokenizer), Template(template, prefix)
+    loaded, theirs = load_tokenizer(tokenizer, revision, gguf_file), Template(template, prefix)
     return loaded, in_chat(theirs, loaded) if chat else theirs
 
 

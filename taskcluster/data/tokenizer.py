@@ -1,6 +1,6 @@
 """The tokenizer of a run: ours, made from the task family, or another model's.
 
-in:  a TaskFamily and a Template; or the name of a tokenizer
+in:  a TaskFamily and a Template; or where another model's tokenizer is
 out: a fast tokenizer of Hugging Face's, which `save_pretrained` writes and AutoTokenizer reads
 
 Ours has a token for each symbol or, where the family's texts are words, for each word; where these are sentences, which
@@ -10,6 +10,7 @@ name are then different tokens. It refuses what is not in its vocabulary.
 """
 
 import re
+from importlib.util import find_spec
 from itertools import chain
 
 from tokenizers import AddedToken, Regex, models, pre_tokenizers
@@ -73,16 +74,25 @@ def _symbols(family: TaskFamily, template: Template) -> list[str]:
     return [*sorted(set().union(*texts, rest.format(), template.prefix)), *whole]
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
+def load_tokenizer(name: str, revision: str | None = None, gguf_file: str | None = None) -> PreTrainedTokenizerFast:
     """The tokenizer of another model: of a folder, or of a model's name on Hugging Face's hub.
+
+    revision: branch, tag or commit on the hub; gguf_file: a file in the folder that holds the tokenizer.
 
     Raises ValueError where there is none, or only one that does not say which characters a token holds.
     """
+    if gguf_file:
+        refuse_gguf_without_its_packages(gguf_file)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split("\n")[0].split())
-        raise ValueError(f"tokenizer={name!r} cannot be loaded ({reason}); give a folder or a model's name") from None
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=revision or "main", gguf_file=gguf_file, trust_remote_code=False
+        )
+    except Exception as error:  # transformers and its parsers raise many kinds
+        reason = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
+        raise ValueError(
+            f"tokenizer={name!r} cannot be loaded ({reason}); give a folder or a model's name, in model.path for "
+            "model=pretrained"
+        ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"tokenizer={name!r} is not a fast tokenizer; give a folder that holds a tokenizer.json")
     return tokenizer
@@ -106,3 +116,12 @@ def in_chat(template: Template, tokenizer: PreTrainedTokenizerFast) -> Template:
     if first == [tokenizer.bos_token_id]:  # which the tokenizer sets in front of every text anyway
         opening = opening.removeprefix(tokenizer.bos_token)
     return template.in_turn(opening, closing)
+
+
+def refuse_gguf_without_its_packages(gguf_file: str) -> None:
+    """Raise ValueError where a package that reads GGUF files is not installed."""
+    if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:
+        raise ValueError(
+            f"gguf_file={gguf_file!r} needs the package {missing[0]}; install taskcluster-lm[pretrained], or "
+            "pip install gguf accelerate"
+        )

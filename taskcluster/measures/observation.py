@@ -7,19 +7,22 @@ out: Observation: states {position: (L+1, N, D)}, labels {position: {name: (N,)}
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.data.batches import Packer
+from taskcluster.data.batches import LossOn, Packer, Padding, common_beginning
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.rows import Position
+from taskcluster.data.rows import Position, Rows
+from taskcluster.models.beginning import cache_of
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.processes.group import share_out
 
 CHUNK = 256  # rows a forward pass, at most
-LOGITS = 2**26  # logits a forward pass, about: with a large vocabulary it has fewer rows
+AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
+SHORTEST = 8  # tokens of a common beginning that is worth computing by itself
 
 Edit = Callable[[Tensor, Tensor], Tensor]  # states (M, D), and which of the N at the position they are (M,) -> (M, D)
 
@@ -31,7 +34,9 @@ class Observation:
     Attributes:
         split: "train" or "val".
         states: {position: (L+1, N, D) float32}, on the network's device. N is the number of instructions at
-            "instruction_end", where a state cannot depend on x, and the number of examples elsewhere.
+            "instruction_end", where a state cannot depend on x, and the number of examples elsewhere. Layer 0 is the
+            embedding output, layer l the output of block l; the last layer is after the final norm, unless observed
+            with `final_norm=False`.
         labels: {position: {name: (N,)}} on the CPU, with the names "task" and "description" and, except at
             "instruction_end", "instruction", "x" and "y".
         n_tasks: number of tasks in the family; a small probe set may lack some of them.
@@ -64,10 +69,13 @@ def observe(
     positions: Sequence[Position] = ("instruction_end", "input"),
     edited_at: Position = "input",
     edits: Mapping[int, Edit] | None = None,
+    *,
+    final_norm: bool = True,
 ) -> Observation:
     """Run `network`, without dropout, over a split of the probe set.
 
-    The processes of a run divide the rows, and each gets the whole result.
+    The processes of a run divide the rows, and each gets the whole result. Where the loss is on y alone, logits are
+    computed at no other places, and the tokens that all rows begin with are computed once.
 
     Args:
         network: a causal LM that was trained on `data`.
@@ -76,14 +84,16 @@ def observe(
         positions: where to keep the states of every layer.
         edited_at: the position of the edited states.
         edits: {layer: edit}; see `Observation`.
+        final_norm: whether the states of the last layer are those after the final norm, which the output layer reads,
+            as in transformers; False for the residual stream as the last block leaves it.
 
     Raises:
         UserError: an edited layer does not exist.
     """
-    rows, device = data.probe[split], network.device
-    pack = Packer(rows, data.loss_on, device, data.padding)
+    rows, device, of_y = data.probe[split], network.device, data.loss_on == "y"
+    training = network.training
 
-    def of_chunk(chosen: Tensor) -> tuple[list[Tensor], float, float, Tensor]:
+    def of_chunk(pack: Packer, known: Mapping[str, Any], chosen: Tensor) -> tuple[list[Tensor], float, float, Tensor]:
         """States at each position, the summed loss, its weight, and which answers are right."""
         batch = pack(chosen)
         places = [batch.places(position) for position in positions]
@@ -92,17 +102,19 @@ def observe(
         at = batch.places(edited_at)
         which = torch.searchsorted(rows.at(edited_at), batch.origin[at].cpu()).to(device)
         changes = {layer: partial(_edited, edit, which) for layer, edit in (edits or {}).items()}
-        output, layers = forward_with_states(network, (line, column), changes, at, **batch.inputs)
+        asked: dict[str, Any] = {"final_norm": final_norm, "logits_at": batch.predicting_y if of_y else None}
+        output, layers = forward_with_states(network, (line, column), changes, at, **asked, **batch.inputs, **known)
         parts = layers.float().split([len(lines) for lines, _ in places], dim=1) if places else ()
-        loss = float(batch.loss(output.logits)) * batch.total
-        return list(parts), loss, batch.total, batch.correct(output.logits).cpu()
+        of_batch, correct = (batch.loss_of_y, batch.correct_by) if of_y else (batch.loss, batch.correct)
+        logits = output.logits[0] if of_y else output.logits
+        return list(parts), float(of_batch(logits)) * batch.total, batch.total, correct(logits).cpu()
 
-    training = network.training
     network.eval()
     try:
-        places_of_row = int(rows.lengths.max()) if data.padding is None else int(rows.counts.max()) * data.longest
-        at_once = min(CHUNK, max(1, LOGITS // (places_of_row * network.config.vocab_size)))
-        chunks = share_out(of_chunk, torch.arange(len(rows)).split(at_once))
+        skip, known = _common(network, rows) if of_y else (0, {})
+        pack = Packer(rows, data.loss_on, device, data.padding, skip)
+        n = rows_at_once(network, rows, data.loss_on, data.padding, skip)
+        chunks = share_out(partial(of_chunk, pack, known), torch.arange(len(rows)).split(n))
     finally:
         network.train(training)
     parts, losses, weights, right = zip(*chunks, strict=True)
@@ -116,9 +128,29 @@ def observe(
         n_tasks=len(data.family.tasks),
         loss=sum(losses) / sum(weights),
         correct=torch.cat(right),
-        edited=partial(observe, network, data, split, positions),
+        edited=partial(observe, network, data, split, positions, final_norm=final_norm),
         network=network,
     )
+
+
+def _common(network: PreTrainedModel, rows: Rows) -> tuple[int, dict[str, Any]]:
+    """How many tokens of all rows the network need not read again, and the inputs by which it knows them."""
+    n = common_beginning(rows)
+    shared = cache_of(network, rows.tokens[:n].long().to(network.device)) if n >= SHORTEST else None
+    return (n, {"past_key_values": shared, "use_cache": True}) if shared else (0, {})
+
+
+def rows_at_once(network: PreTrainedModel, rows: Rows, loss_on: LossOn, padding: Padding | None, skip: int = 0) -> int:
+    """How many rows a forward pass takes, so that what it holds besides the weights is bounded: states of a layer, the
+    attention of a layer, and logits with their logarithms."""
+    config = network.config
+    width, heads = getattr(config, "hidden_size", 0), getattr(config, "num_attention_heads", 0)
+    length = int((rows.prefixes[:-1].max() if padding else rows.lengths.max()) - skip)
+    length += int(rows.reads.max()) if padding else 0
+    lines = int(rows.counts.max()) if padding else 1
+    logits = lines * length if loss_on == "sequence" else int(rows.counts.max() * rows.answers.max())
+    of_row = lines * length * (16 * width + heads * (skip + length)) + 3 * logits * config.vocab_size
+    return min(CHUNK, max(1, AT_ONCE // of_row))
 
 
 def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:

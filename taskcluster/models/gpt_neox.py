@@ -1,6 +1,6 @@
 """GPT-NeoX from scratch (Black et al., 2022), the architecture of Pythia: rotary positions, parallel residual."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
@@ -34,6 +34,7 @@ def gpt_neox(
     """
     refuse_sizes(n_embd, n_head, n_positions, longest)
     refuse_odd_rotation(n_embd, n_head, int(rotary * (n_embd // n_head)))
+    rotation: dict[str, Any] = {"rotary_pct": rotary}  # as transformers 4 and 5 take it
     config = GPTNeoXConfig(
         vocab_size=vocab_size,
         num_hidden_layers=n_layer,
@@ -42,7 +43,7 @@ def gpt_neox(
         intermediate_size=n_inner or 4 * n_embd,
         max_position_embeddings=n_positions,
         initializer_range=initializer_range,
-        rotary_pct=rotary,
+        **rotation,
         use_parallel_residual=parallel,
         hidden_dropout=dropout,
         attention_dropout=dropout,

@@ -4,7 +4,8 @@ in:  a Hugging Face causal LM, its inputs of (B, T), places: M lines and M colum
 out: its output, and hidden states (L+1, M, D)
 
 Layer 0 is the embedding output, layer l the output of block l. As in transformers' `output_hidden_states`, the last
-layer is read after the final norm. Only the asked places are kept of each layer, so memory does not grow with T.
+layer is read after the final norm, unless it is asked for before. Only the asked places are kept of each layer, so
+memory does not grow with T; and where only the logits at some places are asked for, only those are computed.
 
 An edit of layer l changes the states that block l+1 reads, and by them all that follows; in the last layer it changes
 the output of the last block, before the final norm.
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from taskcluster.models.architecture import accepted, blocks, output_layer, sample
+from taskcluster.models.architecture import accepted, alike, blocks, output_layer, sample
 from taskcluster.validation import UserError
 
 Places = tuple[Tensor, Tensor]
@@ -27,12 +28,21 @@ NO_EDITS: Edits = {}
 
 
 def forward_with_states(
-    network: PreTrainedModel, places: Places, edits: Edits = NO_EDITS, at: Places | None = None, **inputs: Any
+    network: PreTrainedModel,
+    places: Places,
+    edits: Edits = NO_EDITS,
+    at: Places | None = None,
+    *,
+    final_norm: bool = True,
+    logits_at: Places | None = None,
+    **inputs: Any,
 ) -> tuple[Any, Tensor]:
     """The network's output for its `inputs`, and its hidden states at `places`, (L+1, M, D).
 
     edits: layers whose states change `at` these places (at `places` if left out), each by a function of the states
-    there; what is read of a layer is read after its edit. Raises UserError for a layer that the network does not have.
+    there; what is read of a layer is read after its edit. final_norm: whether the last layer is read after the final
+    norm, or as the last block gives it. logits_at: K places whose logits are computed, (1, K, V), instead of (B, T, V).
+    Raises UserError for a layer that the network does not have.
     """
     parts, states = blocks(network), list[Tensor]()
     edited = places if at is None else at
@@ -55,15 +65,18 @@ def forward_with_states(
         return hook
 
     def after_last(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(output, Tensor):
-            return changed(output, len(parts))
-        return (changed(output[0], len(parts)), *output[1:])
+        whole = changed(output if isinstance(output, Tensor) else output[0], len(parts))
+        if not final_norm:
+            states.append(whole[places])
+        return whole if isinstance(output, Tensor) else (whole, *output[1:])
 
-    def before_head(module: nn.Module, args: tuple[Any, ...]) -> None:
-        states.append(args[0][places])
+    def before_head(module: nn.Module, args: tuple[Any, ...]) -> Any:
+        if final_norm:
+            states.append(args[0][places])
+        return None if logits_at is None else (args[0][logits_at][None], *args[1:])
 
     hooks = [part.register_forward_pre_hook(before(layer), with_kwargs=True) for layer, part in enumerate(parts)]
-    hooks += [parts[-1].register_forward_hook(after_last)] if len(parts) in edits else []
+    hooks += [parts[-1].register_forward_hook(after_last)] if len(parts) in edits or not final_norm else []
     hooks.append(output_layer(network).register_forward_pre_hook(before_head))
     try:
         output = network(**accepted(network, inputs))
@@ -73,12 +86,27 @@ def forward_with_states(
     return output, torch.stack(states)
 
 
+def logits_at(network: PreTrainedModel, places: Places, **inputs: Any) -> Tensor:
+    """The logits at K places alone, (K, V): the output layer sees no others, in either direction."""
+
+    def gather(module: nn.Module, args: tuple[Any, ...]) -> Any:
+        return args[0][places][None], *args[1:]
+
+    hook = output_layer(network).register_forward_pre_hook(gather)
+    try:
+        logits: Tensor = network(**accepted(network, inputs)).logits
+    finally:
+        hook.remove()
+    return logits[0]
+
+
 @torch.no_grad()
 def check(network: PreTrainedModel) -> None:
     """Raise UserError for a network whose states cannot be read or edited: where an edit that changes nothing does not
     leave every logit the same to the bit, or one that changes the states of a layer changes no logit.
     """
-    inputs, device = sample(network, 2, 3), network.device
+    inputs: dict[str, Any] = {**sample(network, 2, 3)}
+    device = network.device
     places = torch.tensor([0, 1], device=device), torch.tensor([1, 2], device=device)
     training = network.training
     network.eval()
@@ -91,6 +119,9 @@ def check(network: PreTrainedModel) -> None:
         same, _ = forward_with_states(network, places, dict.fromkeys(layers, lambda state: state), None, **inputs)
         if not (torch.equal(output.logits, clean) and torch.equal(same.logits, clean)):
             raise UserError(_unreadable(network, "an edit that changes nothing changes its logits"))
+        few = logits_at(network, places, **inputs)
+        if not alike(few, clean[places]):
+            raise UserError(_unreadable(network, "its output layer does not work on each place by itself"))
         for layer in layers:
             other, _ = forward_with_states(network, places, {layer: lambda state: state.flip(-1) + 1}, None, **inputs)
             if torch.equal(other.logits[places], clean[places]):

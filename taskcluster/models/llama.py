@@ -1,5 +1,7 @@
 """Llama from scratch (Touvron et al., 2023): rotary positions, RMSNorm, gated MLP, no biases."""
 
+from typing import Any
+
 from pydantic import PositiveFloat, PositiveInt
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -34,6 +36,7 @@ def llama(
     refuse_odd_rotation(n_embd, n_head, n_embd // n_head)
     if n_kv_head and n_head % n_kv_head:
         raise ValueError(f"n_kv_head={n_kv_head} does not divide n_head={n_head}; change one of them")
+    rotation: dict[str, Any] = {"rope_theta": rope_theta}  # as transformers 4 and 5 take it
     config = LlamaConfig(
         vocab_size=vocab_size,
         num_hidden_layers=n_layer,
@@ -43,7 +46,7 @@ def llama(
         intermediate_size=n_inner or -(-8 * n_embd // 24) * 8,
         max_position_embeddings=n_positions,
         initializer_range=initializer_range,
-        rope_theta=rope_theta,
+        **rotation,
         tie_word_embeddings=tie_embeddings,
         bos_token_id=None,
         eos_token_id=None,

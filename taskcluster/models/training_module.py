@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from taskcluster.data.batches import Batch
 from taskcluster.models.architecture import accepted
+from taskcluster.models.hidden_states import logits_at
 from taskcluster.processes.group import reseed
 from taskcluster.validation import Seed
 
@@ -86,7 +87,10 @@ class LanguageModel(pl.LightningModule):
         reseed(self._seed, batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = batch.loss(self.network(**accepted(self.network, batch.inputs)).logits)
+        if batch.loss_on == "y":  # of all logits, those that count
+            loss = batch.loss_of_y(logits_at(self.network, batch.predicting_y, **batch.inputs))
+        else:
+            loss = batch.loss(self.network(**accepted(self.network, batch.inputs)).logits)
         if self.global_step % CHECK_EVERY == 0 and not self._everywhere(bool(torch.isfinite(loss))):
             raise TrainingDiverged(self.global_step)
         rate = torch.tensor(self._optimizer.param_groups[0]["lr"])  # a number would be copied to the device each step

@@ -52,7 +52,7 @@ def judge(rows: Rows) -> list[Claim]:
     rows = [row for row in rows if ARI.at("val", 0) in row]
     last = rows[-1] if rows else nothing
     first = next((row for row in rows if row["step"] == 0), nothing)
-    near_end = [nothing, *(row for row in rows if row["step"] <= 0.8 * last["step"])][-1]
+    near_end = [nothing, *(row for row in rows[:-1] if row["step"] <= 0.8 * last["step"])][-1]
     n_layer = len(layers_of(last, ARI.stem("val"))) - 1
     deepest = ARI.at("val", n_layer)
     embedding = _column(rows, ARI.at("val", 0)) if len(rows) > 1 else [math.nan]

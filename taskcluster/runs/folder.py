@@ -153,6 +153,11 @@ class RunFolder:
         named = ((CHECKPOINT.fullmatch(file.name), file) for file in self.checkpoints.glob("*=*.ckpt"))
         return sorted((int(name[1]), file) for name, file in named if name)
 
+    @property
+    def as_built(self) -> bool:
+        """Whether the run measured a model as its configuration builds it, of which it needs no checkpoint."""
+        return not self.saved() and not self.config().get("trainer", {}).get("max_steps") and bool(self.rows())
+
     def write_status(self, state: str, **facts: Any) -> None:
         """Replace status.json by the recorded facts, updated by these."""
         self._write_json("status.json", self.status() | {"state": state} | facts)

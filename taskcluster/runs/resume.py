@@ -113,6 +113,8 @@ def _change_of_length(run: RunFolder, old: int | None, new: int) -> tuple[str, .
             f"trainer.max_steps={new} is not above the {done} steps that {run.path} has done; raise it, or choose "
             "another name="
         )
+    if not done:
+        return ()
     return (
         f"trainer.max_steps is {new} instead of {old}: from here on the learning rate follows the schedule of {new} "
         "steps, so the result differs from that of a run with {new} steps from the beginning",

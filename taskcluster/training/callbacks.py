@@ -101,7 +101,8 @@ class CheckpointCallback(pl.Callback):
     """Saves the whole state of training at every measured step, once the journal has it, so that no checkpoint lacks
     its measurement; every `every_minutes` in between; and when a signal has come or `max_time` is over, which then ends
     the run. A signal waits for the end of the step, and for what is being saved; the time limit for an update of this
-    start, so that even the shortest one makes progress.
+    start, so that even the shortest one makes progress. A run of no steps saves nothing, unless it begins with another
+    run's checkpoint: its weights are those of the model as it is built.
 
     Comes after the MeasurementCallback. Raises Interrupted, of which OutOfTime is one.
     """
@@ -119,6 +120,7 @@ class CheckpointCallback(pl.Callback):
         self._measuring, self._run, self._config, self._interrupts = measuring, run, config, interrupts
         self._seconds = 60 * every_minutes
         self._limit = max_time.total_seconds() if max_time else math.inf
+        self._needless = not (config["trainer"]["max_steps"] or config["ckpt_path"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._interrupts.listen()  # Lightning has taken SIGTERM by now
@@ -149,7 +151,7 @@ class CheckpointCallback(pl.Callback):
         measured = self._measuring.measured == trainer.global_step
         signal, overdue, late = self._agreed(trainer, limit)
         late &= trainer.global_step < trainer.max_steps
-        if measured or overdue or signal or late:
+        if (measured or overdue or signal or late) and not self._needless:
             self._save(trainer, measured)
         if signal and self._interrupts.end_the_run(signal):
             raise Interrupted(signal)

@@ -51,7 +51,7 @@ class TrainingStopped(RuntimeError):
 
 
 def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
-    """The data and the untrained network of a run. Raises UserError."""
+    """The data and the network of a run as it begins. Raises UserError."""
     data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
     network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
     check(network)

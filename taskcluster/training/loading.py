@@ -1,6 +1,6 @@
 """A run from its folder, as training has it: data, network with the weights of a step, measures.
 
-in:  a run folder with a checkpoint of the step
+in:  a run folder with a checkpoint of the step, or of a run that made no updates
 out: LoadedRun, whose `measure` reproduces the numbers of the journal
 """
 
@@ -44,6 +44,8 @@ class LoadedRun:
         """Load the weights of another step into the same network. Raises UserError where there is no checkpoint, or it
         does not fit."""
         saved = dict(self.run.saved())
+        if step == self.step and self.run.as_built:
+            return
         if step not in saved:
             there = ", ".join(map(str, saved)) or "none"
             raise UserError(f"{self.run.path} has no checkpoint of step {step}; choose from: {there}")
@@ -74,9 +76,10 @@ def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, 
         raise UserError(f"{folder} is not the folder of a run; choose one with a config.yaml")
     config = RunConfig.of(changed(composed, changes or {}))
     saved = run.saved()
-    if not saved:
+    if not saved and not run.as_built:
         raise UserError(f"{folder} has no checkpoint yet; wait until the run has been measured once")
     data, network = prepare(config)
-    loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data), step=-1)
-    loaded.go_to(saved[-1][0] if step is None else step)
+    last = saved[-1][0] if saved else 0
+    loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data), step=-1 if saved else 0)
+    loaded.go_to(last if step is None else step)
     return loaded

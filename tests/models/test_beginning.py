@@ -1,0 +1,107 @@
+"""The common beginning of prompts computed once: the same states, loss and answers as a whole pass over each."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from networks import ARCHITECTURES, small
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from taskcluster.data.batches import Packer, Padding, common_beginning
+from taskcluster.data.prompts import Labels, Prompt
+from taskcluster.data.rows import Position, rows_of
+from taskcluster.models import beginning
+from taskcluster.models.beginning import cache_of
+from taskcluster.models.hidden_states import forward_with_states, logits_at
+
+CPU = torch.device("cpu")
+SHARED = [3, 4, 5, 6, 7, 8, 9, 10, 11, 3, 4]
+POSITIONS: tuple[Position, ...] = ("instruction_end", "input", "answer")
+
+
+def prompts(beginning: Sequence[int] = SHARED) -> list[Prompt]:
+    """Of 3 instructions, two of which begin alike, with 2 or 3 inputs each; y of one token or two."""
+    made = []
+    for k, instruction in enumerate(([2, 5, 1], [2, 6, 6, 6, 1], [7, 1])):
+        for x in range(2 + k % 2):
+            tokens = [*beginning, *instruction, 8 + x, 2, 3 + k, *[4 + x] * (x > 0)]
+            first = len(beginning) + len(instruction)
+            made.append(Prompt(tokens, (first, first + 1), (first + 2, len(tokens)), Labels(k, k, k, x, k)))
+    return made
+
+
+LAYOUTS: list[tuple[bool, Padding | None]] = [(False, "left"), (True, "left"), (False, "right"), (True, None)]
+
+
+@pytest.mark.parametrize(("shared", "padding"), LAYOUTS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_states_loss_and_answers_are_those_of_whole_prompts(
+    architecture: str, shared: bool, padding: Padding | None
+) -> None:
+    network, rows = small(architecture), rows_of(prompts(), shared)
+    assert common_beginning(rows) == len(SHARED)
+    cache = cache_of(network, torch.tensor(SHARED))
+    assert cache is not None
+    chosen = torch.arange(len(rows))
+    whole = Packer(rows, "y", CPU, padding)(chosen)
+    short = Packer(rows, "y", CPU, padding, skip=len(SHARED))(chosen)
+    assert short.tokens.shape[1] < whole.tokens.shape[1]
+    for edits in ({}, {1: lambda states: states.flip(-1)}):
+        for _ in range(2):  # the cache stays as it is
+            for position in POSITIONS:
+                asked = {"logits_at": short.predicting_y, "past_key_values": cache, "use_cache": True}
+                plain, expected = forward_with_states(network, whole.places(position), edits, **whole.inputs)
+                output, states = forward_with_states(network, short.places(position), edits, **asked, **short.inputs)
+                torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
+            assert float(short.loss_of_y(output.logits[0])) == pytest.approx(float(whole.loss(plain.logits)), rel=1e-5)
+            assert torch.equal(short.correct_by(output.logits[0]), whole.correct(plain.logits))
+
+
+def test_the_common_beginning_ends_before_any_named_position() -> None:
+    assert common_beginning(rows_of(prompts([]), shared=True)) == 0
+    assert common_beginning(rows_of(prompts()[:2], shared=False)) == len(SHARED) + 2  # one instruction, without its end
+    assert common_beginning(rows_of(prompts()[:5], shared=True)) == len(SHARED) + 1
+    shorter = [prompts()[0], prompts(SHARED[:-1])[0]]
+    assert common_beginning(rows_of(shorter, shared=True)) == len(SHARED) - 1
+
+
+def test_a_network_without_a_cache_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = small("gpt2")
+    plain = type(network).forward
+
+    def forgetful(self: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> object:
+        return plain(self, input_ids, attention_mask=attention_mask, position_ids=position_ids)
+
+    def ignorant(self: PreTrainedModel, input_ids: Tensor, past_key_values: object = None, **_: object) -> object:
+        return plain(self, input_ids, past_key_values=past_key_values, use_cache=True, position_ids=None)
+
+    def failing(self: PreTrainedModel, input_ids: Tensor, past_key_values: object = None, **_: object) -> object:
+        raise ValueError("this cache is of another kind")
+
+    assert cache_of(network, torch.tensor(SHARED)) is not None
+    for forward in (forgetful, failing):
+        monkeypatch.setattr(type(network), "forward", forward)
+        assert cache_of(network, torch.tensor(SHARED)) is None
+    monkeypatch.setattr(type(network), "forward", ignorant)
+    assert cache_of(network, torch.tensor(SHARED)) is not None  # positions follow from the cache
+    monkeypatch.setattr(beginning._Shared, "get_seq_length", lambda self: 0)
+    assert cache_of(network, torch.tensor(SHARED)) is None  # and would be wrong here
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_at_some_places_have_the_loss_and_the_gradient_of_all(architecture: str) -> None:
+    network = small(architecture)
+    batch = Packer(rows_of(prompts(), False), "y", CPU, "left")(torch.arange(7))
+    gradients, losses = [], []
+    for loss in (
+        batch.loss(network(**batch.inputs).logits),
+        batch.loss_of_y(logits_at(network, batch.predicting_y, **batch.inputs)),
+    ):
+        network.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
