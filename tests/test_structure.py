@@ -11,7 +11,7 @@ import pytest
 import taskcluster
 
 ROOT = Path(taskcluster.__file__).parent
-COMMANDS = {"train", "analyze", "report", "dashboard"}
+COMMANDS = {"train", "analyze", "export", "report", "dashboard"}
 
 
 def _module(file: Path) -> str:

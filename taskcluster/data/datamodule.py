@@ -78,6 +78,7 @@ class SequenceDataModule(pl.LightningDataModule):
     batch_size: sequences an update; with shared prefixes those of as many instructions as make that number on average.
     probe_size: states a split and position at most: unique instructions, drawn evenly over tasks, at "instruction_end",
     where a state cannot depend on x; examples of these, drawn evenly over (task, x), at "input".
+    probe_final_norm: whether measured states of the last layer are after the final norm, or before it.
 
     probe: {split: Rows} with the splits "train" and "val".
     """
@@ -93,6 +94,7 @@ class SequenceDataModule(pl.LightningDataModule):
         batch_size: PositiveInt,
         loss_on: LossOn,
         probe_size: PositiveInt,
+        probe_final_norm: bool,
         seed: Seed,
         probe_seed: Seed,
         prefix: str | None = None,
@@ -102,6 +104,7 @@ class SequenceDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.family, self.batch_size, self.loss_on, self.seed = family, batch_size, loss_on, seed
+        self.probe_final_norm = probe_final_norm
         self.padding: Padding | None = padding_side if layout == "padded" else None
         source = (tokenizer_revision, tokenizer_gguf_file)
         self.tokenizer, self.template = _tokenizer_and_template(

@@ -29,6 +29,7 @@ OF_SENTENCES = "{instruction} {y}"
 SENTENCES = pre_tokenizers.Sequence(
     [pre_tokenizers.Split(Regex(r"[^\S\n]+"), "removed"), pre_tokenizers.Split(Regex(r"\w+|\n|[^\w\s]"), "isolated")]
 )
+FEWEST = 4  # tokens: of a folder without a tokenizer transformers makes one of two special tokens
 
 
 def own_tokenizer(family: TaskFamily, template: Template) -> PreTrainedTokenizerFast:
@@ -89,13 +90,17 @@ def load_tokenizer(name: str, revision: str | None = None, gguf_file: str | None
         )
     except Exception as error:  # transformers and its parsers raise many kinds
         reason = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
-        raise ValueError(
-            f"tokenizer={name!r} cannot be loaded ({reason}); give a folder or a model's name, in model.path for "
-            "model=pretrained"
-        ) from None
+        raise ValueError(_unloaded(name, reason)) from None
+    if len(tokenizer) < FEWEST:
+        raise ValueError(_unloaded(name, "there is none beside the model"))
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"tokenizer={name!r} is not a fast tokenizer; give a folder that holds a tokenizer.json")
     return tokenizer
+
+
+def _unloaded(name: str, reason: str) -> str:
+    where = "give a folder or a model's name, in model.path for model=pretrained"
+    return f"tokenizer={name!r} cannot be loaded ({reason}); {where}"
 
 
 def in_chat(template: Template, tokenizer: PreTrainedTokenizerFast) -> Template:

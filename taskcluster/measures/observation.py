@@ -35,8 +35,8 @@ class Observation:
         split: "train" or "val".
         states: {position: (L+1, N, D) float32}, on the network's device. N is the number of instructions at
             "instruction_end", where a state cannot depend on x, and the number of examples elsewhere. Layer 0 is the
-            embedding output, layer l the output of block l; the last layer is after the final norm, unless observed
-            with `final_norm=False`.
+            embedding output, layer l the output of block l; the last layer is after the final norm, unless it was
+            observed with `final_norm=False`.
         labels: {position: {name: (N,)}} on the CPU, with the names "task" and "description" and, except at
             "instruction_end", "instruction", "x" and "y".
         n_tasks: number of tasks in the family; a small probe set may lack some of them.
@@ -70,7 +70,7 @@ def observe(
     edited_at: Position = "input",
     edits: Mapping[int, Edit] | None = None,
     *,
-    final_norm: bool = True,
+    final_norm: bool | None = None,
 ) -> Observation:
     """Run `network`, without dropout, over a split of the probe set.
 
@@ -85,12 +85,14 @@ def observe(
         edited_at: the position of the edited states.
         edits: {layer: edit}; see `Observation`.
         final_norm: whether the states of the last layer are those after the final norm, which the output layer reads,
-            as in transformers; False for the residual stream as the last block leaves it.
+            as in transformers; False for the residual stream as the last block leaves it. By default as `data` has it,
+            data.probe_final_norm.
 
     Raises:
         UserError: an edited layer does not exist.
     """
     rows, device, of_y = data.probe[split], network.device, data.loss_on == "y"
+    norm = data.probe_final_norm if final_norm is None else final_norm
     training = network.training
 
     def of_chunk(pack: Packer, known: Mapping[str, Any], chosen: Tensor) -> tuple[list[Tensor], float, float, Tensor]:
@@ -102,7 +104,7 @@ def observe(
         at = batch.places(edited_at)
         which = torch.searchsorted(rows.at(edited_at), batch.origin[at].cpu()).to(device)
         changes = {layer: partial(_edited, edit, which) for layer, edit in (edits or {}).items()}
-        asked: dict[str, Any] = {"final_norm": final_norm, "logits_at": batch.predicting_y if of_y else None}
+        asked: dict[str, Any] = {"final_norm": norm, "logits_at": batch.predicting_y if of_y else None}
         output, layers = forward_with_states(network, (line, column), changes, at, **asked, **batch.inputs, **known)
         parts = layers.float().split([len(lines) for lines, _ in places], dim=1) if places else ()
         of_batch, correct = (batch.loss_of_y, batch.correct_by) if of_y else (batch.loss, batch.correct)
@@ -128,7 +130,7 @@ def observe(
         n_tasks=len(data.family.tasks),
         loss=sum(losses) / sum(weights),
         correct=torch.cat(right),
-        edited=partial(observe, network, data, split, positions, final_norm=final_norm),
+        edited=partial(observe, network, data, split, positions, final_norm=norm),
         network=network,
     )
 

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,8 +47,8 @@ def pretrained(
     if gguf_file:
         refuse_gguf_without_its_packages(gguf_file)
     try:
-        with _quietly():
-            network, found = AutoModelForCausalLM.from_pretrained(
+        with quietly():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path,
                 revision=revision or "main",
                 gguf_file=gguf_file,
@@ -58,6 +59,8 @@ def pretrained(
             )
     except Exception as error:  # transformers and its parsers raise many kinds
         raise ValueError(_refusal(path, error)) from None
+    network: PreTrainedModel = loaded[0]
+    found: dict[str, Any] = loaded[1]
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"path={path!r} lacks {len(missing)} weights, such as {missing[0]}; choose a causal LM")
     _refuse_unsuited(network, path, vocab_size, longest)
@@ -67,7 +70,8 @@ def pretrained(
 
 
 def _refuse_unsuited(network: PreTrainedModel, path: str, vocab_size: int, longest: int) -> None:
-    n_embeddings = network.get_input_embeddings().weight.shape[0]
+    embedding: Any = network.get_input_embeddings()
+    n_embeddings = embedding.weight.shape[0]
     if n_embeddings < vocab_size:
         raise ValueError(
             f"path={path!r} has {n_embeddings} embeddings for the {vocab_size} tokens of data.tokenizer; "
@@ -89,15 +93,15 @@ def _refusal(path: str, error: Exception) -> str:
     return f"{said}; give a folder, or a model's name on Hugging Face's hub"
 
 
-def _forget_quantization(network: PreTrainedModel) -> None:
+def _forget_quantization(network: Any) -> None:
     """The weights of a GGUF file have been converted to `dtype`, so that nothing of its kind remains."""
-    if getattr(network, "hf_quantizer", None) is not None and network.config.quantization_config:
+    if getattr(network, "hf_quantizer", None) is not None:
         network.hf_quantizer, network.is_quantized = None, False
         del network.config.quantization_config
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """A context without the bars and reports of transformers: what they warn of is refused."""
     from transformers.utils import logging as reports
 
@@ -117,21 +121,24 @@ def checkpoints(path: str | Path, revisions: Sequence[str] = ()) -> list[tuple[i
     """The checkpoints of one model, each with its step and with the arguments by which `pretrained` loads it.
 
     path: a folder that holds folders such as step1000 or checkpoint-500, each with a config.json; or, with `revisions`,
-    a model's name on the hub, whose revisions are named likewise. They come by number, not as text: step9 before step10.
+    a model's name on the hub, whose revisions are named likewise. They come by number: step9 before step10.
 
     Raises UserError for a folder without checkpoints, a revision without a number, and two of one number.
     """
+    found: list[tuple[str, dict[str, Any]]]
     if revisions:
         found = [(name, {"path": str(path), "revision": name}) for name in revisions]
     else:
         folders = sorted(file.parent for file in Path(path).glob("*/config.json"))
-        found = [(folder.name, {"path": str(folder), "revision": None}) for folder in folders if _step(folder.name) >= 0]
+        found = [
+            (folder.name, {"path": str(folder), "revision": None}) for folder in folders if _step(folder.name) >= 0
+        ]
     if not found:
         raise UserError(f"{path} holds no checkpoints; give a folder with folders such as step1000 or checkpoint-500")
     if unnumbered := [name for name, _ in found if _step(name) < 0]:
         raise UserError(f"revision={unnumbered[0]!r} has no number to sort it by; name revisions such as step1000")
     steps = sorted(((_step(name), where) for name, where in found), key=lambda pair: pair[0])
-    if twice := [step for (step, _), (other, _) in zip(steps, steps[1:], strict=False) if step == other]:
+    if twice := [step for (step, _), (other, _) in pairwise(steps) if step == other]:
         raise UserError(f"{path} has two checkpoints of step {twice[0]}; remove one of them")
     return steps
 

@@ -111,8 +111,7 @@ def condition(config: Config) -> str:
     room for, with the number of others and a digest of the whole. The digest is also there where a value cannot be
     shown as it is.
     """
-    departures = _departures(config)
-    shown = {key: _shown(value) for key, value in sorted(departures.items())}
+    shown = {key: _shown(value) for key, value in sorted(departures(config).items())}
     exact = all(plain for _, plain in shown.values()) and all(re.fullmatch(r"[\w.@-]+", key) for key in shown)
     longest, ending = LONGEST[0], "" if exact else "~" + digest(decisive(config))[:8]
     for named in (str, _short):
@@ -137,11 +136,11 @@ def _seeds(config: Config) -> str:
     return _cut(f"seed={shown['seed'][0]}", LONGEST[1] - len(ending)) + ending
 
 
-def _departures(config: Config) -> dict[str, Any]:
+def departures(config: Config) -> dict[str, Any]:
     """Where the condition departs from the package's: group -> nearest option, if another than the package's; dotted
     key -> value that differs from that option's, `...` for one that is gone, of a measure with all its keys."""
     own, default = decisive(config), options.defaults()
-    departures: dict[str, Any] = {}
+    departed: dict[str, Any] = {}
     for part in dict.fromkeys([*default, *config]):
         mine = {key: value for key, value in own.items() if key.partition(".")[0] == part}
         best, found = "", _differing(mine, _expected(config, part, default.get(part, {})))
@@ -149,8 +148,8 @@ def _departures(config: Config) -> dict[str, Any]:
             differing = _differing(mine, _expected(config, part, options.option(part, option)))
             if len(differing) + 1 < len(found) + bool(best):
                 best, found = option, differing
-        departures |= ({part: best} if best else {}) | _gathered(config, found, mine)
-    return departures
+        departed |= ({part: best} if best else {}) | _gathered(config, found, mine)
+    return departed
 
 
 def _gathered(config: Config, found: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def find_start(run: RunFolder, config: RunConfig) -> Start:
     if begun and resume == "never":
         raise UserError(f"resume='never', but {run.path} holds a run already ({run.state}); choose another name=")
     differing = run.differing_keys(config.as_dict())
-    if "trainer.max_steps" in differing and _length(begun):  # which is another length of the same run
+    if "trainer.max_steps" in differing and _length(begun) is not None:  # which is another length of the same run
         differing = [key for key in differing if key not in ("trainer.max_steps", "scheduler.max_steps")]
     if differing:
         raise UserError(

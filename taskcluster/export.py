@@ -1,0 +1,61 @@
+"""taskcluster-export: the model of a run as transformers and Hugging Face's hub have it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from taskcluster import streams
+from taskcluster.arguments import Parser, say
+from taskcluster.runs.records import text
+from taskcluster.validation import UserError
+
+EXAMPLES = """
+  taskcluster-export outputs/reproduce/seed=0 model             the model of the last step
+  taskcluster-export outputs/reproduce/seed=0 early step=240    that of another step with a checkpoint
+  hf upload NAME/MODEL model                                    puts it on the hub, with an account
+
+DIR then holds the weights (safetensors), the tokenizer, and a README.md with the verdict and the numbers of the run.
+AutoModelForCausalLM.from_pretrained(DIR) loads it, and so does taskcluster-train model=pretrained model.path=DIR.
+"""
+
+
+def main() -> None:
+    streams.guard()
+    parser = Parser(
+        prog="taskcluster-export",
+        usage="taskcluster-export RUN DIR [step=STEP]",
+        description="Write the model of a run as transformers loads it, with its tokenizer and a model card.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that does not exist yet, or is empty")
+    parser.add_argument(
+        "step", nargs="?", metavar="step=STEP", help="a step with a checkpoint; by default the last one"
+    )
+    arguments = parser.parse_args()
+    try:
+        step = _step(arguments.step)
+        from taskcluster.training.exporting import export  # only now, so that --help is quick
+
+        exported = export(arguments.run, arguments.folder, step)
+        print(f"The model of step {exported} is in {text(str(arguments.folder))}", flush=True)
+    except UserError as error:
+        say("taskcluster-export", str(error))
+        sys.exit(2)
+    except OSError as error:
+        say("taskcluster-export", f"{error.filename or arguments.folder}: {error.strerror}; choose another DIR")
+        sys.exit(2)
+
+
+def _step(word: str | None) -> int | None:
+    if word is None:
+        return None
+    key, _, value = word.partition("=")
+    if key != "step" or not value.isdecimal():
+        raise UserError(f"{word} is not step=STEP; write step=240, say")
+    return int(value)
+
+
+if __name__ == "__main__":
+    main()

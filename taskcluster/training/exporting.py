@@ -1,0 +1,74 @@
+"""The model of a run in the files that transformers reads, for the hub and for other programs.
+
+in:  a run folder, a step
+out: a folder with config.json, model.safetensors, the tokenizer's files, the run's config.yaml as taskcluster.yaml, and
+     README.md, a model card
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from transformers import PretrainedConfig
+
+from taskcluster.metrics import shown
+from taskcluster.models.pretrained import quietly
+from taskcluster.pages.rendering import render
+from taskcluster.runs.command import command
+from taskcluster.runs.files import replace_file
+from taskcluster.runs.journal import Row, fixed, layers_of, number
+from taskcluster.training.loading import LoadedRun, load_run
+from taskcluster.validation import UserError
+
+
+def export(run: Path, folder: Path, step: int | None = None) -> int:
+    """Write the model of a step, the last one by default, to a folder that does not exist yet or is empty, and return
+    the step. Raises UserError where there is no such step, and for a folder that holds something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds something already; give a folder that does not exist yet")
+    loaded = load_run(run, step)
+    with _keeping_keys(loaded.network.config), quietly():
+        loaded.network.save_pretrained(folder)
+    loaded.data.tokenizer.save_pretrained(folder)
+    replace_file(folder / "taskcluster.yaml", yaml.safe_dump(loaded.config.as_dict(), sort_keys=False).encode())
+    replace_file(folder / "README.md", card(loaded).encode())
+    return loaded.step
+
+
+def card(loaded: LoadedRun) -> str:
+    """The model card: what the model is, how it was made, what was measured of it."""
+    run, step = loaded.run, loaded.step
+    row: Row = next((row for row in run.rows() if row["step"] == step), {})
+    last = step == (run.results().get("final") or {}).get("step")
+    known = run.catalogue()
+    numbers = {metric.title: fixed(number(row, metric.stem("val"))) for metric in shown(known, "runs", by_layer=False)}
+    curves = {
+        metric.title: [fixed(value, 2) for value in layers_of(row, metric.stem("val"))]
+        for metric in shown(known, "runs", by_layer=True)
+    }
+    claims = run.results().get("claims", []) if last else []
+    return render(
+        "card.md",
+        name=run.name,
+        kind=type(loaded.network).__name__,
+        n_weights=f"{loaded.network.num_parameters():,}",
+        base=loaded.config.model.arguments.get("path"),
+        text=loaded.data.template.text,
+        step=step,
+        max_steps=loaded.config.trainer.max_steps,
+        command=command(loaded.config.as_dict()),
+        claims=[{**claim, "value": fixed(claim["value"])} for claim in claims],
+        numbers=numbers,
+        curves={title: values for title, values in curves.items() if values},
+    )
+
+
+@contextmanager
+def _keeping_keys(config: PretrainedConfig) -> Iterator[None]:
+    """A context in which a model is saved as one that generates text quickly: with a cache of keys and values."""
+    before, config.use_cache = config.use_cache, True
+    try:
+        yield
+    finally:
+        config.use_cache = before

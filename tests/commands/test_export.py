@@ -1,0 +1,100 @@
+"""taskcluster-export: what transformers loads again is the model of the run, to the bit."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import SMALL, Outcome, composed
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from taskcluster import export, load_run
+from taskcluster.config import RunConfig
+from taskcluster.runs.folder import RunFolder
+from taskcluster.training.experiment import prepare
+
+Export = Callable[..., Outcome]
+
+
+@pytest.fixture
+def taskcluster_export(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Export:
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["taskcluster-export", *map(str, words)])
+        try:
+            export.main()
+        except SystemExit as ended:
+            return Outcome(int(ended.code or 0), *capfd.readouterr())
+        return Outcome(0, *capfd.readouterr())
+
+    return run
+
+
+@pytest.mark.parametrize("step", [None, 2])
+def test_what_transformers_loads_has_the_same_logits_and_tokens(
+    taskcluster_export: Export, trained: RunFolder, tmp_path: Path, step: int | None
+) -> None:
+    outcome = taskcluster_export(trained.path, tmp_path / "model", *([] if step is None else [f"step={step}"]))
+    assert (outcome.exit_code, outcome.err) == (0, "")
+    assert outcome.out == f"The model of step {step or 6} is in {tmp_path / 'model'}\n"
+    run = load_run(trained.path, step)
+    network = AutoModelForCausalLM.from_pretrained(tmp_path / "model", use_safetensors=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    text = run.data.template.render(run.data.family.split()["val"][0])[0]
+    tokens = tokenizer(text, return_tensors="pt")["input_ids"]
+    assert torch.equal(tokens, run.data.tokenizer(text, return_tensors="pt")["input_ids"])
+    with torch.no_grad():
+        assert torch.equal(network(tokens).logits, run.network(tokens).logits)
+    assert network.config.use_cache
+    assert not run.network.config.use_cache
+
+
+def test_the_model_can_be_probed_and_exported_again(
+    taskcluster_export: Export, trained: RunFolder, tmp_path: Path
+) -> None:
+    assert taskcluster_export(trained.path, tmp_path / "model").exit_code == 0
+    task = [word for word in SMALL if not word.startswith("model.")]
+    words = (*task, "model=pretrained", f"model.path={tmp_path / 'model'}", "data=sequences", "trainer.max_steps=0")
+    own = ("data.template='{instruction}<sep><x:{x}><y:{y}>'", f"data.tokenizer={tmp_path / 'model'}")
+    data, network = prepare(RunConfig.of(composed(*words, *own)))
+    run = load_run(trained.path)
+    assert torch.equal(data.probe["val"].tokens, run.data.probe["val"].tokens)
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in run.network.state_dict().items())
+
+
+def test_the_card_has_the_command_the_verdict_and_the_numbers(
+    taskcluster_export: Export, trained: RunFolder, tmp_path: Path
+) -> None:
+    taskcluster_export(trained.path, tmp_path / "last")
+    taskcluster_export(trained.path, tmp_path / "first", "step=0")
+    card = (tmp_path / "last" / "README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1])["library_name"] == "transformers"
+    final = trained.rows()[-1]
+    assert f"| accuracy | {final['val/accuracy']:.3f} |" in card
+    for claim in trained.results()["claims"]:
+        assert claim["name"].replace("|", "&#124;") in card
+    assert "The claims" not in (tmp_path / "first" / "README.md").read_text()
+    command = next(line for line in card.splitlines() if line.startswith("taskcluster-train "))
+    again, made = RunConfig.of(composed(*command.replace("'", "").split()[1:])).as_dict(), trained.config()
+    assert {**again, "logger": None} == {**made, "logger": None}
+    assert yaml.safe_load((tmp_path / "last" / "taskcluster.yaml").read_text()) == made
+
+
+def test_what_cannot_be_exported_is_refused_in_one_sentence(
+    taskcluster_export: Export, trained: RunFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for words, reason in (
+        ((trained.path, tmp_path / "full"), "holds something already"),
+        ((tmp_path, tmp_path / "model"), "is not the folder of a run"),
+        ((trained.path, tmp_path / "model", "step=5"), "has no checkpoint of step 5; choose from: 0, 2, 4, 6"),
+        ((trained.path, tmp_path / "model", "last"), "last is not step=STEP"),
+    ):
+        outcome = taskcluster_export(*words)
+        assert outcome.exit_code == 2
+        assert outcome.err.startswith("taskcluster-export: ")
+        assert reason in outcome.err
+        assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "model").exists()

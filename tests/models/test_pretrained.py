@@ -1,0 +1,275 @@
+"""Models that others trained: probed as they are, fine-tuned, refused; against transformers' own passes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import SMALL, Outcome
+from networks import ARCHITECTURES, small
+from tokenizers import ByteLevelBPETokenizer
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from taskcluster import load_run, observe
+from taskcluster.cli import composed
+from taskcluster.config import RunConfig
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.models.pretrained import checkpoints
+from taskcluster.runs.folder import RunFolder
+from taskcluster.training.experiment import prepare
+from taskcluster.validation import UserError
+
+PROBED = [word for word in SMALL if not word.startswith(("model.", "trainer.max_steps"))]
+LONG = "data.template='This is a question: {instruction} {x} -> {y}.'"
+SMOLLM2 = Path(__file__).parents[2] / ".models" / "smollm2"
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Of bytes, and of pairs of them that are frequent."""
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(["This is a question: abc red -> blue."] * 3, vocab_size=280, min_frequency=2)
+    trained.add_special_tokens(["<|endoftext|>"])
+    return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="<|endoftext|>")
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a saved model, with its tokenizer, for each architecture."""
+    folder = tmp_path_factory.mktemp("saved")
+    for seed, architecture in enumerate(ARCHITECTURES):
+        small(architecture, vocab_size=300, seed=seed).save_pretrained(folder / architecture)
+        tokenizer().save_pretrained(folder / architecture)
+    return folder
+
+
+def built(path: Path | str, *overrides: str) -> tuple[SequenceDataModule, PreTrainedModel]:
+    return prepare(RunConfig.of(composed(*PROBED, "model=pretrained", f"model.path='{path}'", *overrides)))
+
+
+def plain(path: Path, data: SequenceDataModule, split: str = "val") -> tuple[torch.Tensor, list[bool], float]:
+    """States at x, (L+1, N, D), which answers are right, and the loss, by transformers, each prompt by itself."""
+    network = AutoModelForCausalLM.from_pretrained(path).eval()
+    rows, states, right, losses = data.probe[split], [], [], []
+    for example, (first, n_answers) in enumerate(zip(rows.firsts.tolist(), rows.answers.tolist(), strict=True)):
+        row = int(rows.row_of[first])
+        prefix = rows.tokens[rows.starts[row] : rows.starts[row] + rows.prefixes[row]]
+        read = slice(first, first + int(rows.reads[example]))
+        tokens = torch.cat([prefix, rows.tokens[read]])[None].long()
+        targets = torch.cat([prefix[1:], rows.tokens[first : first + 1], rows.targets[read]]).long()
+        x, answer = (int(rows.at(name)[example]) - first + len(prefix) for name in ("input", "answer"))
+        with torch.no_grad():
+            output = network(tokens, output_hidden_states=True)
+        states.append(torch.stack(output.hidden_states)[:, 0, x])
+        y = slice(answer, answer + n_answers)
+        right.append(torch.equal(output.logits[0, y].argmax(-1), targets[y]))
+        losses.append(torch.nn.functional.cross_entropy(output.logits[0, y], targets[y], reduction="none"))
+    return torch.stack(states, 1), right, float(torch.cat(losses).mean())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("changes", [(), (LONG,), (LONG, "data.padding_side=right"), (LONG, "data.layout=sequences")])
+def test_states_and_answers_are_those_of_transformers_prompt_by_prompt(
+    saved: Path, architecture: str, changes: tuple[str, ...]
+) -> None:
+    data, network = built(saved / architecture, "data.probe_size=16", *changes)
+    states, right, loss = plain(saved / architecture, data)
+    seen = observe(network, data, "val", ["input"])
+    torch.testing.assert_close(seen.states["input"], states, rtol=1e-5, atol=1e-5)
+    assert seen.correct.tolist() == right
+    assert seen.loss == pytest.approx(loss, rel=1e-5)
+    assert network.training
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_last_layer_is_there_before_the_final_norm_too(saved: Path, architecture: str) -> None:
+    data, network = built(saved / architecture, "data.probe_size=16")
+    after, before = (observe(network, data, "val", ["input"], final_norm=norm) for norm in (True, False))
+    assert torch.equal(before.states["input"][:-1], after.states["input"][:-1])
+    names = {"gpt2": "transformer.ln_f", "llama": "model.norm", "gpt_neox": "gpt_neox.final_layer_norm"}
+    norm = network.get_submodule(names[architecture])
+    assert not torch.allclose(before.states["input"][-1], after.states["input"][-1], atol=1e-2)
+    torch.testing.assert_close(norm(before.states["input"][-1]), after.states["input"][-1])
+    configured, _ = built(saved / architecture, "data.probe_size=16", "data.probe_final_norm=false")
+    assert torch.equal(observe(network, configured, "val", ["input"]).states["input"], before.states["input"])
+    doubled = before.edited("input", {2: lambda states, which: 2 * states})
+    torch.testing.assert_close(doubled.states["input"][-1], 2 * before.states["input"][-1])
+
+
+def test_weights_have_the_precision_asked_for(saved: Path) -> None:
+    data, network = built(saved / "llama", "model.dtype=bfloat16")
+    assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
+    seen = observe(network, data, "val", ["input"])
+    assert seen.states["input"].dtype == torch.float32
+    exact = observe(built(saved / "llama")[1], data, "val", ["input"])
+    assert seen.loss == pytest.approx(exact.loss, rel=0.02)
+
+
+def without(source: Path, target: Path, *names: str) -> Path:
+    target.mkdir()
+    for file in source.iterdir():
+        if not file.name.startswith(names):
+            (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+def pickled(source: Path, target: Path) -> Path:
+    without(source, target, "model.safetensors")
+    torch.save(AutoModelForCausalLM.from_pretrained(source).state_dict(), target / "pytorch_model.bin")
+    return target
+
+
+def headless(source: Path, target: Path) -> Path:
+    """The weights of a model without its output layer."""
+    without(source, target, "model.safetensors")
+    AutoModelForCausalLM.from_pretrained(source).gpt_neox.save_pretrained(target)
+    (target / "config.json").write_text((source / "config.json").read_text())
+    return target
+
+
+def reconfigured(source: Path, target: Path, **changes: Any) -> Path:
+    without(source, target, "config.json")
+    config = json.loads((source / "config.json").read_text()) | changes
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+def with_tokens(source: Path, target: Path) -> Path:
+    without(source, target)
+    larger = tokenizer()
+    larger.add_tokens([f"<{k}>" for k in range(40)])
+    larger.save_pretrained(target)
+    return target
+
+
+EMPTY_Y = "task.tasks=[{instructions:[a,b],mapping:{x:'',z:y}},{instructions:[c,d],mapping:{x:y,z:z}}]"
+
+MISTAKES: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...], str]] = {
+    "no path": (lambda source, target: "", ("model.path=null",), "model.path=None: give a folder, or a model's name"),
+    "no folder": (lambda source, target: target, (), "cannot be loaded .*; give a folder or a model's name, in model"),
+    "no model": (lambda source, target: without(source, target, "model."), (), "model.path=.* cannot be loaded"),
+    "no tokenizer": (
+        lambda source, target: without(source, target, "tokenizer"), (), "data.tokenizer=.* cannot be loaded"
+    ),
+    "a pickle": (pickled, (), "model.path=.*; give a folder with config.json and model.safetensors"),
+    "no output layer": (headless, (), "model.path=.* lacks 1 weights, such as (lm_head|embed_out).weight"),
+    "an unknown architecture": (
+        lambda source, target: reconfigured(source, target, model_type="mystery"), (), "cannot be loaded .*mystery"
+    ),
+    "short prompts": (
+        lambda source, target: source, ("data.template='" + "long " * 60 + "{instruction} {x} -> {y}'",),
+        r"model.path=.* reads 64 tokens, fewer than the \d+ of the longest sequence; shorten data.template",
+    ),
+    "an empty answer": (
+        lambda source, target: source, ("task=custom", "task.val_fraction=0.5", EMPTY_Y), "template gives y no token"
+    ),
+    "many tokens": (with_tokens, (), r"model.path=.* has 300 embeddings for the 3\d\d tokens of data.tokenizer"),
+    "a precision": (lambda source, target: source, ("model.dtype=float8",), "model.dtype='float8'"),
+    "no GGUF file": (lambda source, target: source, ("model.gguf_file=none.gguf",), "cannot be loaded"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_cannot_be_used_is_refused_in_one_sentence(saved: Path, tmp_path: Path, mistake: str) -> None:
+    make, overrides, sentence = MISTAKES[mistake]
+    path = make(saved / "gpt_neox", tmp_path / "made")
+    task = [word for word in PROBED if not (word.startswith("task.") and "task=custom" in overrides)]
+    with pytest.raises(UserError, match=sentence) as refused:
+        prepare(RunConfig.of(composed(*task, "model=pretrained", f"model.path='{path}'", *overrides)))
+    assert "\n" not in str(refused.value)
+
+
+def test_an_architecture_without_blocks_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from taskcluster.models import architecture
+
+    monkeypatch.setattr(architecture, "KNOWN", {})
+    monkeypatch.setattr("transformers.LlamaConfig.num_hidden_layers", 2, raising=False)
+    _, network = built(saved / "llama")
+    network.config.num_hidden_layers = 7
+    with pytest.raises(UserError, match="has no list of num_hidden_layers=7 blocks"):
+        architecture.blocks(network)
+
+
+def test_a_gguf_file_needs_its_packages(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskcluster.data.tokenizer.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"gguf_file='m.gguf' needs the package gguf; install taskcluster-lm\[pretr"):
+        built(saved / "llama", "model.gguf_file=m.gguf")
+
+
+def test_a_mistake_is_told_by_the_command_before_anything_is_written(
+    taskcluster_train: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    outcome = taskcluster_train(*PROBED, "model=pretrained", f"model.path={tmp_path}/nowhere", "hydra.run.dir=run")
+    assert outcome.exit_code == 2
+    assert outcome.err.startswith("taskcluster-train: data.tokenizer=")
+    assert outcome.err.count("\n") == 1
+    assert not [*(tmp_path / "run").rglob("*")]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_model_is_probed_as_it_is_and_then_fine_tuned(
+    taskcluster_train: Callable[..., Outcome], saved: Path, tmp_path: Path
+) -> None:
+    words = (*PROBED, "model=pretrained", f"model.path={saved}/llama", "hydra.run.dir=run")
+    outcome = taskcluster_train(*words, "trainer.max_steps=0")
+    assert outcome.exit_code == 0, outcome.err
+    run = RunFolder(tmp_path / "run")
+    (row,) = run.rows()
+    assert (run.state, run.status()["step"], row["step"], run.saved()) == ("finished", 0, 0, [])
+    assert "ari/val/layer_2" in row
+    loaded = load_run(run.path)
+    assert loaded.step == 0
+    assert loaded.measure() == {key: row[key] for key in loaded.measure()}
+    with pytest.raises(UserError, match="has no checkpoint of step 3"):
+        load_run(run.path, 3)
+    verdicts = {claim["name"].split(" (")[0]: claim["passed"] for claim in run.results()["claims"]}
+    assert verdicts["saturates"] is None  # one measurement says nothing of it
+    assert "already finished" in taskcluster_train(*words, "trainer.max_steps=0").out
+
+    outcome = taskcluster_train(*words, "trainer.max_steps=4", "optimizer.lr=0.01")
+    assert outcome.exit_code == 2  # another learning rate
+    outcome = taskcluster_train(*words, "trainer.max_steps=4")
+    assert outcome.exit_code == 0, outcome.err
+    first, *_, last = run.rows()
+    assert first["step"] == 0
+    assert last["step"] == 4
+    assert {key: first[key] for key in row if "/" in key} == {key: row[key] for key in row if "/" in key}
+    assert last["train/loss"] < first["train/loss"]
+
+
+def test_checkpoints_come_by_number(tmp_path: Path) -> None:
+    for name in ("step1000", "step90", "step0", "notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").touch()
+    (tmp_path / "step5").mkdir()  # without a model
+    found = checkpoints(tmp_path)
+    assert [step for step, _ in found] == [0, 90, 1000]
+    assert found[1][1] == {"path": str(tmp_path / "step90"), "revision": None}
+    hub = checkpoints("EleutherAI/pythia-70m", ["step128", "step16", "step1000"])
+    assert [(step, where["revision"]) for step, where in hub] == [(16, "step16"), (128, "step128"), (1000, "step1000")]
+    assert {where["path"] for _, where in hub} == {"EleutherAI/pythia-70m"}
+
+
+def test_checkpoints_that_cannot_be_sorted_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no checkpoints"):
+        checkpoints(tmp_path)
+    with pytest.raises(UserError, match="revision='main' has no number"):
+        checkpoints("EleutherAI/pythia-70m", ["step128", "main"])
+    with pytest.raises(UserError, match="two checkpoints of step 128"):
+        checkpoints("EleutherAI/pythia-70m", ["step128", "v128"])
+
+
+@pytest.mark.skipif(not SMOLLM2.is_dir(), reason="needs the model that `make smollm2` fetches")
+def test_a_real_model_knows_a_capital() -> None:
+    file = next(SMOLLM2.glob("*.gguf"))
+    tasks = "[{instructions:[capital of,main city of],mapping:{France:Paris,Germany:Berlin}}," + (
+        "{instructions:[language of,tongue of],mapping:{France:French,Germany:German}}]"
+    )
+    data, network = built(
+        SMOLLM2, f"model.gguf_file={file.name}", "task=custom", f"task.tasks={tasks}", "task.val_fraction=0.5",
+        "data.template='The {instruction} {x} is {y}'",
+    )  # fmt: skip
+    seen = observe(network, data, "train", ["answer"])
+    assert seen.states["answer"].shape == (31, 4, 576)
+    assert seen.accuracy == 1
