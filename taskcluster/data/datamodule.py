@@ -94,13 +94,13 @@ class SequenceDataModule(pl.LightningDataModule):
         batch_size: PositiveInt,
         loss_on: LossOn,
         probe_size: PositiveInt,
-        probe_final_norm: bool,
         seed: Seed,
         probe_seed: Seed,
         prefix: str | None = None,
         chat: bool = False,
         tokenizer_revision: str | None = None,
         tokenizer_gguf_file: str | None = None,
+        probe_final_norm: bool = True,
     ) -> None:
         super().__init__()
         self.family, self.batch_size, self.loss_on, self.seed = family, batch_size, loss_on, seed

@@ -15,9 +15,9 @@ from transformers import PretrainedConfig
 from taskcluster.metrics import shown
 from taskcluster.models.pretrained import quietly
 from taskcluster.pages.rendering import render
-from taskcluster.runs.command import command
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.journal import Row, fixed, layers_of, number
+from taskcluster.training.command import command
 from taskcluster.training.loading import LoadedRun, load_run
 from taskcluster.validation import UserError
 
