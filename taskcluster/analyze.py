@@ -27,11 +27,12 @@ EXAMPLES = """
 
 Each run gets a folder analysis/NAME in the form of a run folder, with journal, results and figures; report and
 dashboard show it beside the run. Rerun the same command to resume. Keys that an analysis can set:
-measures, measures.*, clusterer.*, data.probe_size, data.probe_seed; hydra/launcher and hydra.launcher.*.
+measures, measures.*, clusterer.*, data.probe_size, data.probe_seed, data.probe_final_norm; hydra/launcher and
+hydra.launcher.*.
 """
 
 OWN = ("name", "steps", "output")
-OF_RUNS = ("measures", "measures.", "clusterer.", "data.probe_size", "data.probe_seed")  # keys, and groups of them
+OF_RUNS = ("measures", "measures.", "clusterer.", "data.probe_size", "data.probe_seed", "data.probe_final_norm")  # keys, and groups of them
 OF_LAUNCHERS = ("hydra/launcher", "hydra.launcher.")
 
 
