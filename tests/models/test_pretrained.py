@@ -45,7 +45,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built(path: Path | str, *overrides: str) -> tuple[SequenceDataModule, PreTrainedModel]:
-    return prepare(RunConfig.of(composed(*PROBED, "model=pretrained", f"model.path='{path}'", *overrides)))
+    words = [word for word in PROBED if not (word.startswith("task.") and "task=custom" in overrides)]
+    return prepare(RunConfig.of(composed(*words, "model=pretrained", f"model.path='{path}'", *overrides)))
 
 
 def plain(path: Path, data: SequenceDataModule, split: str = "val") -> tuple[torch.Tensor, list[bool], float]:
@@ -174,9 +175,8 @@ MISTAKES: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...], str]]
 def test_what_cannot_be_used_is_refused_in_one_sentence(saved: Path, tmp_path: Path, mistake: str) -> None:
     make, overrides, sentence = MISTAKES[mistake]
     path = make(saved / "gpt_neox", tmp_path / "made")
-    task = [word for word in PROBED if not (word.startswith("task.") and "task=custom" in overrides)]
     with pytest.raises(UserError, match=sentence) as refused:
-        prepare(RunConfig.of(composed(*task, "model=pretrained", f"model.path='{path}'", *overrides)))
+        built(path, *overrides)
     assert "\n" not in str(refused.value)
 
 
