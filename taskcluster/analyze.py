@@ -32,7 +32,7 @@ hydra.launcher.*.
 """
 
 OWN = ("name", "steps", "output")
-OF_RUNS = ("measures", "measures.", "clusterer.", "data.probe_size", "data.probe_seed", "data.probe_final_norm")  # keys, and groups of them
+OF_RUNS = ("measures", "measures.", "clusterer.", "data.probe_")  # keys, and groups of them
 OF_LAUNCHERS = ("hydra/launcher", "hydra.launcher.")
 
 
@@ -139,7 +139,7 @@ def _setting(word: str) -> tuple[str, str]:
     if not equals:
         raise UserError(f"{word!r} is not KEY=VALUE; see --help")
     if _key(word) is None:
-        said = "only measures, clusterer.*, data.probe_size, data.probe_seed and hydra/launcher can"
+        said = "only measures, clusterer.*, data.probe_* and hydra/launcher can"
         raise UserError(f"{key} cannot be set in an analysis; {said}")
     return key, value
 

@@ -34,7 +34,6 @@ def custom(regex: str) -> tuple[str, ...]:
         (["data.template=instruction"], "data.template='instruction' must hold {instruction}, {x} and {y}, once each"),
         (["data.template={x} {instruction} {y}"], "must hold {instruction}, {x} and {y}, once each and in this order"),
         (["data.tokenizer=./no", "data.template={instruction} {x}, {y}"], "data.tokenizer='./no' cannot be loaded"),
-        (["data.tokenizer=nowhere"], "data.template=None: tokenizer='nowhere' needs one, such as '{instruction}"),
         (["data.batch_size=0"], "data.batch_size=0: input should be greater than 0"),
         (["model.dropout=1.0"], "model.dropout=1.0: input should be less than 1"),
         (["model.n_layer=six"], "model.n_layer='six': input should be a valid integer"),

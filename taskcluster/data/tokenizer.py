@@ -26,6 +26,7 @@ WHOLE_X, WHOLE_Y = "<x:{x}>", "<y:{y}>"
 OF_SYMBOLS = "{instruction}" + SEP + WHOLE_X + WHOLE_Y
 OF_WORDS = "{instruction} " + SEP + " {x} {y}"
 OF_SENTENCES = "{instruction} {y}"
+OF_TEXT = "{instruction} {x} -> {y}"
 SENTENCES = pre_tokenizers.Sequence(
     [pre_tokenizers.Split(Regex(r"[^\S\n]+"), "removed"), pre_tokenizers.Split(Regex(r"\w+|\n|[^\w\s]"), "isolated")]
 )
