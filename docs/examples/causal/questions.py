@@ -2,32 +2,47 @@
 
     python questions.py multirun/causal/report/table.csv
 
-Means over seeds [95 % interval, Student's t], the seeds as the unit.
+Means over seeds [95 % interval, Student's t, the seeds as the unit]. Of numbers by layer the intervals hold for all
+layers at once; "at any layer and step" they hold for all of these at once (Bonferroni).
 """
 
 import sys
+from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 import polars as pl
-from scipy.stats import rankdata, t
+from scipy.stats import rankdata
 
+from taskcluster.results.statistics import interval
+
+RATE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)
+ARI = ("ari", "ari_within_x")
 PAIRS = {"at the separator": ("ari", "effect_add_instruction_end"), "at x": ("ari_within_x", "effect_add_input")}
 
 
-def interval(values: list[float | None], digits: int = 2) -> str:
+def said(values: Sequence[float | None], within: tuple[float, float], cells: int = 1, digits: int = 2) -> str:
     """Mean and interval; undefined values are left out."""
-    known = np.array([value for value in values if value is not None and np.isfinite(value)])
-    if not len(known):
-        return "-"
-    half = t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5 if len(known) > 1 else np.nan
-    return f"{known.mean():.{digits}f} [{known.mean() - half:.{digits}f}, {known.mean() + half:.{digits}f}]"
+    found = interval([np.nan if value is None else value for value in values], within, cells)
+    return f"{found.mean:.{digits}f} [{found.lower:.{digits}f}, {found.upper:.{digits}f}]" if found.n else "-"
 
 
 def by_layer(table: pl.DataFrame, metric: str) -> str:
     """At the last step, layers 0 to L."""
     last = table.filter((pl.col("metric") == metric) & (pl.col("step") == table["step"].max()))
     layers = last.sort("layer").partition_by("layer", maintain_order=True)
-    return ", ".join(interval(of_layer["value"].to_list()) for of_layer in layers)
+    return ", ".join(said(of_layer["value"].to_list(), RATE, len(layers)) for of_layer in layers)
+
+
+def at_most(table: pl.DataFrame, metric: str) -> tuple[float, float]:
+    """By how much the rate of B's answers is above that without an edit, at most, at any layer and step: the largest
+    mean, and the largest upper end of an interval."""
+    clean = table.filter(pl.col("metric") == "clean_b").select("seed", "step", pl.col("value").alias("clean"))
+    rise = table.filter(pl.col("metric") == metric).join(clean, on=["seed", "step"])
+    rise = rise.with_columns(rise=pl.col("value") - pl.col("clean"))
+    cells = rise.partition_by("layer", "step")
+    found = [interval(cell["rise"].to_list(), (-1.0, 1.0), len(cells)) for cell in cells]
+    return max(cell.mean for cell in found), max(cell.upper for cell in found)
 
 
 def residuals(ranks: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -59,17 +74,23 @@ def main(file: str) -> None:
     for condition in table["condition"].unique(maintain_order=True):
         own = table.filter(pl.col("condition") == condition)
         print(f"\n## {condition}\n\n| | |\n|---|---|")
-        for name in ("clean_a", "source_b"):
+        for name in ("clean_a", "source_b", "accuracy"):
             last = own.filter((pl.col("metric") == name) & (pl.col("step") == own["step"].max()))
-            print(f"| {name} | {interval(last['value'].to_list())} |")
+            print(f"| {name} | {said(last['value'].to_list(), RATE)} |")
         for metric in own["metric"].unique(maintain_order=True):
-            if metric.startswith(("effect_", "kept_ablate", "kept_keep")) or metric in ("ari", "ari_within_x"):
+            if metric.startswith(("effect_", "kept_ablate", "kept_keep", "kept_mean", "kept_random_")) or metric in ARI:
                 print(f"| {metric}, layers 0 to L | {by_layer(own, metric)} |")
+            if metric.startswith("effect_"):
+                print(
+                    "| {}, above clean at any layer and step | at most {:.3f}, upper end {:.3f} |".format(
+                        metric, *at_most(own, metric)
+                    )
+                )
         for metric in ("accuracy", "ari", "ari_within_x", "effect_add_input"):
             found = own.filter(pl.col("metric") == f"emergence of {metric}")["value"].to_list()
-            print(f"| step at which {metric} emerges | {interval(found, 0)} |")
+            print(f"| step at which {metric} emerges | {said(found, (0, inf), digits=0)} |")
         for where, pair in PAIRS.items():
-            plain, given = (interval(found) for found in correlations(own, *pair))
+            plain, given = (said(found, CORRELATION) for found in correlations(own, *pair))
             print(f"| rank correlation of ARI and effect {where}; given the loss | {plain}; {given} |")
 
 
