@@ -84,10 +84,9 @@ def theme(dark: bool = False) -> dict[str, Any]:
 
 def against_step(data: Any, metric: Metric, title: str, by_condition: bool = False) -> Chart:
     """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each."""
-    rows: Any = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
     color = alt.Color("layer:O", title="layer", legend=alt.Legend(symbolOpacity=1, symbolType="stroke"))
     panel = _lines(color, _axis(metric)).properties(width=320, height=240 - 60 * by_condition)
-    return panel.add_params(_zoom()).facet(column=_splits(), **rows, data=data).properties(title=title)
+    return panel.add_params(_zoom()).facet(column=_splits(), **_rows(by_condition), data=data).properties(title=title)
 
 
 def layer_by_condition(data: Any, metric: Metric, title: str) -> Chart:
@@ -114,12 +113,7 @@ def by_layer_at_the_end(data: Any, metrics: Sequence[Metric]) -> Chart:
     lines = base.mark_line().encode(y=y, strokeDash=_dashes())
     points = base.mark_circle(size=40, opacity=1).encode(y=y, tooltip=_hover())
     panel = alt.layer(bars, lines, points).properties(width=240, height=240)
-    sort: Any = list(where.values())
-    panels = (
-        panel.facet(column=alt.Column("where:N", title=None, sort=sort), data=data)
-        if len(metrics) <= COLUMNS
-        else panel.facet(facet=alt.Facet("where:N", title=None, sort=sort), columns=COLUMNS, data=data)
-    )
+    panels = _side_by_side(panel, [*where.values()], data)
     return panels.transform_calculate(where=f"({where})[datum.metric]").properties(
         title=f"{metrics[0].name} by layer at the last step"
     )
@@ -129,7 +123,6 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
     """Metrics between 0 and 1 on validation as maps, layer against step, a column for each; `by_condition`: a row for
     each."""
     titles = {metric.key: f"{metric.name}, {metric.where}" for metric in metrics}
-    rows: Any = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
     panel = (
         alt.Chart()
         .mark_rect()
@@ -141,9 +134,8 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
         )
         .properties(width=320, height=200)
     )
-    column = alt.Column("where:N", title=None, sort=list(titles.values()), header=alt.Header(labelLimit=320))
     return (
-        panel.facet(column=column, **rows, data=data)
+        _side_by_side(panel, [*titles.values()], data, _rows(by_condition))
         .transform_filter(alt.datum.split == "validation")
         .transform_calculate(where=f"({titles})[datum.metric]")
         .properties(title="By layer and step, on validation")
@@ -156,7 +148,6 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
     """
     order = [*dict.fromkeys(place(metric) for metric in sorted(metrics, key=_in_the_prompt))]
     names, places = {m.key: _with_edit(m, metrics) for m in metrics}, {m.key: place(m) for m in metrics}
-    rows: Any = {"row": alt.Row("condition:N", title=None, sort=None)} if by_condition else {}
     panel = (
         alt.Chart()
         .mark_rect()
@@ -170,7 +161,7 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
     )
     column = alt.Column("name:N", title=None, sort=[*dict.fromkeys(names.values())], header=alt.Header(labelLimit=320))
     return (
-        panel.facet(column=column, **rows, data=data)
+        panel.facet(column=column, **_rows(by_condition), data=data)
         .transform_filter(alt.datum.split == "validation")
         .transform_calculate(name=f"({names})[datum.metric]", place=f"({places})[datum.metric]")
         .properties(title="By position and layer at the last step, on validation")
@@ -249,6 +240,21 @@ def _titled(metric: Metric) -> str:
 def _conditions() -> alt.Color:
     legend = alt.Legend(labelLimit=300, symbolOpacity=1, symbolType="stroke")
     return alt.Color("condition:N", title=None, sort=None, legend=legend)
+
+
+def _side_by_side(panel: Any, places: Sequence[str], data: Any, rows: dict[str, Any] | None = None) -> Any:
+    """A column for each value of the field "where"; without rows, more than `COLUMNS` are in several lines."""
+    titled: dict[str, Any] = {"title": None, "sort": places, "header": alt.Header(labelLimit=320)}
+    if rows or len(places) <= COLUMNS:
+        return panel.facet(column=alt.Column("where:N", **titled), **(rows or {}), data=data)
+    return panel.facet(facet=alt.Facet("where:N", **titled), columns=COLUMNS, data=data)
+
+
+def _rows(by_condition: bool) -> dict[str, Any]:
+    """A row for each condition, its name above it, or none."""
+    header = alt.Header(labelOrient="top", labelAngle=0, labelAnchor="start", labelPadding=0, labelLimit=640)
+    row = alt.Row("condition:N", title=None, sort=None, header=header)
+    return {"row": row, "spacing": {"row": 16, "column": 20}} if by_condition else {}
 
 
 def _splits() -> alt.Column:

@@ -108,3 +108,30 @@ def test_the_path_has_positions_in_the_order_of_the_prompt_beside_what_is_measur
     rows = re.findall(">(at the separator|at x|at the answer|own)</text>", svg)
     assert rows[:4] == ["at the separator", "at x", "at the answer", "own"]
     assert re.findall(">(effect[^<]*|ARI)</text>", svg)[:2] == ["effect, a state of B", "ARI"]
+
+
+def test_the_name_of_a_row_is_horizontal_above_it() -> None:
+    for name in ("ari", "map"):
+        effect = Metric("effect", "effect", "at x", position="input", low=0, high=1, views=("map",))
+        points = [point | {"metric": "effect"} for point in POINTS if point["metric"] == "ari"] + POINTS
+        named = [point | {"condition": f"condition {point['condition']}"} for point in points]
+        svg = vl_convert.vegalite_to_svg(charts.of_conditions(named, catalogue(OWN, [effect]))[name].to_dict())
+        turned = re.findall(r'<text [^>]*transform="([^"]*)"[^>]*>condition [ab]</text>', svg)
+        assert turned, name
+        assert not [transform for transform in turned if "rotate" in transform]
+
+
+def test_many_maps_of_one_condition_stand_in_several_lines() -> None:
+    def effect(k: int) -> Metric:
+        return Metric(f"effect{k}", "effect", f"edit {k}", position="input", low=0, high=1, views=("map",))
+
+    effects = [effect(k) for k in range(5)]
+    alone = [point for point in POINTS if point["condition"] == "a"]
+    of_effects = [p | {"metric": metric.key} for p in alone if p["metric"] == "ari" for metric in effects]
+
+    def width(n: int) -> float:
+        known = catalogue(OWN, effects[:n])
+        svg = vl_convert.vegalite_to_svg(charts.of_conditions([*alone, *of_effects], known)["map"].to_dict())
+        return float(re.findall(r'width="([\d.]+)"', svg)[0])
+
+    assert width(5) == pytest.approx(width(3), abs=1)  # beside the ARI of the position: six, and four
