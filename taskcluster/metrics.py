@@ -124,13 +124,31 @@ ALWAYS = (ACCURACY, LOSS)  # what every measured step has, whatever the measures
 ARI = _ari("ari", "at the separator", "instruction_end", "ARI", VIEWS)
 NMI = Metric("nmi", "NMI", ARI.where, position="instruction_end", low=0, high=1, views=())
 INERTIA = Metric("inertia", "inertia", ARI.where, position="instruction_end", low=0, views=())
-ARI_AT_INPUT = _ari("ari_at_input", "at x", "input", "ARI at x", ())
-NMI_AT_INPUT = Metric("nmi_at_input", "NMI", "at x", position="input", low=0, high=1, views=())
-INERTIA_AT_INPUT = Metric("inertia_at_input", "inertia", "at x", position="input", low=0, views=())
-ARI_WITHIN_X = _ari("ari_within_x", "at x, within each value of x", "input", "ARI within x", VIEWS)
-ARI_WITHIN_X_TO_Y = _ari(
-    "ari_within_x_to_y", "at x, within each x, against y", "input", "ARI within x to y", ("layers",)
-)
+
+
+def at_x(position: str) -> tuple[Metric, Metric, Metric, Metric, Metric]:
+    """Of the clusters at "input", the last token of x, or at "answer", the token that predicts y: ARI, NMI and inertia
+    over all states; ARI within each x with the task, and with y."""
+    if position == "input":
+        over_all, within, where, views = "at_input", "", "at x", tuple[View, ...]()
+    else:
+        over_all, within, where, views = "at_answer", "_at_answer", "at the answer", VIEWS
+    return (
+        _ari(f"ari_{over_all}", where, position, f"ARI {where}", views),
+        Metric(f"nmi_{over_all}", "NMI", where, position=position, low=0, high=1, views=()),
+        Metric(f"inertia_{over_all}", "inertia", where, position=position, low=0, views=()),
+        _ari(f"ari_within_x{within}", f"{where}, within each value of x", position, "ARI within x", VIEWS),
+        _ari(
+            f"ari_within_x_to_y{within}",
+            f"{where}, within each x, against y",
+            position,
+            "ARI within x to y",
+            ("layers",),
+        ),
+    )
+
+
+ARI_WITHIN_X = at_x("input")[3]
 
 
 def control(of: Metric, key: str, kind: Literal["noise", "chance"], where: str) -> Metric:
@@ -214,10 +232,48 @@ def of_intervention(edit: str, position: str, alpha: float = 1.0) -> tuple[Metri
     return effect, kept, recovered
 
 
+# Of prompts without demonstrations: `taskcluster.measures.vectors`.
+OF_TELLING = tuple(
+    Metric(f"first_token_{key}", "accuracy of the first token", where, by_layer=False, low=0, high=1, views=("tables",))
+    for key, where in (
+        ("zero_shot", "without demonstrations"),
+        ("shuffled", "with shuffled demonstrations"),
+        ("few_shot", "with demonstrations"),
+    )
+)
+
+Vector = Literal["task_vector", "function_vector", "difference", "mean", "cluster", "random", "other_task"]
+VECTORS: dict[Vector, str] = {
+    "task_vector": "state of one prompt put in (task vector)",
+    "function_vector": "outputs of heads added (function vector)",
+    "difference": "difference of means added",
+    "mean": "mean of the task put in",
+    "cluster": "difference of KMeans' centroids added",
+    "random": "random direction added",
+    "other_task": "another task's difference added",
+}
+VECTOR_CONTROLS: tuple[Vector, ...] = ("random", "other_task")
+
+
+def of_vector(method: Vector) -> tuple[Metric, Metric, Metric]:
+    """Of a method: accuracy by layer; at the layer that was chosen on other prompts; and that layer."""
+    words, name = VECTORS[method], "accuracy without demonstrations"
+    by_layer = Metric(f"vector_{method}", name, words, position="answer", low=0, high=1, views=("layers", "tables"))
+    chosen = Metric(
+        f"vector_{method}_chosen", name, f"{words}, chosen layer", by_layer=False, low=0, high=1, views=("tables",)
+    )
+    layer = Metric(f"vector_{method}_layer", "layer", f"chosen for: {words}", by_layer=False, low=0, views=("tables",))
+    return by_layer, chosen, layer
+
+
+def of_vectors(methods: Iterable[Vector]) -> tuple[Metric, ...]:
+    return tuple(metric for method in methods for metric in of_vector(method))
+
+
 OWN = (
     *ALWAYS,
     *(ARI, NMI, INERTIA),
-    *(ARI_AT_INPUT, NMI_AT_INPUT, INERTIA_AT_INPUT, ARI_WITHIN_X, ARI_WITHIN_X_TO_Y),
+    *at_x("input"),
     *(ARI_KMEANS_SD, ARI_WITHIN_X_KMEANS_SD, ARI_SHUFFLED, ARI_WITHIN_X_SHUFFLED),
 )
 

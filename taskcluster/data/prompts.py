@@ -159,7 +159,7 @@ class Prompts:
         labels = Labels(
             example.task_id,
             example.description,
-            self._instructions[example[:2]],
+            self._instructions.get(example[:2], len(self._instructions)),  # all others have one number
             self._x[example.x],
             self._y[example.y],
         )

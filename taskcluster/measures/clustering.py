@@ -5,7 +5,7 @@ squared distance of states to their centroids.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 from torch import Tensor
@@ -55,26 +55,30 @@ class Clustering(_Clustering):
 
 class ClusteringAtX(_Clustering):
     """Clusters of the states at x: over all of them as at the separator, and inside each value of x, where no cluster
-    can be one of x: ARI with the task, and with y."""
+    can be one of x: ARI with the task, and with y.
 
-    metrics: ClassVar[tuple[Metric, ...]] = (
-        metrics.ARI_AT_INPUT,
-        metrics.NMI_AT_INPUT,
-        metrics.INERTIA_AT_INPUT,
-        metrics.ARI_WITHIN_X,
-        metrics.ARI_WITHIN_X_TO_Y,
-    )
-    positions: ClassVar[tuple[Position, ...]] = ("input",)
+    Attributes:
+        at: "input", the last token of x, or "answer", the token that predicts y.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(metrics.at_x("input"))
+
+    @validated
+    def __init__(
+        self,
+        data: SequenceDataModule,
+        clusterer: KMeans,
+        every_n_steps: PositiveInt | None,
+        at: Literal["input", "answer"] = "input",
+    ) -> None:
+        super().__init__(data, clusterer, every_n_steps)
+        self.positions, self.metrics = (at,), tuple(metrics.at_x(at))  # type: ignore[misc]  # where is configured
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        states, labels = observation.states["input"], observation.labels["input"]
+        (at,) = self.positions
+        states, labels = observation.states[at], observation.labels[at]
         tasks, truths = labels["task"], {"task": labels["task"], "y": labels["y"]}
-        over_all = self._scores(states, observation, tasks)
+        found = self._scores(states, observation, tasks)
         within = by_layer(states, lambda part: self.clusterer.score_layers_within(part, labels["x"], tasks, truths))
-        return {
-            metrics.ARI_AT_INPUT: over_all["ari"],
-            metrics.NMI_AT_INPUT: over_all["nmi"],
-            metrics.INERTIA_AT_INPUT: over_all["inertia"],
-            metrics.ARI_WITHIN_X: within["task"],
-            metrics.ARI_WITHIN_X_TO_Y: within["y"],
-        }
+        values = (found["ari"], found["nmi"], found["inertia"], within["task"], within["y"])
+        return dict(zip(metrics.at_x(at), values, strict=True))

@@ -25,13 +25,11 @@ from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.pairs import pairs_of
-from taskcluster.measures.sites import SITES, Items, Placed, SiteName, items_of
+from taskcluster.measures.sites import SITES, Items, Placed, SiteName, chunks, items_of
 from taskcluster.metrics import Metric
 from taskcluster.models.patching import Suffixes
 from taskcluster.processes.group import share_out
 from taskcluster.validation import Seed, validated
-
-CHUNK = 512  # prompts that are run at once
 
 Counts = dict[tuple[object, ...], Tensor]  # sums over prompts of what `_count` gives
 
@@ -92,7 +90,7 @@ class Interventions(Measure):
         network.eval()
         try:
             spaces, sources = self._spaces(network)
-            parts = torch.arange(len(self.pairs)).split(CHUNK)
+            parts = chunks(network, self._rows, torch.arange(len(self.pairs)))
             counted = share_out(partial(self._of_pairs, network, spaces, sources), parts)
         finally:
             network.train(training)
@@ -130,7 +128,7 @@ class Interventions(Measure):
     ) -> tuple[dict[SiteName, Tensor], Tensor]:
         """Raw states of every layer at the sources of sites, (L+1, S, D) each; logits of the answer, (E, V)."""
         states, logits = dict[SiteName, list[Tensor]](), []
-        for chunk in examples.split(CHUNK):
+        for chunk in chunks(network, self._rows, examples):
             prompts = Placed(network, self._rows, chunk, self._pad)
             logits.append(prompts.at("answer").logits)
             for site in sites:

@@ -21,6 +21,9 @@ from taskcluster.measures.pairs import Pairs
 from taskcluster.models.patching import Prompts, Suffixes
 from taskcluster.validation import UserError
 
+CHUNK = 512  # prompts that are run at once, at most
+ROOM = 2**29  # bytes
+
 SiteName = Literal["instruction_end", "input", "answer", "instruction", "instruction_end_to_input"]
 
 
@@ -46,6 +49,13 @@ SITES: dict[SiteName, Site] = {
         "instruction_end", "input", False, ("add", "interchange", "cluster", "random", "shuffled", "third_task")
     ),
 }
+
+
+def chunks(network: PreTrainedModel, rows: Rows, examples: Tensor) -> list[Tensor]:
+    """Examples (E,) in parts that are run at once: at most CHUNK, fewer where keys, values and states need ROOM."""
+    width = int(rows.prefixes.max() + rows.reads.max())
+    of_one = 12 * width * network.config.hidden_size * (network.config.num_hidden_layers + 1)  # of all three, in bytes
+    return list(examples.split(max(1, min(CHUNK, ROOM // of_one))))
 
 
 class Placed:

@@ -6,6 +6,7 @@ out: {set of demonstrations: the one instruction that ends with the query}
 
 import math
 import random
+import re
 from collections.abc import Mapping
 from string import Formatter
 
@@ -31,9 +32,18 @@ class Layout:
         if [name for _, name, _, _ in parts if name is not None] != ["x", "y"] or not fixed[1].endswith(" "):
             raise ValueError(f"layout={text!r} must hold {{x}} and then {{y}}, once each and with a space before {{y}}")
         self._before, self._between, self._after = fixed
+        self._written = re.compile("(.*?)".join(map(re.escape, fixed)), re.DOTALL)
 
     def pair(self, x: str, y: str) -> str:
         return self._before + x + self._between + y + self._after
+
+    def shuffled(self, instruction: str, rng: random.Random) -> str:
+        """The same demonstrations and query, with each y at another x where it is another y."""
+        demonstrated = instruction.removesuffix(self.query)
+        xs, ys = zip(*self._written.findall(demonstrated), strict=True)
+        order = rng.sample(range(len(ys)), len(ys))  # a cycle, which leaves no y where it was
+        moved = {order[k - 1]: ys[order[k]] for k in range(len(order))}
+        return "".join(self.pair(x, moved[k]) for k, x in enumerate(xs)) + self.query
 
     @property
     def query(self) -> str:

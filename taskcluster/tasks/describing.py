@@ -37,6 +37,11 @@ class Description(NamedTuple):
         """Inputs of a task that are demonstrated and not queried."""
         return self.n_pool if self.describe == "demonstrations" else 0
 
+    @property
+    def layout_shown(self) -> str:
+        """Of the demonstrations in instructions, "" where there are none."""
+        return self.layout if self.describe == "demonstrations" else ""
+
     def tasks(
         self,
         queried: Mapping[str, Mapping[str, str]],

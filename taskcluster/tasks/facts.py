@@ -65,4 +65,4 @@ def facts_family(
             shown[relation] = {x: known[x][relation] for x in inputs if x in pool}
     in_order = {relation: queried[relation] for relation in relations}
     tasks = description.tasks(in_order, shown, WORDINGS)
-    return TaskFamily(tasks, holdout, val_fraction, seed, words=True, x_inside=True)
+    return TaskFamily(tasks, holdout, val_fraction, seed, words=True, x_inside=True, layout=description.layout_shown)

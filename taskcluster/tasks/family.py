@@ -64,6 +64,7 @@ class TaskFamily:
         seed: of the choice of what is held out.
         words: whether texts are words with spaces between them, or strings of symbols such as a regex matches.
         x_inside: whether every instruction holds the place of x, as in "the capital of {x} is", instead of preceding x.
+        layout: of each demonstration, where instructions consist of demonstrations and a query; otherwise "".
 
     Raises:
         ValueError: tasks are not as `Task` says, or the holdout leaves a task without training or validation.
@@ -75,6 +76,7 @@ class TaskFamily:
     seed: int
     words: bool = True
     x_inside: bool = False
+    layout: str = ""
 
     def __post_init__(self) -> None:
         if len(self.tasks) < 2:

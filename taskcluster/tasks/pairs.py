@@ -59,7 +59,7 @@ def pairs_family(
             raise ValueError(f"{key} leaves task {name} with {len(mapping)} pairs to ask about; lower it")
     wordings = {name: of_name(name) for name in files}
     made = description.tasks(queried, shown, wordings)
-    return TaskFamily(made, holdout, val_fraction, seed, words=True, x_inside=True)
+    return TaskFamily(made, holdout, val_fraction, seed, words=True, x_inside=True, layout=description.layout_shown)
 
 
 def _files(path: str, tasks: list[str] | None) -> dict[str, Path]:

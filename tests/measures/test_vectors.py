@@ -1,0 +1,156 @@
+"""Vectors of tasks on a network that was built by hand, so that what every method does is known."""
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from networks import ARCHITECTURES, small
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.kmeans import KMeans
+from taskcluster.measures.vectors import Vectors
+from taskcluster.metrics import VECTORS
+from taskcluster.models.heads import added, projections, reading, replacing
+from taskcluster.tasks.demonstrations import Layout, demonstration_sets
+from taskcluster.tasks.family import Task, TaskFamily
+from taskcluster.validation import UserError
+
+TASKS, WIDTH = 3, 8
+LAYOUT = "Q: {x}\nA: {y}\n\n"
+
+
+def family(layout: str = LAYOUT) -> TaskFamily:
+    """Every task has one answer, which its demonstrations repeat."""
+    tasks = []
+    for k in range(TASKS):
+        shown = {f"shown{n}": f"y{k}" for n in range(6)}
+        sets = demonstration_sets(shown, 2, 20, Layout(LAYOUT), random.Random(k))
+        tasks.append(Task(k, tuple(sets), tuple(sets.values()), {f"x{n}": f"y{k}" for n in range(12)}))
+    return TaskFamily(tuple(tasks), "instruction", 0.5, 0, x_inside=True, layout=layout)
+
+
+def data(layout: str = LAYOUT) -> SequenceDataModule:
+    return SequenceDataModule(family(layout), None, None, "padded", "left", 8, "y", 200, 0, 0)
+
+
+class Attention(nn.Module):
+    """One head, which tells what answers it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(WIDTH, WIDTH, bias=False)
+        nn.init.eye_(self.dense.weight)
+
+    def forward(self, states: Tensor, cache: Cache, visible: Tensor) -> Tensor:
+        _, seen = cache.update(states[:, None], states[:, None], 0)
+        told = (seen[:, 0] * visible[..., None]).sum(1, keepdim=True).sign()
+        return self.dense(told.expand(states.shape))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = Attention()
+
+    def forward(self, hidden_states: Tensor, past_key_values: Cache, visible: Tensor) -> Tensor:
+        return hidden_states + self.attention(hidden_states, past_key_values, visible)
+
+
+class ByHand(PreTrainedModel):
+    """Layer 1 knows the task from the answers before; the output layer reads it there."""
+
+    config_class = PreTrainedConfig
+
+    def __init__(self, of_data: SequenceDataModule) -> None:
+        size = len(of_data.tokenizer)
+        super().__init__(
+            PreTrainedConfig(num_hidden_layers=1, num_attention_heads=1, hidden_size=WIDTH, vocab_size=size)
+        )
+        table = torch.zeros(size, WIDTH)
+        for k in range(TASKS):
+            table[of_data.tokenizer.convert_tokens_to_ids(f"y{k}"), k] = 1
+        self.embedding = nn.Embedding.from_pretrained(table)
+        self.lm_head = nn.Linear(WIDTH, size, bias=False)
+        self.lm_head.weight = nn.Parameter(table.clone())
+        self.blocks = nn.ModuleList([Block()])
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, past_key_values: Cache, logits_to_keep: int = 0, **_: Any
+    ) -> CausalLMOutputWithPast:
+        states = self.embedding(input_ids)
+        for block in self.blocks:
+            states = block(states, past_key_values=past_key_values, visible=attention_mask)
+        return CausalLMOutputWithPast(logits=self.lm_head(states[:, -logits_to_keep:]))
+
+
+def measured(methods: list[str], **changes: Any) -> dict[str, Any]:
+    of_data = data()
+    settings = {"layers": None, "n_prompts": 12, "n_heads": 1, "n_trials": 2, "seed": 0, "every_n_steps": None}
+    measure = Vectors(of_data, KMeans(None, 4, 0), methods, **{**settings, **changes})
+    found = measure.measure(SimpleNamespace(network=ByHand(of_data).eval()))
+    return {metric.key: values for metric, values in found.items()}
+
+
+def test_every_method_does_the_task_where_the_network_knows_it_and_controls_do_not() -> None:
+    found = measured([*VECTORS])
+    assert (found["first_token_zero_shot"], found["first_token_few_shot"]) == (0, 1)
+    for method in ("task_vector", "function_vector", "difference", "mean", "cluster"):
+        assert found[f"vector_{method}"][1] == 1, method
+        assert found[f"vector_{method}_chosen"] == 1
+    assert found["vector_other_task"][1] == 0
+    assert found["vector_random"][1] < 0.7
+    assert found["vector_mean"][0] == 0
+    assert found["vector_mean_layer"] == 1
+
+
+def test_only_chosen_layers_are_tried() -> None:
+    found = measured(["mean"], layers=[1])
+    assert str(found["vector_mean"][0]) == "nan"
+    assert found["vector_mean"][1] == 1
+    with pytest.raises(UserError, match="measures.vectors.layers=2: the model has layers 0 to 1"):
+        measured(["mean"], layers=[2])
+
+
+def test_a_family_without_demonstrations_is_refused() -> None:
+    with pytest.raises(UserError, match="measures.vectors needs a task told by demonstrations"):
+        Vectors(data(layout=""), KMeans(None, 4, 0), ["mean"], None, 12, 1, 2, 0, None)
+
+
+def test_labels_of_demonstrations_are_shuffled_so_that_none_stays() -> None:
+    layout = Layout(LAYOUT)
+    pairs = {f"x{k}": f"y{k}" for k in range(5)}
+    text = "".join(layout.pair(*pair) for pair in pairs.items()) + layout.query
+    shuffled = layout.shuffled(text, random.Random(0))
+    assert shuffled.endswith(layout.query)
+    assert sorted(shuffled.split()) == sorted(text.split())
+    assert not any(layout.pair(*pair) in shuffled for pair in pairs.items())
+    assert all(layout.pair(x, "")[:-2] in shuffled for x in pairs)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_heads_add_makes_up_the_attention(architecture: str) -> None:
+    network = small(architecture)
+    tokens = torch.randint(0, network.config.vocab_size, (3, 6), generator=torch.Generator().manual_seed(0))
+    n_head = network.config.num_attention_heads
+    with torch.no_grad():
+        with reading(network) as outputs:
+            clean = network(tokens).logits[:, -1]
+        for block, of_block in enumerate(outputs):
+            whole = projections(network)[block](of_block.flatten(1)) - projections(network)[block](
+                torch.zeros_like(of_block.flatten(1))
+            )
+            parts = [added(network, block, head, of_block[:, head]) for head in range(n_head)]
+            torch.testing.assert_close(torch.stack(parts).sum(0), whole)
+            with replacing(network, block, 1, of_block[:, 1]):
+                torch.testing.assert_close(network(tokens).logits[:, -1], clean)
+            with replacing(network, block, 1, of_block[:, 1].flip(0)):
+                assert not torch.allclose(network(tokens).logits[:, -1], clean)
