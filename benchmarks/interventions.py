@@ -129,6 +129,7 @@ def intervening(run: LoadedRun, controls: Sequence[ControlName]) -> Intervention
         at=[*POSITIONS],
         alphas=[1.0],
         controls=[*controls],
+        layers=None,
         n_pairs=1500,
         seed=0,
         every_n_steps=1,

@@ -1,4 +1,4 @@
-"""taskcluster-analyze: measure runs again from their checkpoints."""
+"""taskcluster-analyze: measure runs again from their checkpoints, or a model that others trained."""
 
 import argparse
 import os
@@ -24,16 +24,27 @@ EXAMPLES = """
   taskcluster-analyze multirun/seeds hydra/launcher=joblib                runs side by side; also submitit_slurm and ray
   taskcluster-analyze RUN name=wide data.probe_size=4000 steps=last       a larger probe set, at the last step
   taskcluster-analyze RUN "measures=[interventions]" "measures.interventions.alphas=[0.5,1,2]" "steps=[0,600]"
+  taskcluster-analyze model=pretrained model.path=FOLDER task=facts       no run: a model that others trained
 
 Each run gets a folder analysis/NAME in the form of a run folder, with journal, results and figures; report and
 dashboard show it beside the run. Rerun the same command to resume. Keys that an analysis can set:
 measures, measures.*, clusterer.*, data.probe_size, data.probe_seed, data.probe_final_norm; hydra/launcher and
-hydra.launcher.*.
+hydra.launcher.*. Without a folder, all keys of taskcluster-train can be set, and the run of no steps that
+taskcluster-train experiment=probe makes is written, with measures that suit the task.
 """
 
 OWN = ("name", "steps", "output")
 OF_RUNS = ("measures", "measures.", "clusterer.", "data.probe_")  # keys, and groups of them
 OF_LAUNCHERS = ("hydra/launcher", "hydra.launcher.")
+
+OF_SENTENCES = (  # measured without a folder, by how tasks are told
+    "measures=[clustering_at_answer,interventions]",
+    "measures.interventions.at=[answer]",
+    "measures.interventions.edits=[add,interchange,cluster]",
+    "measures.interventions.layers=10",
+    "measures.interventions.n_pairs=240",
+)
+OF_DEMONSTRATIONS = ("measures=[clustering_at_answer,vectors]", "measures.vectors.layers=10")
 
 
 def main() -> None:
@@ -43,6 +54,8 @@ def main() -> None:
     from taskcluster.processes.interrupts import AT_ONCE, Interrupts
 
     with cli.answering(PROGRAM):
+        if words and "=" in words[0] and _key(words[0]) is None:
+            _probe(words, config_dir)
         with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
             exit_code = _analyze(words, config_dir)
         sys.exit(exit_code)
@@ -51,8 +64,9 @@ def main() -> None:
 def _arguments() -> tuple[list[str], Path | None]:
     parser = Parser(
         prog=PROGRAM,
-        usage=f"{PROGRAM} FOLDER [name=NAME] [steps=all|last|[STEP,...]] [output=FOLDER] [KEY=VALUE ...]",
-        description="Measure runs again from their checkpoints.",
+        usage=f"{PROGRAM} FOLDER [name=NAME] [steps=all|last|[STEP,...]] [output=FOLDER] [KEY=VALUE ...]\n"
+        f"       {PROGRAM} model=pretrained model.path=FOLDER [KEY=VALUE ...]",
+        description="Measure runs again from their checkpoints, or a model that others trained.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -64,13 +78,27 @@ def _arguments() -> tuple[list[str], Path | None]:
     return given.words, given.config_dir
 
 
+def _probe(words: list[str], config_dir: Path | None) -> None:
+    """Become the run that measures a model as it is."""
+    from taskcluster.cli import composed
+
+    chosen = [word for word in words if not word.startswith(("hydra", "measures."))]
+    measures: tuple[str, ...] = ()
+    if not any(word.startswith("measures=") for word in words):
+        told = composed("experiment=probe", *chosen, config_dir=config_dir)["task"].get("describe")
+        measures = OF_DEMONSTRATIONS if told == "demonstrations" else OF_SENTENCES
+    own = ["--config-dir", str(config_dir)] if config_dir else []
+    command = [sys.executable, "-m", "taskcluster.train", *own, "experiment=probe", *measures, *words]
+    os.execv(sys.executable, command)
+
+
 def _analyze(words: list[str], config_dir: Path | None) -> int:
     from taskcluster.analyses import Request, launched, planned
     from taskcluster.cli import Job, Reported
     from taskcluster.results.aggregate import find_runs
 
     if not words or _key(words[0]) is not None:
-        raise UserError("no folder is given; give a run folder, or a folder of runs, before KEY=VALUE")
+        raise UserError("no folder is given; give a run folder, or a folder of runs, before KEY=VALUE; see --help")
     folder, settings = Path(os.path.abspath(words[0])), [_setting(word) for word in words[1:]]
     own = {key: value for key, value in settings if key in OWN}
     of_runs = {key: value for key, value in settings if key not in OWN and not key.lstrip("+").startswith("hydra")}

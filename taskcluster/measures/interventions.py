@@ -25,11 +25,13 @@ from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.pairs import pairs_of
-from taskcluster.measures.sites import SITES, Items, Placed, SiteName, chunks, items_of
+from taskcluster.measures.sites import SITES, Items, Layers, Placed, SiteName, chunks, edited_layers, items_of
 from taskcluster.metrics import Metric
 from taskcluster.models.patching import Suffixes
 from taskcluster.processes.group import share_out
 from taskcluster.validation import Seed, validated
+
+NOTHING = torch.zeros(5, dtype=torch.float64)
 
 Counts = dict[tuple[object, ...], Tensor]  # sums over prompts of what `_count` gives
 
@@ -41,6 +43,7 @@ class Interventions(Measure):
         edits, controls: of `taskcluster.measures.edits`.
         at: the sites, of `taskcluster.measures.sites`.
         alphas: how far states are moved, in differences of centroids; not for edits that replace or project.
+        layers: those that are edited, or how many; None for all. The others have no numbers.
         n_pairs: number of pairs, at most.
         seed: of the choice of pairs and of what is random in edits.
 
@@ -63,12 +66,14 @@ class Interventions(Measure):
         at: Annotated[list[SiteName], Field(min_length=1)],
         alphas: Annotated[list[FiniteFloat], Field(min_length=1)],
         controls: list[ControlName],
+        layers: Layers,
         n_pairs: PositiveInt,
         seed: Seed,
         every_n_steps: PositiveInt | None,
     ) -> None:
         super().__init__(every_n_steps)
         self._clusterer, self._seed, self._sites = clusterer, seed, list(dict.fromkeys(at))
+        self._layers = layers
         self._rows, self._pad = data.probe["val"], data.tokenizer.pad_token_id or 0
         self.pairs = pairs_of(self._rows, n_pairs, self._generator())
         self._items = {site: items_of(site, self._rows, self.pairs, self._generator()) for site in self._sites}
@@ -85,13 +90,14 @@ class Interventions(Measure):
         self.metrics = (*metrics.OF_PAIRS, *every)  # type: ignore[misc]  # which edits there are is configured
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        network = observation.network
+        network, n_layer = observation.network, observation.network.config.num_hidden_layers
+        layers = edited_layers(network, self._layers, "measures.interventions.layers")
         training = network.training
         network.eval()
         try:
             spaces, sources = self._spaces(network)
             parts = chunks(network, self._rows, torch.arange(len(self.pairs)))
-            counted = share_out(partial(self._of_pairs, network, spaces, sources), parts)
+            counted = share_out(partial(self._of_pairs, network, spaces, sources, layers), parts)
         finally:
             network.train(training)
         totals = {key: torch.stack([part[key] for part in counted]).sum(0) for key in counted[0]}
@@ -101,7 +107,7 @@ class Interventions(Measure):
         )
         for site, at_site in self._declared.items():
             for edit, declared in at_site.items():
-                of_layers = [totals[site, *edit, layer] for layer in range(len(spaces[site]))]
+                of_layers = [totals.get((site, *edit, layer), NOTHING) for layer in range(n_layer + 1)]
                 n, a, b, moved, possible = torch.stack(of_layers).unbind(1)
                 of_kind = {"effect": b / n, "kept": a / n, "recovered": moved / possible}
                 found |= {metric: of_kind[metric.key.partition("_")[0]].tolist() for metric in declared}
@@ -151,7 +157,12 @@ class Interventions(Measure):
         ]
 
     def _of_pairs(
-        self, network: PreTrainedModel, spaces: Mapping[SiteName, list[Space]], sources: Tensor, chosen: Tensor
+        self,
+        network: PreTrainedModel,
+        spaces: Mapping[SiteName, list[Space]],
+        sources: Tensor,
+        layers: Sequence[int],
+        chosen: Tensor,
     ) -> Counts:
         """The counts of every site, edit and layer for the pairs with numbers `chosen`.
 
@@ -166,9 +177,9 @@ class Interventions(Measure):
         for site, at_site in self._declared.items():
             position, whole = SITES[site].edited, SITES[site].whole
             suffixes, earlier = prompts.at(position, whole), prompts.at(position, earlier=1)
-            for layer, space in enumerate(spaces[site]):
+            for layer in layers:
                 _assert_exact(suffixes, layer)
-                place, pair = self._place(self._items[site], space, chosen, suffixes.states[layer], layer)
+                place, pair = self._place(self._items[site], spaces[site][layer], chosen, suffixes.states[layer], layer)
                 for edit, alpha in at_site:
                     states = EDITS[edit](replace(place, alpha=alpha))
                     if elsewhere := edit == "wrong_position":

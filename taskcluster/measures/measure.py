@@ -92,13 +92,18 @@ class Control(Measure):
 
 
 class Measurement:
-    """All that is measured of a run. measures: by name. Raises ValueError for one that declares no metrics or reads an
-    unknown position, and where two of them declare one metric in different ways."""
+    """All that is measured of a run. measures: by name; splits: those of the probe set that are looked at.
 
-    def __init__(self, data: SequenceDataModule, measures: Mapping[str, Measure]) -> None:
+    Raises ValueError for a measure that declares no metrics or reads an unknown position, and where two of them declare
+    one metric in different ways.
+    """
+
+    def __init__(
+        self, data: SequenceDataModule, measures: Mapping[str, Measure], splits: Sequence[str] = SPLITS
+    ) -> None:
         for name, measure in measures.items():
             _check(name, measure)
-        self.data, self.measures = data, measures
+        self.data, self.measures, self.splits = data, measures, splits
         self.catalogue: Catalogue = catalogue(*(measure.metrics for measure in measures.values()))
 
     def __call__(self, network: PreTrainedModel, step: int = 0, last: bool = True) -> dict[str, float]:
@@ -108,7 +113,7 @@ class Measurement:
         """
         due = {name: measure for name, measure in self.measures.items() if measure.is_due(step, last)}
         metrics: dict[str, float] = {}
-        for split in SPLITS:
+        for split in self.splits:
             metrics |= self._of_split(network, split, due)
         return metrics
 

@@ -9,9 +9,10 @@ state of its own, and it is compared with tokens at the same place of instructio
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -23,6 +24,8 @@ from taskcluster.validation import UserError
 
 CHUNK = 512  # prompts that are run at once, at most
 ROOM = 2**29  # bytes
+
+Layers = Annotated[list[NonNegativeInt], Field(min_length=1)] | PositiveInt | None
 
 SiteName = Literal["instruction_end", "input", "answer", "instruction", "instruction_end_to_input"]
 
@@ -53,9 +56,22 @@ SITES: dict[SiteName, Site] = {
 
 def chunks(network: PreTrainedModel, rows: Rows, examples: Tensor) -> list[Tensor]:
     """Examples (E,) in parts that are run at once: at most CHUNK, fewer where keys, values and states need ROOM."""
-    width = int(rows.prefixes.max() + rows.reads.max())
-    of_one = 12 * width * network.config.hidden_size * (network.config.num_hidden_layers + 1)  # of all three, in bytes
+    config, length = network.config, int(rows.prefixes.max() + rows.reads.max())
+    of_one = 12 * length * getattr(config, "hidden_size", 1) * (config.num_hidden_layers + 1)  # of all three, in bytes
     return list(examples.split(max(1, min(CHUNK, ROOM // of_one))))
+
+
+def edited_layers(network: PreTrainedModel, layers: Layers, key: str) -> list[int]:
+    """All layers for None; for a number as many, spread evenly from 1 to L. Raises UserError, naming `key`, for a layer
+    that the network does not have."""
+    n_layer = network.config.num_hidden_layers
+    if layers is None:
+        return [*range(n_layer + 1)]
+    if isinstance(layers, int):
+        return sorted({round(1 + k * (n_layer - 1) / max(1, layers - 1)) for k in range(layers)})
+    if wrong := [layer for layer in layers if layer > n_layer]:
+        raise UserError(f"{key}={wrong[0]}: the model has layers 0 to {n_layer}; lower it")
+    return sorted({*layers})
 
 
 class Placed:

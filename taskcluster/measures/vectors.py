@@ -29,7 +29,7 @@ from taskcluster.measures.heads import function_vectors
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
-from taskcluster.measures.sites import Placed, chunks
+from taskcluster.measures.sites import Layers, Placed, chunks, edited_layers
 from taskcluster.metrics import Metric, Vector
 from taskcluster.tasks.demonstrations import Layout
 from taskcluster.tasks.family import Example
@@ -61,7 +61,7 @@ class Vectors(Measure):
 
     Attributes:
         methods: of `taskcluster.metrics.VECTORS`; the controls come in addition.
-        layers: those that vectors are put into, None for all.
+        layers: those that vectors are put into, or how many; None for all.
         n_prompts: for each task, a quarter of them tested, a quarter to choose a layer.
         n_heads: of a function vector; n_trials: prompts of each task that heads are tried on.
         seed: of the choice of prompts, and of what is random in controls.
@@ -79,7 +79,7 @@ class Vectors(Measure):
         data: SequenceDataModule,
         clusterer: KMeans,
         methods: Annotated[list[Vector], Field(min_length=1)],
-        layers: list[Annotated[int, Field(ge=0)]] | None,
+        layers: Layers,
         n_prompts: Annotated[int, Field(ge=4)],
         n_heads: PositiveInt,
         n_trials: PositiveInt,
@@ -111,16 +111,17 @@ class Vectors(Measure):
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         network, told = observation.network, self._told
-        n_layer = network.config.num_hidden_layers
-        if wrong := [layer for layer in self._layers or () if layer > n_layer]:
-            raise UserError(f"measures.vectors.layers={wrong[0]}: the model has layers 0 to {n_layer}; lower it")
+        n_layer, layers = (
+            network.config.num_hidden_layers,
+            edited_layers(network, self._layers, "measures.vectors.layers"),
+        )
         training = network.training
         network.eval()
         try:
             states, _ = self._look(network, told["vectors"].few)
             near, _ = self._look(network, told["choice"].few)
             makes = self._vectors(network, states, near)
-            right = {part: self._with_vectors(network, told[part], makes, n_layer) for part in ("choice", "test")}
+            right = {part: self._with_vectors(network, told[part], makes, layers) for part in ("choice", "test")}
             telling = [
                 _rate(self._look(network, rows)[1], told["test"].answer)
                 for rows in (told["test"].zero, told["test"].shuffled, told["test"].few)
@@ -200,10 +201,9 @@ class Vectors(Measure):
         return torch.stack(made)
 
     def _with_vectors(
-        self, network: PreTrainedModel, told: Told, makes: Mapping[Vector, "Make"], n_layer: int
+        self, network: PreTrainedModel, told: Told, makes: Mapping[Vector, "Make"], layers: Sequence[int]
     ) -> dict[Vector, dict[int, float]]:
         """{method: {layer: accuracy of the first token without demonstrations}}."""
-        layers = range(n_layer + 1) if self._layers is None else sorted({*self._layers})
         right = {method: dict.fromkeys(layers, 0) for method in makes}
         for chunk in chunks(network, told.zero, torch.arange(len(told.task))):
             prompts = Placed(network, told.zero, chunk, self._pad).at("answer")

@@ -16,7 +16,7 @@ from taskcluster.config import RunConfig
 from taskcluster.config import Trainer as TrainerConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.kmeans import KMeans
-from taskcluster.measures.measure import Measure, Measurement
+from taskcluster.measures.measure import SPLITS, Measure, Measurement
 from taskcluster.models.architecture import takes_mask
 from taskcluster.models.hidden_states import check
 from taskcluster.models.training_module import LanguageModel
@@ -75,12 +75,12 @@ def refuse_device(chosen: TrainerConfig) -> None:
 
 
 def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
-    """All that is measured of a run. Raises UserError."""
+    """All that is measured of a run; of a model that nothing is trained on, validation alone. Raises UserError."""
     offered = {"data": data, "clusterer": config.clusterer.build(KMeans)}
     kind: type[Measure] = Measure  # type: ignore[type-abstract]
     measures = {name: node.build(kind, offered=offered) for name, node in config.measures.items()}
     try:
-        return Measurement(data, measures)
+        return Measurement(data, measures, SPLITS if config.trainer.max_steps else ("val",))
     except ValueError as error:
         raise UserError(f"measures: {error}") from error
 

@@ -87,10 +87,14 @@ class ByHand(PreTrainedModel):
 
 
 def effects(
-    through_separator: bool, edits: list[str], at: list[str] = POSITIONS, alphas: tuple[float, ...] = (1.0,)
+    through_separator: bool,
+    edits: list[str],
+    at: list[str] = POSITIONS,
+    alphas: tuple[float, ...] = (1.0,),
+    layers: list[int] | int | None = None,
 ) -> dict[str, list[float]]:
     of_data = data()
-    measure = Interventions(of_data, KMeans(None, 4, 0), edits, at, list(alphas), [*CONTROLS], 300, 0, 1)
+    measure = Interventions(of_data, KMeans(None, 4, 0), edits, at, list(alphas), [*CONTROLS], layers, 300, 0, 1)
     network = ByHand(of_data, through_separator)
     return {m.key: values for m, values in measure.measure(SimpleNamespace(network=network)).items()}
 
@@ -152,6 +156,18 @@ def test_every_alpha_has_its_own_numbers() -> None:
     assert "effect_replace_input_alpha_0_25" not in found
 
 
+@pytest.mark.parametrize(("layers", "edited"), [([2], [2]), (1, [1]), (2, [1, 2]), (9, [1, 2])])
+def test_only_chosen_layers_are_edited(layers: list[int] | int, edited: list[int]) -> None:
+    found = effects(True, ["add"], ["input"], layers=layers)["effect_add_input"]
+    assert [layer for layer, value in enumerate(found) if value == value] == edited
+    assert found[-1] in (1, pytest.approx(float("nan"), nan_ok=True))
+
+
+def test_layers_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(UserError, match=r"measures\.interventions\.layers=3: the model has layers 0 to 2"):
+        effects(True, ["add"], layers=[1, 3])
+
+
 @pytest.mark.parametrize("site", SITES)
 def test_edited_states_are_compared_with_those_of_their_own_cell(site: str) -> None:
     rows = data().probe["val"]
@@ -173,7 +189,7 @@ def test_instructions_without_a_partner_of_their_length_are_refused() -> None:
     family = TaskFamily(tasks, "instruction", 0.5, 0, words=False)
     of_data = SequenceDataModule(family, None, None, "shared_prefix", "right", 8, "sequence", 200, 0, 0)
     with pytest.raises(UserError, match="'instruction' needs instructions of one length in two tasks"):
-        Interventions(of_data, KMeans(None, 4, 0), ["add"], ["instruction"], [1.0], [], 300, 0, 1)
+        Interventions(of_data, KMeans(None, 4, 0), ["add"], ["instruction"], [1.0], [], None, 300, 0, 1)
 
 
 def test_centroids_and_tests_come_from_different_instructions() -> None:
@@ -193,7 +209,7 @@ def test_centroids_and_tests_come_from_different_instructions() -> None:
 
 def test_tasks_that_agree_are_refused() -> None:
     with pytest.raises(UserError, match="no two tasks of the probe set share an x and disagree"):
-        Interventions(data(y="same"), KMeans(None, 4, 0), ["add"], POSITIONS, [1.0], [], 300, 0, 1)
+        Interventions(data(y="same"), KMeans(None, 4, 0), ["add"], POSITIONS, [1.0], [], None, 300, 0, 1)
 
 
 def test_every_edit_says_what_it_moves() -> None:

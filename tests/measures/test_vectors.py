@@ -116,12 +116,12 @@ def test_only_chosen_layers_are_tried() -> None:
     found = measured(["mean"], layers=[1])
     assert str(found["vector_mean"][0]) == "nan"
     assert found["vector_mean"][1] == 1
-    with pytest.raises(UserError, match="measures.vectors.layers=2: the model has layers 0 to 1"):
+    with pytest.raises(UserError, match=r"measures\.vectors\.layers=2: the model has layers 0 to 1"):
         measured(["mean"], layers=[2])
 
 
 def test_a_family_without_demonstrations_is_refused() -> None:
-    with pytest.raises(UserError, match="measures.vectors needs a task told by demonstrations"):
+    with pytest.raises(UserError, match=r"measures\.vectors needs a task told by demonstrations"):
         Vectors(data(layout=""), KMeans(None, 4, 0), ["mean"], None, 12, 1, 2, 0, None)
 
 
