@@ -9,8 +9,12 @@ as OF_SYMBOLS does, x and y are one token each, written <x:red> and <y:blue>: a 
 name are then different tokens. It refuses what is not in its vocabulary.
 """
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from itertools import chain
 
 from tokenizers import AddedToken, Regex, models, pre_tokenizers
@@ -86,9 +90,10 @@ def load_tokenizer(name: str, revision: str | None = None, gguf_file: str | None
     if gguf_file:
         refuse_gguf_without_its_packages(gguf_file)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, revision=revision or "main", gguf_file=gguf_file, trust_remote_code=False
-        )
+        with quietly():
+            tokenizer = AutoTokenizer.from_pretrained(
+                name, revision=revision or "main", gguf_file=gguf_file, trust_remote_code=False
+            )
     except Exception as error:  # transformers and its parsers raise many kinds
         reason = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
         raise ValueError(_unloaded(name, reason)) from None
@@ -122,6 +127,26 @@ def in_chat(template: Template, tokenizer: PreTrainedTokenizerFast) -> Template:
     if first == [tokenizer.bos_token_id]:  # which the tokenizer sets in front of every text anyway
         opening = opening.removeprefix(tokenizer.bos_token)
     return template.in_turn(opening, closing)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """A context without the bars and reports of transformers: what they warn of is refused."""
+    from transformers.utils import logging as reports
+
+    bars, loggers = reports.is_progress_bar_enabled(), [*map(logging.getLogger, ("transformers", "huggingface_hub"))]
+    levels = [logger.level for logger in loggers]
+    reports.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(StringIO()):  # where GGUF files have a bar of their own
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            reports.enable_progress_bar()
 
 
 def refuse_gguf_without_its_packages(gguf_file: str) -> None:

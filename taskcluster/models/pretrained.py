@@ -7,10 +7,8 @@ out: a causal LM with its weights, refused in one sentence where they are not al
 Weights are read from safetensors or GGUF files alone, which hold no code, as pickles may.
 """
 
-import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +17,7 @@ import torch
 from pydantic import PositiveInt
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from taskcluster.data.tokenizer import refuse_gguf_without_its_packages
+from taskcluster.data.tokenizer import quietly, refuse_gguf_without_its_packages
 from taskcluster.validation import UserError, validated
 
 WEIGHTS = ("*.safetensors", "*.gguf")
@@ -98,23 +96,6 @@ def _forget_quantization(network: Any) -> None:
     if getattr(network, "hf_quantizer", None) is not None:
         network.hf_quantizer, network.is_quantized = None, False
         del network.config.quantization_config
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """A context without the bars and reports of transformers: what they warn of is refused."""
-    from transformers.utils import logging as reports
-
-    bars, logger = reports.is_progress_bar_enabled(), logging.getLogger("transformers")
-    level = logger.level
-    reports.disable_progress_bar()
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            reports.enable_progress_bar()
 
 
 def checkpoints(path: str | Path, revisions: Sequence[str] = ()) -> list[tuple[int, dict[str, Any]]]:

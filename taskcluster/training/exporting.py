@@ -12,8 +12,8 @@ from pathlib import Path
 import yaml
 from transformers import PretrainedConfig
 
+from taskcluster.data.tokenizer import quietly
 from taskcluster.metrics import shown
-from taskcluster.models.pretrained import quietly
 from taskcluster.pages.rendering import render
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.journal import Row, fixed, layers_of, number
