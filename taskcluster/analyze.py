@@ -38,6 +38,7 @@ OF_RUNS = ("measures", "measures.", "clusterer.", "data.probe_")  # keys, and gr
 OF_LAUNCHERS = ("hydra/launcher", "hydra.launcher.")
 
 OF_SENTENCES = (  # measured without a folder, by how tasks are told
+    "data=questions",
     "measures=[clustering_at_answer,interventions]",
     "measures.interventions.at=[answer]",
     "measures.interventions.edits=[add,interchange,cluster]",

@@ -53,6 +53,24 @@ def test_a_model_of_ours_measured_as_that_of_others_gives_the_same_table(
         assert row[key] == pytest.approx(last[key], rel=1e-4 if key in by_model else 1e-12), key
 
 
+@pytest.mark.slow
+def test_tasks_told_by_sentences_get_interventions_after_neutral_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = ("model.n_layer=2", "model.n_embd=16", "model.n_head=2", "model.n_positions=128", "clusterer.n_init=2")
+    facts = ("task=facts", "task.relations=[capital,language]", "task.n_inputs=4", "task.n_instructions=20")
+    probed = analyze("model=gpt2", *sizes, *facts, "measures.interventions.layers=1", "name=tiny")
+    assert probed.exit_code == 0, probed.err
+    run = RunFolder(next((tmp_path / "outputs" / "tiny").rglob("metrics.jsonl")).parent)
+    (row,) = run.rows()
+    assert "ari_within_x_at_answer/val/layer_2" in row
+    assert [row[f"effect_add_answer/val/layer_{layer}"] is None for layer in range(3)] == [True, False, True]
+    assert "What is the opposite of hot?" in run.config()["data"]["prefix"]
+    assert run.state == "finished"
+    assert not run.saved()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -16,14 +16,15 @@ from taskcluster import load_run, observe
 from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.models.pretrained import checkpoints
+from taskcluster.models.pretrained import checkpoints, pretrained
 from taskcluster.runs.folder import RunFolder
+from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.training.experiment import prepare
 from taskcluster.validation import UserError
 
 PROBED = [word for word in SMALL if not word.startswith(("model.", "trainer.max_steps"))]
 LONG = "data.template='This is a question: {instruction} {x} -> {y}.'"
-SMOLLM2 = Path(__file__).parents[2] / ".models" / "smollm2"
+SMOLLM2 = next((Path(__file__).parents[2] / ".models" / "smollm2").glob("*.gguf"), None)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -184,7 +185,6 @@ def test_an_architecture_without_blocks_is_refused(saved: Path, monkeypatch: pyt
     from taskcluster.models import architecture
 
     monkeypatch.setattr(architecture, "KNOWN", {})
-    monkeypatch.setattr("transformers.LlamaConfig.num_hidden_layers", 2, raising=False)
     _, network = built(saved / "llama")
     network.config.num_hidden_layers = 7
     with pytest.raises(UserError, match="has no list of num_hidden_layers=7 blocks"):
@@ -260,16 +260,22 @@ def test_checkpoints_that_cannot_be_sorted_are_refused(tmp_path: Path) -> None:
         checkpoints("EleutherAI/pythia-70m", ["step128", "v128"])
 
 
-@pytest.mark.skipif(not SMOLLM2.is_dir(), reason="needs the model that `make smollm2` fetches")
-def test_a_real_model_knows_a_capital() -> None:
-    file = next(SMOLLM2.glob("*.gguf"))
-    tasks = "[{instructions:[capital of,main city of],mapping:{France:Paris,Germany:Berlin}}," + (
-        "{instructions:[language of,tongue of],mapping:{France:French,Germany:German}}]"
+@pytest.mark.skipif(SMOLLM2 is None, reason="needs the model that `make smollm2` fetches")
+def test_a_real_model_knows_capitals_and_languages() -> None:
+    folder, file = str(SMOLLM2.parent), SMOLLM2.name
+    told = {
+        "Question: What is the capital of {x}?\nAnswer:": {"China": "Beijing", "Brazil": "Brasilia"},
+        "Question: What is the main language of {x}?\nAnswer:": {"China": "Chinese", "Brazil": "Portuguese"},
+    }
+    tasks = [Task(k, ("written",), ((i,),), mapping) for k, (i, mapping) in enumerate(told.items())]
+    family = TaskFamily(tuple(tasks), "pair", 0.5, 0, x_inside=True)
+    asked = {"What is the opposite of hot": "cold", "What is the plural of mouse": "mice"}
+    prefix = "".join(f"Question: {question}?\nAnswer: {answer}\n\n" for question, answer in asked.items())
+    data = SequenceDataModule(
+        family, folder, None, "padded", "left", 4, "y", 100, 0, 0, prefix, tokenizer_gguf_file=file
     )
-    data, network = built(
-        SMOLLM2, f"model.gguf_file={file.name}", "task=custom", f"task.tasks={tasks}", "task.val_fraction=0.5",
-        "data.template='The {instruction} {x} is {y}'",
-    )  # fmt: skip
-    seen = observe(network, data, "train", ["answer"])
-    assert seen.states["answer"].shape == (31, 4, 576)
-    assert seen.accuracy >= 0.5  # chance is one in 49,152
+    network = pretrained(len(data.tokenizer), data.longest, folder, None, file, "float32", False)
+    for split in ("train", "val"):
+        seen = observe(network, data, split, ["answer"])
+        assert seen.states["answer"].shape == (31, 2, 576)
+        assert seen.accuracy == 1  # chance is one in 49,152
