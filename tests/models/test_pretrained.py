@@ -261,16 +261,15 @@ def test_checkpoints_that_cannot_be_sorted_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(SMOLLM2 is None, reason="needs the model that `make smollm2` fetches")
-def test_a_real_model_knows_capitals_and_languages() -> None:
+def test_a_real_model_knows_languages() -> None:
     folder, file = str(SMOLLM2.parent), SMOLLM2.name
     told = {
-        "Question: What is the capital of {x}?\nAnswer:": {"China": "Beijing", "Brazil": "Brasilia"},
-        "Question: What is the main language of {x}?\nAnswer:": {"China": "Chinese", "Brazil": "Portuguese"},
+        "Question: What is the capital of {x}?\nAnswer:": {"Japan": "Tokyo", "France": "Paris"},
+        "Question: What is the main language of {x}?\nAnswer:": {"Japan": "Japanese", "France": "French"},
     }
     tasks = [Task(k, ("written",), ((i,),), mapping) for k, (i, mapping) in enumerate(told.items())]
     family = TaskFamily(tuple(tasks), "pair", 0.5, 0, x_inside=True)
-    asked = {"What is the opposite of hot": "cold", "What is the plural of mouse": "mice"}
-    prefix = "".join(f"Question: {question}?\nAnswer: {answer}\n\n" for question, answer in asked.items())
+    prefix = composed("data=questions")["data"]["prefix"]
     data = SequenceDataModule(
         family, folder, None, "padded", "left", 4, "y", 100, 0, 0, prefix, tokenizer_gguf_file=file
     )
@@ -278,4 +277,4 @@ def test_a_real_model_knows_capitals_and_languages() -> None:
     for split in ("train", "val"):
         seen = observe(network, data, split, ["answer"])
         assert seen.states["answer"].shape == (31, 2, 576)
-        assert seen.accuracy == 1  # chance is one in 49,152
+        assert seen.correct[seen.labels["answer"]["task"] == 1].all()  # languages; chance is one in 49,152
