@@ -1,5 +1,6 @@
 """Every YAML composes with every other, and what it builds is what it says."""
 
+import re
 from itertools import product
 
 import pytest
@@ -21,14 +22,14 @@ OWN = {  # what a task needs instead of the sizes of SMALL
     "task=pairs": [f"task.path={cli.CONF.parent / 'docs' / 'examples' / 'pairs'}", "task.n_pairs=4", "task.n_sets=5"],
 }
 LOADED = "model=pretrained"  # which needs a model: tests/models/test_pretrained.py
-COMPOSED = list(
-    product(
-        *(
-            [f"{group}={option}" for option in GROUPS[group] if f"{group}={option}" != LOADED]
-            for group in ("task", "model", "optimizer", "scheduler")
-        )
-    )
+TASKS, MODELS, OPTIMIZERS, SCHEDULERS = (
+    [f"{group}={option}" for option in GROUPS[group] if f"{group}={option}" != LOADED]
+    for group in ("task", "model", "optimizer", "scheduler")
 )
+COMPOSED = [
+    *product(TASKS, MODELS, ["optimizer=adamw"], ["scheduler=cosine"]),
+    *product(["task=regex"], ["model=gpt2"], OPTIMIZERS, SCHEDULERS),
+]
 
 
 @pytest.mark.parametrize("choice", [f"{g}={option}" for g, options in GROUPS.items() for option in options])
@@ -57,8 +58,11 @@ def test_every_task_model_optimizer_and_scheduler_work_together(choices: tuple[s
 @pytest.mark.parametrize("experiment", GROUPS["experiment"])
 def test_an_experiment_sweeps_under_its_own_name(experiment: str) -> None:
     assert composed(f"experiment={experiment}")["name"] == experiment
-    assert f"taskcluster-train experiment={experiment}\n" in (cli.CONF / f"experiment/{experiment}.yaml").read_text()
-    swept = yaml.safe_load((cli.CONF / f"experiment/{experiment}.yaml").read_text())["hydra"]["sweeper"]["params"]
+    written = (cli.CONF / f"experiment/{experiment}.yaml").read_text()
+    assert re.search(rf"^#     taskcluster-train experiment={experiment}( .*)?$", written, re.MULTILINE)
+    if experiment == "probe":  # one model, as it is
+        return
+    swept = yaml.safe_load(written)["hydra"]["sweeper"]["params"]
     for key, values in swept.items():
         assert [composed(f"{key}={value}") for value in str(values).split(",")]
 
