@@ -16,8 +16,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from taskcluster.measures.effects import UNSCALED
 from taskcluster.measures.kmeans import KMeans
-from taskcluster.metrics import UNSCALED
 
 EditName = Literal["add", "replace", "interchange", "cluster", "ablate", "keep", "mean"]
 ControlName = Literal["random", "same_task", "shuffled", "third_task", "wrong_position", "random_subspace"]

@@ -18,8 +18,8 @@ from pydantic import Field, FiniteFloat, PositiveInt
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster import metrics
 from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures import effects
 from taskcluster.measures.edits import EDITS, ControlName, EditName, Place, Space
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
@@ -52,8 +52,8 @@ class Interventions(Measure):
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (  # of all edits at two sites; those of a run depend on its settings
-        *metrics.OF_PAIRS,
-        *(m for site in ("instruction_end", "input") for e in EDITS for m in metrics.of_intervention(e, site)),
+        *effects.OF_PAIRS,
+        *(m for site in ("instruction_end", "input") for e in EDITS for m in effects.of_intervention(e, site)),
     )
     splits = ("val",)
 
@@ -79,15 +79,15 @@ class Interventions(Measure):
         self._items = {site: items_of(site, self._rows, self.pairs, self._generator()) for site in self._sites}
         self._declared = {
             site: {
-                (edit, alpha): metrics.of_intervention(edit, site, alpha)
+                (edit, alpha): effects.of_intervention(edit, site, alpha)
                 for edit in dict.fromkeys([*edits, *controls])
                 if edit in SITES[site].edits
-                for alpha in (dict.fromkeys(alphas) if edit not in metrics.UNSCALED else [1.0])
+                for alpha in (dict.fromkeys(alphas) if edit not in effects.UNSCALED else [1.0])
             }
             for site in self._sites
         }
         every = (m for at_site in self._declared.values() for of_edit in at_site.values() for m in of_edit)
-        self.metrics = (*metrics.OF_PAIRS, *every)  # type: ignore[misc]  # which edits there are is configured
+        self.metrics = (*effects.OF_PAIRS, *every)  # type: ignore[misc]  # which edits there are is configured
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         network, n_layer = observation.network, observation.network.config.num_hidden_layers
@@ -103,7 +103,7 @@ class Interventions(Measure):
         totals = {key: torch.stack([part[key] for part in counted]).sum(0) for key in counted[0]}
         clean, source = totals["clean",], totals["source",]
         found: dict[Metric, Values] = dict(
-            zip(metrics.OF_PAIRS, ((part / clean[0]).item() for part in (clean[1], clean[2], source[2])), strict=True)
+            zip(effects.OF_PAIRS, ((part / clean[0]).item() for part in (clean[1], clean[2], source[2])), strict=True)
         )
         for site, at_site in self._declared.items():
             for edit, declared in at_site.items():

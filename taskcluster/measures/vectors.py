@@ -21,16 +21,17 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster import metrics
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.prompts import Prompts
 from taskcluster.data.rows import Rows, rows_of
+from taskcluster.measures import effects
+from taskcluster.measures.effects import Vector
 from taskcluster.measures.heads import function_vectors
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.sites import Layers, Placed, chunks, edited_layers
-from taskcluster.metrics import Metric, Vector
+from taskcluster.metrics import Metric
 from taskcluster.tasks.demonstrations import Layout
 from taskcluster.tasks.family import Example
 from taskcluster.validation import Seed, UserError, validated
@@ -60,7 +61,7 @@ class Vectors(Measure):
     """What a vector of a task does at every layer of a prompt without demonstrations, and without any vector.
 
     Attributes:
-        methods: of `taskcluster.metrics.VECTORS`; the controls come in addition.
+        methods: of `taskcluster.measures.effects`; the controls come in addition.
         layers: those that vectors are put into, or how many; None for all.
         n_prompts: for each task, a quarter of them tested, a quarter to choose a layer.
         n_heads: of a function vector; n_trials: prompts of each task that heads are tried on.
@@ -70,7 +71,7 @@ class Vectors(Measure):
         UserError: the family is not told by demonstrations, or has too few inputs; a layer that does not exist.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = (*metrics.OF_TELLING, *metrics.of_vectors(metrics.VECTORS))
+    metrics: ClassVar[tuple[Metric, ...]] = (*effects.OF_TELLING, *effects.of_vectors(effects.VECTORS))
     splits = ("val",)
 
     @validated
@@ -89,8 +90,8 @@ class Vectors(Measure):
         super().__init__(every_n_steps)
         self._clusterer, self._layers, self._seed = clusterer, layers, seed
         self._n_heads, self._n_trials, self._n_tasks = n_heads, n_trials, len(data.family.tasks)
-        self._methods = list(dict.fromkeys([*methods, *metrics.VECTOR_CONTROLS]))
-        self.metrics = (*metrics.OF_TELLING, *metrics.of_vectors(self._methods))  # type: ignore[misc]  # configured
+        self._methods = list(dict.fromkeys([*methods, *effects.VECTOR_CONTROLS]))
+        self.metrics = (*effects.OF_TELLING, *effects.of_vectors(self._methods))  # type: ignore[misc]  # configured
         self._pad = data.tokenizer.pad_token_id or 0
         self._told = {part: self._tell(data, examples) for part, examples in _parts(data, n_prompts, seed).items()}
 
@@ -128,9 +129,9 @@ class Vectors(Measure):
             ]
         finally:
             network.train(training)
-        found: dict[Metric, Values] = dict(zip(metrics.OF_TELLING, telling, strict=True))
+        found: dict[Metric, Values] = dict(zip(effects.OF_TELLING, telling, strict=True))
         for method in self._methods:
-            by_layer, chosen, layer = metrics.of_vector(method)
+            by_layer, chosen, layer = effects.of_vector(method)
             best = max(right["choice"][method], key=right["choice"][method].__getitem__)
             accuracy = right["test"][method]
             found[by_layer] = [accuracy.get(layer, float("nan")) for layer in range(n_layer + 1)]

@@ -13,9 +13,9 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.effects import VECTORS
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.vectors import Vectors
-from taskcluster.metrics import VECTORS
 from taskcluster.models.heads import added, projections, reading, replacing
 from taskcluster.tasks.demonstrations import Layout, demonstration_sets
 from taskcluster.tasks.family import Task, TaskFamily

@@ -11,7 +11,8 @@ import pytest
 from planted import LAYERS, begin, line, measure
 from scipy.stats import t
 
-from taskcluster.metrics import OWN, catalogue, of_intervention
+from taskcluster.measures.effects import of_intervention
+from taskcluster.metrics import OWN, catalogue
 from taskcluster.results.aggregate import over_runs
 from taskcluster.runs.journal import append
 from taskcluster.watch.watcher import Changes, Curves, Live, Watcher
