@@ -34,7 +34,7 @@ taskcluster-train experiment=probe makes is written, with measures that suit the
 """
 
 OWN = ("name", "steps", "output")
-OF_RUNS = ("measures", "measures.", "clusterer.", "data.probe_")  # keys, and groups of them
+OF_RUNS = ("measures.", "clusterer.", "data.probe_")  # groups of keys
 OF_LAUNCHERS = ("hydra/launcher", "hydra.launcher.")
 
 OF_SENTENCES = (  # measured without a folder, by how tasks are told
@@ -158,8 +158,8 @@ def job(cfg: "DictConfig") -> None:
 def _key(word: str) -> str | None:
     """The key of a word KEY=VALUE, None for a word that sets none."""
     key, equals, _ = word.partition("=")
-    settable = key.lstrip("+").startswith(OF_LAUNCHERS) or key in (*OWN, *OF_RUNS)
-    return key if equals and (settable or key.startswith(("measures.", "clusterer."))) else None
+    settable = key in (*OWN, "measures") or key.startswith(OF_RUNS) or key.lstrip("+").startswith(OF_LAUNCHERS)
+    return key if equals and settable else None
 
 
 def _setting(word: str) -> tuple[str, str]:

@@ -174,7 +174,7 @@ def _no_hang() -> Iterator[None]:
 def seen(sweep: Path) -> tuple[list[str], list[str], list[str]]:
     """What report, live page and a further start make of the runs: names of those that count, states, sentences."""
     found = Findings(sweep)
-    assert tables(found)
+    assert tables(found, found.points())
     assert found.points()
     assert len(polars.DataFrame(found.tidy(), infer_schema_length=None)) > 0
     dashboard = Dashboard(sweep, None)  # type: ignore[arg-type]

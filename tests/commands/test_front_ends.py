@@ -198,7 +198,7 @@ def test_a_harmed_run_leaves_the_others_alone(
     watcher.scan()
     assert watcher.runs()[0].state == "finished"
     found = Findings(root)
-    assert all(tables(found))
+    assert all(tables(found, found.points()))
     assert "seed=0" in {row["run"] for row in found.tidy()}
     with suppress(UserError):
         if is_finished(run, wanted(1)):
