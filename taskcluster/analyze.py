@@ -55,7 +55,7 @@ def main() -> None:
     from taskcluster.processes.interrupts import AT_ONCE, Interrupts
 
     with cli.answering(PROGRAM):
-        if words and "=" in words[0] and _key(words[0]) is None:
+        if words and "=" in words[0] and _key(words[0]) is None and not _is_path(words[0]):
             _probe(words, config_dir)
         with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
             exit_code = _analyze(words, config_dir)
@@ -153,6 +153,12 @@ def job(cfg: "DictConfig") -> None:
     except Interrupted as signal:
         say(PROGRAM, f"{cfg.run}: interrupted by {signal}; rerun the same command to resume")
         raise
+
+
+def _is_path(word: str) -> bool:
+    """Whether a first word is a path rather than KEY=VALUE: runs are in folders such as seed=0."""
+    key = word.partition("=")[0]
+    return Path(word).exists() or (os.sep in key and not key.lstrip("+").startswith("hydra/"))
 
 
 def _key(word: str) -> str | None:

@@ -1,7 +1,7 @@
 """The common beginning of many prompts: computed once, instead of with every prompt.
 
 in:  a causal LM, the S tokens that all prompts begin with
-out: a cache with its keys and values, from which the network goes on at token S for any number of prompts at a time
+out: a cache with its keys and values, from which the network continues at token S, for any number of prompts at a time
 """
 
 from typing import Any
@@ -39,10 +39,10 @@ class _Shared(DynamicLayer):
 
 @torch.no_grad()
 def cache_of(network: PreTrainedModel, tokens: Tensor) -> Cache | None:
-    """The cache of tokens (S,), S at least 2, which stays as it is however often the network goes on from it.
+    """The cache of tokens (S,), S at least 2, which is not changed by the passes that continue from it.
 
-    None for a network that keeps no keys and values of its layers, or that does not go on from them with the logits of
-    a whole pass. The network should not drop out (`eval`).
+    None for a network that keeps no keys and values of its layers, or whose logits differ from those of a whole pass
+    where it continues from them. The network should not drop out (`eval`).
     """
     cache, last = DynamicCache(), len(tokens) - 1
     try:

@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 
 
 def read_pairs(file: Path) -> list[tuple[str, str]]:
-    """Raises ValueError that names the file and the line for what is no pair of texts."""
+    """Raises ValueError that names the file and the line for what is not a pair of texts."""
     try:
         text = file.read_text(encoding="utf-8-sig")
         return [(_text(entry.line, entry.x), _text(entry.line, entry.y)) for entry in READERS[file.suffix](text)]

@@ -131,6 +131,16 @@ def test_other_steps_and_settings(small_run: RunFolder, taskcluster_analyze: Ana
     assert "ari/val/layer_2" not in rows[0]
 
 
+def test_the_folder_of_a_run_may_look_like_a_setting(
+    small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.move(small_run.path, tmp_path / "outputs" / "seed=0")
+    assert taskcluster_analyze("outputs/seed=0", "steps=last").exit_code == 0
+    assert "outputs/seed=1 holds no run" in taskcluster_analyze("outputs/seed=1").err
+    monkeypatch.chdir(tmp_path / "outputs")
+    assert "is already finished" in taskcluster_analyze("seed=0", "steps=last").out
+
+
 def test_every_run_of_a_folder_and_the_report(
     small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path
 ) -> None:
