@@ -92,11 +92,17 @@ def test_a_multirun_killed_three_times_ends_as_an_untouched_one(tmp_path: Path) 
     sweep = ["-m", *RUN, "seed=0,1,2", "data.batch_size=8,16", "hydra.sweep.subdir=${data.batch_size}_${seed}"]
     train(tmp_path, *sweep, "name=untouched")
     moments = random.Random(0)
+
+    def runs(finished: bool) -> list[RunFolder]:
+        """Those of the killed multirun that wrote a row, and whether they wrote their results."""
+        found = [RunFolder(journal.parent) for journal in tmp_path.glob("multirun/killed/*/metrics.jsonl")]
+        return [run for run in found if (run.path / "results.json").exists() == finished]
+
     for k in range(3):
         process = Command(tmp_path, *sweep, "name=killed")
-        process.until(lambda: len(list(tmp_path.glob("multirun/killed/*/results.json"))) > k)  # noqa: B023
-        time.sleep(moments.uniform(0, 3))
-        process.kill()
+        process.until(lambda: len(runs(finished=True)) > k)  # noqa: B023
+        time.sleep(moments.uniform(0, 1))
+        process.until(lambda: bool(runs(finished=False))).kill()
     output = train(tmp_path, *sweep, "name=killed")
     assert "already finished, skipped" in output
     assert any(
