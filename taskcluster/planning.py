@@ -29,6 +29,7 @@ from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
 from taskcluster.runs.condition import digest, flatten, is_seed
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import find_start, is_concluded, is_finished
+from taskcluster.runs.series import series
 from taskcluster.tracking.identity import refuse_many
 from taskcluster.validation import UserError
 
@@ -165,11 +166,13 @@ class Planner:
         if self._kind not in HERE:  # where it will run, there may be a GPU
             return
         from taskcluster.training.experiment import prepare, refuse_device
+        from taskcluster.training.series import refuse_different
 
         key = digest({key: value for key, value in flatten(config.as_dict()).items() if not is_seed(key)})
         if key not in self._refusals:
             try:
                 refuse_device(config.trainer)
+                refuse_different(series(config))
                 prepare(config)
                 self._refusals[key] = ""
             except UserError as error:

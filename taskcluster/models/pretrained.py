@@ -2,25 +2,26 @@
 
 in:  a folder or a name on the hub, a revision, a precision
 out: a causal LM with its weights, refused in one sentence where they are not all there or do not suit the prompts;
-     the checkpoints below a folder, by their steps
+     what two checkpoints of one model have in common, without reading their weights
 
 Weights are read from safetensors or GGUF files alone, which hold no code, as pickles may.
 """
 
-import re
-from collections.abc import Sequence
-from itertools import pairwise
+import json
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import PositiveInt
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from taskcluster.data.tokenizer import quietly, refuse_gguf_without_its_packages
-from taskcluster.validation import UserError, validated
+from taskcluster.validation import validated
 
 WEIGHTS = ("*.safetensors", "*.gguf")
+
+OF_A_FILE = ("_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "use_cache")
 
 
 @validated
@@ -32,11 +33,13 @@ def pretrained(
     gguf_file: str | None,
     dtype: Literal["float32", "bfloat16", "float16"],
     trust_remote_code: bool,
+    revisions: None = None,
 ) -> PreTrainedModel:
     """The model at `path`, a folder or a name on Hugging Face's hub, for sequences of up to `longest` tokens.
 
     vocab_size: number of tokens of the tokenizer; revision: branch, tag or commit on the hub; gguf_file: the file below
-    `path` that holds model and tokenizer; trust_remote_code: whether the model's own code may be run.
+    `path` that holds model and tokenizer; trust_remote_code: whether the model's own code may be run; revisions: none
+    here, as several are the steps of a run, which loads one after the other (`taskcluster.runs.series`).
 
     Raises ValueError where it cannot be loaded whole, has fewer embeddings than tokens, or reads shorter sequences.
     """
@@ -56,7 +59,7 @@ def pretrained(
                 output_loading_info=True,
             )
     except Exception as error:  # transformers and its parsers raise many kinds
-        raise ValueError(_refusal(path, error)) from None
+        raise ValueError(_refusal(path, revision, error)) from None
     network: PreTrainedModel = loaded[0]
     found: dict[str, Any] = loaded[1]
     if missing := sorted(found["missing_keys"]):
@@ -83,9 +86,34 @@ def _refuse_unsuited(network: PreTrainedModel, path: str, vocab_size: int, longe
         )
 
 
-def _refusal(path: str, error: Exception) -> str:
+def traits(path: str, revision: str | None) -> dict[str, str]:
+    """What the checkpoints of one model have in common: values of config.json and, in a folder, shapes of weights, by
+    their names. Of the weights only names and shapes are read. Raises ValueError where they cannot be.
+    """
+    try:
+        with quietly():
+            config, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
+        found = {key: str(value) for key, value in config.items() if key not in OF_A_FILE}
+        for file in _weight_files(Path(path)) if Path(path).is_dir() else ():
+            with safe_open(file, framework="pt") as weights:
+                names = weights.keys()
+                found |= {name: f"of shape {weights.get_slice(name).get_shape()}" for name in names}
+    except Exception as error:  # as above
+        raise ValueError(_refusal(path, revision, error)) from None
+    return found
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Those that transformers would read. Raises FileNotFoundError where there are none."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return [folder / "model.safetensors"]
+    return [folder / name for name in sorted({*json.loads(index.read_text())["weight_map"].values()})]
+
+
+def _refusal(path: str, revision: str | None, error: Exception) -> str:
     reason = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
-    said = f"path={path!r} cannot be loaded ({reason})"
+    said = f"path={path!r}{f' at revision {revision!r}' if revision else ''} cannot be loaded ({reason})"
     if Path(path).is_dir() and not [file for pattern in WEIGHTS for file in Path(path).glob(pattern)]:
         return f"{said}; give a folder with config.json and model.safetensors, as save_pretrained writes them"
     return f"{said}; give a folder, or a model's name on Hugging Face's hub"
@@ -96,35 +124,3 @@ def _forget_quantization(network: Any) -> None:
     if getattr(network, "hf_quantizer", None) is not None:
         network.hf_quantizer, network.is_quantized = None, False
         del network.config.quantization_config
-
-
-def checkpoints(path: str | Path, revisions: Sequence[str] = ()) -> list[tuple[int, dict[str, Any]]]:
-    """The checkpoints of one model, each with its step and with the arguments by which `pretrained` loads it.
-
-    path: a folder that holds folders such as step1000 or checkpoint-500, each with a config.json; or, with `revisions`,
-    a model's name on the hub, whose revisions are named likewise. They come by number: step9 before step10.
-
-    Raises UserError for a folder without checkpoints, a revision without a number, and two of one number.
-    """
-    found: list[tuple[str, dict[str, Any]]]
-    if revisions:
-        found = [(name, {"path": str(path), "revision": name}) for name in revisions]
-    else:
-        folders = sorted(file.parent for file in Path(path).glob("*/config.json"))
-        found = [
-            (folder.name, {"path": str(folder), "revision": None}) for folder in folders if _step(folder.name) >= 0
-        ]
-    if not found:
-        raise UserError(f"{path} holds no checkpoints; give a folder with folders such as step1000 or checkpoint-500")
-    if unnumbered := [name for name, _ in found if _step(name) < 0]:
-        raise UserError(f"revision={unnumbered[0]!r} has no number to sort it by; name revisions such as step1000")
-    steps = sorted(((_step(name), where) for name, where in found), key=lambda pair: pair[0])
-    if twice := [step for (step, _), (other, _) in pairwise(steps) if step == other]:
-        raise UserError(f"{path} has two checkpoints of step {twice[0]}; remove one of them")
-    return steps
-
-
-def _step(name: str) -> int:
-    """The last number in a name, -1 where there is none."""
-    numbers = re.findall(r"\d+", name)
-    return int(numbers[-1]) if numbers else -1

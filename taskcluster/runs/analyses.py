@@ -86,7 +86,7 @@ def plan(source: RunFolder, place: Path, name: str, steps: list[int] | str, chan
 
 def _steps(source: RunFolder, steps: list[int] | str) -> list[int]:
     saved = [step for step, file in source.saved() if file == source.checkpoint(step)]
-    saved += [0] * source.as_built
+    saved += source.as_built
     if not saved:
         raise UserError(f"{source.path} has no checkpoint yet; wait until the run has been measured once")
     if isinstance(steps, str):

@@ -6,6 +6,7 @@ out: FILE and FILE.sha256, which `sha256sum --check` reads
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -58,7 +59,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 def put_weights(path: Path, network: torch.nn.Module) -> None:
     """Put a checkpoint's weights into a network, in their precision. Raises UserError where they do not fit."""
     weights = load_weights(path)
-    _refuse_other_weights(path, weights, network)
+    refuse_other_weights(path, weights, network)
     network.to(dtype=next(weight.dtype for weight in weights.values() if weight.is_floating_point()))
     network.load_state_dict(weights)
 
@@ -69,13 +70,14 @@ def _weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def refuse_other_model(path: Path, checkpoint: dict[str, Any], optimizer: str, network: torch.nn.Module) -> None:
     """Raise UserError unless a checkpoint's weights fit the network, and its states are of the named optimizer."""
-    _refuse_other_weights(path, _weights(checkpoint), network)
+    refuse_other_weights(path, _weights(checkpoint), network)
     trained_with = checkpoint.get("config", {}).get("optimizer", {}).get("_target_")
     if trained_with != optimizer:
         raise UserError(f"{path} was trained with {trained_with}, not {optimizer}; choose the optimizer to match")
 
 
-def _refuse_other_weights(path: Path, weights: dict[str, torch.Tensor], network: torch.nn.Module) -> None:
+def refuse_other_weights(path: object, weights: Mapping[str, torch.Tensor], network: torch.nn.Module) -> None:
+    """Raise UserError, naming `path`, unless weights have the names and shapes of the network's."""
     there, here = ({name: tuple(w.shape) for name, w in of.items()} for of in (weights, network.state_dict()))
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):

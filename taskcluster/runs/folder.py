@@ -154,9 +154,12 @@ class RunFolder:
         return sorted((int(name[1]), file) for name, file in named if name)
 
     @property
-    def as_built(self) -> bool:
-        """Whether the run measured a model as its configuration builds it, of which it needs no checkpoint."""
-        return not self.saved() and not self.config().get("trainer", {}).get("max_steps") and bool(self.rows())
+    def as_built(self) -> list[int]:
+        """The measured steps of a run that made no updates: their weights are where its configuration says, and it
+        needs no checkpoints."""
+        if self.saved() or self.config().get("trainer", {}).get("max_steps"):
+            return []
+        return [row["step"] for row in self.rows()]
 
     def write_status(self, state: str, **facts: Any) -> None:
         """Replace status.json by the recorded facts, updated by these."""

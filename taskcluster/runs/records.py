@@ -58,6 +58,7 @@ class Start(_Record):
     time: str = ""
     step: Count = 0
     max_steps: Count | None = None
+    steps: list[Count] = []
     machine: str = ""
     device: str = ""
     threads: NonNegativeInt = 0

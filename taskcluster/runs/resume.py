@@ -1,4 +1,5 @@
-"""Where a run begins: at step 0, or after the newest intact checkpoint. Free of torch, so plans are quick."""
+"""Where a run begins: at step 0, after the newest intact checkpoint, or after the last of others' checkpoints that it
+has measured. Free of torch, so plans are quick."""
 
 import hashlib
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import NamedTuple
 from taskcluster.config import RunConfig
 from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.journal import Row
+from taskcluster.runs.series import measured_up_to, series
 from taskcluster.validation import UserError
 
 DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
 
 
 class Start(NamedTuple):
-    """step: that of the run's own checkpoint, None for a run that begins. measured: the last step that the journal has
+    """step: that of the run's own checkpoint, or of the last of others' checkpoints that was measured; None for a run
+    that begins. checkpoint: the run's own, or that of another run. measured: the last step that the journal has
     up to there, -1 for none. notes: sentences for the user.
     """
 
@@ -27,8 +30,10 @@ def is_finished(run: RunFolder, config: RunConfig) -> bool:
     """Whether the folder holds this very run, finished. Raises UserError where one of its files is damaged."""
     if run.state != "finished" or config.resume == "never" or not run.config() or run.differing_keys(config.as_dict()):
         return False
-    last = config.trainer.max_steps
-    if [row["step"] for row in run.rows()][-1:] != [last]:
+    rows, last = run.rows(), config.trainer.max_steps
+    if not last and {*(series(config) or (0,))} - {row["step"] for row in rows}:
+        return False  # of checkpoints that others trained, there are more by now
+    if last and [row["step"] for row in rows][-1:] != [last]:
         raise UserError(f"{run.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
     return bool(run.catalogue() and run.results())
 
@@ -59,13 +64,19 @@ def find_start(run: RunFolder, config: RunConfig) -> Start:
             f"{run.path} holds a run of another configuration, which differs in {', '.join(differing)}; "
             "choose another name= or hydra.run.dir="
         )
-    start = _newest(run)
+    steps = series(config)
+    start = _after(measured_up_to(steps, run.rows())) if steps else _newest(run)
     if start.step is None and resume == "must":
         raise UserError(f"resume='must', but {run.path} holds nothing to resume from; leave it out to start a new run")
     notes = start.notes + _change_of_length(run, _length(begun), config.trainer.max_steps) if begun else ()
     if start.step is None and config.ckpt_path:
         return _branch(Path(config.ckpt_path), notes)
     return start._replace(notes=notes)
+
+
+def _after(measured: int | None) -> Start:
+    """After the last of others' checkpoints that was measured."""
+    return Start() if measured is None else Start(measured, measured=measured)
 
 
 def damage(checkpoint: Path) -> str:

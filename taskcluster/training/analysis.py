@@ -35,7 +35,7 @@ def analyze(analysis: Analysis, console: Console) -> None:
             before, todo = analysis.before, analysis.steps[analysis.done :]
             target.start(analysis.config.as_dict(), before, loaded.measurement.catalogue.values())
             facts = surroundings(loaded.network.device)
-            with writing(target, before, max_steps=analysis.steps[-1], **facts):
+            with writing(target, before, max_steps=analysis.steps[-1], steps=analysis.steps, **facts):
                 _measure(loaded, target, todo)
                 conclude.conclude(target, loaded.data.family)
                 loaded.go_to(analysis.steps[-1])

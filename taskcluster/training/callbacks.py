@@ -53,9 +53,13 @@ class MeasurementCallback(pl.Callback):
         early = {self._every >> k for k in range(1, self._n_early + 1)}
         return sorted({step for step in early | {*range(0, max_steps, self._every)} if step < max_steps} | {max_steps})
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def begin(self, trainer: pl.Trainer) -> None:
+        """Count the seconds from here on, after those that the journal has."""
         rows = self._run.rows() if trainer.is_global_zero else []
         self._started = time.monotonic() - (rows[-1].get("elapsed", 0.0) if rows else 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.begin(trainer)
         first = trainer.global_step
         due = self.schedule(trainer.max_steps) if self.measured >= 0 else [first, *self.schedule(trainer.max_steps)]
         self.due = sorted({step for step in due if step >= first and step > self.measured})
@@ -69,17 +73,20 @@ class MeasurementCallback(pl.Callback):
         if updated and trainer.is_global_zero and trainer.global_step % every == 0:
             row = {name: float(trainer.callback_metrics[name]) for name in OF_A_BATCH}
             self._run.append_training({"step": trainer.global_step, **row}, time.monotonic() - self._started)
-            self._mirror(trainer, row)
+            self._mirror(trainer, row, trainer.global_step)
         self._measure_if_due(trainer, pl_module)
 
     def _measure_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         step = trainer.global_step
-        if not self.due or step < self.due[0]:
-            return
-        assert isinstance(module, LanguageModel)
+        if self.due and step >= self.due[0]:
+            assert isinstance(module, LanguageModel)
+            self.measure(trainer, module, step, last=step == trainer.max_steps)
+
+    def measure(self, trainer: pl.Trainer, module: LanguageModel, step: int, last: bool) -> None:
+        """Measure the first step that is due, unless a signal comes."""
         started = time.monotonic()
         try:
-            metrics = self.measurement(module.network, step, last=step == trainer.max_steps)
+            metrics = self.measurement(module.network, step, last)
         except FloatingPointError as error:
             raise TrainingDiverged(step) from error
         except Interrupted:  # it stays due: the CheckpointCallback saves, and whoever resumes measures first
@@ -90,11 +97,11 @@ class MeasurementCallback(pl.Callback):
         self.rows.append({"step": step, **metrics})
         if trainer.is_global_zero:
             self._run.append(self.rows[-1], elapsed=now - self._started, measuring=now - started)
-            self._mirror(trainer, metrics)
+            self._mirror(trainer, metrics, step)
 
-    def _mirror(self, trainer: pl.Trainer, row: Row) -> None:
+    def _mirror(self, trainer: pl.Trainer, row: Row, step: int) -> None:
         for logger in trainer.loggers:
-            logger.log_metrics(row, trainer.global_step)
+            logger.log_metrics(row, step)
 
 
 class CheckpointCallback(pl.Callback):
@@ -122,9 +129,13 @@ class CheckpointCallback(pl.Callback):
         self._limit = max_time.total_seconds() if max_time else math.inf
         self._needless = not (config["trainer"]["max_steps"] or config["ckpt_path"])
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def begin(self) -> None:
+        """Answer signals, and count `max_time` from here on."""
         self._interrupts.listen()  # Lightning has taken SIGTERM by now
         self._saved_at = self._started_at = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.begin()
         self._save_if_due(trainer)
 
     def on_train_batch_start(
@@ -153,6 +164,14 @@ class CheckpointCallback(pl.Callback):
         late &= trainer.global_step < trainer.max_steps
         if (measured or overdue or signal or late) and not self._needless:
             self._save(trainer, measured)
+        self._end(signal, late)
+
+    def end_if_asked(self, trainer: pl.Trainer, done: bool) -> None:
+        """End a run that saves nothing for a signal, and for the time limit unless it is `done`."""
+        signal, _, late = self._agreed(trainer, self._limit)
+        self._end(signal, late and not done)
+
+    def _end(self, signal: int, late: int) -> None:
         if signal and self._interrupts.end_the_run(signal):
             raise Interrupted(signal)
         if signal:

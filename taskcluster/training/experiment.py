@@ -1,6 +1,7 @@
 """The parts of one run, built from its configuration and wired together."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,17 @@ from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import SPLITS, Measure, Measurement
 from taskcluster.models.architecture import takes_mask
 from taskcluster.models.hidden_states import check
-from taskcluster.models.training_module import LanguageModel
+from taskcluster.models.training_module import LanguageModel, TrainingDiverged
 from taskcluster.processes.group import RunEnvironment
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.processes.places import ALONE, Place, refuse_other_world
 from taskcluster.runs.checkpoints import TrustedCheckpointIO, load, refuse_other_model
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.series import series
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training.callbacks import CheckpointCallback, MeasurementCallback
 from taskcluster.training.progress import ProgressCallback
+from taskcluster.training.series import named, put_checkpoint, refuse_different
 from taskcluster.validation import UserError
 
 OURS = {  # what the Trainer must leave to the other modules
@@ -51,7 +54,9 @@ class TrainingStopped(RuntimeError):
 
 
 def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
-    """The data and the network of a run as it begins. Raises UserError."""
+    """The data and the network of a run as it begins: of checkpoints that others trained, the first. Raises
+    UserError."""
+    config = next(iter(series(config).values()), config)
     data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
     network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
     check(network)
@@ -113,7 +118,8 @@ class Experiment:
         label: str = "",
     ) -> None:
         refuse_device(config.trainer)
-        self.config, self.interrupts = config, interrupts
+        self.config, self.interrupts, self.series = config, interrupts, series(config)
+        refuse_different(self.series)
         self.data, self.network = prepare(config)
         self.model = language_model(config, self.network)
         self.measurement = measuring(config, self.data)
@@ -131,8 +137,8 @@ class Experiment:
         own = ("measurement", "checkpoint")
         others = [node.build(Callback) for name, node in config.callbacks.items() if name not in own]
         callbacks: list[Callback] = [self.measuring, *others, self.checkpointing]
-        if console:
-            callbacks.append(ProgressCallback(self.measuring, console, label))
+        self.progress = ProgressCallback(self.measuring, console, label) if console else None
+        callbacks += [self.progress] if self.progress else []
         # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.trainer = self._trainer(place, callbacks, run.path)
@@ -170,9 +176,29 @@ class Experiment:
         self.measuring.measured = measured
         with self.interrupts.deferred():
             self.trainer.fit(self.model, self.data, ckpt_path=checkpoint)
-            if self.measuring.measured < self.trainer.global_step == self.trainer.max_steps:
+            if self.series:
+                self._measure_series()
+            elif self.measuring.measured < self.trainer.global_step == self.trainer.max_steps:
                 # Of a branch with nothing left to train, Lightning calls no callback.
                 self.measuring.on_train_start(self.trainer, self.model)
                 self.checkpointing.on_train_start(self.trainer, self.model)
         if self.trainer.global_step < self.trainer.max_steps:
             raise TrainingStopped(self.trainer.global_step, self.trainer.max_steps)
+
+    def _measure_series(self) -> None:
+        """Measure the checkpoints of others that the journal lacks, each as it is. Raises Interrupted."""
+        self.measuring.due = [step for step in self.series if step > self.measuring.measured]
+        self.measuring.begin(self.trainer)
+        self.checkpointing.begin()
+        last = max(self.series)
+        with self.progress.over(self.measuring.due) if self.progress else nullcontext(lambda: None) as show:
+            while self.measuring.due:
+                step = self.measuring.due[0]
+                if step != min(self.series):  # which the network had from the start
+                    put_checkpoint(self.series[step], self.data, self.network)
+                try:
+                    self.measuring.measure(self.trainer, self.model, step, last=step == last)
+                except TrainingDiverged as error:
+                    raise UserError(f"{named(self.series[step])}: {error}; leave this checkpoint out") from None
+                show()
+                self.checkpointing.end_if_asked(self.trainer, done=not self.measuring.due)

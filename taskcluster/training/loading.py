@@ -1,6 +1,6 @@
 """A run from its folder, as training has it: data, network with the weights of a step, measures.
 
-in:  a run folder with a checkpoint of the step, or of a run that made no updates
+in:  a run folder with a checkpoint of the step, or of a run that made no updates, whose configuration names the model
 out: LoadedRun, whose `measure` reproduces the numbers of the journal
 """
 
@@ -16,7 +16,9 @@ from taskcluster.measures.measure import Measurement
 from taskcluster.runs.analyses import changed
 from taskcluster.runs.checkpoints import put_weights
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.series import series
 from taskcluster.training.experiment import measuring, prepare
+from taskcluster.training.series import put_checkpoint
 from taskcluster.validation import UserError
 
 
@@ -43,18 +45,24 @@ class LoadedRun:
     def go_to(self, step: int) -> None:
         """Load the weights of another step into the same network. Raises UserError where there is no checkpoint, or it
         does not fit."""
-        saved = dict(self.run.saved())
-        if step == self.step and self.run.as_built:
+        saved, as_built = dict(self.run.saved()), self.run.as_built
+        if step == self.step and step in as_built:
             return
-        if step not in saved:
-            there = ", ".join(map(str, saved)) or "none"
+        if step not in (as_built or saved):
+            there = ", ".join(map(str, as_built or saved)) or "none"
             raise UserError(f"{self.run.path} has no checkpoint of step {step}; choose from: {there}")
-        put_weights(saved[step], self.network)
+        if not as_built:
+            put_weights(saved[step], self.network)
+        elif step in (theirs := series(self.config)):
+            put_checkpoint(theirs[step], self.data, self.network)
+        else:
+            raise UserError(f"model.path={self.config.model.arguments.get('path')!r} has lost step {step}; restore it")
         self.step = step
 
     def measure(self) -> dict[str, float]:
         """The metrics of the step by their keys: on the machine that trained, the same bits as in the journal."""
-        return self.measurement(self.network, self.step, last=self.step == self.config.trainer.max_steps)
+        last = max(series(self.config), default=self.config.trainer.max_steps)
+        return self.measurement(self.network, self.step, last=self.step == last)
 
 
 def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, object] | None = None) -> LoadedRun:
@@ -75,11 +83,11 @@ def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, 
     if not (composed := run.config()):
         raise UserError(f"{folder} is not the folder of a run; choose one with a config.yaml")
     config = RunConfig.of(changed(composed, changes or {}))
-    saved = run.saved()
-    if not saved and not run.as_built:
+    saved = run.as_built or [step for step, _ in run.saved()]
+    if not saved:
         raise UserError(f"{folder} has no checkpoint yet; wait until the run has been measured once")
     data, network = prepare(config)
-    last = saved[-1][0] if saved else 0
-    loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data), step=-1 if saved else 0)
-    loaded.go_to(last if step is None else step)
+    first = min(series(config), default=0) if run.as_built else -1  # which the network has
+    loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data), step=first)
+    loaded.go_to(saved[-1] if step is None else step)
     return loaded

@@ -4,6 +4,8 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -56,6 +58,21 @@ class ProgressCallback(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._bar.stop()
 
+    @contextmanager
+    def over(self, due: Sequence[int]) -> Iterator[Callable[[], None]]:
+        """A context around the measurement of steps without training in between, of which `due` are left. Gives what
+        shows the rows that came."""
+
+        def show() -> None:
+            done = len(self._measuring.rows)
+            left = f"{self._measuring.seconds / max(done, 1) * len(due):.0f} s left"
+            self._bar.update(self._task, completed=done, description=left)
+            self._show_rows("" if self._console.is_terminal else left)
+
+        self._task = self._bar.add_task("", total=len(due))
+        with self._bar:
+            yield show
+
     def _seconds_left(self, trainer: pl.Trainer) -> float:
         elapsed, measuring = time.monotonic() - self._started, self._measuring.seconds
         a_step = (elapsed - measuring) / max(trainer.global_step - self._first_step, 1)
@@ -75,7 +92,8 @@ def _line(row: Row, known: Catalogue) -> str:
     for metric in shown(known, "runs"):
         of_metric = layers_of(row, metric.stem("val")) if metric.by_layer else [number(row, metric.stem("val"))]
         values += [f"{metric.short} {fixed(of_metric[-1])}"] if of_metric else []
-    return f"step {row['step']:6d}  loss {fixed(number(row, LOSS.stem('train')))}  validation: {'  '.join(values)}"
+    split = "train" if LOSS.stem("train") in row else "val"  # of a model that nothing is trained on
+    return f"step {row['step']:6d}  loss {fixed(number(row, LOSS.stem(split)))}  validation: {'  '.join(values)}"
 
 
 def quieten() -> None:

@@ -68,8 +68,9 @@ def train_on(
             for note in _notes(run, start, facts, mirror.given_id):
                 console.print(note, soft_wrap=True)
             run.start(config.as_dict(), start.step, experiment.measurement.catalogue.values())
-            max_steps = config.trainer.max_steps
-            with writing(run, start.step, mirror.given_id, max_steps=max_steps, **facts) as ends:
+            last = max(experiment.series, default=config.trainer.max_steps)
+            asked = {"max_steps": last, **({"steps": [*experiment.series]} if experiment.series else {})}
+            with writing(run, start.step, mirror.given_id, **asked, **facts) as ends:
                 interrupts.before_the_end.append(ends.leave)
                 task = {"config": config.as_dict(), "folder": run.path, **start._asdict()}
                 with mirror as experiment.trainer.logger:
@@ -81,7 +82,7 @@ def train_on(
                     conclude.conclude(run, experiment.data.family)
                     ends.finish()
                     conclude.illustrate(
-                        LoadedRun(run, config, experiment.data, experiment.network, experiment.measurement, max_steps),
+                        LoadedRun(run, config, experiment.data, experiment.network, experiment.measurement, last),
                         console,
                     )
                     mirror.conclude()

@@ -175,6 +175,8 @@ class Run:
         (first, began), (last, ended) = (self._recent[0], self._recent[-1]) if self._recent else ((0, 0.0), (0, 0.0))
         speed = (last - first) / (ended - began) if ended > began else None
         left = (max_steps - last) / speed if max_steps and speed and state == "running" else None
+        if left and (steps := start.get("steps")):  # of checkpoints, each of which takes as long as any other
+            left = sum(step > last for step in steps) * (ended - began) / max(len(self._recent) - 1, 1)
         curves = {metric.key: _deepest(rows, metric) for metric in shown(self.catalogue, "runs")}
         trend = next((curves[m.key] for m in shown(self.catalogue, "runs", by_layer=True)), ())
         return replace(
