@@ -9,10 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from taskcluster.config import RunConfig
-from taskcluster.runs.analyses import changed
 from taskcluster.runs.journal import Row
 from taskcluster.validation import UserError
 
@@ -109,8 +108,12 @@ def _refuse_training(config: RunConfig, last: _Named) -> None:
 
 def _with(config: RunConfig, named: _Named) -> RunConfig:
     """The configuration with one checkpoint, and its tokenizer where data.tokenizer follows the model."""
-    changes: dict[str, object] = {"model.path": named.path, "model.revision": named.revision, "model.revisions": None}
-    if config.data.arguments.get("tokenizer") == config.model.arguments["path"]:
-        changes["data.tokenizer"] = named.path
-        changes |= {"data.tokenizer_revision": named.revision} if named.revision else {}
-    return RunConfig.of(changed(config.as_dict(), changes))
+    model, data = config.model.arguments, config.data.arguments
+    chosen = {"model": {"path": named.path, "revision": named.revision, "revisions": None}}
+    if data.get("tokenizer") == model["path"]:
+        chosen["data"] = {"tokenizer": named.path, "tokenizer_revision": named.revision}
+    composed = config.as_dict()
+    for group, values in chosen.items():
+        part: Any = composed[group]
+        part.update(values)
+    return RunConfig.of(composed)

@@ -16,7 +16,7 @@ from taskcluster import load_run, observe
 from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.models.pretrained import checkpoints, pretrained
+from taskcluster.models.pretrained import pretrained
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.training.experiment import prepare
@@ -236,28 +236,6 @@ def test_a_model_is_probed_as_it_is_and_then_fine_tuned(
     assert last["step"] == 4
     assert {key: first[key] for key in row if "/" in key} == {key: row[key] for key in row if "/" in key}
     assert last["train/loss"] < first["train/loss"]
-
-
-def test_checkpoints_come_by_number(tmp_path: Path) -> None:
-    for name in ("step1000", "step90", "step0", "notes"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").touch()
-    (tmp_path / "step5").mkdir()  # without a model
-    found = checkpoints(tmp_path)
-    assert [step for step, _ in found] == [0, 90, 1000]
-    assert found[1][1] == {"path": str(tmp_path / "step90"), "revision": None}
-    hub = checkpoints("EleutherAI/pythia-70m", ["step128", "step16", "step1000"])
-    assert [(step, where["revision"]) for step, where in hub] == [(16, "step16"), (128, "step128"), (1000, "step1000")]
-    assert {where["path"] for _, where in hub} == {"EleutherAI/pythia-70m"}
-
-
-def test_checkpoints_that_cannot_be_sorted_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no checkpoints"):
-        checkpoints(tmp_path)
-    with pytest.raises(UserError, match="revision='main' has no number"):
-        checkpoints("EleutherAI/pythia-70m", ["step128", "main"])
-    with pytest.raises(UserError, match="two checkpoints of step 128"):
-        checkpoints("EleutherAI/pythia-70m", ["step128", "v128"])
 
 
 @pytest.mark.skipif(SMOLLM2 is None, reason="needs the model that `make smollm2` fetches")
