@@ -24,28 +24,21 @@ EXAMPLES = """
   taskcluster-analyze multirun/seeds hydra/launcher=joblib                runs side by side; also submitit_slurm and ray
   taskcluster-analyze RUN name=wide data.probe_size=4000 steps=last       a larger probe set, at the last step
   taskcluster-analyze RUN "measures=[interventions]" "measures.interventions.alphas=[0.5,1,2]" "steps=[0,600]"
-  taskcluster-analyze model=pretrained model.path=FOLDER task=facts       no run: a model that others trained
+  taskcluster-analyze model=pretrained model.path=FOLDER task=facts       no run: a model that others trained, or the
+                                                                          folder of its checkpoints (step1000/ ...)
 
 Each run gets a folder analysis/NAME in the form of a run folder, with journal, results and figures; report and
 dashboard show it beside the run. Rerun the same command to resume. Keys that an analysis can set:
 measures, measures.*, clusterer.*, data.probe_size, data.probe_seed, data.probe_final_norm; hydra/launcher and
-hydra.launcher.*. Without a folder, all keys of taskcluster-train can be set, and the run of no steps that
-taskcluster-train experiment=probe makes is written, with measures that suit the task.
+hydra.launcher.*. Without a folder, all keys of taskcluster-train can be set, and the run of no steps is written that
+taskcluster-train experiment=probe makes, or experiment=probe_demonstrations for tasks that are told so.
 """
 
 OWN = ("name", "steps", "output")
 OF_RUNS = ("measures.", "clusterer.", "data.probe_")  # groups of keys
 OF_LAUNCHERS = ("hydra/launcher", "hydra.launcher.")
 
-OF_SENTENCES = (  # measured without a folder, by how tasks are told
-    "data=questions",
-    "measures=[clustering_at_answer,interventions]",
-    "measures.interventions.at=[answer]",
-    "measures.interventions.edits=[add,interchange,cluster]",
-    "measures.interventions.layers=10",
-    "measures.interventions.n_pairs=240",
-)
-OF_DEMONSTRATIONS = ("measures=[clustering_at_answer,vectors]", "measures.vectors.layers=10")
+EXPERIMENTS = {"demonstrations": "probe_demonstrations"}  # without a folder, by how tasks are told; else probe
 
 
 def main() -> None:
@@ -81,16 +74,14 @@ def _arguments() -> tuple[list[str], Path | None]:
 
 def _probe(words: list[str], config_dir: Path | None) -> None:
     """Become the run that measures a model as it is."""
-    from taskcluster.cli import composed
+    from taskcluster.cli import COMMAND, composed
 
     chosen = [word for word in words if not word.startswith(("hydra", "measures."))]
-    measures: tuple[str, ...] = ()
-    if not any(word.startswith("measures=") for word in words):
-        told = composed("experiment=probe", *chosen, config_dir=config_dir)["task"].get("describe")
-        measures = OF_DEMONSTRATIONS if told == "demonstrations" else OF_SENTENCES
+    told = composed("experiment=probe", *chosen, config_dir=config_dir)["task"].get("describe")
     own = ["--config-dir", str(config_dir)] if config_dir else []
-    command = [sys.executable, "-m", "taskcluster.train", *own, "experiment=probe", *measures, *words]
-    os.execv(sys.executable, command)
+    experiment = f"experiment={EXPERIMENTS.get(told, 'probe')}"
+    os.environ[COMMAND] = PROGRAM
+    os.execv(sys.executable, [sys.executable, "-m", "taskcluster.train", *own, experiment, *words])
 
 
 def _analyze(words: list[str], config_dir: Path | None) -> int:

@@ -24,7 +24,8 @@ from taskcluster.runs.condition import run_folder
 from taskcluster.runs.options import CONF
 from taskcluster.validation import UserError, did_you_mean
 
-TRAIN = "taskcluster-train"  # the command
+COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment where another command becomes this one
+TRAIN = os.environ.get(COMMAND, "taskcluster-train")  # in whose name mistakes are reported
 
 # What a user can do wrong before the first run begins.
 MISTAKES = (HydraException, OmegaConfBaseException, UserError, yaml.YAMLError, ValueError, OSError, RecursionError)
