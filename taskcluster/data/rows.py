@@ -94,12 +94,14 @@ class Rows:
         before = (counts.cumsum(0) - counts).repeat_interleave(counts)
         return row, self.first_examples[row] + torch.arange(len(row)) - before
 
-    def prompts(self, examples: Tensor, pad: int) -> tuple[Tensor, Tensor, dict[Position, Tensor]]:
-        """Examples with numbers `examples` (B,) up to the token that predicts y: tokens (B, T), filled up with `pad` on
-        the left; mask (B, T), 1 where a token is; and how many places before the last each position is, (B,)."""
+    def prompts(self, examples: Tensor, pad: int, whole: bool = False) -> tuple[Tensor, Tensor, dict[Position, Tensor]]:
+        """Examples with numbers `examples` (B,) up to the token that predicts y, or its last token if `whole`: tokens
+        (B, T), filled up with `pad` on the left; mask (B, T), 1 where a token is; and how many places before the last
+        each position is, (B,)."""
         row = torch.arange(len(self.counts)).repeat_interleave(self.counts)[examples]
         prefixes, firsts, answers = self.prefixes[row], self.firsts[examples], self.at("answer")[examples]
-        lengths = prefixes + answers - firsts + 1
+        more = self.answers[examples] - 1 if whole else torch.zeros_like(answers)
+        lengths = prefixes + answers - firsts + 1 + more
         place = torch.arange(int(lengths.max())) - (lengths.max() - lengths)[:, None]
         within = torch.where(
             place < prefixes[:, None], self.starts[row][:, None] + place, (firsts - prefixes)[:, None] + place
@@ -107,11 +109,18 @@ class Rows:
         mask = (place >= 0).long()
         tokens = self.tokens[within * mask].long().masked_fill(mask == 0, pad)
         back: dict[Position, Tensor] = {
-            "instruction_end": answers - firsts + 1,
-            "input": answers - self.at("input")[examples],
-            "answer": torch.zeros_like(answers),
+            "instruction_end": answers - firsts + 1 + more,
+            "input": answers - self.at("input")[examples] + more,
+            "answer": more,
         }
         return tokens, mask, back
+
+    def answer_tokens(self, examples: Tensor) -> tuple[Tensor, Tensor]:
+        """y of examples with numbers `examples` (B,), which the last places of their whole `prompts` predict: tokens
+        (B, K), filled up on the left to the K of the longest; mask (B, K), whether there is one."""
+        first, n = self.at("answer")[examples], self.answers[examples]
+        place = torch.arange(int(n.max())) - (n.max() - n)[:, None]
+        return self.targets[first[:, None] + place.clamp(min=0)].long(), place >= 0
 
     def to(self, device: torch.device) -> "Rows":
         """The same rows on another device."""

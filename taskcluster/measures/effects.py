@@ -70,12 +70,18 @@ def of_intervention(edit: str, position: str, alpha: float = 1.0) -> tuple[Metri
 
 
 # Of prompts without demonstrations: `taskcluster.measures.vectors`.
-OF_TELLING = tuple(
-    Metric(f"first_token_{key}", "accuracy of the first token", where, by_layer=False, low=0, high=1, views=("tables",))
-    for key, where in (
-        ("zero_shot", "without demonstrations"),
-        ("shuffled", "with shuffled demonstrations"),
-        ("few_shot", "with demonstrations"),
+OF_TELLING = tuple(  # of the first token of y, and of all of them
+    tuple(
+        Metric(f"{kind}_{key}", words, where, by_layer=False, low=0, high=1, views=("tables",))
+        for key, where in (
+            ("zero_shot", "without demonstrations"),
+            ("shuffled", "with shuffled demonstrations"),
+            ("few_shot", "with demonstrations"),
+        )
+    )
+    for kind, words in (
+        ("first_token", "accuracy of the first token"),
+        ("whole_answer", "accuracy of the whole answer"),
     )
 )
 
@@ -92,15 +98,19 @@ VECTORS: dict[Vector, str] = {
 VECTOR_CONTROLS: tuple[Vector, ...] = ("random", "other_task")
 
 
-def of_vector(method: Vector) -> tuple[Metric, Metric, Metric]:
-    """Of a method: accuracy by layer; at the layer that was chosen on other prompts; and that layer."""
-    words, name = VECTORS[method], "accuracy without demonstrations"
-    by_layer = Metric(f"vector_{method}", name, words, position="answer", low=0, high=1, views=("layers", "tables"))
-    chosen = Metric(
-        f"vector_{method}_chosen", name, f"{words}, chosen layer", by_layer=False, low=0, high=1, views=("tables",)
+def of_vector(method: Vector) -> tuple[Metric, Metric, Metric, Metric, Metric]:
+    """Of a method: accuracy of the first token and of the whole answer by layer; both at the layer where the first was
+    best in other prompts; and that layer."""
+    words, key = VECTORS[method], f"vector_{method}"
+    first, whole = "accuracy without demonstrations", "accuracy of whole answers without demonstrations"
+    at = f"{words}, chosen layer"
+    return (
+        Metric(key, first, words, position="answer", low=0, high=1, views=("layers", "tables")),
+        Metric(f"{key}_whole", whole, words, position="answer", low=0, high=1, views=()),
+        Metric(f"{key}_chosen", first, at, by_layer=False, low=0, high=1, views=("tables",)),
+        Metric(f"{key}_chosen_whole", whole, at, by_layer=False, low=0, high=1, views=("tables",)),
+        Metric(f"{key}_layer", "layer", f"chosen for: {words}", by_layer=False, low=0, views=("tables",)),
     )
-    layer = Metric(f"vector_{method}_layer", "layer", f"chosen for: {words}", by_layer=False, low=0, views=("tables",))
-    return by_layer, chosen, layer
 
 
 def of_vectors(methods: Iterable[Vector]) -> tuple[Metric, ...]:

@@ -75,12 +75,18 @@ def edited_layers(network: PreTrainedModel, layers: Layers, key: str) -> list[in
 
 
 class Placed:
-    """The prompts of examples, run once, whose suffixes are found by position."""
+    """The prompts of examples, run once, whose suffixes are found by position.
 
-    def __init__(self, network: PreTrainedModel, rows: Rows, examples: Tensor, pad: int) -> None:
-        tokens, mask, back = rows.prompts(examples, pad)
+    last: up to the last token of y instead of the one that predicts its first, with the logits of so many places.
+    """
+
+    def __init__(
+        self, network: PreTrainedModel, rows: Rows, examples: Tensor, pad: int, last: int | None = None
+    ) -> None:
+        tokens, mask, back = rows.prompts(examples, pad, whole=last is not None)
         device = network.device
-        self._prompts, self._first = Prompts(network, tokens.to(device), mask.to(device)), (mask.sum(1) - 1).to(device)
+        self._prompts = Prompts(network, tokens.to(device), mask.to(device), last)
+        self._first = (mask.sum(1) - 1).to(device)
         self._back = {position: places.to(device) for position, places in back.items()}
 
     def at(self, position: Position, whole: bool = False, earlier: int = 0) -> Suffixes:

@@ -1,7 +1,8 @@
 """Vectors of tasks: can a state taken from prompts with demonstrations make the model do the task without any?
 
 in:  a family told by demonstrations; for each method a vector of every task and layer
-out: accuracy of the first token of y in prompts without demonstrations, after the vector is put into their last token
+out: accuracy in prompts without demonstrations, after the vector is put into their last token: of the first token of y,
+     and of all of y
 
 The methods are those of the field beside our clusters, with their controls: the state of one prompt (task vector:
 Hendel et al., arXiv 2310.15916), the mean outputs of the heads with the highest average indirect effect (function
@@ -9,10 +10,9 @@ vector: Todd et al., arXiv 2310.15213), the mean of a task, its difference from 
 the centroids of KMeans. Vectors, the choice of a layer, and the accuracies are from prompts with different x.
 """
 
-import random
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import chain
 from typing import Annotated, ClassVar
 
 import torch
@@ -22,39 +22,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.prompts import Prompts
-from taskcluster.data.rows import Rows, rows_of
+from taskcluster.data.rows import Rows
 from taskcluster.measures import effects
 from taskcluster.measures.effects import Vector
-from taskcluster.measures.heads import function_vectors
+from taskcluster.measures.function_vectors import function_vectors
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.sites import Layers, Placed, chunks, edited_layers
+from taskcluster.measures.telling import Asked, Right, Told, parts_of, right, tell
 from taskcluster.metrics import Metric
-from taskcluster.tasks.demonstrations import Layout
-from taskcluster.tasks.family import Example
-from taskcluster.validation import Seed, UserError, validated
-
-PARTS = {"vectors": 2, "choice": 1, "test": 1}  # of every four x of a task
-
-
-@dataclass(frozen=True)
-class Told:
-    """The prompts of N examples, told in three ways: with demonstrations, with shuffled ones, and without any.
-
-    task (N,): of each.
-    """
-
-    few: Rows
-    shuffled: Rows
-    zero: Rows
-    task: Tensor
-
-    @property
-    def answer(self) -> Tensor:
-        """The first token of y, (N,)."""
-        return self.zero.targets[self.zero.at("answer")].long()
+from taskcluster.validation import Seed, validated
 
 
 class Vectors(Measure):
@@ -71,7 +49,7 @@ class Vectors(Measure):
         UserError: the family is not told by demonstrations, or has too few inputs; a layer that does not exist.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = (*effects.OF_TELLING, *effects.of_vectors(effects.VECTORS))
+    metrics: ClassVar[tuple[Metric, ...]] = (*chain(*effects.OF_TELLING), *effects.of_vectors(effects.VECTORS))
     splits = ("val",)
 
     @validated
@@ -91,60 +69,39 @@ class Vectors(Measure):
         self._clusterer, self._layers, self._seed = clusterer, layers, seed
         self._n_heads, self._n_trials, self._n_tasks = n_heads, n_trials, len(data.family.tasks)
         self._methods = list(dict.fromkeys([*methods, *effects.VECTOR_CONTROLS]))
-        self.metrics = (*effects.OF_TELLING, *effects.of_vectors(self._methods))  # type: ignore[misc]  # configured
+        self.metrics = (*chain(*effects.OF_TELLING), *effects.of_vectors(self._methods))  # type: ignore[misc]  # configured
         self._pad = data.tokenizer.pad_token_id or 0
-        self._told = {part: self._tell(data, examples) for part, examples in _parts(data, n_prompts, seed).items()}
-
-    def _tell(self, data: SequenceDataModule, examples: Sequence[Example]) -> Told:
-        layout, prompts = Layout(data.family.layout), Prompts(data.family, data.tokenizer, data.template)
-
-        def rows(instructions: Sequence[str]) -> Rows:
-            told = [e._replace(instruction=i) for e, i in zip(examples, instructions, strict=True)]
-            return rows_of(prompts.encode(told), shared=False, pad=self._pad)
-
-        few = [example.instruction for example in examples]
-        return Told(
-            rows(few),
-            rows([layout.shuffled(i, random.Random(f"{self._seed}/shuffled/{i}")) for i in few]),
-            rows([layout.query] * len(few)),
-            torch.tensor([example.task_id for example in examples]),
-        )
+        self._told = {part: tell(data, examples, seed) for part, examples in parts_of(data, n_prompts, seed).items()}
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        network, told = observation.network, self._told
-        n_layer, layers = (
-            network.config.num_hidden_layers,
-            edited_layers(network, self._layers, "measures.vectors.layers"),
-        )
+        network, of_parts = observation.network, self._told
+        layers = edited_layers(network, self._layers, "measures.vectors.layers")
         training = network.training
         network.eval()
         try:
-            states, _ = self._look(network, told["vectors"].few)
-            near, _ = self._look(network, told["choice"].few)
+            states, near = (self._look(network, of_parts[part].few) for part in ("vectors", "choice"))
             makes = self._vectors(network, states, near)
-            right = {part: self._with_vectors(network, told[part], makes, layers) for part in ("choice", "test")}
-            telling = [
-                _rate(self._look(network, rows)[1], told["test"].answer)
-                for rows in (told["test"].zero, told["test"].shuffled, told["test"].few)
-            ]
+            choice, test = (self._with_vectors(network, of_parts[part], makes, layers) for part in ("choice", "test"))
+            tested = of_parts["test"]
+            telling = [right(network, rows, self._pad) for rows in (tested.zero, tested.shuffled, tested.few)]
         finally:
             network.train(training)
-        found: dict[Metric, Values] = dict(zip(effects.OF_TELLING, telling, strict=True))
+        n, every = len(tested.task), range(network.config.num_hidden_layers + 1)
+        found: dict[Metric, Values] = {}
+        for of_telling, rights in zip(effects.OF_TELLING, zip(*telling, strict=True), strict=True):
+            found |= {metric: count / n for metric, count in zip(of_telling, rights, strict=True)}
         for method in self._methods:
-            by_layer, chosen, layer = effects.of_vector(method)
-            best = max(right["choice"][method], key=right["choice"][method].__getitem__)
-            accuracy = right["test"][method]
-            found[by_layer] = [accuracy.get(layer, float("nan")) for layer in range(n_layer + 1)]
-            found[chosen], found[layer] = accuracy[best], float(best)
+            declared, of_layers = effects.of_vector(method), test[method]
+            best = max(choice[method], key=lambda layer: choice[method][layer].first)
+            rates = [[of_layers[layer][k] / n if layer in of_layers else math.nan for layer in every] for k in range(2)]
+            values = rates[0], rates[1], rates[0][best], rates[1][best], float(best)
+            found |= dict(zip(declared, values, strict=True))
         return found
 
-    def _look(self, network: PreTrainedModel, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Raw states of every layer at the last token, (L+1, N, D), and the logits there, (N, V)."""
-        seen = [
-            Placed(network, rows, chunk, self._pad).at("answer")
-            for chunk in chunks(network, rows, torch.arange(rows.n_examples))
-        ]
-        return torch.cat([s.states for s in seen], 1), torch.cat([s.logits for s in seen])
+    def _look(self, network: PreTrainedModel, rows: Rows) -> Tensor:
+        """Raw states of every layer at the last token of prompts, (L+1, N, D)."""
+        every = chunks(network, rows, torch.arange(rows.n_examples))
+        return torch.cat([Placed(network, rows, chunk, self._pad).at("answer").states for chunk in every], 1)
 
     def _vectors(self, network: PreTrainedModel, states: Tensor, near: Tensor) -> dict[Vector, "Make"]:
         """What each method makes of a layer, states there (M, D), and the tasks and numbers (M,) of their prompts.
@@ -203,45 +160,17 @@ class Vectors(Measure):
 
     def _with_vectors(
         self, network: PreTrainedModel, told: Told, makes: Mapping[Vector, "Make"], layers: Sequence[int]
-    ) -> dict[Vector, dict[int, float]]:
-        """{method: {layer: accuracy of the first token without demonstrations}}."""
-        right = {method: dict.fromkeys(layers, 0) for method in makes}
+    ) -> dict[Vector, dict[int, Right]]:
+        """{method: {layer: how many answers are right without demonstrations}}."""
+        found = {method: dict.fromkeys(layers, Right()) for method in makes}
         for chunk in chunks(network, told.zero, torch.arange(len(told.task))):
-            prompts = Placed(network, told.zero, chunk, self._pad).at("answer")
-            tasks, answer = (of[chunk].to(network.device) for of in (told.task, told.answer))
+            asked, tasks = Asked(network, told.zero, chunk, self._pad), told.task[chunk].to(network.device)
             for layer in layers:
+                base = asked.prompts.states[layer]
                 for method, make in makes.items():
-                    logits = prompts.edited(layer, make(layer, prompts.states[layer], tasks, chunk))
-                    right[method][layer] += int((logits.argmax(1) == answer).sum())
-        return {method: {layer: n / len(told.task) for layer, n in of.items()} for method, of in right.items()}
+                    logits = asked.prompts.edited(layer, make(layer, base, tasks, chunk))
+                    found[method][layer] += asked.right(logits)
+        return found
 
 
 Make = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-
-
-def _rate(logits: Tensor, answer: Tensor) -> float:
-    return float((logits.argmax(1).cpu() == answer).double().mean())
-
-
-def _parts(data: SequenceDataModule, n_prompts: int, seed: int) -> dict[str, list[Example]]:
-    """Validation examples of every task, each with an x of its own, in parts. Raises UserError for too few."""
-    family = data.family
-    if not family.layout:
-        raise UserError("measures.vectors needs a task told by demonstrations; choose task.describe=demonstrations")
-    by_task: dict[int, dict[str, list[Example]]] = {task.task_id: {} for task in family.tasks}
-    for example in family.split()["val"]:
-        by_task[example.task_id].setdefault(example.x, []).append(example)
-    parts: dict[str, list[Example]] = {part: [] for part in PARTS}
-    whole = sum(PARTS.values())
-    for task_id, by_x in by_task.items():
-        if len(by_x) < whole:
-            raise UserError(
-                f"measures.vectors: task {task_id} has {len(by_x)} inputs in validation, but needs {whole}; add some"
-            )
-        rng = random.Random(f"{seed}/vectors/{task_id}")
-        chosen = [rng.choice(by_x[x]) for x in rng.sample(sorted(by_x), min(n_prompts, len(by_x)))]
-        shares = list(accumulate(PARTS.values()))
-        ends = [0, *(len(chosen) * share // whole for share in shares)]
-        for part, (begin, end) in zip(PARTS, pairwise(ends), strict=True):
-            parts[part] += chosen[begin:end]
-    return parts

@@ -1,11 +1,11 @@
 """Prompts run again from a place on, with edited states: activation patching at the cost of what an edit can change.
 
 in:  a causal LM, prompts (B, T) filled up on the left, and of each prompt a place, or several that follow each other
-out: raw states of every layer at these places; logits of the last place of all, clean or after an edit
+out: raw states of every layer at these places; logits of the last place of all or the last K, clean or after an edit
 
 A first pass keeps the keys and values of every layer. After an edit of layer l, only the blocks above l are computed,
-only from the first edited place on, and only the logits of the last place. Layer 0 is the embedding output, layer l the
-residual stream after block l; the last layer too is taken before the final norm, since that is where an edit acts.
+only from the first edited place on, and only the logits of the last places. Layer 0 is the embedding output, layer l
+the residual stream after block l; the last layer too is taken before the final norm, since that is where an edit acts.
 """
 
 from collections.abc import Iterator
@@ -54,12 +54,13 @@ class _Kept(DynamicLayer):
 class Prompts:
     """B prompts (B, T) that have been run once. mask (B, T): 1 where a prompt has a token, 0 where it is filled up.
 
-    The network should not drop out (`eval`). Raises UserError for a network that keeps no keys and values.
+    last: K, for the logits of the last K places, (B, K, V); None for those of the last alone, (B, V). The network
+    should not drop out (`eval`). Raises UserError for a network that keeps no keys and values.
     """
 
     @torch.no_grad()
-    def __init__(self, network: PreTrainedModel, tokens: Tensor, mask: Tensor) -> None:
-        self._network, self._mask = network, mask
+    def __init__(self, network: PreTrainedModel, tokens: Tensor, mask: Tensor, last: int | None = None) -> None:
+        self._network, self._mask, self._last = network, mask, last
         self._tokens, self._positions = tokens, (mask.cumsum(1) - 1).clamp(min=0)
         cache = DynamicCache()
         self._forward(cache, tokens.shape[1])
@@ -77,7 +78,7 @@ class Prompts:
 
     @torch.no_grad()
     def again(self, layer: int, whole: Tensor) -> Tensor:
-        """Logits (B, V) of the last place where the states after `layer` at the last n places are `whole` (B, n, D)."""
+        """Logits of the last places where the states after `layer` at the last n places are `whole` (B, n, D)."""
         n, parts = whole.shape[1], blocks(self._network)
         first = min(layer, len(parts) - 1)
 
@@ -101,7 +102,7 @@ class Prompts:
 
     @torch.no_grad()
     def clean(self, n: int) -> tuple[Tensor, Tensor]:
-        """Raw states of every layer at the last n places, (L+1, B, n, D), and the logits of the last, (B, V)."""
+        """Raw states of every layer at the last n places, (L+1, B, n, D), and the logits of the last ones."""
         parts, states = blocks(self._network), list[Tensor]()
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -131,16 +132,17 @@ class Prompts:
             "position_ids": self._positions[:, -n:],
             "past_key_values": cache,
             "use_cache": True,
-            "logits_to_keep": 1,
+            "logits_to_keep": self._last or 1,
         }
         logits: Tensor = self._network(**accepted(self._network, inputs)).logits
-        return logits[:, -1]
+        return logits[:, -self._last :] if self._last else logits[:, -1]
 
 
 class Suffixes:
     """Prompts from the first of some places of each on: M places in all, prompt after prompt.
 
-    states: of these places after every layer, (L+1, M, D); logits (B, V): of the last place of each prompt.
+    states: of these places after every layer, (L+1, M, D); logits: of the last place of each prompt, (B, V), or of the
+    last K, (B, K, V), as `Prompts` has them.
     """
 
     def __init__(self, prompts: Prompts, back: Tensor, first: Tensor) -> None:
@@ -153,7 +155,7 @@ class Suffixes:
         self.states = self._whole[:, self._lines, self._columns]
 
     def edited(self, layer: int, states: Tensor) -> Tensor:
-        """Logits (B, V) of the last places after the states of a layer at the places have become `states` (M, D)."""
+        """Logits of the last places after the states of a layer at the places have become `states` (M, D)."""
         whole = self._whole[layer].clone()
         whole[self._lines, self._columns] = states
         return self._prompts.again(layer, whole)

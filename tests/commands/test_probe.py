@@ -42,7 +42,7 @@ def perfect(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("perfect")
     small = [word for word in SMALL if not word.startswith(("task.", "data.", "clusterer.", "trainer.", "callbacks."))]
     text = ("data.layout=padded", "data.padding_side=left", "data.loss_on=y", "data.batch_size=60", "model.n_embd=32")
-    long = ("trainer.max_steps=140", "callbacks.measurement.every_n_steps=140", "callbacks.measurement.n_early=0")
+    long = ("trainer.max_steps=240", "callbacks.measurement.every_n_steps=240", "callbacks.measurement.n_early=0")
     train(folder, *small, *PAIRS, *MEASURES, *text, *long, "optimizer.lr=0.01", "hydra.run.dir=run")
     export(folder / "run", folder / "model")
     return folder
@@ -58,9 +58,9 @@ def test_a_model_trained_until_all_is_right_has_the_same_table_as_a_model_of_oth
     (row,) = RunFolder(tmp_path / "probed").rows()
     last = RunFolder(perfect / "run").rows()[-1]
     assert row["val/accuracy"] == last["val/accuracy"] == last["train/accuracy"] == 1
-    assert row["first_token_few_shot/val"] == row["ari_within_x_at_answer/val/layer_2"] == 1
-    assert row["effect_interchange_answer/val/layer_2"] == 1  # B's state is B's answer
-    assert row["effect_random_answer/val/layer_2"] == 0
+    assert row["val/first_token_few_shot"] == row["ari_within_x_at_answer/val/layer_2"] == 1
+    assert row["effect_interchange_answer/val/layer_2"] == 1  # B's state gives B's answer
+    assert row["effect_random_answer/val/layer_2"] < 0.1
     wanted = {key for key in last if "val" in key}
     assert {key for key in row if key not in (*TIMES, "step")} == wanted
     assert len([key for key in wanted if key.startswith(("vector_", "effect_"))]) > 40

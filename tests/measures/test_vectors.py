@@ -1,6 +1,7 @@
 """Vectors of tasks on a network that was built by hand, so that what every method does is known."""
 
 import random
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,18 +26,18 @@ TASKS, WIDTH = 3, 8
 LAYOUT = "Q: {x}\nA: {y}\n\n"
 
 
-def family(layout: str = LAYOUT) -> TaskFamily:
-    """Every task has one answer, which its demonstrations repeat."""
+def family(layout: str = LAYOUT, answers: Sequence[str] = ("y0", "y1", "y2")) -> TaskFamily:
+    """Every task has one answer, whose first word its demonstrations repeat."""
     tasks = []
-    for k in range(TASKS):
+    for k, answer in enumerate(answers):
         shown = {f"shown{n}": f"y{k}" for n in range(6)}
         sets = demonstration_sets(shown, 2, 20, Layout(LAYOUT), random.Random(k))
-        tasks.append(Task(k, tuple(sets), tuple(sets.values()), {f"x{n}": f"y{k}" for n in range(12)}))
+        tasks.append(Task(k, tuple(sets), tuple(sets.values()), {f"x{n}": answer for n in range(12)}))
     return TaskFamily(tuple(tasks), "instruction", 0.5, 0, x_inside=True, layout=layout)
 
 
-def data(layout: str = LAYOUT) -> SequenceDataModule:
-    return SequenceDataModule(family(layout), None, None, "padded", "left", 8, "y", 200, 0, 0)
+def data(**changes: Any) -> SequenceDataModule:
+    return SequenceDataModule(family(**changes), None, None, "padded", "left", 8, "y", 200, 0, 0)
 
 
 class Attention(nn.Module):
@@ -49,8 +50,8 @@ class Attention(nn.Module):
 
     def forward(self, states: Tensor, cache: Cache, visible: Tensor) -> Tensor:
         _, seen = cache.update(states[:, None], states[:, None], 0)
-        told = (seen[:, 0] * visible[..., None]).sum(1, keepdim=True).sign()
-        return self.dense(told.expand(states.shape))
+        told = (seen[:, 0] * visible[..., None]).cumsum(1).sign()
+        return self.dense(told[:, -states.shape[1] :])
 
 
 class Block(nn.Module):
@@ -92,8 +93,8 @@ class ByHand(PreTrainedModel):
         return CausalLMOutputWithPast(logits=self.lm_head(states[:, -logits_to_keep:]))
 
 
-def measured(methods: list[str], **changes: Any) -> dict[str, Any]:
-    of_data = data()
+def measured(methods: list[str], answers: Sequence[str] = ("y0", "y1", "y2"), **changes: Any) -> dict[str, Any]:
+    of_data = data(answers=answers)
     settings = {"layers": None, "n_prompts": 12, "n_heads": 1, "n_trials": 2, "seed": 0, "every_n_steps": None}
     measure = Vectors(of_data, KMeans(None, 4, 0), methods, **{**settings, **changes})
     found = measure.measure(SimpleNamespace(network=ByHand(of_data).eval()))
@@ -110,6 +111,19 @@ def test_every_method_does_the_task_where_the_network_knows_it_and_controls_do_n
     assert found["vector_random"][1] < 0.7
     assert found["vector_mean"][0] == 0
     assert found["vector_mean_layer"] == 1
+
+
+def test_a_whole_answer_is_right_where_all_of_its_tokens_are() -> None:
+    """The network repeats what it answered: right for one task of two words, wrong for another."""
+    found = measured(["mean"], answers=("y0 y0", "y1 end", "y2"))
+    assert (found["first_token_few_shot"], found["whole_answer_few_shot"]) == (1, pytest.approx(2 / 3))
+    assert (found["first_token_zero_shot"], found["whole_answer_zero_shot"]) == (0, 0)
+    assert (found["vector_mean"][1], found["vector_mean_whole"][1]) == (1, pytest.approx(2 / 3))
+    assert (found["vector_mean_chosen"], found["vector_mean_chosen_whole"]) == (1, pytest.approx(2 / 3))
+    assert (found["vector_mean"][0], found["vector_mean_whole"][0]) == (0, 0)
+    assert found["vector_other_task_whole"][1] == 0
+    single = measured(["mean", "cluster"])
+    assert all(single[key] == single[f"{key}_whole"] for key in ("vector_mean", "vector_cluster", "vector_random"))
 
 
 def test_only_chosen_layers_are_tried() -> None:

@@ -112,6 +112,22 @@ def test_several_places_are_edited_at_once(network: PreTrainedModel, prompts: tu
         torch.testing.assert_close(suffixes.edited(layer, other), wanted.logits[:, -1], rtol=1e-5, atol=1e-5)
 
 
+def test_logits_of_several_last_places_are_those_of_a_whole_pass(
+    network: PreTrainedModel, prompts: tuple[Tensor, Tensor]
+) -> None:
+    tokens, mask = prompts
+    suffixes, alone = Prompts(network, *prompts, last=2).at(BACK[1]), Prompts(network, *prompts).at(BACK[1])
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    inputs = {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
+    for layer in range(LAYERS + 1):
+        other = suffixes.states[layer].flip(0)
+        places = torch.arange(B), T - 1 - BACK[1]
+        with torch.no_grad():
+            wanted, _ = forward_with_states(network, places, {layer: lambda _, other=other: other}, **inputs)
+        torch.testing.assert_close(suffixes.edited(layer, other), wanted.logits[:, -2:], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(suffixes.edited(layer, other)[:, -1], alone.edited(layer, other))
+
+
 def test_edits_leave_no_trace(network: PreTrainedModel, prompts: tuple[Tensor, Tensor]) -> None:
     run = Prompts(network, *prompts)
     before = run.at(BACK[0]).logits
