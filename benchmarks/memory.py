@@ -1,15 +1,17 @@
-"""Memory of an analysis: the peak of a process that measures a checkpoint, beside the ceiling in docs/analyze.md.
+"""Memory of an analysis: the peak of a process that measures a checkpoint, beside the ceiling in docs/analyze.md; and
+of 1,000 prompts of a model that others trained, beside that of docs/pretrained.md.
 
-out: rows of results.json, in MiB above what the process had once the run was loaded. Fails where the ceiling is
-exceeded.
+out: rows of results.json, in MiB above what the process had once the run, or the model, was loaded. Fails where the
+ceiling is exceeded.
 
-    python benchmarks/memory.py RUN     # a finished run, as of make reproduce
+    python benchmarks/memory.py RUN                    # a finished run, as of make reproduce
+    python benchmarks/memory.py .models/smollm2        # as of make smollm2
 """
 
 import json
-import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from side_by_side import record, row
@@ -19,6 +21,18 @@ CASES = {  # of the default run, and of ten times its probe set
     "own measures": {},
     "own measures, probe 10 times as large": {"data.probe_size": 10_000},
 }
+
+THEIRS = {  # tasks, and how much of each measure is enough for the highest peak
+    "questions": ["experiment=probe", "measures.interventions.layers=[29]"],
+    "demonstrations": [
+        "experiment=probe_demonstrations",
+        "task.describe=demonstrations",
+        "measures.vectors.layers=[29]",
+        "measures.vectors.methods=[difference,cluster]",
+    ],
+}
+N_PROMPTS = 1000
+CEILING = 3 * 2**30  # of N_PROMPTS of 30 layers, 576 wide
 
 
 def ceiling(
@@ -37,9 +51,6 @@ def measure(run: str, changes: dict[str, object]) -> None:
     from taskcluster.training.loading import load_run
 
     loaded = load_run(run, changes=changes)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    loaded.measure()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     network, clusterer = loaded.network.config, loaded.config.clusterer.arguments
     limit = ceiling(
         n_probe=max(rows.n_examples for rows in loaded.data.probe.values()),
@@ -50,13 +61,42 @@ def measure(run: str, changes: dict[str, object]) -> None:
         vocabulary=network.vocab_size,
         tokens=max(int(rows.lengths.max()) for rows in loaded.data.probe.values()),
     )
-    print(json.dumps({"peak": peak, "ceiling": limit, "before": before}))
+    tell(loaded.measure, limit)
 
 
-def main(run: str) -> None:
-    found = []
-    for name, changes in CASES.items():
-        command = [sys.executable, __file__, "--one", run, json.dumps(changes)]
+def measure_theirs(folder: str, words: list[str]) -> None:
+    """The same for 1,000 prompts of a model that others trained."""
+    from taskcluster.cli import composed
+    from taskcluster.config import RunConfig
+    from taskcluster.training.experiment import measuring, prepare
+
+    gguf = [f"model.gguf_file={file.name}" for file in Path(folder).glob("*.gguf")]
+    own = ["task=facts", "model=pretrained", f"model.path={folder}", *gguf, f"data.probe_size={N_PROMPTS}"]
+    config = RunConfig.of(composed(*own, *words))
+    data, network = prepare(config)
+    assert data.probe["val"].n_examples == N_PROMPTS
+    measurement = measuring(config, data)
+    tell(lambda: measurement(network), CEILING)
+
+
+def tell(measured: Callable[[], object], limit: float) -> None:
+    """Print the peak of `measured` above what the process has before it, and the ceiling, in bytes, as JSON."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, of loading, is forgotten
+    before = in_bytes("VmRSS")
+    measured()
+    print(json.dumps({"peak": in_bytes("VmHWM") - before, "ceiling": limit, "before": before}))
+
+
+def in_bytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def main(folder: str) -> None:
+    found, ours = [], (Path(folder) / "metrics.jsonl").exists()
+    cases = CASES.items() if ours else ((f"{N_PROMPTS} {name}", words) for name, words in THEIRS.items())
+    for name, changes in cases:
+        command = [sys.executable, __file__, "--one" if ours else "--theirs", folder, json.dumps(changes)]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         of_case = json.loads(printed.splitlines()[-1])
         print(name, of_case, flush=True)
@@ -69,7 +109,7 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        measure(sys.argv[2], json.loads(sys.argv[3]))
+    if sys.argv[1] in ("--one", "--theirs"):
+        {"--one": measure, "--theirs": measure_theirs}[sys.argv[1]](sys.argv[2], json.loads(sys.argv[3]))
     else:
         main(str(Path(sys.argv[1]).absolute()))
