@@ -176,10 +176,11 @@ class Experiment:
         self.measuring.measured = measured
         with self.interrupts.deferred():
             self.trainer.fit(self.model, self.data, ckpt_path=checkpoint)
+            # Of a run with nothing left to train, Lightning calls no callback, and leaves the network on the CPU.
             if self.series:
                 self._measure_series()
             elif self.measuring.measured < self.trainer.global_step == self.trainer.max_steps:
-                # Of a branch with nothing left to train, Lightning calls no callback.
+                self.model.to(self.trainer.strategy.root_device)
                 self.measuring.on_train_start(self.trainer, self.model)
                 self.checkpointing.on_train_start(self.trainer, self.model)
         if self.trainer.global_step < self.trainer.max_steps:
@@ -187,6 +188,7 @@ class Experiment:
 
     def _measure_series(self) -> None:
         """Measure the checkpoints of others that the journal lacks, each as it is. Raises Interrupted."""
+        self.model.to(self.trainer.strategy.root_device)
         self.measuring.due = [step for step in self.series if step > self.measuring.measured]
         self.measuring.begin(self.trainer)
         self.checkpointing.begin()

@@ -158,6 +158,12 @@ def test_a_signal_and_the_time_limit_end_it_between_checkpoints(
     assert of_validation(run) == of_validation(trained)
 
 
+def test_processes_of_a_run_share_the_checkpoints(theirs: Path, trained: RunFolder, tmp_path: Path) -> None:
+    train(tmp_path, *THEIRS, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    rows = of_validation(RunFolder(tmp_path / "probed"))
+    assert [row["ari/val/layer_2"] for row in rows] == [row["ari/val/layer_2"] for row in of_validation(trained)]
+
+
 def test_checkpoints_that_come_later_are_measured_by_the_same_command(
     taskcluster_train: Train, theirs: Path, trained: RunFolder, tmp_path: Path
 ) -> None:
