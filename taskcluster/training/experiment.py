@@ -187,20 +187,24 @@ class Experiment:
             raise TrainingStopped(self.trainer.global_step, self.trainer.max_steps)
 
     def _measure_series(self) -> None:
-        """Measure the checkpoints of others that the journal lacks, each as it is. Raises Interrupted."""
+        """Measure the checkpoints of others that the journal lacks, each as it is; the network then has the last one.
+        Raises Interrupted."""
         self.model.to(self.trainer.strategy.root_device)
         self.measuring.due = [step for step in self.series if step > self.measuring.measured]
         self.measuring.begin(self.trainer)
         self.checkpointing.begin()
-        last = max(self.series)
+        held, last = min(self.series), max(self.series)
         with self.progress.over(self.measuring.due) if self.progress else nullcontext(lambda: None) as show:
             while self.measuring.due:
                 step = self.measuring.due[0]
-                if step != min(self.series):  # which the network had from the start
+                if step != held:
                     put_checkpoint(self.series[step], self.data, self.network)
+                    held = step
                 try:
                     self.measuring.measure(self.trainer, self.model, step, last=step == last)
                 except TrainingDiverged as error:
                     raise UserError(f"{named(self.series[step])}: {error}; leave this checkpoint out") from None
                 show()
                 self.checkpointing.end_if_asked(self.trainer, done=not self.measuring.due)
+        if held != last:  # all of them were measured before
+            put_checkpoint(self.series[last], self.data, self.network)

@@ -74,6 +74,12 @@ def test_the_run_over_exported_checkpoints_has_the_numbers_of_the_run_that_train
     assert (run.state, run.status()["step"], run.saved(), run.as_built) == ("finished", 100, [], STEPS)
     assert "step    100  loss" in outcome.out
     assert "already finished" in taskcluster_train(*THEIRS).out
+    concluded = run.results()
+    assert concluded["controls"]
+    (run.path / "results.json").unlink()
+    run.write_status("running")  # killed once all was measured
+    assert taskcluster_train(*THEIRS).exit_code == 0
+    assert (run.results(), of_validation(run)) == (concluded, of_validation(trained))
 
 
 def test_a_step_can_be_loaded_measured_again_and_exported(
