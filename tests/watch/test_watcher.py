@@ -147,6 +147,16 @@ def test_speed_and_time_left_are_those_of_the_last_start(tmp_path: Path) -> None
     assert live.seconds_left == pytest.approx(880 / 50)
 
 
+def test_the_time_left_of_checkpoints_is_counted_by_checkpoints(tmp_path: Path) -> None:
+    run = begin(tmp_path / "seed=0", max_steps=143000)
+    run.write_status("running", starts=[{"step": 0, "max_steps": 143000, "steps": [0, 1, 512, 1000, 143000]}])
+    for k, step in enumerate((0, 1, 512)):
+        append(run.journal, line(step, 0.5) | {"elapsed": 10.0 * (k + 1)})
+    with run.locked():
+        live = only(Watcher(tmp_path))
+    assert (live.step, live.max_steps, live.seconds_left) == (512, 143000, pytest.approx(20))
+
+
 def test_states(tmp_path: Path) -> None:
     run = begin(tmp_path / "seed=0")
     watcher = Watcher(tmp_path)
