@@ -138,7 +138,9 @@ def metrics() -> str:
     parts = ["## At every measured step", "\n".join([*head, *map(row, ALWAYS)])]
     declared = {*ALWAYS}
     for file in sorted((CONF / "measures").glob("*.yaml")):
-        (given,) = yaml.safe_load(file.read_text()).values()
+        (given,) = (value for name, value in yaml.safe_load(file.read_text()).items() if name != "defaults")
+        if "_target_" not in given:  # of another option, with other values
+            continue
         module, _, target = given["_target_"].rpartition(".")
         measure = getattr(import_module(module), target)
         assert issubclass(measure, Measure)
