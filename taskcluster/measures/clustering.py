@@ -13,6 +13,7 @@ from taskcluster import metrics
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
 from taskcluster.measures.clusters import clusters, clusters_within
+from taskcluster.measures.comparisons import of_split
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
@@ -43,13 +44,26 @@ class _Clustering(Measure):
 
 class Clustering(_Clustering):
     """Clusters of the states at the separator, where the model has read an instruction and nothing else (the paper's
-    measure): ARI and NMI with the task, and the inertia."""
+    measure): ARI and NMI with the task, and the inertia; where tasks have several descriptions, the ARI within a
+    description and across those of a task too."""
 
     metrics: ClassVar[tuple[Metric, ...]] = (metrics.ARI, metrics.NMI, metrics.INERTIA)
     positions: ClassVar[tuple[Position, ...]] = ("instruction_end",)
 
+    @validated
+    def __init__(self, data: SequenceDataModule, clusterer: KMeans, every_n_steps: PositiveInt | None) -> None:
+        super().__init__(data, clusterer, every_n_steps)
+        if data.family.has_kinds_of_instructions:
+            self.metrics = (*Clustering.metrics, *of_split(data.family.words))  # type: ignore[misc]  # as the tasks are
+
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        return dict(zip(self.metrics, self._scores(observation, "instruction_end"), strict=True))
+        values: list[list[float]] = [*self._scores(observation, "instruction_end")]
+        if len(self.metrics) > len(values):
+            labels = observation.labels["instruction_end"]
+            found = clusters(observation, "instruction_end", self.clusterer)
+            split = [own.ari_split(labels["task"], labels["description"]) for own in found]
+            values += [list(kind) for kind in zip(*split, strict=True)]
+        return dict(zip(self.metrics, values, strict=True))
 
 
 class ClusteringAtX(_Clustering):

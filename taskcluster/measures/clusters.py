@@ -6,7 +6,7 @@ out: clusters(): Clusters for each layer; clusters_within(): Within for each lay
 Only labels and inertias are kept, for as long as the observation.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,16 +41,21 @@ class Within:
     members: Sequence[Tensor]
     parts: Sequence[Clusters]
 
-    def ari(self, truth: Tensor) -> float:
-        """The mean over values of the ARI against groups (N,), weighted by their states.
+    def telling(self, truth: Tensor) -> list[tuple[Tensor, Clusters]]:
+        """Members and clusters of the values that groups `truth` (N,) divide: others say nothing about them."""
+        pairs = zip(self.members, self.parts, strict=True)
+        return [(rows, own) for rows, own in pairs if len(truth[rows].unique()) > 1]
 
-        Values on which `truth` has one group only say nothing about it and are left out; with none left it is NaN.
-        """
-        pairs = list(zip(self.members, self.parts, strict=True))
-        telling = [(rows, own) for rows, own in pairs if len(truth[rows].unique()) > 1]
-        weights = [len(rows) for rows, _ in telling]
-        aris = [own.ari(truth[rows]) for rows, own in telling]
-        return float(np.average(aris, weights=weights)) if telling else float("nan")
+    def ari(self, truth: Tensor) -> float:
+        """The mean of the ARI against groups (N,); see `mean`."""
+        return self.mean(truth, Clusters.ari)
+
+    def mean(self, truth: Tensor, score: Callable[[Clusters, Tensor], float]) -> float:
+        """The mean of a score of clusters and groups (M,) over values that `truth` (N,) divides, weighted by their
+        states; NaN where there are none."""
+        telling = self.telling(truth)
+        scores = [score(own, truth[rows]) for rows, own in telling]
+        return float(np.average(scores, weights=[len(rows) for rows, _ in telling])) if telling else float("nan")
 
 
 def clusters(seen: Observation, position: Position, clusterer: Clusterer, k: int | None = None) -> list[Clusters]:

@@ -25,6 +25,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from taskcluster.measures.agreement import adjusted_rand_index, ari_for_fixed_k, split_by_part
 from taskcluster.validation import Seed
 
 TOLERANCE = 1e-4  # of the mean variance of a feature: smaller shifts of the centroids end the iterations
@@ -49,6 +50,14 @@ class Clusters(NamedTuple):
     def ari(self, truth: Tensor) -> float:
         """The adjusted Rand index against groups (N,)."""
         return math.nan if math.isnan(self.inertia) else adjusted_rand_index(truth, self.cluster_labels)
+
+    def ari_split(self, truth: Tensor, parts: Tensor) -> tuple[float, float]:
+        """The ARI within the parts (N,) of groups (N,), and across them; see `split_by_part`."""
+        return (math.nan, math.nan) if math.isnan(self.inertia) else split_by_part(truth, parts, self.cluster_labels)
+
+    def ari_for_fixed_k(self, truth: Tensor) -> float:
+        """The same, corrected for the number of clusters instead of their sizes."""
+        return math.nan if math.isnan(self.inertia) else ari_for_fixed_k(truth, self.cluster_labels)
 
     def nmi(self, truth: Tensor) -> float:
         """The normalized mutual information with groups (N,)."""
@@ -263,19 +272,3 @@ def _at_once(clusters: Tensor) -> int:
 def _take(values: Tensor, chosen: Tensor) -> Tensor:
     """For every problem the entries `chosen`, (P, M), out of values (P, N, ...)."""
     return values[torch.arange(len(values), device=values.device)[:, None], chosen]
-
-
-def adjusted_rand_index(truth: Tensor, labels: Tensor) -> float:
-    """The ARI of two labellings (N,), as scikit-learn has it to the last bit, in a tenth of the time."""
-    groups, clusters = (labelling.unique(return_inverse=True)[1] for labelling in (truth, labels))
-    n_clusters = int(clusters.max()) + 1
-    table = torch.bincount(groups * n_clusters + clusters, minlength=n_clusters * (int(groups.max()) + 1))
-    table = table.view(-1, n_clusters)
-    # Ordered pairs of states that are together in both labellings, in one alone, in none.
-    both = int(table.square().sum())
-    by_group, by_cluster = int(table.sum(1).square().sum()) - both, int(table.sum(0).square().sum()) - both
-    neither, both = len(truth) ** 2 - by_group - by_cluster - both, both - len(truth)
-    if by_group == by_cluster == 0:
-        return 1.0
-    chance = (both + by_group) * (by_group + neither) + (both + by_cluster) * (by_cluster + neither)
-    return 2 * (both * neither - by_group * by_cluster) / chance

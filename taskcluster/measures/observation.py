@@ -39,8 +39,8 @@ class Observation:
             "instruction_end", where a state cannot depend on x, and the number of examples elsewhere. Layer 0 is the
             embedding output, layer l the output of block l; the last layer is after the final norm, unless it was
             observed with `final_norm=False`.
-        labels: {position: {name: (N,)}} on the CPU, with the names "task" and "description" and, except at
-            "instruction_end", "instruction", "x" and "y".
+        labels: {position: {name: (N,)}} on the CPU, with the names "task", "description" and "instruction" and, except
+            at "instruction_end", "x" and "y".
         n_tasks: number of tasks in the family; a small probe set may lack some of them.
         loss: mean over predictions, in nats.
         correct: for each of E examples, whether all tokens of y are right, given I and x, (E,).

@@ -97,6 +97,21 @@ class TaskFamily:
                 f"val_fraction={self.val_fraction} leaves a task without validation or training; change it"
             )
 
+    @property
+    def instructions(self) -> list[tuple[int, str]]:
+        """Every instruction with its task, task after task, in the order in which labels number them."""
+        return [(task.task_id, i) for task in self.tasks for group in task.instructions for i in group]
+
+    @property
+    def has_kinds_of_instructions(self) -> bool:
+        """Whether some task has several descriptions, from which several instructions were drawn."""
+        return any(len(task.instructions) > 1 and max(map(len, task.instructions)) > 1 for task in self.tasks)
+
+    def parts(self, instruction: str) -> list[str]:
+        """The words of an instruction, or its symbols; without the place of x."""
+        text = instruction.replace(SLOT, " ") if self.x_inside else instruction
+        return text.split() if self.words else [*text]
+
     def split(self) -> dict[str, list[Example]]:
         """All examples as {"train": [...], "val": [...]}, ordered by task, instruction and x."""
         examples: dict[str, list[Example]] = {"train": [], "val": []}

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn import cluster
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from taskcluster.measures import kmeans
+from taskcluster.measures.agreement import adjusted_rand_index
 from taskcluster.measures.clusters import of_layers, of_layers_within
-from taskcluster.measures.kmeans import KMeans, adjusted_rand_index
+from taskcluster.measures.kmeans import KMeans
 
 RNG = np.random.default_rng(0)
 TASKS = torch.arange(10).repeat_interleave(30)
@@ -139,13 +138,6 @@ def test_states_that_do_not_fit_at_once_are_taken_in_parts(monkeypatch: pytest.M
     parts = KMEANS.fit(states, 12)
     assert torch.equal(parts.cluster_labels, whole.cluster_labels)
     assert parts.inertia == pytest.approx(whole.inertia, rel=1e-5)
-
-
-@settings(max_examples=200, deadline=None)
-@given(labels=st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 5)), min_size=1, max_size=80))
-def test_the_adjusted_rand_index_is_scikit_learns(labels: list[tuple[int, int]]) -> None:
-    truth, found = torch.tensor(labels).T
-    assert adjusted_rand_index(truth, found) == adjusted_rand_score(truth, found)
 
 
 def hierarchy(ratio: float, width: int, outlier: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
