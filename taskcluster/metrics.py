@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-View = Literal["runs", "curves", "layers", "tables", "map", "path"]
+View = Literal["runs", "curves", "layers", "tables", "map", "path", "beside"]
 
 Kind = Literal["", "noise", "chance", "largest", "p", "baseline", "nuisance"]
 
@@ -133,8 +133,9 @@ INERTIA = Metric("inertia", "inertia", ARI.where, position="instruction_end", lo
 def at_x(position: str) -> tuple[Metric, Metric, Metric, Metric, Metric]:
     """Of the clusters at "input", the last token of x, or at "answer", the token that predicts y: ARI, NMI and inertia
     over all states; ARI within each x with the task, and with y."""
+    views: tuple[View, ...]
     if position == "input":
-        over_all, within, where, views = "at_input", "", "at x", tuple[View, ...]()
+        over_all, within, where, views = "at_input", "", "at x", ("beside",)
     else:
         over_all, within, where, views = "at_answer", "_at_answer", "at the answer", VIEWS
     return (
@@ -156,9 +157,10 @@ ARI_WITHIN_X = at_x("input")[3]
 
 
 def control(of: Metric, key: str, kind: Kind, where: str, by_layer: bool = True) -> Metric:
-    """The declaration of a control of another metric, with the key "METRIC_KEY"; shown beside it alone."""
+    """The declaration of a control of another metric, or of what it is compared with, with the key "METRIC_KEY"."""
+    views: tuple[View, ...] = ("beside",) if kind in ("baseline", "nuisance") else ()
     named = replace(of, key=f"{of.key}_{key}", kind=kind, where=where, short="", label="", axis="", of=of.key)
-    return replace(named, views=(), by_layer=by_layer)
+    return replace(named, views=views, by_layer=by_layer)
 
 
 ARI_KMEANS_SD = control(ARI, "kmeans_sd", "noise", "with another KMeans seed")
@@ -197,6 +199,11 @@ def catalogue(*declared: Iterable[Metric]) -> Catalogue:
 def shown(known: Catalogue, view: View, by_layer: bool | None = None) -> list[Metric]:
     """The metrics of a view, in order; by_layer: only those with a number for each layer, or only the others."""
     return [m for m in known.values() if view in m.views and by_layer in (None, m.by_layer)]
+
+
+def belonging(known: Catalogue, of: Metric, *kinds: Kind) -> list[Metric]:
+    """The metrics of these kinds that belong to another."""
+    return [metric for metric in known.values() if metric.of == of.key and metric.kind in kinds]
 
 
 def mapped(known: Catalogue, view: Literal["map", "path"]) -> list[Metric]:

@@ -6,9 +6,9 @@ which ARI.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from taskcluster.metrics import ARI, Metric, View, at_x, control
+from taskcluster.metrics import ARI, Metric, at_x, control
 
 Scored = Literal["instruction_end", "input", "answer"]
 
@@ -30,7 +30,7 @@ def scores(at: Sequence[Scored]) -> list[Score]:
         else:
             over_all, within = at_x(position)[0], at_x(position)[3]
             found += [Score(over_all, position, within=False), Score(within, position, within=True)]
-    return [score for score in found if score.metric.views]
+    return [score for score in found if "tables" in score.metric.views]
 
 
 def of_surface(of: Metric, n: int, words: bool) -> tuple[Metric, ...]:
@@ -70,9 +70,14 @@ def of_chance(of: Metric) -> tuple[Metric, Metric, Metric, Metric]:
     p_value = replace(
         control(of, "p", "p", f"of the ARI {of.where}"), name="p", label="p", axis="p", least=None, chance=None
     )
-    fixed_k = replace(
-        of, key=f"{of.key}_fixed_k", name="ARI for fixed k", short="", label="", axis="", views=("tables",)
-    )
+    unnamed: dict[str, Any] = {
+        "short": "",
+        "label": "",
+        "axis": "",
+        "low": None,
+        "least": None,
+    }  # it has no lower bound
+    fixed_k = replace(of, key=f"{of.key}_fixed_k", name="ARI for fixed k", views=("tables",), **unnamed)
     return (
         control(of, "shuffled", "chance", "of shuffled labels"),
         control(of, "shuffled_largest", "largest", "of shuffled labels, the largest"),
@@ -85,8 +90,16 @@ def of_split(words: bool) -> tuple[Metric, Metric]:
     """The ARI at the separator over all pairs of states but those of one task and two of its regexes, and over all but
     those of one regex."""
     unit, units = ("description", "descriptions") if words else ("regex", "regexes")
-    views: tuple[View, ...] = ("curves", "layers", "tables")
+    shown: dict[str, Any] = {"least": -1, "views": ("curves", "layers", "tables")}
     return (
-        replace(ARI, key="ari_within_regex", where=f"{ARI.where}, within a {unit}", views=views),
-        replace(ARI, key="ari_across_regexes", where=f"{ARI.where}, across {units} of a task", views=views),
+        replace(
+            ARI, key="ari_within_regex", where=f"{ARI.where}, within a {unit}", short=f"ARI within a {unit}", **shown
+        ),
+        replace(
+            ARI,
+            key="ari_across_regexes",
+            where=f"{ARI.where}, across {units} of a task",
+            short=f"ARI across {units}",
+            **shown,
+        ),
     )
