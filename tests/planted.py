@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from taskcluster.config import RunConfig, Trainer
+from taskcluster.measures.comparisons import of_chance
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
@@ -51,15 +52,19 @@ def plant(
 ) -> RunFolder:
     """A run; `kmeans`: what is added to the final ARI by other seeds of KMeans."""
     run, lines = RunFolder(path), rows(last_ari, settings["model"]["n_layer"])
-    run.start(settings, None, OWN)
+    run.start(settings, None, (*OWN, *(control for metric in PLANTED for control in of_chance(metric))))
     with writing(run, None, max_steps=200, **FACTS):
+        values = {m: [lines[-1][m.at("val", k)] for k in range(settings["model"]["n_layer"] + 1)] for m in PLANTED}
+        if kmeans:
+            lines[-1] |= {
+                f"{m.key}_shuffled/val/layer_{k}": 0.005 for m, of_m in values.items() for k in range(len(of_m))
+            }
+            lines[-1] |= {key.replace("shuffled", "shuffled_largest"): 0.02 for key in lines[-1] if "shuffled" in key}
         for row in lines if finished else lines[:2]:
             run.append(row, elapsed=float(row["step"]), measuring=1.0)
-        values = {m: [lines[-1][m.at("val", k)] for k in range(settings["model"]["n_layer"] + 1)] for m in PLANTED}
         moved = {f"{m.key}_kmeans_sd": [[v + by for by in kmeans] for v in of_m] for m, of_m in values.items()}
-        chance = {f"{m.key}_shuffled": [[-0.01, 0.02] for _ in of_m] for m, of_m in values.items()}
         claims = [{**asdict(claim), "passed": claim.passed} for claim in judge(lines)]
-        run.write_results({"claims": claims, "final": lines[-1], **({"controls": moved | chance} if kmeans else {})})
+        run.write_results({"claims": claims, "final": lines[-1], **({"controls": moved} if kmeans else {})})
     if not finished:
         run.write_status("failed", error="OSError: no space left")
     return run

@@ -12,6 +12,8 @@ from taskcluster.metrics import ARI, Metric, at_x, control
 
 Scored = Literal["instruction_end", "input", "answer"]
 
+AT: tuple[Scored, ...] = ("instruction_end", "input")  # where the default run's ARIs are
+
 
 class Score(NamedTuple):
     """An ARI of clusters and tasks: of all states at a position, or, `within`, of those with each x by themselves."""

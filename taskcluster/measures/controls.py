@@ -16,14 +16,12 @@ from taskcluster import metrics
 from taskcluster.data.rows import Position
 from taskcluster.measures.agreement import adjusted_rand_indices, permuted
 from taskcluster.measures.clusters import Within, clusters, clusters_within
-from taskcluster.measures.comparisons import Score, Scored, of_chance, scores
+from taskcluster.measures.comparisons import AT, Score, Scored, of_chance, scores
 from taskcluster.measures.kmeans import Clusters, KMeans
 from taskcluster.measures.measure import Control, Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric
 from taskcluster.validation import validated
-
-POSITIONS: tuple[Scored, ...] = ("instruction_end", "input")
 
 Repetitions = Mapping[Metric, Sequence[Sequence[float]]]
 
@@ -35,7 +33,7 @@ class KMeansNoise(Control):
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (metrics.ARI_KMEANS_SD, metrics.ARI_WITHIN_X_KMEANS_SD)
-    positions: ClassVar[tuple[Position, ...]] = POSITIONS
+    positions: ClassVar[tuple[Position, ...]] = AT
 
     @validated
     def __init__(
@@ -45,7 +43,7 @@ class KMeansNoise(Control):
         self._clusterers = [replace(clusterer, seed=(clusterer.seed + k) % 2**32) for k in range(n_seeds)]
 
     def repeat(self, observation: Observation) -> Repetitions:
-        instructions, examples = (observation.labels[position]["task"] for position in POSITIONS)
+        instructions, examples = (observation.labels[position]["task"] for position in AT)
         return {
             metrics.ARI_KMEANS_SD: [
                 [found.ari(instructions) for found in clusters(observation, "instruction_end", kmeans)]
@@ -72,8 +70,8 @@ class Chance(Measure):
         at: positions whose ARI it is about; at x, that within each x.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = tuple(chain.from_iterable(of_chance(s.metric) for s in scores(POSITIONS)))
-    positions: ClassVar[tuple[Position, ...]] = POSITIONS
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(chain.from_iterable(of_chance(s.metric) for s in scores(AT)))
+    positions: ClassVar[tuple[Position, ...]] = AT
     splits = ("val",)
 
     @validated

@@ -10,7 +10,7 @@ from torch import Tensor
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
 from taskcluster.measures.clusters import clusters
-from taskcluster.measures.comparisons import Scored, of_nuisance
+from taskcluster.measures.comparisons import AT, Scored, of_nuisance
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
@@ -27,8 +27,10 @@ class Nuisance(Measure):
         at: the positions.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = tuple(of_nuisance("instruction_end", words=False, several=False).values())
-    positions: ClassVar[tuple[Position, ...]] = ("instruction_end",)
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(
+        metric for position in AT for metric in of_nuisance(position, words=False, several=True).values()
+    )
+    positions: ClassVar[tuple[Position, ...]] = AT
     splits = ("val",)
 
     @validated

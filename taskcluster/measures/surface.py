@@ -19,11 +19,11 @@ from torch import Tensor
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusters import Clusterer, of_layers, of_layers_within
-from taskcluster.measures.comparisons import Scored, of_surface, scores
+from taskcluster.measures.comparisons import AT, Scored, of_surface, scores
 from taskcluster.measures.kmeans import Clustering, KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
-from taskcluster.metrics import ARI, Metric
+from taskcluster.metrics import Metric
 from taskcluster.validation import validated
 
 FIRST = 0x10000  # of the characters that stand for symbols or words in edit distances: all are assignable
@@ -38,7 +38,7 @@ class Surface(Measure):
         at: positions whose ARI it is a baseline of.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = of_surface(ARI, 2, words=False)
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(m for s in scores(AT) for m in of_surface(s.metric, 2, words=False))
     splits = ("val",)
 
     @validated

@@ -7,11 +7,11 @@ from pydantic import PositiveInt
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusters import clusters, clusters_within
-from taskcluster.measures.comparisons import Scored, of_untrained, scores
+from taskcluster.measures.comparisons import AT, Scored, of_untrained, scores
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation, observe
-from taskcluster.metrics import ARI, Metric
+from taskcluster.metrics import Metric
 from taskcluster.models.from_scratch import fresh
 from taskcluster.validation import Seed, validated
 
@@ -24,7 +24,7 @@ class Untrained(Measure):
         at: positions whose ARI it is a baseline of.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = (of_untrained(ARI),)
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(of_untrained(s.metric) for s in scores(AT))
     splits = ("val",)
 
     @validated

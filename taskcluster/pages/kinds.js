@@ -101,7 +101,7 @@ export function beside(condition, kind) {
     id: kind,
     only: condition.id,
     metrics: (context) => grouped(context).flat(),
-    title: () => `${condition.name} · ${kind === "baseline" ? "beside baselines" : "clusters against each label"}, last step`,
+    title: () => `${condition.name} · ${kind === "baseline" ? "beside baselines" : "what clusters are of"}`,
     file: () => `${kind}-${condition.name}`,
     unzoomed: true,
     steps: (_, context) => [lastCommonStep(condition, grouped(context).flatMap((group) => group.slice(1).map(({ key }) => key)))],
