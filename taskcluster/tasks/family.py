@@ -67,8 +67,9 @@ class TaskFamily:
         layout: of each demonstration, where instructions consist of demonstrations and a query; otherwise "".
         shuffle_outputs: whether instructions of training say nothing about outputs, as a control: the y of each
             training sequence is that of a task drawn at random, for this instruction and this x, from the tasks that
-            use x. So each y is as frequent after an x as before, and a network has no reason to represent tasks. The
-            sequence keeps its task as a label, and validation its y.
+            use x. So each y is as frequent after an x as before. The sequence keeps its x and, as a label, its task,
+            and validation its y. What instructions still tell of their tasks are their own symbols and which x follow:
+            a loss on y alone has no use for either.
 
     Raises:
         ValueError: tasks are not as `Task` says, or the holdout leaves a task without training or validation.
