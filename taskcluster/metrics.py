@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-View = Literal["runs", "curves", "layers", "tables", "map", "path"]
+View = Literal["runs", "curves", "layers", "tables", "map", "path", "beside"]
+
+Kind = Literal["", "noise", "chance", "largest", "p", "baseline", "nuisance"]
 
 VIEWS: tuple[View, ...] = ("runs", "curves", "layers", "tables")
 
@@ -42,9 +44,11 @@ class Metric:
             last step, likewise, in the dashboard if it is among its curves; "tables": in the tables of the report;
             "map": by layer and step, in figures, report and dashboard, beside the curves of the same position; "path":
             by layer and position at the last step, likewise, for effects of edits. The last two are not a default.
-        of: the key of the metric that it is a control of, if it is one.
-        kind: of the control: "noise" for the same measurement with other seeds, "chance" for a measurement of
-            something that has nothing to do with tasks.
+        of: the key of the metric that it is a control of, or is compared with, if there is one.
+        kind: of the control: "noise" for the same measurement with other seeds; "chance" for the mean over measurements
+            of something that has nothing to do with tasks, "largest" for the largest of them, "p" for the p value that
+            they give; "baseline" for the value without a trained network; "nuisance" for the same clusters against
+            other labels than the task.
     """
 
     key: str
@@ -61,7 +65,7 @@ class Metric:
     chance: float | None = None
     views: tuple[View, ...] = VIEWS
     of: str = ""
-    kind: Literal["", "noise", "chance"] = ""
+    kind: Kind = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z]\w*", self.key, re.ASCII):
@@ -129,8 +133,9 @@ INERTIA = Metric("inertia", "inertia", ARI.where, position="instruction_end", lo
 def at_x(position: str) -> tuple[Metric, Metric, Metric, Metric, Metric]:
     """Of the clusters at "input", the last token of x, or at "answer", the token that predicts y: ARI, NMI and inertia
     over all states; ARI within each x with the task, and with y."""
+    views: tuple[View, ...]
     if position == "input":
-        over_all, within, where, views = "at_input", "", "at x", tuple[View, ...]()
+        over_all, within, where, views = "at_input", "", "at x", ("beside",)
     else:
         over_all, within, where, views = "at_answer", "_at_answer", "at the answer", VIEWS
     return (
@@ -151,15 +156,15 @@ def at_x(position: str) -> tuple[Metric, Metric, Metric, Metric, Metric]:
 ARI_WITHIN_X = at_x("input")[3]
 
 
-def control(of: Metric, key: str, kind: Literal["noise", "chance"], where: str) -> Metric:
-    """The declaration of a control of another metric, with the key "METRIC_KEY"; in the journal only."""
-    return replace(of, key=f"{of.key}_{key}", kind=kind, where=where, short="", label="", axis="", views=(), of=of.key)
+def control(of: Metric, key: str, kind: Kind, where: str, by_layer: bool = True) -> Metric:
+    """The declaration of a control of another metric, or of what it is compared with, with the key "METRIC_KEY"."""
+    views: tuple[View, ...] = ("beside",) if kind in ("baseline", "nuisance") else ()
+    named = replace(of, key=f"{of.key}_{key}", kind=kind, where=where, short="", label="", axis="", of=of.key)
+    return replace(named, views=views, by_layer=by_layer)
 
 
 ARI_KMEANS_SD = control(ARI, "kmeans_sd", "noise", "with another KMeans seed")
 ARI_WITHIN_X_KMEANS_SD = control(ARI_WITHIN_X, "kmeans_sd", "noise", "with another KMeans seed")
-ARI_SHUFFLED = control(ARI, "shuffled", "chance", "of shuffled labels")
-ARI_WITHIN_X_SHUFFLED = control(ARI_WITHIN_X, "shuffled", "chance", "of shuffled labels")
 
 # In the order of the prompt. A metric's position is one of these, where it is not that of a measure of your own.
 PLACES = {
@@ -175,7 +180,7 @@ OWN = (
     *ALWAYS,
     *(ARI, NMI, INERTIA),
     *at_x("input"),
-    *(ARI_KMEANS_SD, ARI_WITHIN_X_KMEANS_SD, ARI_SHUFFLED, ARI_WITHIN_X_SHUFFLED),
+    *(ARI_KMEANS_SD, ARI_WITHIN_X_KMEANS_SD),
 )
 
 
@@ -194,6 +199,11 @@ def catalogue(*declared: Iterable[Metric]) -> Catalogue:
 def shown(known: Catalogue, view: View, by_layer: bool | None = None) -> list[Metric]:
     """The metrics of a view, in order; by_layer: only those with a number for each layer, or only the others."""
     return [m for m in known.values() if view in m.views and by_layer in (None, m.by_layer)]
+
+
+def belonging(known: Catalogue, of: Metric, *kinds: Kind) -> list[Metric]:
+    """The metrics of these kinds that belong to another."""
+    return [metric for metric in known.values() if metric.of == of.key and metric.kind in kinds]
 
 
 def mapped(known: Catalogue, view: Literal["map", "path"]) -> list[Metric]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from taskcluster.config import RunConfig, Trainer
+from taskcluster.measures.comparisons import of_chance, of_nuisance, of_surface
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
@@ -13,6 +14,8 @@ from taskcluster.runs.starts import writing
 STEPS = (0, 50, 100, 150, 200)
 PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)
 PLANTED = (ARI, ARI_WITHIN_X)
+BESIDE = (*of_surface(ARI, 2, words=False), *of_nuisance("instruction_end", words=False, several=False).values())
+DECLARED = (*OWN, *BESIDE, *(control for metric in PLANTED for control in of_chance(metric)))
 LAYERS = 3  # of a run that begins here and grows
 FACTS = {"machine": "a machine", "device": "cpu", "threads": 2, "versions": {"python": "3.11", "torch": "2.13"}}
 
@@ -51,15 +54,22 @@ def plant(
 ) -> RunFolder:
     """A run; `kmeans`: what is added to the final ARI by other seeds of KMeans."""
     run, lines = RunFolder(path), rows(last_ari, settings["model"]["n_layer"])
-    run.start(settings, None, OWN)
+    run.start(settings, None, DECLARED)
     with writing(run, None, max_steps=200, **FACTS):
+        values = {m: [lines[-1][m.at("val", k)] for k in range(settings["model"]["n_layer"] + 1)] for m in PLANTED}
+        if kmeans:
+            lines[-1] |= {
+                f"{m.key}_shuffled/val/layer_{k}": 0.005 for m, of_m in values.items() for k in range(len(of_m))
+            }
+            lines[-1] |= {key.replace("shuffled", "shuffled_largest"): 0.02 for key in lines[-1] if "shuffled" in key}
+            beside = {"ari_p": 0.001 * (1 + settings["seed"]), "ari_to_last": last_ari / 4}
+            lines[-1] |= {f"{key}/val/layer_{k}": v for key, v in beside.items() for k in range(len(values[ARI]))}
+            lines[-1]["val/ari_symbols"] = last_ari / 2
         for row in lines if finished else lines[:2]:
             run.append(row, elapsed=float(row["step"]), measuring=1.0)
-        values = {m: [lines[-1][m.at("val", k)] for k in range(settings["model"]["n_layer"] + 1)] for m in PLANTED}
         moved = {f"{m.key}_kmeans_sd": [[v + by for by in kmeans] for v in of_m] for m, of_m in values.items()}
-        chance = {f"{m.key}_shuffled": [[-0.01, 0.02] for _ in of_m] for m, of_m in values.items()}
         claims = [{**asdict(claim), "passed": claim.passed} for claim in judge(lines)]
-        run.write_results({"claims": claims, "final": lines[-1], **({"controls": moved | chance} if kmeans else {})})
+        run.write_results({"claims": claims, "final": lines[-1], **({"controls": moved} if kmeans else {})})
     if not finished:
         run.write_status("failed", error="OSError: no space left")
     return run

@@ -15,7 +15,6 @@ along with it.
 
 from collections.abc import Sequence
 from copy import copy
-from itertools import chain
 from string import Formatter
 from typing import NamedTuple
 
@@ -128,8 +127,7 @@ class Prompts:
             )
             raise ValueError(f"template={template.text!r} must hold {wanted} the place of x")
         self._tokenizer, self._template = tokenizer, template
-        instructions = ((task.task_id, i) for task in family.tasks for i in chain.from_iterable(task.instructions))
-        self._instructions = {instruction: k for k, instruction in enumerate(instructions)}
+        self._instructions = {instruction: k for k, instruction in enumerate(family.instructions)}
         self._x = _ranks({x for task in family.tasks for x in task.mapping})
         self._y = _ranks({y for task in family.tasks for y in task.mapping.values()})
 

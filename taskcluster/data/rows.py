@@ -78,13 +78,13 @@ class Rows:
     def labels(self, position: Position) -> dict[str, Tensor]:
         """What the states at a position can be grouped by, as numbers in the order of `at`.
 
-        At instruction_end, where a state does not depend on x: task and description, (N,). At input and answer:
-        task, description, instruction, x and y, (E,). Equal numbers mean equal texts of one kind; tasks are numbered as
-        in the family, x and y in alphabetical order.
+        At instruction_end, where a state does not depend on x: task, description and instruction, (N,). At input and
+        answer: task, description, instruction, x and y, (E,). Equal numbers mean equal texts of one kind; tasks and
+        instructions are numbered as in the family, x and y in alphabetical order.
         """
         if position == "instruction_end":
             numbers = self.numbers[self.first_examples]
-            return {"task": numbers[:, 0], "description": numbers[:, 1]}
+            return dict(zip(Labels._fields[:3], numbers[:, :3].unbind(1), strict=True))
         return dict(zip(Labels._fields, self.numbers.unbind(1), strict=True))
 
     def sequences(self, chosen: Tensor) -> tuple[Tensor, Tensor]:

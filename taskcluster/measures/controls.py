@@ -1,23 +1,27 @@
-"""Controls of the ARI: other seeds of KMeans on the same states, and shuffled labels."""
+"""Controls of the ARI: other seeds of KMeans on the same states, and what it is by chance."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean, stdev
+from itertools import chain
+from statistics import stdev
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from taskcluster import metrics
 from taskcluster.data.rows import Position
-from taskcluster.measures.kmeans import KMeans
-from taskcluster.measures.measure import Control
+from taskcluster.measures.agreement import adjusted_rand_indices, permuted
+from taskcluster.measures.clusters import Within, clusters, clusters_within
+from taskcluster.measures.comparisons import AT, Score, Scored, of_chance, scores
+from taskcluster.measures.kmeans import Clusters, KMeans
+from taskcluster.measures.measure import Control, Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric
 from taskcluster.validation import validated
-
-POSITIONS: tuple[Position, ...] = ("instruction_end", "input")
 
 Repetitions = Mapping[Metric, Sequence[Sequence[float]]]
 
@@ -29,7 +33,7 @@ class KMeansNoise(Control):
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (metrics.ARI_KMEANS_SD, metrics.ARI_WITHIN_X_KMEANS_SD)
-    positions = POSITIONS
+    positions: ClassVar[tuple[Position, ...]] = AT
 
     @validated
     def __init__(
@@ -39,17 +43,15 @@ class KMeansNoise(Control):
         self._clusterers = [replace(clusterer, seed=(clusterer.seed + k) % 2**32) for k in range(n_seeds)]
 
     def repeat(self, observation: Observation) -> Repetitions:
-        at_separator, at_x = (observation.states[position] for position in POSITIONS)
-        tasks, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
-        x, of_x = labels["x"], {"task": labels["task"]}
-        k = self._clusterers[0].k(observation.n_tasks)
+        instructions, examples = (observation.labels[position]["task"] for position in AT)
         return {
             metrics.ARI_KMEANS_SD: [
-                [found.ari(tasks) for found in kmeans.fit_many(list(at_separator), [k] * len(at_separator))]
+                [found.ari(instructions) for found in clusters(observation, "instruction_end", kmeans)]
                 for kmeans in self._clusterers
             ],
             metrics.ARI_WITHIN_X_KMEANS_SD: [
-                kmeans.score_layers_within(at_x, x, labels["task"], of_x)["task"] for kmeans in self._clusterers
+                [found.ari(examples) for found in clusters_within(observation, "input", kmeans)]
+                for kmeans in self._clusterers
             ],
         }
 
@@ -57,42 +59,82 @@ class KMeansNoise(Control):
         return stdev(repeated)
 
 
-class Chance(Control):
-    """The run's own clusters against task labels that were shuffled `n_shuffles` times; within x, among the states of
-    an x.
+class Chance(Measure):
+    """What the ARI of the run's own clusters is by chance, for their number and sizes as KMeans made them.
 
-    In the journal: the mean over shuffles.
+    The clusters against task labels in `n_shuffles` random orders, within x among the states of an x: the mean and the
+    largest ARI, and the p value of a permutation test (Phipson and Smyth, "Permutation p-values should never be zero",
+    2010). And the ARI corrected for the number of clusters instead of their sizes.
+
+    Attributes:
+        at: positions whose ARI it is about; at x, that within each x.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = (metrics.ARI_SHUFFLED, metrics.ARI_WITHIN_X_SHUFFLED)
-    positions = POSITIONS
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(chain.from_iterable(of_chance(s.metric) for s in scores(AT)))
+    positions: ClassVar[tuple[Position, ...]] = AT
+    splits = ("val",)
 
     @validated
-    def __init__(self, clusterer: KMeans, n_shuffles: PositiveInt, every_n_steps: PositiveInt | None) -> None:
+    def __init__(
+        self,
+        clusterer: KMeans,
+        n_shuffles: PositiveInt,
+        every_n_steps: PositiveInt | None,
+        at: list[Scored],
+    ) -> None:
         super().__init__(every_n_steps)
-        self._kmeans, self._n = clusterer, n_shuffles
+        self._kmeans, self._n, self._scores = clusterer, n_shuffles, scores(at)
+        declared = (of_chance(score.metric) for score in self._scores)
+        self.positions, self.metrics = tuple(at), tuple(chain.from_iterable(declared))  # type: ignore[misc]
 
-    def repeat(self, observation: Observation) -> Repetitions:
-        at_separator, at_x = (observation.states[position] for position in POSITIONS)
-        instructions, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
-        x, tasks = labels["x"], labels["task"]
-        clusters = self._kmeans.fit_many(list(at_separator), [self._kmeans.k(observation.n_tasks)] * len(at_separator))
+    def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         random = torch.Generator().manual_seed(self._kmeans.seed)
-        everywhere = torch.zeros_like(instructions)
-        shuffled = [_shuffled(instructions, everywhere, random) for _ in range(self._n)]
-        within = {str(k): _shuffled(tasks, x, random) for k in range(self._n)}
-        return {
-            metrics.ARI_SHUFFLED: [[of_layer.ari(labels) for of_layer in clusters] for labels in shuffled],
-            metrics.ARI_WITHIN_X_SHUFFLED: list(self._kmeans.score_layers_within(at_x, x, tasks, within).values()),
-        }
+        found: dict[Metric, Values] = {}
+        for score in self._scores:
+            of_score = self._of(observation, score, random)
+            found |= dict(zip(of_chance(score.metric), zip(*of_score, strict=True), strict=True))
+        return found
 
-    def summary(self, repeated: Sequence[float]) -> float:
-        return fmean(repeated)
+    def _of(self, seen: Observation, score: Score, random: torch.Generator) -> list[tuple[float, float, float, float]]:
+        """Mean, largest, p and the ARI for fixed k, of each layer."""
+        labels = seen.labels[score.position]
+        tasks, among = labels["task"], labels["x"] if score.within else torch.zeros_like(labels["task"])
+        shuffled = permuted(_numbered(tasks, among), among, self._n, random)
+        if not score.within:
+            found = clusters(seen, score.position, self._kmeans)
+            return [(*self._chance(_aris(own, shuffled)), own.ari_for_fixed_k(tasks)) for own in found]
+        within = clusters_within(seen, score.position, self._kmeans)
+        return [
+            (*self._chance(_aris_within(own, shuffled)), own.mean(tasks, Clusters.ari_for_fixed_k)) for own in within
+        ]
+
+    def _chance(self, aris: np.ndarray) -> tuple[float, float, float]:
+        """Of the ARI itself and those of shuffled labels, (1 + R,): mean and largest of the latter, and p."""
+        own, by_chance = aris[0], aris[1:]
+        if not np.isfinite(aris).all():
+            return math.nan, math.nan, math.nan
+        return float(by_chance.mean()), float(by_chance.max()), (1 + int((by_chance >= own).sum())) / (1 + self._n)
 
 
-def _shuffled(labels: Tensor, among: Tensor, random: torch.Generator) -> Tensor:
-    """Labels (N,) in random order, exchanged only where `among` (N,) agrees."""
-    order = torch.randperm(len(labels), generator=random)
-    mixed = torch.empty_like(labels)
-    mixed[among.argsort(stable=True)] = labels[order[among[order].argsort(stable=True)]]
-    return mixed
+def _numbered(tasks: Tensor, among: Tensor) -> Tensor:
+    """Tasks (N,) numbered from 0, separately for each value of `among` (N,)."""
+    numbers = torch.empty(len(tasks), dtype=torch.long)
+    for value in among.unique():
+        numbers[among == value] = tasks[among == value].unique(return_inverse=True)[1]
+    return numbers
+
+
+def _aris(own: Clusters, truths: Tensor) -> np.ndarray:
+    """Of clusters of all states with each of `truths` (R, N), (R,)."""
+    aris = adjusted_rand_indices(truths, own.cluster_labels)
+    return np.full_like(aris, math.nan) if math.isnan(own.inertia) else aris
+
+
+def _aris_within(own: Within, truths: Tensor) -> np.ndarray:
+    """The mean over values, as `Within.mean` has it, with each of `truths` (R, N), (R,)."""
+    telling = own.telling(truths[0])
+    if not telling:
+        return np.full(len(truths), math.nan)
+    aris = [_aris(clusters, truths[:, rows]) for rows, clusters in telling]
+    averaged: np.ndarray = np.average(aris, axis=0, weights=[len(rows) for rows, _ in telling])
+    return averaged

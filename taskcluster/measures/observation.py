@@ -4,10 +4,10 @@ in:  a network, a datamodule with its probe set, the positions whose states are 
 out: Observation: states {position: (L+1, N, D)}, labels {position: {name: (N,)}}, loss, which answers are right
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ CHUNK = 256  # rows a forward pass, at most
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
 SHORTEST = 8  # tokens of a common beginning that is worth computing by itself
 
+T = TypeVar("T")
+
 Edit = Callable[[Tensor, Tensor], Tensor]  # states (M, D), and which of the N at the position they are (M,) -> (M, D)
 
 
@@ -37,14 +39,15 @@ class Observation:
             "instruction_end", where a state cannot depend on x, and the number of examples elsewhere. Layer 0 is the
             embedding output, layer l the output of block l; the last layer is after the final norm, unless it was
             observed with `final_norm=False`.
-        labels: {position: {name: (N,)}} on the CPU, with the names "task" and "description" and, except at
-            "instruction_end", "instruction", "x" and "y".
+        labels: {position: {name: (N,)}} on the CPU, with the names "task", "description" and "instruction" and, except
+            at "instruction_end", "x" and "y".
         n_tasks: number of tasks in the family; a small probe set may lack some of them.
         loss: mean over predictions, in nats.
         correct: for each of E examples, whether all tokens of y are right, given I and x, (E,).
         edited: edited(position, {layer: edit}) runs the network again with edited states: an Observation of the same
             rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
         network: the network itself.
+        kept: what `once` computed.
     """
 
     split: str
@@ -55,10 +58,20 @@ class Observation:
     correct: Tensor
     edited: Callable[[Position, Mapping[int, Edit]], "Observation"]
     network: PreTrainedModel
+    kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def accuracy(self) -> float:
         return int(self.correct.sum()) / len(self.correct)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The result of `compute`, called only the first time with `key`: what several measures of an observation need.
+
+        It is kept as long as the observation, so let it be small.
+        """
+        if key not in self.kept:
+            self.kept[key] = compute()
+        return cast(T, self.kept[key])
 
 
 @torch.no_grad()

@@ -204,7 +204,7 @@ export class Chart {
   }
 
   #width() {
-    const beside = this.kind.only ? 62 : 62 + Math.min(LEGEND, 6 * Math.max(8, ...this.#conditions().map((c) => c.name.length)));
+    const beside = this.kind.only ? this.kind.legend ?? 62 : 62 + Math.min(LEGEND, 6 * Math.max(8, ...this.#conditions().map((c) => c.name.length)));
     const legend = this.plot.clientWidth < NARROW ? 10 : beside;
     const panels = this.#beside();
     const words = this.kind.tiles?.beside ?? 0;
@@ -217,6 +217,7 @@ export class Chart {
     const most = Math.max(2, Math.floor(this.plot.clientWidth / PANEL));
     if (this.kind.apart) return Math.min(this.#metrics().length, most);
     if (this.kind.tiles) return Math.min(this.#panels().length, most);
+    if (this.kind.columns) return this.kind.columns(this.context);
     return this.kind.steps ? this.#metrics().length : 2;
   }
 

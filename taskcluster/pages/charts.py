@@ -10,12 +10,15 @@ from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import PLACES, Catalogue, Metric, View, mapped, shown
+from taskcluster.metrics import PLACES, Catalogue, Kind, Metric, View, belonging, mapped, shown
+from taskcluster.pages import compared
 
 Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.HConcatChart
 
 COLUMNS = 4  # panels in a row, of metrics by layer
+
+BESIDE: dict[str, Kind] = {"baselines": "baseline", "nuisance": "nuisance"}  # charts of what metrics are compared with
 
 TOLD = ("condition", "metric", "split", "layer", "step", "n", "mean", "lower", "upper")  # of a point, in every chart
 OVER_MAP = ("lower_over_map", "upper_over_map")  # in maps besides
@@ -39,7 +42,11 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     def wanted(view: View, by_layer: bool) -> list[Metric]:
         return [metric for metric in shown(known, view, by_layer) if metric.key in measured]
 
-    curves = {m.key: against_step(of([m]), m, _titled(m), by_condition=many) for m in wanted("curves", True)}
+    there = {key: metric for key, metric in known.items() if key in measured}
+    curves: dict[str, Chart] = {}
+    for metric in wanted("curves", True):
+        beside = [other for other in belonging(there, metric, "baseline") if not other.by_layer]
+        curves[metric.key] = against_step(of([metric, *beside]), metric, _titled(metric), many, beside)
     by_layer = {
         f"{group[0].key}_by_layer": by_layer_at_the_end(of(group, last=True), group)
         for group in alike(wanted("layers", True))
@@ -47,13 +54,17 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     once = wanted("curves", False)
     learned = {"learning": learning(of(once), once, listed([m.label for m in once]))} if once else {}
     first = dict(list(curves.items())[:1])
-    there = {key: metric for key, metric in known.items() if key in measured}
     maps: dict[str, Chart] = {}
     if tiled := mapped(there, "map"):
         maps["map"] = by_layer_and_step(of(tiled, told=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
     if tiled := mapped(there, "path"):
         maps["path"] = by_layer_and_position(of(tiled, last=True, told=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
-    return first | maps | by_layer | learned | curves
+    asides: dict[str, Chart] = {}
+    for name, kind in BESIDE.items():
+        if grouped := compared.groups(there, kind):
+            chosen = [metric for of_group, others in grouped for metric in (of_group, *others)]
+            asides[name] = compared.by_layer(of(chosen, last=True), grouped, kind, _rows(many))
+    return first | maps | by_layer | asides | learned | curves
 
 
 def alike(metrics: Sequence[Metric]) -> list[list[Metric]]:
@@ -82,10 +93,16 @@ def theme(dark: bool = False) -> dict[str, Any]:
     }
 
 
-def against_step(data: Any, metric: Metric, title: str, by_condition: bool = False) -> Chart:
-    """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each."""
+def against_step(
+    data: Any, metric: Metric, title: str, by_condition: bool = False, beside: Sequence[Metric] = ()
+) -> Chart:
+    """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each; beside:
+    baselines, each a dashed rule."""
     color = alt.Color("layer:O", title="layer", legend=alt.Legend(symbolOpacity=1, symbolType="stroke"))
-    panel = _lines(color, _axis(metric)).properties(width=320, height=240 - 60 * by_condition)
+    panel = _lines(color, _axis(metric))
+    if beside:
+        panel = alt.layer(panel.transform_filter(alt.datum.metric == metric.key), compared.rules(beside))
+    panel = panel.properties(width=320, height=240 - 60 * by_condition)
     return panel.add_params(_zoom()).facet(column=_splits(), **_rows(by_condition), data=data).properties(title=title)
 
 

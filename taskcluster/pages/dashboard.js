@@ -1,7 +1,7 @@
 // The page: asks once a second what is new, and brings table and charts up to date.
 
 import { Chart, colors, element, shown } from "./charts.js";
-import { againstStep, alike, byLayer, chosen, layerByCondition, learning, map, mapped, path } from "./kinds.js";
+import { againstStep, alike, beside, byLayer, chosen, compared, layerByCondition, learning, map, mapped, path } from "./kinds.js";
 import { Store } from "./store.js";
 import { Table, stateClass } from "./table.js";
 import { Tsne } from "./tsne.js";
@@ -189,8 +189,9 @@ function placeCharts() {
   const kinds = (condition) => [
     ...(chosen(context).length ? [againstStep(condition)] : []),
     ...[map, path].map((kind) => kind(condition)).filter(({ name }) => mapped(store, condition, name).length),
+    ...["baseline", "nuisance"].filter((kind) => compared(store, condition, kind).length).map((kind) => beside(condition, kind)),
   ];
-  const wanted = shown.flatMap(kinds).map((kind) => [`${kind.only} ${kind.name}`, () => new Chart(kind, context)]);
+  const wanted = shown.flatMap(kinds).map((kind) => [`${kind.only} ${kind.id ?? kind.name}`, () => new Chart(kind, context)]);
   $("each-title").parentElement.hidden = !wanted.length && !chosen(context).length;
   place(each, $("each"), wanted);
   const several = wanted.length > shown.length; // of a condition, which then begins a row

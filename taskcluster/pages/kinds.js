@@ -6,7 +6,8 @@ import { lastCommonStep, lastLayer } from "./store.js";
 // apart: whether each metric has a panel and an axis of its own, and otherwise each split or place of one; told: words
 // for a metric, by the field of the specification that has them; steps: of a condition that are shown, all if left out;
 // layer: of a condition that is shown, all if left out; only: the condition of a chart of its own; tiles: what maps
-// have besides: the field of their panels, the height of one, and the width of the words beside them.
+// have besides: the field of their panels, the height of one, and the width of the words beside them; columns: how many
+// panels are beside each other, where that is none of these; legend: its width.
 export function againstStep(condition) {
   return {
     name: "against_step",
@@ -80,6 +81,42 @@ export function path(condition) {
     told: (context) => ({ name: (metric) => name(context, metric), place: (metric) => place(context, metric) }),
     tiles: { panel: "name", height: (metrics) => 32 * new Set(metrics.map(({ position }) => position)).size, beside: 110 },
   };
+}
+
+// Metrics beside what they are compared with, of one condition: "baseline", or "nuisance" for other labels.
+export function beside(condition, kind) {
+  const grouped = ({ store }) => compared(store, condition, kind);
+  const told = (context) => {
+    const of = new Map(grouped(context).flatMap((group) => group.map((metric) => [metric.key, group[0]])));
+    const itself = (metric) => of.get(metric.key).key === metric.key;
+    const name = kind === "baseline" ? "trained network" : "task";
+    return {
+      label: (metric) => (itself(metric) ? name : metric.where),
+      where: (metric) => of.get(metric.key).where,
+      role: (metric) => (itself(metric) ? "itself" : "beside"),
+    };
+  };
+  return {
+    name: "beside",
+    id: kind,
+    only: condition.id,
+    metrics: (context) => grouped(context).flat(),
+    title: () => `${condition.name} · ${kind === "baseline" ? "beside baselines" : "what clusters are of"}`,
+    file: () => `${kind}-${condition.name}`,
+    unzoomed: true,
+    steps: (_, context) => [lastCommonStep(condition, grouped(context).flatMap((group) => group.slice(1).map(({ key }) => key)))],
+    told,
+    columns: (context) => grouped(context).length,
+    legend: 130,
+  };
+}
+
+// Groups of a metric that a condition has and those of a kind that are compared with it, as in compared.groups.
+export function compared(store, condition, kind) {
+  const measured = new Set(condition.curves.map(({ metric }) => metric));
+  const others = store.metrics.filter((metric) => metric.kind === kind && metric.views.includes("beside") && measured.has(metric.key));
+  const of = store.metrics.filter(({ key }) => measured.has(key) && others.some((other) => other.of === key));
+  return of.map((metric) => [metric, ...others.filter((other) => other.of === metric.key)]);
 }
 
 // The metrics of a map that a condition has, and the curves of what was measured at their positions, as in

@@ -78,7 +78,7 @@ def library() -> str:
 def specifications() -> dict[str, Any]:
     import altair as alt
 
-    from taskcluster.pages import charts
+    from taskcluster.pages import charts, compared
 
     points, metric = alt.NamedData(SOURCE), Metric(ANY, "", axis=ANY, low=0, high=1)
     made = {
@@ -86,6 +86,7 @@ def specifications() -> dict[str, Any]:
         "layer_by_condition": charts.layer_by_condition(points, metric, title=""),
         "learning": charts.learning(points, [metric], title=""),
         "by_layer": charts.by_layer_at_the_end(points, [metric]),
+        "beside": compared.by_layer(points, [(metric, [])], "baseline", rows={}),
         "map": charts.by_layer_and_step(points, [metric]),
         "path": charts.by_layer_and_position(points, [metric]),
         "tsne": charts.tsne(points, n_tasks=1, title=""),

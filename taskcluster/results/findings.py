@@ -50,6 +50,11 @@ class Finished:
         found = [[value for own in layer for value in own if value is not None] for layer in layers]
         return [found[k] if k < len(found) else [] for k in range(len(self.keys(metric)))] if any(found) else []
 
+    def rises(self, metric: Metric) -> bool:
+        """Whether it has a step of emergence: it goes from 0 to 1, and was measured more than once."""
+        keys = self.keys(metric)
+        return metric.emerges and bool(keys) and sum(keys[-1] in row for row in self.rows) > 1
+
     def emergence(self, key: str) -> float:
         rows = [row for row in self.rows if key in row]
         return emergence([row["step"] for row in rows], [number(row, key) for row in rows])
@@ -93,8 +98,8 @@ class Findings:
     def tidy(self) -> list[dict[str, Any]]:
         """A row for every number of every run.
 
-        metric: as in the journal; "claim: NAME"; "emergence of METRIC" (a step); "METRIC with another KMeans seed" and
-        "METRIC of shuffled labels", the controls, whose repetitions are counted.
+        metric: as in the journal; "claim: NAME"; "emergence of METRIC" (a step); "METRIC with another KMeans seed", a
+        control, whose repetitions are counted.
         """
         return [
             {"condition": name, "run": run.path, "seed": run.seed, **row}
@@ -163,7 +168,8 @@ def _numbers(run: Finished) -> Iterator[dict[str, Any]]:
     for claim in run.results["claims"]:
         yield row(end, f"claim: {claim['name']}", claim["value"])
     for metric in shown(run.catalogue, "tables"):
-        if metric.emerges and (keys := run.keys(metric)):
+        if run.rises(metric):
+            keys = run.keys(metric)
             deepest = len(keys) - 1 if metric.by_layer else None
             yield row(end, f"emergence of {metric.key}", run.emergence(keys[-1]), "validation", deepest)
     for key, layers in run.results.get("controls", {}).items():

@@ -6,10 +6,10 @@ out: Tables
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from statistics import fmean
-from typing import NamedTuple
 
-from taskcluster.metrics import ACCURACY, Metric, shown
+from taskcluster.metrics import ACCURACY, Metric, belonging, shown
 from taskcluster.results.aggregate import Point
 from taskcluster.results.cells import (
     as_text,
@@ -24,6 +24,7 @@ from taskcluster.results.cells import (
     shared,
     value_of,
 )
+from taskcluster.results.compared import P_VALUES, Table, beside, by_chance, largest_p
 from taskcluster.results.findings import Findings
 from taskcluster.results.statistics import CONFIDENCE, RISE, UNBOUNDED, components, interval
 from taskcluster.runs.journal import SPLITS, fixed
@@ -39,15 +40,6 @@ TOGETHER = f"""so that all of them cover their means at once with {CONFIDENCE:.0
 (Bonferroni's inequality: each is at the level 1 - {1 - CONFIDENCE:.2g} / their number)."""
 
 
-class Table(NamedTuple):
-    """note: what a reader must know to read it."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-
 def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
     """All of a report, in the order in which they are read. points: those of `found`."""
     measured = {point["metric"] for point in points}
@@ -56,7 +48,8 @@ def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
     return [
         _what_was_run(found),
         _claims(found),
-        *(_by_layer(found, metric) for metric in by_layer),
+        *chain.from_iterable((_by_layer(found, metric), *beside(found, metric)) for metric in by_layer),
+        *chain.from_iterable(beside(found, metric) for metric in found.catalogue.values() if metric not in by_layer),
         *(_by_layer_and_step(found, points, metric) for metric in mapped),
         _at_the_end(found),
         _emergence(found),
@@ -114,19 +107,24 @@ def _claims(found: Findings) -> Table:
 def _by_layer(found: Findings, metric: Metric) -> Table:
     deepest = max(len(run.keys(metric)) for run in found.runs)
     several = any(len(condition.runs) > 1 for condition in found.conditions)
+    tested = belonging(found.catalogue, metric, "p")
     rows = []
     for layer in range(deepest):
         of_layer, cells = at_the_end(metric.at("val", layer)), []
         for condition in found.conditions:
             cells.append(as_text(over(condition, of_layer, metric.range)))
             if several:
-                n_layers = max(len(run.keys(metric)) for run in condition.runs)
+                n_layers = max(1, *(len(run.keys(metric)) for run in condition.runs))
                 cells.append(ends(over(condition, of_layer, metric.range, n_layers)))
+            cells += [largest_p(condition, p.at("val", layer)) for p in tested]
         rows.append([str(layer), *cells])
     note = "Validation, at the last step. Layer 0 is the embedding."
     together = f" All layers: the interval widened for the number of layers, {TOGETHER}" if several else ""
-    columns = [words for name in found.names for words in ([name, f"{name}, all layers"] if several else [name])]
-    return Table(f"{metric.name} by layer, {metric.where}".rstrip(", "), ["layer", *columns], rows, note + together)
+    said = f" {P_VALUES}" if tested else ""
+    kinds = ["", *([", all layers"] if several else []), *([", p"] if tested else [])]
+    columns = [f"{name}{kind}" for name in found.names for kind in kinds]
+    title = f"{metric.name} by layer, {metric.where}".rstrip(", ")
+    return Table(title, ["layer", *columns], rows, note + together + said)
 
 
 def _by_layer_and_step(found: Findings, points: Sequence[Point], metric: Metric) -> Table:
@@ -159,7 +157,7 @@ def _emergence(found: Findings) -> Table:
     rows = []
     for name, condition in found.named():
         for metric in shown(found.catalogue, "tables"):
-            if metric.emerges and metric != ACCURACY:
+            if metric != ACCURACY and any(run.rises(metric) for run in condition.runs):
                 last = float(max(run.last["step"] for run in condition.runs))
                 curves = emerging(metric)
                 accuracy, own = (over(condition, curves[kind], (0, last)) for kind in ("accuracy", "metric"))
@@ -174,14 +172,11 @@ def _controls(found: Findings, metric: Metric) -> Table:
     rows = []
     for name, condition in found.named():
         noise = [run.controls(metric, "noise") for run in condition.runs]
-        shuffled = [run.controls(metric, "chance") for run in condition.runs]
         for layer in range(max(len(run.keys(metric)) for run in condition.runs)):
             repeated = [layers[layer] for layers in noise if layer < len(layers)]
-            chance = [value for layers in shuffled if layer < len(layers) for value in layers[layer]]
             means, own, training = components(repeated)
-            level = [fixed(fmean(chance)), fixed(max(chance))] if chance else ["-", "-"]
             cells = [as_text(interval(means, metric.range)), fixed(own), fixed(training)]
-            rows.append([name, str(layer), *cells, *level])
+            rows.append([name, str(layer), *cells, *by_chance(found.catalogue, condition, metric, layer)])
     columns = ["condition", "layer", f"{metric.name}, mean of repetitions", "s.d. of repetitions", "s.d. of training"]
     columns += ["chance: mean", "chance: largest"]
     of_metric = [control for control in found.catalogue.values() if control.of == metric.key]

@@ -38,6 +38,7 @@ def custom_family(
     holdout: Holdout,
     val_fraction: Fraction,
     seed: Seed,
+    shuffle_outputs: bool = False,
 ) -> TaskFamily:
     """Tasks with `instructions_per_task` instructions drawn from their regexes, or with the instructions they list.
 
@@ -58,7 +59,8 @@ def custom_family(
         else Task(task_id, (LISTED,), (tuple(task.instructions or ()),), task.mapping)
         for task_id, task in enumerate(tasks)
     )
-    return TaskFamily(made, holdout, val_fraction, seed, words=any(task.instructions for task in tasks))
+    words = any(task.instructions for task in tasks)
+    return TaskFamily(made, holdout, val_fraction, seed, words=words, shuffle_outputs=shuffle_outputs)
 
 
 def _refuse_shared(tasks: list[TaskSpec], draw: Drawer) -> None:

@@ -33,6 +33,7 @@ def facts_family(
     holdout: Holdout,
     val_fraction: Fraction,
     seed: Seed,
+    shuffle_outputs: bool = False,
 ) -> TaskFamily:
     """A task for each relation. Those of countries share the `n_inputs` most populous that have a value for each, those
     of words the first words. With demonstrations, `n_pool` further inputs of each kind are shown and never queried.
@@ -65,4 +66,13 @@ def facts_family(
             shown[relation] = {x: known[x][relation] for x in inputs if x in pool}
     in_order = {relation: queried[relation] for relation in relations}
     tasks = description.tasks(in_order, shown, WORDINGS)
-    return TaskFamily(tasks, holdout, val_fraction, seed, words=True, x_inside=True, layout=description.layout_shown)
+    return TaskFamily(
+        tasks,
+        holdout,
+        val_fraction,
+        seed,
+        words=True,
+        x_inside=True,
+        layout=description.layout_shown,
+        shuffle_outputs=shuffle_outputs,
+    )

@@ -65,6 +65,11 @@ class TaskFamily:
         words: whether texts are words with spaces between them, or strings of symbols such as a regex matches.
         x_inside: whether every instruction holds the place of x, as in "the capital of {x} is", instead of preceding x.
         layout: of each demonstration, where instructions consist of demonstrations and a query; otherwise "".
+        shuffle_outputs: whether instructions of training say nothing about outputs, as a control: the y of each
+            training sequence is that of a task drawn at random, for this instruction and this x, from the tasks that
+            use x. So each y is as frequent after an x as before. The sequence keeps its x and, as a label, its task,
+            and validation its y. What instructions still tell of their tasks are their own symbols and which x follow:
+            a loss on y alone has no use for either.
 
     Raises:
         ValueError: tasks are not as `Task` says, or the holdout leaves a task without training or validation.
@@ -77,6 +82,7 @@ class TaskFamily:
     words: bool = True
     x_inside: bool = False
     layout: str = ""
+    shuffle_outputs: bool = False
 
     def __post_init__(self) -> None:
         if len(self.tasks) < 2:
@@ -97,6 +103,21 @@ class TaskFamily:
                 f"val_fraction={self.val_fraction} leaves a task without validation or training; change it"
             )
 
+    @property
+    def instructions(self) -> list[tuple[int, str]]:
+        """Every instruction with its task, task after task, in the order in which labels number them."""
+        return [(task.task_id, i) for task in self.tasks for group in task.instructions for i in group]
+
+    @property
+    def has_kinds_of_instructions(self) -> bool:
+        """Whether some task has several descriptions, from which several instructions were drawn."""
+        return any(len(task.instructions) > 1 and max(map(len, task.instructions)) > 1 for task in self.tasks)
+
+    def parts(self, instruction: str) -> list[str]:
+        """The words of an instruction, or its symbols; without the place of x."""
+        text = instruction.replace(SLOT, " ") if self.x_inside else instruction
+        return text.split() if self.words else [*text]
+
     def split(self) -> dict[str, list[Example]]:
         """All examples as {"train": [...], "val": [...]}, ordered by task, instruction and x."""
         examples: dict[str, list[Example]] = {"train": [], "val": []}
@@ -107,6 +128,8 @@ class TaskFamily:
                 for instruction, (x, y) in product(group, task.mapping.items()):
                     split = "val" if (instruction, x) in held_out else "train"
                     examples[split].append(Example(task.task_id, instruction, x, y, number))
+        if self.shuffle_outputs:
+            examples["train"] = self._with_shuffled_outputs(examples["train"])
         return examples
 
     def fingerprint(self) -> str:
@@ -120,9 +143,17 @@ class TaskFamily:
             }
             for task in self.tasks
         ]
-        kind = ["x_inside"] if self.x_inside else []
+        kind = [name for name in ("x_inside", "shuffle_outputs") if getattr(self, name)]
         content = json.dumps([*tasks, self.holdout, self.val_fraction, self.seed, *kind], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+    def _with_shuffled_outputs(self, examples: list[Example]) -> list[Example]:
+        outputs: dict[str, list[str]] = {}
+        for task in self.tasks:
+            for x, y in task.mapping.items():
+                outputs.setdefault(x, []).append(y)
+        rng = random.Random(f"{self.seed}/outputs")
+        return [example._replace(y=rng.choice(outputs[example.x])) for example in examples]
 
     def _held_out(self, task: Task) -> set[tuple[str, str]]:
         """The (instruction, x) pairs of validation; empty where a fraction would leave a side without any."""

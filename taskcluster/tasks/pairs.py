@@ -33,6 +33,7 @@ def pairs_family(
     holdout: Holdout,
     val_fraction: Fraction,
     seed: Seed,
+    shuffle_outputs: bool = False,
 ) -> TaskFamily:
     """A task for each file, named as the file is without its ending.
 
@@ -59,7 +60,16 @@ def pairs_family(
             raise ValueError(f"{key} leaves task {name} with {len(mapping)} pairs to ask about; lower it")
     wordings = {name: of_name(name) for name in files}
     made = description.tasks(queried, shown, wordings)
-    return TaskFamily(made, holdout, val_fraction, seed, words=True, x_inside=True, layout=description.layout_shown)
+    return TaskFamily(
+        made,
+        holdout,
+        val_fraction,
+        seed,
+        words=True,
+        x_inside=True,
+        layout=description.layout_shown,
+        shuffle_outputs=shuffle_outputs,
+    )
 
 
 def _files(path: str, tasks: list[str] | None) -> dict[str, Path]:

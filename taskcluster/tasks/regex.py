@@ -37,6 +37,7 @@ def random_family(
     holdout: Holdout,
     val_fraction: Fraction,
     seed: Seed,
+    shuffle_outputs: bool = False,
 ) -> TaskFamily:
     """Tasks with random regexes and random mappings.
 
@@ -65,7 +66,7 @@ def random_family(
         Task(task_id, tuple(own), draw.instructions(own, count), mapping)
         for task_id, (own, mapping, count) in enumerate(zip(regexes, mappings, counts, strict=True))
     )
-    return TaskFamily(tasks, holdout, val_fraction, seed, words=False)
+    return TaskFamily(tasks, holdout, val_fraction, seed, words=False, shuffle_outputs=shuffle_outputs)
 
 
 def _random_regexes(

@@ -21,7 +21,13 @@ from taskcluster.runs.journal import Row, layers_of, number, parse
 from taskcluster.runs.records import text
 from taskcluster.watch.files import File, Lines, is_plain
 
-FOLLOWED: tuple[View, ...] = ("runs", "curves", "map", "path")  # of a line's hundred values, those that a view shows
+FOLLOWED: tuple[View, ...] = (
+    "runs",
+    "curves",
+    "map",
+    "path",
+    "beside",
+)  # of a line's hundred values, those that a view shows
 RECENT = 50  # lines over which speed is taken
 
 

@@ -66,10 +66,10 @@ def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
 
     names = ["model.n_layer=2", "model.n_layer=3"]
     for row in summary["ARI by layer, at the separator"]:
-        for name, n_layers, cell, all_layers in zip(names, (3, 4), row[1::2], row[2::2], strict=True):
+        for name, n_layers, *cells in zip(names, (3, 4), row[1::3], row[2::3], row[3::3], strict=True):
             found = values(name, "ari", "validation", int(row[0]))
-            expected = (shown(found, within=(-0.5, 1)), ends(found, n_layers)) if found else ("-", "-")
-            assert (cell, all_layers) == expected
+            p = f"{max(values(name, 'ari_p', 'validation', int(row[0])), default=0):.3f}"
+            assert cells == ([shown(found, within=(-0.5, 1)), ends(found, n_layers), p] if found else ["-"] * 3)
     for row in summary["Accuracy and loss"]:
         assert row[2] == shown(values(row[0], "accuracy", "validation"), within=(0, 1))
         assert row[3] == shown(values(row[0], "loss", "train"))
@@ -89,7 +89,20 @@ def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
         assert float(row[5]) == pytest.approx(0.005)
         assert row[6] == "0.020"
     last = shown(list(ARIS[3]), within=(-0.5, 1)), ends(list(ARIS[3]), 4)
-    assert summary["ARI by layer, at the separator"][3] == ["3", "-", "-", *last]
+    assert summary["ARI by layer, at the separator"][3] == ["3", "-", "-", "-", *last, "0.003"]
+
+
+def test_what_the_ari_is_compared_with_has_a_table_with_intervals_over_seeds(sweep: Path) -> None:
+    rows = tables((sweep / "report/report.md").read_text())[
+        "Baselines and nuisance labels of the ARI, at the separator"
+    ]
+    expected = {"against the task": 1.0, "baseline: bag of symbols": 0.5, "against the last symbol": 0.25}
+    assert rows == [
+        [words, *(shown([part * ari for ari in ARIS[n_layer]], within=(-0.5, 1)) for n_layer in (2, 3))]
+        for words, part in expected.items()
+    ]
+    for name in ("baselines", "nuisance"):
+        assert (sweep / f"report/{name}.png").is_file()
 
 
 def test_a_map_has_a_table_whose_intervals_hold_in_all_its_cells(tmp_path: Path) -> None:
@@ -155,7 +168,9 @@ def test_figures_and_tables_are_there_in_every_format(sweep: Path) -> None:
             assert (sweep / f"report/{name}.{kind}").read_bytes().startswith(begin)
     parquet = polars.read_parquet(sweep / "report/table.parquet")
     assert polars.read_csv(sweep / "report/table.csv", schema=parquet.schema).equals(parquet)
-    assert len(parquet) == 3 * (5 * 2 * (2 + 2 * 3) + 10 + 2 * 3 * 5) + 3 * (5 * 2 * (2 + 2 * 4) + 10 + 2 * 4 * 5)
+    # Five steps of two splits; claims and emergence; controls of two metrics; a baseline; p and a nuisance label.
+    expected = [5 * 2 * (2 + 2 * n_layers) + 10 + 2 * n_layers * 5 + 1 + 2 * n_layers for n_layers in (3, 4)]
+    assert len(parquet) == 3 * sum(expected)
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

@@ -30,7 +30,10 @@ from taskcluster.runs.condition import condition, decisive, digest, group, run_f
         (["~measures.chance", "model.n_layer=2"], "measures.chance=~,model.n_layer=2/seed=0"),
         (["~clusterer.n_init"], "clusterer.n_init=~/seed=0"),
         (
-            ["measures=[clustering,clustering_at_x,chance,interventions]", "measures.interventions.n_pairs=100"],
+            [
+                "measures=[clustering,clustering_at_x,nuisance,surface,untrained,chance,interventions]",
+                "measures.interventions.n_pairs=100",
+            ],
             "measures.interventions=+,measures.interventions.n_pairs=100,measures.kmeans_noise=~/seed=0",
         ),
         (["seeds.kmeans=3"], "seed=0,kmeans=3"),

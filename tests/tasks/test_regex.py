@@ -125,6 +125,27 @@ def test_holding_out_inputs() -> None:
     assert {e[:2] for e in split["val"]} == {e[:2] for e in split["train"]}  # each instruction of each task was seen
 
 
+def test_shuffled_outputs_are_as_frequent_after_an_x_and_say_nothing_about_the_task() -> None:
+    plain, shuffled = family(), family(shuffle_outputs=True)
+    before, after = plain.split(), shuffled.split()
+    assert after["val"] == before["val"]
+    assert [e._replace(y="") for e in after["train"]] == [e._replace(y="") for e in before["train"]]
+    assert shuffled.split() == after
+    assert shuffled.fingerprint() != plain.fingerprint()
+    of_task = [task.mapping for task in plain.tasks]
+    expected = 0.0
+    for x in {e.x for e in before["train"]}:
+        outputs = Counter(mapping[x] for mapping in of_task if x in mapping)
+        told, drawn = (Counter(e.y for e in split["train"] if e.x == x) for split in (before, after))
+        assert set(drawn) == set(outputs)
+        n, users = drawn.total(), outputs.total()
+        for y, count in outputs.items():
+            assert drawn[y] / n == pytest.approx(count / users, abs=0.05)
+            expected += told[y] * count / users
+    right = sum(e.y == of_task[e.task_id][e.x] for e in after["train"])
+    assert right == pytest.approx(expected, rel=0.03)
+
+
 def test_custom_tasks_are_drawn_from_the_regexes_they_were_given() -> None:
     specs = [
         {"regexes": ["a[xyz]{3,4}", "b[xyz]{3}"], "mapping": {"1": "2"}},

@@ -1,0 +1,128 @@
+"""How well two labellings of N states agree, counted over pairs of states. Exact, in time linear in N.
+
+in:  groups (N,), clusters (N,); or many permutations of the groups at once, (R, N)
+out: the adjusted Rand index (ARI; Hubert and Arabie, 1985); over some of the pairs; corrected for a fixed number of
+     clusters; of each permutation
+
+The ARI is Cohen's kappa of two statements about each pair of states, "of one group" and "in one cluster" (Warrens, "On
+the equivalence of Cohen's kappa and the Hubert-Arabie adjusted Rand index", J. Classification 25, 2008). So it can be
+computed over those pairs alone that a question is about.
+"""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROOM = 2**20  # entries of contingency tables that are counted at once
+
+
+class Pairs(NamedTuple):
+    """Ordered pairs of states: together in both labellings, in the groups alone, in the clusters alone, in neither."""
+
+    both: int
+    by_group: int
+    by_cluster: int
+    neither: int
+
+    @property
+    def kappa(self) -> float:
+        """Cohen's kappa of the two labellings; 1 where they agree about all pairs."""
+        both, by_group, by_cluster, neither = self
+        if by_group == by_cluster == 0:
+            return 1.0
+        chance = (both + by_group) * (by_group + neither) + (both + by_cluster) * (by_cluster + neither)
+        return 2 * (both * neither - by_group * by_cluster) / chance
+
+
+def pairs(groups: Tensor, clusters: Tensor) -> Pairs:
+    """Of all N (N - 1) ordered pairs."""
+    both, of_groups, of_clusters = _together(groups, clusters), _together(groups), _together(clusters)
+    n = len(groups)
+    return Pairs(both, of_groups - both, of_clusters - both, n * (n - 1) - of_groups - of_clusters + both)
+
+
+def adjusted_rand_index(truth: Tensor, labels: Tensor) -> float:
+    """The ARI of two labellings (N,), as scikit-learn has it to the last bit, in a tenth of the time."""
+    return pairs(truth, labels).kappa
+
+
+def split_by_part(truth: Tensor, parts: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The ARI of groups `truth` that consist of `parts` (N,), over two kinds of pairs: within a part, without those of
+    one group and two parts; and across parts, without those of one part. NaN where no pair of a group is left.
+
+    For tasks and regexes: whether strings of one regex are together, and whether regexes of one task are.
+    """
+    both, by_group, by_cluster, neither = pairs(truth, labels)
+    both_of_part, by_part, *_ = pairs(parts, labels)
+    within = Pairs(both_of_part, by_part, by_cluster, neither)
+    across = Pairs(both - both_of_part, by_group - by_part, by_cluster, neither)
+    one, other = (part.kappa if part.both + part.by_group else math.nan for part in (within, across))
+    return one, other
+
+
+def ari_for_fixed_k(truth: Tensor, labels: Tensor) -> float:
+    """The Rand index of clusters (N,) and groups (N,), corrected for its mean over all clusterings with as many
+    clusters, whatever their sizes: the one-sided model "num" of Gates and Ahn ("The impact of random models on
+    clustering similarity", JMLR 18, 2017). The ARI's own correction is its mean over clusterings of the same sizes.
+    """
+    n, k = len(truth), len(labels.unique())
+    both, by_group, by_cluster, neither = pairs(truth, labels)
+    if by_group == by_cluster == 0:
+        return 1.0
+    together, of_group = chance_together(n, k), (both + by_group) / (n * (n - 1))
+    expected = together * of_group + (1 - together) * (1 - of_group)
+    return ((both + neither) / (n * (n - 1)) - expected) / (1 - expected)
+
+
+@lru_cache(maxsize=1024)
+def chance_together(n: int, k: int) -> float:
+    """How often two of n states are together in a clustering drawn from all with k clusters, S(n-1, k) / S(n, k) in
+    Stirling numbers of the second kind."""
+    return _surjections(n - 1, k) / _surjections(n, k)
+
+
+def _surjections(n: int, k: int) -> int:
+    """k! S(n, k), exactly."""
+    return sum((-1) ** j * math.comb(k, j) * (k - j) ** n for j in range(k + 1))
+
+
+def permuted(labels: Tensor, among: Tensor, n: int, random: torch.Generator) -> Tensor:
+    """Labels (N,) as they are, and in n random orders, exchanged only where `among` (N,) agrees, (1 + n, N)."""
+    groups = among.unique(return_inverse=True)[1]
+    keys = torch.rand(n, len(labels), generator=random, dtype=torch.float64)
+    mixed = labels.repeat(1 + n, 1)
+    mixed[1:, groups.argsort(stable=True)] = labels[(groups + keys).argsort(1)]
+    return mixed
+
+
+def adjusted_rand_indices(truths: Tensor, labels: Tensor) -> np.ndarray:
+    """The ARI of clusters (N,) with each row of `truths` (R, N), (R,).
+
+    The rows are permutations of each other, of groups numbered from 0.
+    """
+    groups, clusters = truths.numpy(), labels.unique(return_inverse=True)[1].numpy()
+    (n_rows, n), n_clusters = groups.shape, int(clusters.max()) + 1
+    n_cells = (int(groups[0].max()) + 1) * n_clusters
+    both = np.empty(n_rows)
+    at_once = max(1, ROOM // max(n, n_cells))
+    for first in range(0, n_rows, at_once):
+        some = groups[first : first + at_once]
+        cells = some * n_clusters + (clusters + n_cells * np.arange(len(some))[:, None])
+        table = np.bincount(cells.ravel(), minlength=n_cells * len(some)).reshape(len(some), n_cells)
+        both[first : first + at_once] = np.einsum("rc,rc->r", table, table) - n
+    of_groups, of_clusters = _together(truths[0]), _together(labels)
+    expected, most = of_groups * of_clusters / max(n * (n - 1), 1), (of_groups + of_clusters) / 2
+    return np.ones(n_rows) if most == expected else (both - expected) / (most - expected)
+
+
+def _together(*labellings: Tensor) -> int:
+    """Ordered pairs of states that are together in every one of the labellings (N,)."""
+    cells = torch.zeros_like(labellings[0], dtype=torch.long)
+    for labelling in labellings:
+        values = labelling.unique(return_inverse=True)[1]
+        cells = cells * (int(values.max()) + 1) + values
+    return int(torch.bincount(cells).square().sum()) - len(cells)

@@ -1,0 +1,76 @@
+"""What metrics are compared with, as tables and cells: baselines, other labels, chance.
+
+in:  Findings, a metric
+out: a table of its baselines and nuisance labels; cells of p values and of chance
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from taskcluster.metrics import Catalogue, Metric, belonging
+from taskcluster.results.aggregate import Condition
+from taskcluster.results.cells import Column, as_text, over
+from taskcluster.results.findings import Findings, Finished
+from taskcluster.runs.journal import fixed, number
+
+P_VALUES = """p: the largest over runs, of a permutation test of each run (Phipson and Smyth, 2010): how often the same
+clusters fit shuffled tasks as well."""
+BESIDE = """Validation, last step, last layer where there are several. Baselines are clusters of the texts of
+instructions, and of the states of a network that was not trained; against other labels the clusters are the same as
+against the task."""
+
+
+class Table(NamedTuple):
+    """note: what a reader must know to read it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+def beside(found: Findings, metric: Metric) -> list[Table]:
+    """The table of what a metric is compared with, a row each; [] without any."""
+    others = [
+        *((other, f"baseline: {other.where}") for other in belonging(found.catalogue, metric, "baseline")),
+        *((other, f"against the {other.where}") for other in belonging(found.catalogue, metric, "nuisance")),
+    ]
+    measured = [(m, words) for m, words in others if any(run.keys(m) for run in found.runs)]
+    if not measured:
+        return []
+    rows = [
+        [words, *(as_text(over(condition, last_of(own), own.range)) for condition in found.conditions)]
+        for own, words in [(metric, "against the task"), *measured]
+    ]
+    title = f"Baselines and nuisance labels of the {metric.name}, {metric.where}".rstrip(", ")
+    return [Table(title, ["", *found.names], rows, BESIDE)]
+
+
+def last_of(metric: Metric) -> Column:
+    """In the last layer at the end."""
+
+    def value(run: Finished) -> float:
+        keys = run.keys(metric)
+        return number(run.last, keys[-1]) if keys else math.nan
+
+    return value
+
+
+def largest_p(condition: Condition[Finished], key: str) -> str:
+    return fixed(max(_finite(condition, key), default=None))
+
+
+def by_chance(known: Catalogue, condition: Condition[Finished], metric: Metric, layer: int) -> list[str]:
+    """Mean and largest of the ARI of shuffled labels in a layer, over runs."""
+    means, most = (
+        [value for own in belonging(known, metric, kind) for value in _finite(condition, own.at("val", layer))]
+        for kind in ("chance", "largest")
+    )
+    return [fixed(fmean(means) if means else None), fixed(max(most, default=None))]
+
+
+def _finite(condition: Condition[Finished], key: str) -> list[float]:
+    values = (number(run.last, key) for run in condition.runs)
+    return [value for value in values if math.isfinite(value)]

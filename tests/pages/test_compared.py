@@ -1,0 +1,71 @@
+"""Charts of metrics beside what they are compared with."""
+
+import re
+
+import pytest
+import vl_convert
+from planted import DECLARED, rows
+
+from taskcluster.metrics import ARI, Metric, catalogue, control
+from taskcluster.pages import charts, compared
+from taskcluster.results.aggregate import over_runs
+
+UNTRAINED = control(ARI, "untrained", "baseline", "untrained network")
+KNOWN = catalogue(DECLARED, [UNTRAINED])
+BESIDE = {"val/ari_symbols": 0.33, **{f"ari_untrained/val/layer_{k}": 0.1 for k in range(4)}}
+POINTS = [
+    {"condition": name, **point}
+    for name, ari in (("a", 0.8), ("b", 0.5))
+    for point in over_runs([[*rows(ari)[:-1], rows(ari)[-1] | BESIDE]], KNOWN)
+]
+ALONE = [point for point in POINTS if point["condition"] == "a"]
+
+
+def rules(svg: str) -> int:
+    """How many dashed rules are drawn."""
+    return len(re.findall("<line [^>]*stroke-dasharray", svg))
+
+
+def test_a_number_is_a_rule_and_layers_are_a_line() -> None:
+    specification = charts.of_conditions(ALONE, KNOWN)["baselines"].to_dict()
+    values = specification["data"]["values"]
+    assert {(v["metric"], v["layer"]) for v in values if v["split"] == "validation"} == {
+        ("ari_symbols", None), *((key, k) for key in ("ari", "ari_untrained") for k in range(4))
+    }  # fmt: skip
+    assert {v["step"] for v in values} == {200}
+    svg = vl_convert.vegalite_to_svg(specification)
+    for label in ("trained network", "bag of symbols", "untrained network", "at the separator"):
+        assert f">{label}<" in svg
+    assert rules(svg) == 1
+    assert "NaN" not in svg
+
+
+def test_conditions_are_rows() -> None:
+    svg = vl_convert.vegalite_to_svg(charts.of_conditions(POINTS, KNOWN)["baselines"].to_dict())
+    assert len(re.findall(">[ab]</text>", svg)) == 2
+    assert rules(svg) == 2
+
+
+def test_curves_have_rules_of_baselines_on_validation() -> None:
+    for points, panels in ((ALONE, 1), (POINTS, 2)):
+        svg = vl_convert.vegalite_to_svg(charts.of_conditions(points, KNOWN)["ari"].to_dict())
+        assert rules(svg) == panels
+        assert ">bag of symbols<" in svg
+        assert ">null<" not in svg  # no layer of what has none
+
+
+def test_nothing_is_drawn_beside_what_stands_alone() -> None:
+    plain = [point for point in POINTS if "symbols" not in point["metric"] and "untrained" not in point["metric"]]
+    assert not {"baselines", "nuisance"} & {*charts.of_conditions(plain, KNOWN)}
+
+
+@pytest.mark.parametrize(("kind", "own"), [("baseline", "trained network"), ("nuisance", "task")])
+def test_each_is_in_the_panel_of_its_metric(kind: str, own: str) -> None:
+    at_x = Metric("other", "other", "at x", low=0, high=1)
+    others = [control(of, "beside", kind, "the other") for of in (ARI, at_x)]  # type: ignore[arg-type]
+    grouped = compared.groups(catalogue([ARI, at_x], others), kind)  # type: ignore[arg-type]
+    assert grouped == [(ARI, others[:1]), (at_x, others[1:])]
+    fields = compared.labels(grouped, kind)  # type: ignore[arg-type]
+    assert fields["where"] == {"ari": ARI.where, "ari_beside": ARI.where, "other": "at x", "other_beside": "at x"}
+    assert fields["label"]["ari"] == own
+    assert fields["label"]["ari_beside"] == "the other"
