@@ -5,6 +5,7 @@ out: its conditions, each with its runs; for each step and metric the mean over 
 """
 
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -33,7 +34,7 @@ class Condition(Generic[R]):
     """Runs of one sweep that differ in nothing but seeds.
 
     key: names it whatever else is there; sweep: see `sweep_of`; label: what tells it from the sweep's other conditions,
-    "model.n_layer=2", or the sweep's name where it is the only one; settings: dotted key -> value of every key in which
+    "model.n_layer=2", or "model.n_layer=6, data.loss_on=y" of a control, or the sweep's name where it is the only one; settings: dotted key -> value of every key in which
     the sweep's conditions differ; runs: in the order they were given.
     """
 
@@ -98,7 +99,8 @@ def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Conditi
     telling = {sweep: _telling(differing[sweep], values) for sweep, values in of_sweep.items()}
     for (sweep, values_digest), members in groups.items():
         own = {key: settings[sweep, values_digest].get(key) for key in differing[sweep]}
-        named = [f"{key.removesuffix('._target_')}={_short(own[key])}" for key in telling[sweep]]
+        keys = _unusual(own, telling[sweep], of_sweep[sweep])
+        named = [f"{key.removesuffix('._target_')}={_short(own[key])}" for key in keys]
         label = ", ".join(named) or sweep
         found.append(Condition(f"{sweep}-{values_digest}", sweep, label, own, members))
     return found
@@ -165,6 +167,22 @@ def _telling(differing: Sequence[str], settings: Sequence[Mapping[str, Any]]) ->
         if _kinds([*chosen, key], settings) > _kinds(chosen, settings):
             chosen.append(key)
     return chosen
+
+
+def _unusual(own: Mapping[str, Any], telling: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    """The keys that name a condition: all that tell conditions apart where they are a whole grid; otherwise the one
+    with most values, and others where a condition, such as a control, has not the value that most have."""
+    if not telling or len(settings) == math.prod(_kinds([key], settings) for key in telling):
+        return telling
+    first = max(telling, key=lambda key: _kinds([key], settings))
+    others = [key for key in telling if key != first and own[key] != usual(key, settings)]
+    return [first, *others]
+
+
+def usual(key: str, settings: Sequence[Mapping[str, Any]]) -> Any:
+    """The value of a key that most conditions have, of as many the first."""
+    texts = [json.dumps(values.get(key)) for values in settings]
+    return settings[texts.index(Counter(texts).most_common(1)[0][0])].get(key)
 
 
 def _kinds(keys: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> int:
