@@ -17,7 +17,8 @@ Column = Callable[[Finished], float]
 
 
 def over(condition: Condition[Finished], column: Column, within: Range = UNBOUNDED, cells: int = 1) -> Interval:
-    return interval([column(run) for run in condition.runs], within, cells)
+    task_sets = [run.task_set for run in condition.runs]
+    return interval([column(run) for run in condition.runs], within, cells, task_sets)
 
 
 def at_the_end(key: str) -> Column:
@@ -63,8 +64,17 @@ def ends(found: Interval, digits: int = 3) -> str:
 
 def of_map(point: Point) -> str:
     """With the interval that holds in all cells of its map."""
-    numbers = (number(point, key) for key in ("mean", "sd", "lower_over_map", "upper_over_map"))
-    return as_text(Interval(point["n"], *numbers))
+    return as_text(_over_family(point, "map"))
+
+
+def over_layers(point: Point) -> str:
+    """The interval that holds in all layers of its step."""
+    return ends(_over_family(point, "layers"))
+
+
+def _over_family(point: Point, family: str) -> Interval:
+    numbers = (number(point, key) for key in ("mean", "sd", f"lower_over_{family}", f"upper_over_{family}"))
+    return Interval(point["n"], *numbers)
 
 
 def shared(values: Counter[str]) -> str:

@@ -11,16 +11,17 @@ from typing import NamedTuple
 
 from taskcluster.metrics import ACCURACY, Metric, shown
 from taskcluster.results.aggregate import Point
+from taskcluster.results.bootstrap import MANY
 from taskcluster.results.cells import (
     as_text,
     at_the_end,
     claim_of,
     day,
     emerging,
-    ends,
     first_of,
     of_map,
     over,
+    over_layers,
     shared,
     value_of,
 )
@@ -36,7 +37,8 @@ CONTROLS = """Validation, last step. s.d. of repetitions: of the same measuremen
 over runs, less what repetitions add (variance components of one-way random effects: Searle, Casella and McCulloch,
 1992; 0 where they explain it all)."""
 TOGETHER = f"""so that all of them cover their means at once with {CONFIDENCE:.0%}, however they depend on each other
-(Bonferroni's inequality: each is at the level 1 - {1 - CONFIDENCE:.2g} / their number)."""
+(below {MANY} runs by Bonferroni's inequality, each at the level 1 - {1 - CONFIDENCE:.2g} / their number; from {MANY} on
+by the largest |t| of runs with the estimated correlations)."""
 
 
 class Table(NamedTuple):
@@ -56,7 +58,7 @@ def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
     return [
         _what_was_run(found),
         _claims(found),
-        *(_by_layer(found, metric) for metric in by_layer),
+        *(_by_layer(found, points, metric) for metric in by_layer),
         *(_by_layer_and_step(found, points, metric) for metric in mapped),
         _at_the_end(found),
         _emergence(found),
@@ -111,22 +113,26 @@ def _claims(found: Findings) -> Table:
     )
 
 
-def _by_layer(found: Findings, metric: Metric) -> Table:
+def _by_layer(found: Findings, points: Sequence[Point], metric: Metric) -> Table:
+    together = {
+        (point["condition"], point["layer"]): over_layers(point)
+        for point in points  # of each condition the last step counts
+        if (point["metric"], point["split"]) == (metric.key, SPLITS["val"])
+    }
     deepest = max(len(run.keys(metric)) for run in found.runs)
     several = any(len(condition.runs) > 1 for condition in found.conditions)
     rows = []
     for layer in range(deepest):
         of_layer, cells = at_the_end(metric.at("val", layer)), []
-        for condition in found.conditions:
+        for name, condition in found.named():
             cells.append(as_text(over(condition, of_layer, metric.range)))
             if several:
-                n_layers = max(len(run.keys(metric)) for run in condition.runs)
-                cells.append(ends(over(condition, of_layer, metric.range, n_layers)))
+                cells.append(together.get((name, layer), "-"))
         rows.append([str(layer), *cells])
     note = "Validation, at the last step. Layer 0 is the embedding."
-    together = f" All layers: the interval widened for the number of layers, {TOGETHER}" if several else ""
+    widened = f" All layers: the interval widened for the number of layers, {TOGETHER}" if several else ""
     columns = [words for name in found.names for words in ([name, f"{name}, all layers"] if several else [name])]
-    return Table(f"{metric.name} by layer, {metric.where}".rstrip(", "), ["layer", *columns], rows, note + together)
+    return Table(f"{metric.name} by layer, {metric.where}".rstrip(", "), ["layer", *columns], rows, note + widened)
 
 
 def _by_layer_and_step(found: Findings, points: Sequence[Point], metric: Metric) -> Table:

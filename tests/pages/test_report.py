@@ -119,10 +119,10 @@ def test_no_interval_of_a_report_exceeds_what_it_bounds(tmp_path: Path) -> None:
     report.write(tmp_path)
     summary = tables((tmp_path / "report/report.md").read_text())
     claims = {html.unescape(row[0]).split(" (")[0]: row[3] for row in summary["The paper's claims"]}
-    assert re.search(r", 1\.000\]", claims["ends high on validation"])
-    assert re.search(r" \[0\.000, ", claims["saturates"])
+    assert re.search(r", 0\.99\d\]", claims["ends high on validation"])  # where Student's t is above 1
+    assert re.search(r" \[0\.00\d, ", claims["saturates"])
     upper = [float(row[2].split(", ")[1].strip("]")) for row in summary["Controls of the ARI, at the separator"]]
-    assert max(upper) == 1
+    assert 0.99 < max(upper) <= 1
 
 
 def test_planted_noise_is_told_apart_and_accuracy_leads(sweep: Path) -> None:

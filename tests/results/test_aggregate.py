@@ -116,5 +116,9 @@ def test_intervals_over_a_map_are_wider_by_the_number_of_its_cells() -> None:
 def test_intervals_end_where_the_metric_does() -> None:
     points = over_runs([rows(0.5), rows(0.99)], KNOWN)
     ends = {p["metric"]: (p["lower"], p["upper"]) for p in points if (p["step"], p["layer"]) == (200, 3)}
-    assert ends["ari"] == (-0.5, 1)  # not 0, which an ARI can be below
-    assert all(0 <= p["lower"] <= p["upper"] <= 1 for p in points if p["metric"] == "accuracy")
+    assert ends["ari"] == pytest.approx((-0.5, 1), abs=1e-5)  # not 0, which an ARI can be below
+    for point in points:
+        low, high = KNOWN[point["metric"]].range
+        for family in ("", "_over_steps", "_over_layers", "_over_map"):
+            if f"lower{family}" in point:
+                assert low <= point[f"lower{family}"] <= point["mean"] <= point[f"upper{family}"] <= high
