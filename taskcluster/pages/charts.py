@@ -19,6 +19,7 @@ COLUMNS = 4  # panels in a row, of metrics by layer
 
 TOLD = ("condition", "metric", "split", "layer", "step", "n", "mean", "lower", "upper")  # of a point, in every chart
 OVER_MAP = ("lower_over_map", "upper_over_map")  # in maps besides
+OVER_STEPS = ("lower_over_steps", "upper_over_steps")  # in curves of a report
 
 
 def inline(points: Points) -> alt.Data:
@@ -39,13 +40,18 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     def wanted(view: View, by_layer: bool) -> list[Metric]:
         return [metric for metric in shown(known, view, by_layer) if metric.key in measured]
 
-    curves = {m.key: against_step(of([m]), m, _titled(m), by_condition=many) for m in wanted("curves", True)}
+    told = (*TOLD, *OVER_STEPS)
+    curves = {
+        m.key: against_step(of([m], told=told), m, _titled(m), by_condition=many, bands=True)
+        for m in wanted("curves", True)
+    }
     by_layer = {
         f"{group[0].key}_by_layer": by_layer_at_the_end(of(group, last=True), group)
         for group in alike(wanted("layers", True))
     }
     once = wanted("curves", False)
-    learned = {"learning": learning(of(once), once, listed([m.label for m in once]))} if once else {}
+    title = listed([m.label for m in once])
+    learned = {"learning": learning(of(once, told=told), once, title, bands=True)} if once else {}
     first = dict(list(curves.items())[:1])
     there = {key: metric for key, metric in known.items() if key in measured}
     maps: dict[str, Chart] = {}
@@ -82,10 +88,11 @@ def theme(dark: bool = False) -> dict[str, Any]:
     }
 
 
-def against_step(data: Any, metric: Metric, title: str, by_condition: bool = False) -> Chart:
-    """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each."""
+def against_step(data: Any, metric: Metric, title: str, by_condition: bool = False, bands: bool = False) -> Chart:
+    """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each; `bands`:
+    behind it, lighter, the band that holds at all steps at once."""
     color = alt.Color("layer:O", title="layer", legend=alt.Legend(symbolOpacity=1, symbolType="stroke"))
-    panel = _lines(color, _axis(metric)).properties(width=320, height=240 - 60 * by_condition)
+    panel = _lines(color, _axis(metric), bands).properties(width=320, height=240 - 60 * by_condition)
     return panel.add_params(_zoom()).facet(column=_splits(), **_rows(by_condition), data=data).properties(title=title)
 
 
@@ -95,11 +102,12 @@ def layer_by_condition(data: Any, metric: Metric, title: str) -> Chart:
     return panel.add_params(_zoom()).facet(column=_splits(), data=data).properties(title=title)
 
 
-def learning(data: Any, metrics: Sequence[Metric], title: str) -> Chart:
-    """Metrics without layers side by side, over the same steps: a line a condition, train dashed."""
+def learning(data: Any, metrics: Sequence[Metric], title: str, bands: bool = False) -> Chart:
+    """Metrics without layers side by side, over the same steps: a line a condition, train dashed; `bands`: see
+    `against_step`."""
     panels = []
     for metric in metrics:
-        panel = _lines(_conditions(), _axis(metric), strokeDash=_dashes()).properties(width=320, height=240)
+        panel = _lines(_conditions(), _axis(metric), bands, strokeDash=_dashes()).properties(width=320, height=240)
         panels.append(panel.transform_filter(alt.datum.metric == metric.key).add_params(_zoom(metric.key)))
     return alt.hconcat(*panels, data=data).properties(title=title)
 
@@ -190,14 +198,20 @@ def tsne(data: Any, n_tasks: int, title: str) -> Chart:
     return grid.resolve_scale(x="independent", y="independent").properties(title=title)
 
 
-def _lines(color: alt.Color, y: alt.Y, **dashes: alt.StrokeDash) -> Any:
-    """A line and a band for each colour, against the step; what the pointer is on is named."""
+def _lines(color: alt.Color, y: alt.Y, bands: bool = False, **dashes: alt.StrokeDash) -> Any:
+    """A line and a band for each colour, against the step; what the pointer is on is named; `bands`: see
+    `against_step`."""
     x = alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False))
     base = alt.Chart().encode(x=x, color=color, detail="split:N")
-    band = base.mark_area(fillOpacity=0.2).encode(y=alt.Y("lower:Q", title=""), y2="upper:Q")
+
+    def band(lower: str, upper: str, opacity: float) -> Any:
+        area = base.mark_area(fillOpacity=opacity).encode(y=alt.Y(f"{lower}:Q", title=""), y2=f"{upper}:Q")
+        return area.transform_filter(f"isValid(datum.{lower})")
+
+    behind = [band(*OVER_STEPS, 0.07)] if bands else []
     points = base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=_hover())
     lines = base.mark_line().encode(y=y, **dashes)
-    return alt.layer(band.transform_filter("isValid(datum.lower)"), lines, points)
+    return alt.layer(*behind, band("lower", "upper", 0.2), lines, points)
 
 
 def _shade() -> alt.Color:

@@ -7,12 +7,13 @@ out: Tables
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
-from typing import NamedTuple
 
 from taskcluster.metrics import ACCURACY, Metric, shown
+from taskcluster.results import differences, interquartile, variance
 from taskcluster.results.aggregate import Point
 from taskcluster.results.bootstrap import MANY
 from taskcluster.results.cells import (
+    Table,
     as_text,
     at_the_end,
     claim_of,
@@ -41,15 +42,6 @@ TOGETHER = f"""so that all of them cover their means at once with {CONFIDENCE:.0
 by the largest |t| of runs with the estimated correlations)."""
 
 
-class Table(NamedTuple):
-    """note: what a reader must know to read it."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-
 def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
     """All of a report, in the order in which they are read. points: those of `found`."""
     measured = {point["metric"] for point in points}
@@ -61,6 +53,9 @@ def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
         *(_by_layer(found, points, metric) for metric in by_layer),
         *(_by_layer_and_step(found, points, metric) for metric in mapped),
         _at_the_end(found),
+        *differences.tables(found),
+        *interquartile.tables(found, points),
+        *variance.tables(found),
         _emergence(found),
         *(_controls(found, metric) for metric in by_layer if any(run.controls(metric, "noise") for run in found.runs)),
         _metrics(found),
