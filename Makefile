@@ -46,6 +46,7 @@ bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what 
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/memory.py outputs/reproduce/seed=0
 	$(BIN)/python benchmarks/language.py
+	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/interventions.py
 	$(BIN)/python benchmarks/saving.py
 	$(BIN)/python benchmarks/dashboard.py

@@ -6,18 +6,20 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 
 class ResumingSweeper(Sweeper):
     """Every combination, as Hydra's own sweeper, but what is finished is skipped and a table at the end lists all.
 
-    max_batch_size: jobs handed to the launcher at once, None for all. params: values to sweep, beside those of the
-    command, which planning.jobs reads from the configuration.
+    max_batch_size: jobs handed to the launcher at once, None for all. params, grids: values to sweep, beside those of
+    the command, which planning.jobs reads from the configuration.
     """
 
-    def __init__(self, max_batch_size: int | None, params: DictConfig | None = None) -> None:
-        self.max_batch_size, self.params = max_batch_size, params
+    def __init__(
+        self, max_batch_size: int | None, params: DictConfig | None = None, grids: ListConfig | None = None
+    ) -> None:
+        self.max_batch_size, self.params, self.grids = max_batch_size, params, grids
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config

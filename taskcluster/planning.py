@@ -4,10 +4,12 @@ in:  the command's overrides
 out: Planned runs: already finished, to be started or resumed, or refused in one sentence
 """
 
+import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from taskcluster.arguments import quoted
 from taskcluster.cli import Reported, job_config
 from taskcluster.config import RunConfig
 from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
-from taskcluster.runs.condition import digest, flatten, is_seed
+from taskcluster.runs.condition import digest, flatten, is_seed, matters
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import find_start, is_concluded, is_finished
 from taskcluster.runs.series import series
@@ -41,7 +43,7 @@ HERE = ("BasicLauncher", "JoblibLauncher")  # launchers whose jobs run on this m
 @dataclass
 class Planned:
     """One run. overrides: what was given for it; plan: what it has before it, in words; exit_code: what came of it,
-    None while that is not known."""
+    None while that is not known; content: a digest of all settings that matter to its numbers, seeds included."""
 
     overrides: Sequence[str]
     root: Path
@@ -49,6 +51,7 @@ class Planned:
     plan: str
     exit_code: int | None = None
     name: str = ""
+    content: str = ""
 
     @property
     def placed(self) -> list[str]:
@@ -57,8 +60,9 @@ class Planned:
         return [*self.overrides, *(f"hydra.sweep.{key}={quoted(str(path))}" for key, path in folders.items())]
 
 
-def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> list[list[str]]:
-    """The overrides of every job: all combinations of the values given, and of those that an experiment sweeps.
+def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> list[list[list[str]]]:
+    """The overrides of every job, by grid: all combinations of the values given, of those that an experiment sweeps
+    (hydra.sweeper.params), and of those of one of its grids (hydra.sweeper.grids).
 
     Several experiments, experiment=seeds,layers, are as many sweeps, each with its own values and under its own name.
     Raises UserError for values that cannot be listed.
@@ -70,13 +74,13 @@ def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> 
     overrides = _parsed(parser, arguments)
     chosen = [override for override in overrides if override.get_key_element() == "experiment"][-1:]
     if not chosen or not chosen[0].is_sweep_override():
-        return _combinations(parser, config, arguments)
+        return _grids(parser, config, arguments)
     others = [str(override.input_line) for override in overrides if override.get_key_element() != "experiment"]
     found = []
     for value in chosen[0].sweep_string_iterator():
         given = [f"experiment={value}", *others]
         own = loader.load_configuration(config.hydra.job.config_name, [*hydras, *given], RunMode.MULTIRUN)
-        found += _combinations(parser, own, given)
+        found += _grids(parser, own, given)
     return found
 
 
@@ -88,10 +92,31 @@ def _parsed(parser: OverridesParser, words: Sequence[str]) -> list[Override]:
     return overrides
 
 
-def _combinations(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+def _grids(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]) -> list[list[list[str]]]:
+    """The jobs of each grid. What params sweep, every grid does; what the command gives holds in every grid."""
+    params = _values("params", config.hydra.sweeper.params)
+    grids: Any = config.hydra.sweeper.grids
+    if grids is None:
+        return [_combinations(parser, [*params, *arguments])]
+    if not OmegaConf.is_list(grids) or not grids:
+        raise UserError(f"hydra.sweeper.grids={grids}: give a list of grids, as in [{{seed: '0,1'}}, {{seed: 2}}]")
+    return [_combinations(parser, [*params, *_values(f"grids[{k}]", g), *arguments]) for k, g in enumerate(grids)]
+
+
+def _values(name: str, grid: Any) -> list[str]:
+    """What a grid gives, as overrides. Raises UserError where it is none."""
+    if grid is not None and not OmegaConf.is_dict(grid):
+        raise UserError(f"hydra.sweeper.{name}={grid}: give keys with their values, as in {{model.n_layer: '2,4'}}")
+    found: dict[str, Any] = OmegaConf.to_container(grid) if grid is not None else {}  # type: ignore[assignment]
+    for key, value in found.items():
+        if isinstance(value, dict):
+            raise UserError(f"hydra.sweeper.{name}.{key}={value}: write keys with dots, as in {{model.n_layer: '2,4'}}")
+    return [f"{key}={value if isinstance(value, str | list) else json.dumps(value)}" for key, value in found.items()]
+
+
+def _combinations(parser: OverridesParser, words: Sequence[str]) -> list[list[str]]:
     values: dict[str, list[str]] = {}
-    for override in _parsed(parser, [*params, *arguments]):  # of one key the last counts
+    for override in _parsed(parser, words):  # of one key the last counts
         key, sweeps = override.get_key_element(), override.is_sweep_override()
         given = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
         values[key] = [f"{key}={value}" for value in given]
@@ -110,15 +135,18 @@ class Planner:
         self._kind, self._loader, self._config = type(launcher).__name__, loader, config
         self._refusals: dict[str, str] = {}
 
-    def __call__(self, jobs: Sequence[Sequence[str]]) -> list[Planned]:
-        """What every job has before it. Raises UserError where two would have one folder."""
+    def __call__(self, grids: Sequence[Sequence[Sequence[str]]]) -> list[Planned]:
+        """What every job has before it; one that repeats a job of another grid is dropped.
+
+        Raises UserError where two others would have one folder.
+        """
         setup_globals()
         _refuse_company()
-        runs = [self._plan(overrides, number) for number, overrides in enumerate(jobs)]
-        by_folder: dict[Path, Planned] = {}
-        for run in runs:
-            first = by_folder.setdefault(run.folder.path, run)
-            if first is not run:
+        by_folder: dict[Path, tuple[int, Planned]] = {}
+        for grid, overrides in ((grid, overrides) for grid, jobs in enumerate(grids) for overrides in jobs):
+            run = self._plan(overrides, len(by_folder))
+            of, first = by_folder.setdefault(run.folder.path, (grid, run))
+            if first is not run and (of == grid or first.content != run.content):
                 pair = [
                     " ".join(set(a) - set(b)) or "the same" for a, b in permutations((first.overrides, run.overrides))
                 ]
@@ -126,6 +154,7 @@ class Planner:
                     f"two runs, {pair[0]} and {pair[1]}, would share the folder {run.folder.path}; leave one out, or "
                     "tell them apart by hydra.sweep.subdir="
                 )
+        runs = [run for _, run in by_folder.values()]
         top = common_root(runs)
         for run in runs:
             run.name = os.path.relpath(run.folder.path, top)
@@ -139,21 +168,23 @@ class Planner:
         imports.find_own()
         root = Path(os.path.abspath(composed.hydra.sweep.dir))
         run = RunFolder(Path(os.path.normpath(root / composed.hydra.sweep.subdir)))
+        settings = {key: value for key, value in flatten(job_config(composed)).items() if matters(key)}
+        planned = partial(Planned, given, root, run, content=digest(settings))
         try:
             config = RunConfig.of(job_config(composed))
             if is_finished(run, config):
                 if is_concluded(run):
-                    return Planned(given, root, run, "already finished, skipped", exit_code=0)
-                return Planned(given, root, run, "already finished, but some figures are missing")
+                    return planned("already finished, skipped", exit_code=0)
+                return planned("already finished, but some figures are missing")
             if run.in_use():
-                return Planned(given, root, run, "in use by another process, skipped", exit_code=1)
+                return planned("in use by another process, skipped", exit_code=1)
             refuse_many(config.logger)
             state, start = run.state, find_start(run, config)
             self._refuse(config)
         except UserError as error:
-            return Planned(given, root, run, f"refused: {error}", exit_code=2)
+            return planned(f"refused: {error}", exit_code=2)
         plan = "starts from the beginning" if start.step is None else f"resumes after step {start.step}"
-        return Planned(given, root, run, "begins" if state == "new" else f"{state}, {plan}")
+        return planned("begins" if state == "new" else f"{state}, {plan}")
 
     def _refuse(self, config: RunConfig) -> None:
         """Raise UserError for what can be known to be wrong before the first run, built once for all seeds."""

@@ -22,6 +22,7 @@ BESIDE: dict[str, Kind] = {"baselines": "baseline", "nuisance": "nuisance"}  # c
 
 TOLD = ("condition", "metric", "split", "layer", "step", "n", "mean", "lower", "upper")  # of a point, in every chart
 OVER_MAP = ("lower_over_map", "upper_over_map")  # in maps besides
+OVER_STEPS = ("lower_over_steps", "upper_over_steps")  # in curves of a report
 
 
 def inline(points: Points) -> alt.Data:
@@ -43,16 +44,19 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
         return [metric for metric in shown(known, view, by_layer) if metric.key in measured]
 
     there = {key: metric for key, metric in known.items() if key in measured}
+    told = (*TOLD, *OVER_STEPS)
     curves: dict[str, Chart] = {}
     for metric in wanted("curves", True):
         beside = [other for other in belonging(there, metric, "baseline") if not other.by_layer]
-        curves[metric.key] = against_step(of([metric, *beside]), metric, _titled(metric), many, beside)
+        data = of([metric, *beside], told=told)
+        curves[metric.key] = against_step(data, metric, _titled(metric), many, beside, bands=True)
     by_layer = {
         f"{group[0].key}_by_layer": by_layer_at_the_end(of(group, last=True), group)
         for group in alike(wanted("layers", True))
     }
     once = wanted("curves", False)
-    learned = {"learning": learning(of(once), once, listed([m.label for m in once]))} if once else {}
+    title = listed([m.label for m in once])
+    learned = {"learning": learning(of(once, told=told), once, title, bands=True)} if once else {}
     first = dict(list(curves.items())[:1])
     maps: dict[str, Chart] = {}
     if tiled := mapped(there, "map"):
@@ -94,12 +98,17 @@ def theme(dark: bool = False) -> dict[str, Any]:
 
 
 def against_step(
-    data: Any, metric: Metric, title: str, by_condition: bool = False, beside: Sequence[Metric] = ()
+    data: Any,
+    metric: Metric,
+    title: str,
+    by_condition: bool = False,
+    beside: Sequence[Metric] = (),
+    bands: bool = False,
 ) -> Chart:
     """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each; beside:
-    baselines, each a dashed rule."""
+    baselines, each a dashed rule; `bands`: behind it, lighter, the band that holds at all steps at once."""
     color = alt.Color("layer:O", title="layer", legend=alt.Legend(symbolOpacity=1, symbolType="stroke"))
-    panel = _lines(color, _axis(metric))
+    panel = _lines(color, _axis(metric), bands)
     if beside:
         panel = alt.layer(panel.transform_filter(alt.datum.metric == metric.key), compared.rules(beside))
     panel = panel.properties(width=320, height=240 - 60 * by_condition)
@@ -112,11 +121,12 @@ def layer_by_condition(data: Any, metric: Metric, title: str) -> Chart:
     return panel.add_params(_zoom()).facet(column=_splits(), data=data).properties(title=title)
 
 
-def learning(data: Any, metrics: Sequence[Metric], title: str) -> Chart:
-    """Metrics without layers side by side, over the same steps: a line a condition, train dashed."""
+def learning(data: Any, metrics: Sequence[Metric], title: str, bands: bool = False) -> Chart:
+    """Metrics without layers side by side, over the same steps: a line a condition, train dashed; `bands`: see
+    `against_step`."""
     panels = []
     for metric in metrics:
-        panel = _lines(_conditions(), _axis(metric), strokeDash=_dashes()).properties(width=320, height=240)
+        panel = _lines(_conditions(), _axis(metric), bands, strokeDash=_dashes()).properties(width=320, height=240)
         panels.append(panel.transform_filter(alt.datum.metric == metric.key).add_params(_zoom(metric.key)))
     return alt.hconcat(*panels, data=data).properties(title=title)
 
@@ -207,14 +217,20 @@ def tsne(data: Any, n_tasks: int, title: str) -> Chart:
     return grid.resolve_scale(x="independent", y="independent").properties(title=title)
 
 
-def _lines(color: alt.Color, y: alt.Y, **dashes: alt.StrokeDash) -> Any:
-    """A line and a band for each colour, against the step; what the pointer is on is named."""
+def _lines(color: alt.Color, y: alt.Y, bands: bool = False, **dashes: alt.StrokeDash) -> Any:
+    """A line and a band for each colour, against the step; what the pointer is on is named; `bands`: see
+    `against_step`."""
     x = alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False))
     base = alt.Chart().encode(x=x, color=color, detail="split:N")
-    band = base.mark_area(fillOpacity=0.2).encode(y=alt.Y("lower:Q", title=""), y2="upper:Q")
+
+    def band(lower: str, upper: str, opacity: float) -> Any:
+        area = base.mark_area(fillOpacity=opacity).encode(y=alt.Y(f"{lower}:Q", title=""), y2=f"{upper}:Q")
+        return area.transform_filter(f"isValid(datum.{lower})")
+
+    behind = [band(*OVER_STEPS, 0.07)] if bands else []
     points = base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=_hover())
     lines = base.mark_line().encode(y=y, **dashes)
-    return alt.layer(band.transform_filter("isValid(datum.lower)"), lines, points)
+    return alt.layer(*behind, band("lower", "upper", 0.2), lines, points)
 
 
 def _shade() -> alt.Color:

@@ -96,13 +96,25 @@ export function lastLayer(condition, metric) {
   return Math.max(...condition.curves.map((curve) => (curve.metric === metric.key ? curve.layer : 0)));
 }
 
-// The interval of a row that holds in all cells of its map together; null without one. A cut end tells nothing of the
-// width, and where both are cut, so are both ends of a wider interval.
+// The interval of a row that holds in all cells of its map together; null without one. It is wider on a scale without
+// the metric's bounds, as in statistics.limits.
 export function overMap({ wider }, { low, high, least, key }, { n, mean, lower, upper }) {
   const times = wider[key]?.[n];
   if (!times || lower === null) return null;
-  const half = times * Math.max(mean - lower, upper - mean);
-  return [Math.max(mean - half, least ?? low ?? -Infinity), Math.min(mean + half, high ?? Infinity)];
+  const [from, to] = [least ?? low ?? -Infinity, high ?? Infinity];
+  const [free, bounded] = unbounded(from, to);
+  if (!(from < mean && mean < to)) return [lower, upper];
+  const middle = free(mean);
+  return [lower, upper].map((end) => (from < end && end < to ? bounded(middle + times * (free(end) - middle)) : end));
+}
+
+// A function from values between two bounds to all numbers, and its inverse.
+function unbounded(from, to) {
+  if (from === -Infinity && to === Infinity) return [(value) => value, (value) => value];
+  if (to === Infinity) return [(value) => Math.log(value - from), (free) => from + Math.exp(free)];
+  if (from === -Infinity) return [(value) => -Math.log(to - value), (free) => to - Math.exp(-free)];
+  const logit = (value) => Math.log((value - from) / (to - value));
+  return [logit, (free) => from + (to - from) / (1 + Math.exp(-free))];
 }
 
 // The last step that as many runs have measured as any: the latest at which all can be compared. metrics: that were to

@@ -5,6 +5,7 @@ out: its conditions, each with its runs; for each step and metric the mean over 
 """
 
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -17,7 +18,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from taskcluster.metrics import Catalogue
-from taskcluster.results.statistics import UNBOUNDED, Interval, intervals, limits
+from taskcluster.results.bands import together
+from taskcluster.results.bootstrap import MANY, interquartile, labels_of
+from taskcluster.results.statistics import UNBOUNDED, Interval, intervals, limits, moments
 from taskcluster.runs.condition import decisive, digest
 from taskcluster.runs.condition import seeds_of as seeds_of
 from taskcluster.runs.folder import RunFolder
@@ -33,8 +36,9 @@ class Condition(Generic[R]):
     """Runs of one sweep that differ in nothing but seeds.
 
     key: names it whatever else is there; sweep: see `sweep_of`; label: what tells it from the sweep's other conditions,
-    "model.n_layer=2", or the sweep's name where it is the only one; settings: dotted key -> value of every key in which
-    the sweep's conditions differ; runs: in the order they were given.
+    "model.n_layer=2", or "model.n_layer=6, data.loss_on=y" of a control, or the sweep's name where it is the only one;
+    settings: dotted key -> value of every key in which the sweep's conditions differ; runs: in the order they were
+    given.
     """
 
     key: str
@@ -98,32 +102,49 @@ def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Conditi
     telling = {sweep: _telling(differing[sweep], values) for sweep, values in of_sweep.items()}
     for (sweep, values_digest), members in groups.items():
         own = {key: settings[sweep, values_digest].get(key) for key in differing[sweep]}
-        named = [f"{key.removesuffix('._target_')}={_short(own[key])}" for key in telling[sweep]]
+        keys = _unusual(own, telling[sweep], of_sweep[sweep])
+        named = [f"{key.removesuffix('._target_')}={_short(own[key])}" for key in keys]
         label = ", ".join(named) or sweep
         found.append(Condition(f"{sweep}-{values_digest}", sweep, label, own, members))
     return found
 
 
-def over_runs(journals: Sequence[Sequence[Row]], known: Catalogue) -> list[Point]:
-    """A point {"step", "metric", "split", "layer", "n", "mean", "sd", "lower", "upper"} for each step and metric of the
-    journals of one condition's runs. None stands for what is not a number. Intervals are cut at the ends of the
-    metric's range.
+def task_set(config: Mapping[str, Any]) -> str:
+    """What tells the tasks of a run from those of another of its condition."""
+    sources = config.get("seeds") or {}
+    return str((config.get("task") or {}).get("seed", sources.get("tasks", config.get("seed"))))
 
-    Numbers by layer also have intervals that hold together: "lower_over_layers", "upper_over_layers" in all layers of
-    the step; "lower_over_map", "upper_over_map" in all cells of the map, layers and steps, of which there are "cells".
+
+def over_runs(journals: Sequence[Sequence[Row]], known: Catalogue, task_sets: Sequence[str] = ()) -> list[Point]:
+    """A point {"step", "metric", "split", "layer", "n", "mean", "sd", "lower", "upper"} for each step and metric of the
+    journals of one condition's runs, which have these task sets. None stands for what is not a number. Intervals stay
+    in the metric's range.
+
+    Others hold together: "lower_over_steps", "upper_over_steps" at all steps of a curve; of numbers by layer also
+    "lower_over_layers", "upper_over_layers" in all layers of the step, and "lower_over_map", "upper_over_map" in all
+    layers and steps, of which there are "cells". From MANY runs on, points of the last step have "iqm", the
+    interquartile mean, with "iqm_lower" and "iqm_upper".
     """
-    by_step: dict[int, list[Row]] = {}
-    for rows in journals:
-        for row in rows:
-            by_step.setdefault(row["step"], []).append(row)
-    points: list[Point] = []
-    for step, rows in sorted(by_step.items()):
-        keys = {key: named for row in rows for key in row if (named := parse(key))}
-        values = np.array([[row.get(key) for key in keys] for row in rows], dtype=float)
-        columns = [column.tolist() for column in intervals(values, *ranges([k.metric for k in keys.values()], known))]
-        for named, *numbers in zip(keys.values(), *columns, strict=True):
-            points.append({"step": step} | named._asdict() | dict(zip(Interval._fields, numbers, strict=True)))
-    _hold_together([point for point in points if point["layer"] is not None], known)
+    by_step = [{row["step"]: row for row in rows} for rows in journals]
+    named: list[dict[str, Any]] = []
+    columns = [np.empty((len(journals), 0))]
+    for step in sorted({step for rows in by_step for step in rows}):
+        at_step = [rows.get(step, {}) for rows in by_step]
+        keys = {key: parsed for row in at_step for key in row if (parsed := parse(key))}
+        named += [{"step": step} | parsed._asdict() for parsed in keys.values()]
+        columns.append(np.array([[row.get(key) for key in keys] for row in at_step], dtype=float))
+    values, labels = np.concatenate(columns, axis=1), labels_of(task_sets, len(journals))
+    within = ranges([name["metric"] for name in named], known)
+    numbers = [column.tolist() for column in intervals(values, *within, task_sets)]
+    points = [
+        name | dict(zip(Interval._fields, of_point, strict=True))
+        for name, *of_point in zip(named, *numbers, strict=True)
+    ]
+    _hold_together(points, values, labels, within)
+    if len(journals) >= MANY:
+        last = [k for k, point in enumerate(points) if point["step"] == points[-1]["step"]]
+        for k, of_point in zip(last, interquartile(values[:, last], labels).T.tolist(), strict=True):
+            points[k] |= dict(zip(("iqm", "iqm_lower", "iqm_upper"), of_point, strict=True))
     return [{key: None if value != value else value for key, value in point.items()} for point in points]
 
 
@@ -134,22 +155,22 @@ def ranges(metrics: Sequence[str], known: Catalogue) -> tuple[np.ndarray, np.nda
     return low, high
 
 
-def _hold_together(points: Sequence[Point], known: Catalogue) -> None:
-    """Add to points by layer the intervals that hold in many of them."""
-    together = [point for point in points if point["n"] > 1]
-    of_map = Counter((point["metric"], point["split"]) for point in together)
-    of_step = Counter((point["metric"], point["split"], point["step"]) for point in together)
-    n, mean, sd = (np.array([point[key] for point in points]) for key in ("n", "mean", "sd"))
-    within = ranges([point["metric"] for point in points], known)
-    for family, counts in (
-        ("layers", [of_step[point["metric"], point["split"], point["step"]] for point in points]),
-        ("map", [of_map[point["metric"], point["split"]] for point in points]),
+def _hold_together(points: Sequence[Point], values: np.ndarray, labels: np.ndarray, within: Any) -> None:
+    """Add to points the intervals that hold in many of them, none of which is shorter than that of the point alone."""
+    found, of_curve = moments(values, labels), [(p["metric"], p["split"]) for p in points]
+    for family, members in (
+        ("steps", [(*curve, point["layer"]) for curve, point in zip(of_curve, points, strict=True)]),
+        ("layers", [(*curve, point["step"]) for curve, point in zip(of_curve, points, strict=True)]),
+        ("map", of_curve),
     ):
-        lower, upper = limits(n, mean, sd, *within, np.maximum(counts, 1))
-        for point, *ends in zip(points, lower.tolist(), upper.tolist(), strict=True):
-            point |= dict(zip((f"lower_over_{family}", f"upper_over_{family}"), ends, strict=True))
-    for point in points:
-        point["cells"] = of_map[point["metric"], point["split"]]
+        times, cells = together(values, labels, found, members)
+        ends = (end.tolist() for end in limits(found, times, *within))
+        for point, lower, upper, n_cells in zip(points, *ends, cells.tolist(), strict=True):
+            if family == "steps" or point["layer"] is not None:
+                point[f"lower_over_{family}"] = min(lower, point["lower"])
+                point[f"upper_over_{family}"] = max(upper, point["upper"])
+            if family == "map" and point["layer"] is not None:
+                point["cells"] = n_cells
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -165,6 +186,22 @@ def _telling(differing: Sequence[str], settings: Sequence[Mapping[str, Any]]) ->
         if _kinds([*chosen, key], settings) > _kinds(chosen, settings):
             chosen.append(key)
     return chosen
+
+
+def _unusual(own: Mapping[str, Any], telling: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    """The keys that name a condition: all that tell conditions apart where they are a whole grid; otherwise the one
+    with most values, and others where a condition, such as a control, has not the value that most have."""
+    if not telling or len(settings) == math.prod(_kinds([key], settings) for key in telling):
+        return telling
+    first = max(telling, key=lambda key: _kinds([key], settings))
+    others = [key for key in telling if key != first and own[key] != usual(key, settings)]
+    return [first, *others]
+
+
+def usual(key: str, settings: Sequence[Mapping[str, Any]]) -> Any:
+    """The value of a key that most conditions have, of as many the first."""
+    texts = [json.dumps(values.get(key)) for values in settings]
+    return settings[texts.index(Counter(texts).most_common(1)[0][0])].get(key)
 
 
 def _kinds(keys: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> int:

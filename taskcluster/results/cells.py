@@ -2,9 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskcluster.metrics import ACCURACY, Metric
 from taskcluster.results.aggregate import Condition, Point
@@ -16,12 +16,28 @@ from taskcluster.runs.records import text
 Column = Callable[[Finished], float]
 
 
+class Table(NamedTuple):
+    """note: what a reader must know to read it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
 def over(condition: Condition[Finished], column: Column, within: Range = UNBOUNDED, cells: int = 1) -> Interval:
-    return interval([column(run) for run in condition.runs], within, cells)
+    task_sets = [run.task_set for run in condition.runs]
+    return interval([column(run) for run in condition.runs], within, cells, task_sets)
 
 
 def at_the_end(key: str) -> Column:
     return lambda run: number(run.last, key)
+
+
+def last_of(run: Finished, metric: Metric) -> float:
+    """A metric on validation at the last step, in the last layer; NaN where it was not measured."""
+    keys = run.keys(metric)
+    return number(run.last, keys[-1]) if keys else math.nan
 
 
 def claim_of(run: Finished, name: str) -> Mapping[str, Any]:
@@ -63,8 +79,17 @@ def ends(found: Interval, digits: int = 3) -> str:
 
 def of_map(point: Point) -> str:
     """With the interval that holds in all cells of its map."""
-    numbers = (number(point, key) for key in ("mean", "sd", "lower_over_map", "upper_over_map"))
-    return as_text(Interval(point["n"], *numbers))
+    return as_text(_over_family(point, "map"))
+
+
+def over_layers(point: Point) -> str:
+    """The interval that holds in all layers of its step."""
+    return ends(_over_family(point, "layers"))
+
+
+def _over_family(point: Point, family: str) -> Interval:
+    numbers = (number(point, key) for key in ("mean", "sd", f"lower_over_{family}", f"upper_over_{family}"))
+    return Interval(point["n"], *numbers)
 
 
 def shared(values: Counter[str]) -> str:

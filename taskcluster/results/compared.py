@@ -5,13 +5,12 @@ out: a table of its baselines and nuisance labels; cells of p values and of chan
 """
 
 import math
-from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
-from typing import NamedTuple
 
 from taskcluster.metrics import Catalogue, Metric, belonging
 from taskcluster.results.aggregate import Condition
-from taskcluster.results.cells import Column, as_text, over
+from taskcluster.results.cells import Table, as_text, last_of, over
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.runs.journal import fixed, number
 
@@ -20,15 +19,6 @@ clusters fit shuffled tasks as well."""
 BESIDE = """Validation, last step, last layer where there are several. Baselines are clusters of the texts of
 instructions, and of the states of a network that was not trained; against other labels the clusters are the same as
 against the task."""
-
-
-class Table(NamedTuple):
-    """note: what a reader must know to read it."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
 
 
 def beside(found: Findings, metric: Metric) -> list[Table]:
@@ -41,21 +31,11 @@ def beside(found: Findings, metric: Metric) -> list[Table]:
     if not measured:
         return []
     rows = [
-        [words, *(as_text(over(condition, last_of(own), own.range)) for condition in found.conditions)]
+        [words, *(as_text(over(condition, partial(last_of, metric=own), own.range)) for condition in found.conditions)]
         for own, words in [(metric, "against the task"), *measured]
     ]
     title = f"Baselines and nuisance labels of the {metric.name}, {metric.where}".rstrip(", ")
     return [Table(title, ["", *found.names], rows, BESIDE)]
-
-
-def last_of(metric: Metric) -> Column:
-    """In the last layer at the end."""
-
-    def value(run: Finished) -> float:
-        keys = run.keys(metric)
-        return number(run.last, keys[-1]) if keys else math.nan
-
-    return value
 
 
 def largest_p(condition: Condition[Finished], key: str) -> str:

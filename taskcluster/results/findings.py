@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from taskcluster.metrics import ALWAYS, Catalogue, Metric, shown
-from taskcluster.results.aggregate import Condition, Point, conditions, find_runs, over_runs, seeds_of, sweep_of
+from taskcluster.results.aggregate import (
+    Condition,
+    Point,
+    conditions,
+    find_runs,
+    over_runs,
+    seeds_of,
+    sweep_of,
+    task_set,
+)
 from taskcluster.results.statistics import emergence
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, finite, layers_of, number, parse
@@ -30,6 +39,10 @@ class Finished:
     status: Mapping[str, Any]
     config: Mapping[str, Any]
     catalogue: Catalogue
+
+    @property
+    def task_set(self) -> str:
+        return task_set(self.config)
 
     @property
     def last(self) -> Row:
@@ -92,7 +105,9 @@ class Findings:
         return [
             {"condition": name, **point}
             for name, condition in self.named()
-            for point in over_runs([run.rows for run in condition.runs], self.catalogue)
+            for point in over_runs(
+                [run.rows for run in condition.runs], self.catalogue, [run.task_set for run in condition.runs]
+            )
         ]
 
     def tidy(self) -> list[dict[str, Any]]:

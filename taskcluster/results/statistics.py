@@ -1,12 +1,20 @@
-"""Estimates from few runs: numbers in, numbers out."""
+"""Estimates from few runs: numbers in, numbers out.
+
+in:  values of runs, (R, M), and which of the runs share a task set
+out: means with intervals that hold by themselves (`intervals`) or together (`limits`, at a critical value)
+
+docs/report.md says how often each covers, and benchmarks/coverage.py measures it.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from statistics import fmean, variance
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from taskcluster.results.bootstrap import blocks, labels_of, studentized
 
 CONFIDENCE = 0.95
 RISE = 0.1  # a curve that rises by less does not emerge
@@ -24,57 +32,112 @@ class Interval(NamedTuple):
     upper: float
 
 
+class Moments(NamedTuple):
+    """Of M columns, each (M,). error: the standard error of the mean; freedom: its degrees of freedom."""
+
+    n: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    error: np.ndarray
+    freedom: np.ndarray
+
+
 Range = tuple[float, float]  # the least and the greatest value that a quantity can take
 
 UNBOUNDED: Range = (-math.inf, math.inf)
 
 
-def interval(values: Sequence[float], within: Range = UNBOUNDED, cells: int = 1) -> Interval:
-    """See `intervals` and `limits`."""
-    n, *numbers = (column[0] for column in intervals(np.array(values, dtype=float)[:, None], *within, cells))
-    return Interval(int(n), *map(float, numbers))
+def interval(
+    values: Sequence[float], within: Range = UNBOUNDED, cells: int = 1, task_sets: Sequence[Hashable] = ()
+) -> Interval:
+    """See `intervals`. cells: how many such intervals hold at once; see `critical`."""
+    column = np.array(values, dtype=float)[:, None]
+    if cells == 1:
+        n, *numbers = (float(part[0]) for part in intervals(column, *within, task_sets))
+        return Interval(int(n), *numbers)
+    found = moments(column, labels_of(task_sets, len(column)))
+    lower, upper = limits(found, critical(found.freedom, cells), *within)
+    return Interval(int(found.n[0]), *(float(part[0]) for part in (found.mean, found.sd, lower, upper)))
 
 
 def intervals(
-    values: np.ndarray, low: ArrayLike = -math.inf, high: ArrayLike = math.inf, cells: ArrayLike = 1
+    values: np.ndarray,
+    low: ArrayLike = -math.inf,
+    high: ArrayLike = math.inf,
+    task_sets: Sequence[Hashable] = (),
 ) -> tuple[np.ndarray, ...]:
-    """n, mean, sd, lower, upper, each (M,), over the finite of the R runs in values (R, M); others: see `limits`.
+    """n, mean, sd, lower, upper, each (M,), over the finite of the R runs in values (R, M).
 
-    Student's t (Student, "The Probable Error of a Mean", Biometrika 1908): it widens as it must for few runs, where a
-    bootstrap covers too little. One value gives no interval.
+    low, high: bounds of the means. Below ten runs Student's t ("The Probable Error of a Mean", Biometrika 1908), as
+    `limits` has it; from ten on the studentized bootstrap, cut at the bounds, of runs drawn within their task sets.
+    One value gives no interval.
     """
+    labels = labels_of(task_sets, len(values))
+    found = moments(values, labels)
+    lower, upper = limits(found, critical(found.freedom), low, high)
+    low, high = (np.broadcast_to(np.asarray(end, dtype=float), found.mean.shape) for end in (low, high))
+    for columns, block, of_block in blocks(values, labels):
+        ends = studentized(block, of_block)
+        cut = np.clip(ends, low[columns], high[columns])
+        lower[columns], upper[columns] = np.where(np.isnan(ends), (lower[columns], upper[columns]), cut)
+    return found.n, found.mean, found.sd, np.minimum(lower, found.mean), np.maximum(upper, found.mean)
+
+
+def moments(values: np.ndarray, labels: np.ndarray) -> Moments:
+    """Of the columns of values (R, M), whose runs have `labels` (R,) of task sets: from ten runs on, the error is of
+    the mean over these task sets, from the variance within them."""
     there = np.isfinite(values)
     n = there.sum(0)
-    some, several = n > 0, n > 1
-    mean = np.where(some, np.where(there, values, 0).sum(0) / np.maximum(n, 1), np.nan)
+    mean = np.where(n > 0, np.where(there, values, 0).sum(0) / np.maximum(n, 1), np.nan)
     squares = np.where(there, values - mean, 0) ** 2
-    sd = np.where(several, np.sqrt(squares.sum(0) / np.maximum(n - 1, 1)), np.nan)
-    return n, mean, sd, *limits(n, mean, sd, low, high, cells)
+    sd = np.where(n > 1, np.sqrt(squares.sum(0) / np.maximum(n - 1, 1)), np.nan)
+    error, freedom = sd / np.sqrt(np.maximum(n, 1)), n - 1.0
+    for columns, block, of_block in blocks(values, labels):
+        groups = [block[of_block == label] for label in np.unique(of_block)]
+        within = sum(len(group) * group.var(0, ddof=1) for group in groups)
+        error[columns], freedom[columns] = np.sqrt(within) / len(block), len(block) - len(groups)
+    return Moments(n, mean, sd, error, freedom)
 
 
-def limits(
-    n: np.ndarray, mean: np.ndarray, sd: np.ndarray, low: ArrayLike, high: ArrayLike, cells: ArrayLike = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper ends, each (M,), of intervals for means that `low` and `high` bound, at which they are cut.
+def limits(found: Moments, times: ArrayLike, low: ArrayLike, high: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends, each (M,): `times` standard errors below and above the mean, on a scale without the bounds.
 
-    cells: how many intervals are looked at together. All of them cover their means at once with 95 %, as each is at the
-    level 1 - 0.05 / cells (Bonferroni's inequality), whatever the dependence between cells. For the few runs that
-    there are, resampling has no such levels: five have 32 flips of signs.
+    The scale is the logit of the way from `low` to `high`, which for a correlation is Fisher's z ("Frequency
+    Distribution of the Values of the Correlation Coefficient", Biometrika 1915), or the logarithm of the distance from
+    a single bound; the error there follows by the delta method. So an interval never leaves its range, and it is longer
+    on the side on which few runs near a bound hide a longer tail. Of a mean at a bound or outside it is cut there.
     """
-    half = _quantiles(n, cells) * sd / np.sqrt(np.maximum(n, 1))
-    return np.minimum(np.maximum(mean - half, low), mean), np.maximum(np.minimum(mean + half, high), mean)
+    low, high = (np.broadcast_to(np.asarray(end, dtype=float), found.mean.shape) for end in (low, high))
+    half = np.asarray(times) * found.error
+    below, above = found.mean - low, high - found.mean
+    with np.errstate(all="ignore"):
+        lower_by_both = below / (below + above * np.exp(half * (1 / below + 1 / above))) * (high - low)
+        upper_by_both = above / (above + below * np.exp(half * (1 / below + 1 / above))) * (high - low)
+        lower = np.where(np.isinf(above), low + below * np.exp(-half / below), low + lower_by_both)
+        upper = np.where(np.isinf(below), high - above * np.exp(-half / above), high - upper_by_both)
+        upper = np.where(np.isinf(above), low + below * np.exp(half / below), upper)
+        lower = np.where(np.isinf(below), high - above * np.exp(half / above), lower)
+    plain = (np.isinf(below) & np.isinf(above)) | (below <= 0) | (above <= 0)
+    lower = np.where(plain, np.maximum(found.mean - half, low), lower)
+    upper = np.where(plain, np.minimum(found.mean + half, high), upper)
+    return np.minimum(lower, found.mean), np.maximum(upper, found.mean)
+
+
+def critical(freedom: ArrayLike, cells: ArrayLike = 1) -> np.ndarray:
+    """Of |t|, which it exceeds with 5 %; NaN without a degree of freedom.
+
+    cells: how many means are looked at together. Intervals of all of them cover at once with 95 %, as each is at the
+    level 1 - 0.05 / cells (Bonferroni's inequality), whatever the dependence between cells.
+    """
+    from scipy.special import stdtrit  # a third of a second, for which a page need not wait
+
+    return np.asarray(-stdtrit(np.asarray(freedom, dtype=float), (1 - CONFIDENCE) / 2 / np.asarray(cells)))
 
 
 def widening(n: ArrayLike, cells: ArrayLike) -> np.ndarray:
-    """How many times as wide as alone an interval over n runs is among `cells`, before it is cut."""
-    return _quantiles(n, cells) / _quantiles(n, 1)
-
-
-def _quantiles(n: ArrayLike, cells: ArrayLike) -> np.ndarray:
-    """Of Student's t; NaN without a degree of freedom."""
-    from scipy.special import stdtrit  # a third of a second, for which a page need not wait
-
-    return np.asarray(-stdtrit(np.asarray(n) - 1.0, (1 - CONFIDENCE) / 2 / np.asarray(cells)))
+    """How many times as wide as alone an interval over n runs is among `cells`, on the scale of `limits`."""
+    freedom = np.asarray(n) - 1.0
+    return critical(freedom, cells) / critical(freedom)
 
 
 def emergence(steps: Sequence[int], values: Sequence[float]) -> float:

@@ -10,21 +10,24 @@ from itertools import chain
 from statistics import fmean
 
 from taskcluster.metrics import ACCURACY, Metric, belonging, shown
+from taskcluster.results import differences, interquartile, variance
 from taskcluster.results.aggregate import Point
+from taskcluster.results.bootstrap import MANY
 from taskcluster.results.cells import (
+    Table,
     as_text,
     at_the_end,
     claim_of,
     day,
     emerging,
-    ends,
     first_of,
     of_map,
     over,
+    over_layers,
     shared,
     value_of,
 )
-from taskcluster.results.compared import P_VALUES, Table, beside, by_chance, largest_p
+from taskcluster.results.compared import P_VALUES, beside, by_chance, largest_p
 from taskcluster.results.findings import Findings
 from taskcluster.results.statistics import CONFIDENCE, RISE, UNBOUNDED, components, interval
 from taskcluster.runs.journal import SPLITS, fixed
@@ -37,7 +40,8 @@ CONTROLS = """Validation, last step. s.d. of repetitions: of the same measuremen
 over runs, less what repetitions add (variance components of one-way random effects: Searle, Casella and McCulloch,
 1992; 0 where they explain it all)."""
 TOGETHER = f"""so that all of them cover their means at once with {CONFIDENCE:.0%}, however they depend on each other
-(Bonferroni's inequality: each is at the level 1 - {1 - CONFIDENCE:.2g} / their number)."""
+(below {MANY} runs by Bonferroni's inequality, each at the level 1 - {1 - CONFIDENCE:.2g} / their number; from {MANY} on
+by the largest |t| of runs with the estimated correlations)."""
 
 
 def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
@@ -48,10 +52,13 @@ def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
     return [
         _what_was_run(found),
         _claims(found),
-        *chain.from_iterable((_by_layer(found, metric), *beside(found, metric)) for metric in by_layer),
+        *chain.from_iterable((_by_layer(found, points, metric), *beside(found, metric)) for metric in by_layer),
         *chain.from_iterable(beside(found, metric) for metric in found.catalogue.values() if metric not in by_layer),
         *(_by_layer_and_step(found, points, metric) for metric in mapped),
         _at_the_end(found),
+        *differences.tables(found),
+        *interquartile.tables(found, points),
+        *variance.tables(found),
         _emergence(found),
         *(_controls(found, metric) for metric in by_layer if any(run.controls(metric, "noise") for run in found.runs)),
         _metrics(found),
@@ -104,27 +111,31 @@ def _claims(found: Findings) -> Table:
     )
 
 
-def _by_layer(found: Findings, metric: Metric) -> Table:
+def _by_layer(found: Findings, points: Sequence[Point], metric: Metric) -> Table:
+    together = {
+        (point["condition"], point["layer"]): over_layers(point)
+        for point in points  # of each condition the last step counts
+        if (point["metric"], point["split"]) == (metric.key, SPLITS["val"])
+    }
     deepest = max(len(run.keys(metric)) for run in found.runs)
     several = any(len(condition.runs) > 1 for condition in found.conditions)
     tested = belonging(found.catalogue, metric, "p")
     rows = []
     for layer in range(deepest):
         of_layer, cells = at_the_end(metric.at("val", layer)), []
-        for condition in found.conditions:
+        for name, condition in found.named():
             cells.append(as_text(over(condition, of_layer, metric.range)))
             if several:
-                n_layers = max(1, *(len(run.keys(metric)) for run in condition.runs))
-                cells.append(ends(over(condition, of_layer, metric.range, n_layers)))
+                cells.append(together.get((name, layer), "-"))
             cells += [largest_p(condition, p.at("val", layer)) for p in tested]
         rows.append([str(layer), *cells])
     note = "Validation, at the last step. Layer 0 is the embedding."
-    together = f" All layers: the interval widened for the number of layers, {TOGETHER}" if several else ""
+    widened = f" All layers: the interval widened for the number of layers, {TOGETHER}" if several else ""
     said = f" {P_VALUES}" if tested else ""
     kinds = ["", *([", all layers"] if several else []), *([", p"] if tested else [])]
     columns = [f"{name}{kind}" for name in found.names for kind in kinds]
     title = f"{metric.name} by layer, {metric.where}".rstrip(", ")
-    return Table(title, ["layer", *columns], rows, note + together + said)
+    return Table(title, ["layer", *columns], rows, note + widened + said)
 
 
 def _by_layer_and_step(found: Findings, points: Sequence[Point], metric: Metric) -> Table:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from taskcluster.metrics import mapped
-from taskcluster.results.aggregate import Condition, ranges
+from taskcluster.results.aggregate import Condition, ranges, task_set
 from taskcluster.results.statistics import intervals, widening
 from taskcluster.runs.journal import SPLITS, parse
 from taskcluster.runs.records import text
@@ -20,7 +20,7 @@ class Curves(NamedTuple):
     """Points of a condition. curves: K keys of the journal; steps: S of them; the rest: S x K, None for no number.
 
     replaced: whether these replace all that was known of the condition; wider: for each metric of a map, by the number
-    of runs, how many times as wide an interval must be to hold in all cells of the map together.
+    of runs, how many times as wide an interval must be to hold in all cells of the map together (statistics.widening).
     """
 
     condition: str
@@ -105,7 +105,8 @@ class Pool:
         if not values.size:
             return [[[], [], [], []] for _ in steps]
         low, high = (np.tile(ends, len(steps)) for ends in self._ranges)
-        flat = intervals(values.reshape(len(values), -1), low, high)
+        task_sets = [task_set(run.config) for run in self._runs]
+        flat = intervals(values.reshape(len(values), -1), low, high, task_sets)
         n, mean, _, lower, upper = (part.reshape(values.shape[1:]) for part in flat)
         return [list(block) for block in zip(n.tolist(), *map(_sendable, (mean, lower, upper)), strict=True)]
 

@@ -62,6 +62,15 @@ def test_a_band_is_drawn_only_where_there_is_an_interval() -> None:
     assert (bands("a"), bands("b")) == (2 * 4, 0)
 
 
+def test_behind_a_band_is_a_lighter_one_that_holds_at_all_steps() -> None:
+    for name in ("ari", "learning"):
+        chart = charts.of_conditions(POINTS, KNOWN)[name]
+        several = [value for value in drawn(chart) if value["condition"] == "a"]
+        assert all(v["lower_over_steps"] <= v["lower"] <= v["upper"] <= v["upper_over_steps"] for v in several)
+        svg = vl_convert.vegalite_to_svg(chart.to_dict())
+        assert svg.count('fill-opacity="0.07"') == svg.count('fill-opacity="0.2"') > 0
+
+
 def test_a_source_can_be_named_and_fed_later() -> None:
     source = altair.NamedData("points")
     made = (

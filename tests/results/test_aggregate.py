@@ -64,6 +64,23 @@ def test_conditions_differ_in_more_than_seeds_and_are_named_after_it() -> None:
     assert conditions(given[2:])[0].key == found[1].key  # whatever else is there
 
 
+def test_a_control_beside_a_grid_is_named_by_what_is_unusual_of_it() -> None:
+    control = config(0, n_layer=6, data={"loss_on": "y"})
+    grid = [config(0, n_layer=n_layer, data={"loss_on": "sequence"}) for n_layer in (2, 4, 6)]
+    found = conditions([(k, "depth", one) for k, one in enumerate([control, *grid])])
+    assert [c.label for c in found] == [
+        "model.n_layer=6, data.loss_on=y",
+        "model.n_layer=2",
+        "model.n_layer=4",
+        "model.n_layer=6",
+    ]
+    assert found[0].settings == {"model.n_layer": 6, "data.loss_on": "y"}
+    whole = [*grid, *(config(0, n_layer=n_layer, data={"loss_on": "y"}) for n_layer in (2, 4, 6))]
+    named = [c.label for c in conditions([(k, "both", one) for k, one in enumerate(whole)])]
+    assert named[0] == "model.n_layer=2, data.loss_on=sequence"
+    assert len({*named}) == 6
+
+
 def test_a_seed_set_by_itself_is_named() -> None:
     assert seeds_of(config(3)) == "3"
     assert seeds_of(config(3) | {"seeds": {"tasks": 3, "kmeans": 8}}) == "3, kmeans=8"
@@ -99,5 +116,9 @@ def test_intervals_over_a_map_are_wider_by_the_number_of_its_cells() -> None:
 def test_intervals_end_where_the_metric_does() -> None:
     points = over_runs([rows(0.5), rows(0.99)], KNOWN)
     ends = {p["metric"]: (p["lower"], p["upper"]) for p in points if (p["step"], p["layer"]) == (200, 3)}
-    assert ends["ari"] == (-0.5, 1)  # not 0, which an ARI can be below
-    assert all(0 <= p["lower"] <= p["upper"] <= 1 for p in points if p["metric"] == "accuracy")
+    assert ends["ari"] == pytest.approx((-0.5, 1), abs=1e-5)  # not 0, which an ARI can be below
+    for point in points:
+        low, high = KNOWN[point["metric"]].range
+        for family in ("", "_over_steps", "_over_layers", "_over_map"):
+            if f"lower{family}" in point:
+                assert low <= point[f"lower{family}"] <= point["mean"] <= point[f"upper{family}"] <= high

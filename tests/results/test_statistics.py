@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from taskcluster.results.statistics import components, emergence, interval, intervals
+from taskcluster.results.statistics import components, emergence, interval, intervals, widening
 
 
 def test_the_interval_is_students() -> None:
@@ -38,40 +38,55 @@ def test_the_interval_covers_the_mean_as_often_as_it_says(n_runs: int) -> None:
 def test_intervals_of_many_cells_are_students_at_bonferronis_level(n_runs: int, cells: int) -> None:
     values = np.random.default_rng(0).normal(0, 1, n_runs)
     found = interval(values.tolist(), cells=cells)
+    assert found.upper - found.mean == pytest.approx(
+        widening(n_runs, cells) * t.ppf(0.975, n_runs - 1) * found.sd / n_runs**0.5
+    )
     low, high = t.interval(1 - 0.05 / cells, n_runs - 1, values.mean(), values.std(ddof=1) / n_runs**0.5)
     assert (found.lower, found.upper) == pytest.approx((low, high))
 
 
-@pytest.mark.parametrize("shared", [0.0, 0.5, 0.95])
-def test_intervals_of_many_cells_cover_all_means_at_once_however_cells_depend(shared: float) -> None:
-    """Experiments of five runs with 7 x 5 cells, whose correlation is `shared`."""
-    random, (experiments, cells) = np.random.default_rng(0), (4000, 35)
-    common, own = random.normal(size=(5, experiments, 1)), random.normal(size=(5, experiments, cells))
-    draws = (shared**0.5 * common + (1 - shared) ** 0.5 * own).reshape(5, -1)
-
-    def covered(together: int) -> float:
-        lower, upper = intervals(draws, cells=together)[3:]
-        return float(((lower < 0) & (upper > 0)).reshape(experiments, cells).all(1).mean())
-
-    assert covered(cells) > 0.945  # 0.95 but for the 4000 draws
-    assert covered(1) < 0.9
-
-
-def test_intervals_are_cut_at_the_bounds_but_hold_the_mean() -> None:
-    bounded = interval([0.9, 1.0, 1.0], within=(0, 1))
-    free = interval([0.9, 1.0, 1.0])
-    assert free.upper > 1
-    assert (bounded.lower, bounded.upper) == (free.lower, 1)
+def test_intervals_stay_in_their_range_and_are_longer_away_from_the_bound() -> None:
+    bounded = interval([0.9, 0.98, 1.0], within=(0, 1))
+    assert interval([0.9, 0.98, 1.0]).upper > 1
+    assert bounded.upper < 1
+    assert bounded.mean - bounded.lower > bounded.upper - bounded.mean
+    assert interval([1.0, 1.0, 1.0], within=(0, 1))[3:] == (1, 1)
     outside = interval([1.2, 1.2, 1.3], within=(0, 1))  # declared wrongly
     assert outside.lower < outside.mean == outside.upper
 
 
-def test_a_bootstrap_covers_less() -> None:
+def test_of_a_correlation_the_scale_is_fishers() -> None:
+    found = interval([0.9, 0.7, 0.95, 0.8], within=(-1, 1))
+    half = t.ppf(0.975, 3) * found.sd / 2 / (1 - found.mean**2)  # the error of z by the delta method
+    middle = math.atanh(found.mean)
+    assert (found.lower, found.upper) == pytest.approx((math.tanh(middle - half), math.tanh(middle + half)))
+
+
+def test_of_one_bound_the_scale_is_the_logarithm() -> None:
+    found = interval([0.1, 0.4, 0.2], within=(0, math.inf))
+    half = t.ppf(0.975, 2) * found.sd / 3**0.5 / found.mean
+    assert (found.lower, found.upper) == pytest.approx((found.mean * math.exp(-half), found.mean * math.exp(half)))
+    mirrored = interval([-0.1, -0.4, -0.2], within=(-math.inf, 0))
+    assert (mirrored.lower, mirrored.upper) == pytest.approx((-found.upper, -found.lower))
+
+
+@pytest.mark.parametrize("within", [(0, 1), (-1, 1), (-0.5, 1), (0, math.inf), (-math.inf, 0)])
+@pytest.mark.parametrize("n_runs", [2, 5, 12])
+@pytest.mark.parametrize("cells", [1, 300])
+def test_no_interval_leaves_its_range(within: tuple[float, float], n_runs: int, cells: int) -> None:
+    low, high = (np.clip(end, -5, 5) for end in within)
+    near = [low, high, low + 1e-12, high - 1e-12, (low + high) / 2]
     random = np.random.default_rng(0)
-    draws = random.normal(0.9, 0.02, (2000, 5))
-    means = np.take_along_axis(draws[:, None], random.integers(5, size=(2000, 400, 5)), axis=2).mean(2)
-    lower, upper = np.quantile(means, (0.025, 0.975), axis=1)
-    assert np.mean((lower < 0.9) & (upper > 0.9)) < 0.88
+    for _ in range(200):
+        found = interval(random.choice(near, n_runs).tolist(), within, cells)
+        assert within[0] <= found.lower <= found.mean <= found.upper <= within[1]
+
+
+@pytest.mark.parametrize("n_runs", [2, 3, 5, 9, 10, 15, 25])
+def test_intervals_of_skewed_rates_cover_the_mean(n_runs: int) -> None:
+    draws = np.random.default_rng(n_runs).beta(9, 1, (n_runs, 2000))
+    lower, upper = intervals(draws, 0, 1)[3:]
+    assert np.mean((lower < 0.9) & (upper > 0.9)) == pytest.approx(0.95, abs=0.02)
 
 
 def test_a_curve_emerges_where_it_has_made_half_of_its_way() -> None:

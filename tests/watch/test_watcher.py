@@ -311,5 +311,6 @@ def test_intervals_of_a_map_widen_with_its_cells(tmp_path: Path) -> None:
     key = curves.curves.index("effect_add_input/val/layer_0")
     of_report = over_runs([run.rows() for run in runs], {effect.key: effect})
     (last,) = [p for p in of_report if (p["metric"], p["layer"], p["step"]) == (effect.key, 0, 10)]
-    half = (curves.upper[1][key] - curves.mean[1][key]) * curves.wider[effect.key][3]
-    assert min(curves.mean[1][key] + half, 1) == pytest.approx(last["upper_over_map"], abs=1e-5)
+    mean, upper = (math.log(part[1][key] / (1 - part[1][key])) for part in (curves.mean, curves.upper))
+    widened = mean + (upper - mean) * curves.wider[effect.key][3]
+    assert 1 / (1 + math.exp(-widened)) == pytest.approx(last["upper_over_map"], abs=1e-5)

@@ -1,0 +1,67 @@
+"""Differences on the same seeds are those that were planted, whatever the seeds do to both."""
+
+from pathlib import Path
+
+import pytest
+from planted import config, plant
+
+from taskcluster.results.cells import Table
+from taskcluster.results.differences import reference, tables
+from taskcluster.results.findings import Findings
+from taskcluster.results.statistics import interval
+
+ARIS = (0.5, 0.9, 0.6, 0.8)  # of the reference, by seed
+RISES = (0.05, 0.06, 0.04, 0.05)
+SEQUENCE = {"data": {"loss_on": "sequence"}}
+
+
+def differences(root: Path) -> Table:
+    (table,) = tables(Findings(root))
+    return table
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Three depths and a control, which lacks the last seed."""
+    for seed, (ari, rise) in enumerate(zip(ARIS, RISES, strict=True)):
+        for n_layer, more in ((2, -rise), (3, 0), (4, rise)):
+            plant(tmp_path / f"n_layer={n_layer}/seed={seed}", ari + more, config(seed, n_layer=n_layer, **SEQUENCE))
+        if seed < 3:
+            plant(tmp_path / f"loss_on=y/seed={seed}", ari - 2 * rise, config(seed, data={"loss_on": "y"}))
+    return tmp_path
+
+
+def test_the_mean_is_over_the_seeds_that_both_have(sweep: Path) -> None:
+    table = differences(sweep)
+    rows = {row[0]: row[1:] for row in table.rows if row[2] == "ARI at the separator"}
+    assert {*rows} == {"model.n_layer=2", "model.n_layer=4", "model.n_layer=3, data.loss_on=y"}
+    alone, many = interval(RISES, (-1.5, 1.5)), interval(RISES, (-1.5, 1.5), 12)
+    assert rows["model.n_layer=4"] == [
+        "model.n_layer=3",
+        "ARI at the separator",
+        f"0.050 [{alone.lower:.3f}, {alone.upper:.3f}]",
+        f"[{many.lower:.3f}, {many.upper:.3f}]",  # 3 conditions by 4 metrics
+        "4",
+    ]
+    assert rows["model.n_layer=2"][2].startswith("-0.050 [")
+    assert rows["model.n_layer=3, data.loss_on=y"][2].startswith("-0.100 [")
+    assert rows["model.n_layer=3, data.loss_on=y"][4] == "3"
+    assert "0.05 / 12" in table.note
+
+
+def test_the_reference_has_what_most_conditions_have(sweep: Path) -> None:
+    found = Findings(sweep)
+    assert reference(found.conditions).label == "model.n_layer=3"
+    only = [condition for condition in found.conditions if condition.settings["data.loss_on"] == "sequence"]
+    assert reference(only).label == "model.n_layer=2"  # of as many the first
+
+
+def test_one_condition_or_other_seeds_have_no_differences(tmp_path: Path) -> None:
+    plant(tmp_path / "a", 0.9, config(0))
+    plant(tmp_path / "b", 0.8, config(1))
+    assert tables(Findings(tmp_path)) == []
+    plant(tmp_path / "c", 0.8, config(2, n_layer=2))
+    assert tables(Findings(tmp_path)) == []
+    plant(tmp_path / "d", 0.7, config(1, n_layer=2))
+    (row,) = [row for row in differences(tmp_path).rows if row[2] == "ARI at the separator"]
+    assert row[1:] == ["model.n_layer=3", "ARI at the separator", "-0.100", "-", "1"]

@@ -1,0 +1,59 @@
+"""Sweeps of several grids: which runs they are, and what is refused."""
+
+from collections.abc import Callable
+
+import pytest
+from conftest import SMALL, Outcome
+
+Train = Callable[..., Outcome]
+
+REFUSED = "model.n_head=3"  # what ends a command once all of it has been read, with a line for each run
+BASE = [*(key for key in SMALL if not key.startswith("model.n_layer")), REFUSED, "-m"]
+
+
+def grids(*given: str) -> str:
+    return f"hydra.sweeper.grids=[{','.join(given)}]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        ([grids("{model.n_layer:'1,2',seed:'0,1'}", "{data.loss_on:y,seed:0}")], 5),
+        ([grids("{model.n_layer:'1,2'}", "{data.loss_on:y}"), "seed=0,1,2"], 9),  # the command's hold in every grid
+        ([grids("{model.n_layer:'1,2',seed:'0,1'}", "{data.loss_on:y,seed:0}"), "seed=5"], 3),
+        ([grids("{seed:'0,1,2'}", "{seed:'2,3'}")], 4),  # seed 2 once
+        ([grids("{seed:0}", "{seed:0,model.n_layer:6}")], 1),  # which is the default
+        (["experiment=seeds_layers"], 20),
+        (["experiment=seeds_layers", "seed=0"], 4),
+        (["experiment=seeds_layers", "data.loss_on=y", "seed=0"], 3),  # the control is one of the conditions then
+        (["experiment=regexes"], 4),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else str(given),
+)
+def test_grids_are_one_multirun_without_duplicates(taskcluster_train: Train, arguments: list[str], runs: int) -> None:
+    outcome = taskcluster_train(*BASE, *arguments)
+    assert outcome.exit_code == 2
+    lines = outcome.err.splitlines()
+    assert len({*lines}) == len(lines) == runs
+    assert all(": refused: model.n_head=3 does not divide" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["hydra.sweeper.grids=3"], "hydra.sweeper.grids=3: give a list of grids"),
+        (["hydra.sweeper.grids=[]"], "hydra.sweeper.grids=[]: give a list of grids"),
+        ([grids("seed")], "hydra.sweeper.grids[0]=seed: give keys with their values"),
+        ([grids("{seed:1}", "{model:{n_layer:2}}")], "hydra.sweeper.grids[1].model={'n_layer': 2}: write keys with"),
+        ([grids("{sed:'0,1'}")], "sed is not a key of the configuration"),
+        ([grids("{seed:1}", "{seed:'0,0'}")], "would share the folder"),
+        ([grids("{seed:0}", "{seed:1}"), "hydra.sweep.subdir=same"], "would share the folder"),
+        (["hydra.sweeper.params=3"], "hydra.sweeper.params=3: give keys with their values"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_bad_grids_are_refused_in_a_sentence(taskcluster_train: Train, arguments: list[str], sentence: str) -> None:
+    outcome = taskcluster_train(*BASE, *arguments)
+    assert outcome.exit_code == 2
+    (line,) = outcome.err.splitlines()
+    assert sentence in line
