@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
-from torch import Tensor
 
 from taskcluster import metrics
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
+from taskcluster.measures.clusters import clusters, clusters_within
 from taskcluster.measures.kmeans import KMeans
-from taskcluster.measures.measure import Measure, Values, by_layer
+from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric
 from taskcluster.validation import UserError, validated
@@ -35,9 +35,10 @@ class _Clustering(Measure):
                 "data.probe_size"
             )
 
-    def _scores(self, states: Tensor, seen: Observation, tasks: Tensor) -> dict[str, list[float]]:
-        k = self.clusterer.k(seen.n_tasks)
-        return by_layer(states, lambda part: self.clusterer.score_layers(part, tasks, k))
+    def _scores(self, seen: Observation, at: Position) -> tuple[list[float], list[float], list[float]]:
+        """ARI and NMI with the task, and inertia, of the clusters of all states at a position."""
+        found, tasks = clusters(seen, at, self.clusterer), seen.labels[at]["task"]
+        return [own.ari(tasks) for own in found], [own.nmi(tasks) for own in found], [own.inertia for own in found]
 
 
 class Clustering(_Clustering):
@@ -48,9 +49,7 @@ class Clustering(_Clustering):
     positions: ClassVar[tuple[Position, ...]] = ("instruction_end",)
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        states, labels = observation.states["instruction_end"], observation.labels["instruction_end"]
-        scores = self._scores(states, observation, labels["task"])
-        return {metrics.ARI: scores["ari"], metrics.NMI: scores["nmi"], metrics.INERTIA: scores["inertia"]}
+        return dict(zip(self.metrics, self._scores(observation, "instruction_end"), strict=True))
 
 
 class ClusteringAtX(_Clustering):
@@ -76,9 +75,6 @@ class ClusteringAtX(_Clustering):
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         (at,) = self.positions
-        states, labels = observation.states[at], observation.labels[at]
-        tasks, truths = labels["task"], {"task": labels["task"], "y": labels["y"]}
-        found = self._scores(states, observation, tasks)
-        within = by_layer(states, lambda part: self.clusterer.score_layers_within(part, labels["x"], tasks, truths))
-        values = (found["ari"], found["nmi"], found["inertia"], within["task"], within["y"])
-        return dict(zip(metrics.at_x(at), values, strict=True))
+        labels, within = observation.labels[at], clusters_within(observation, at, self.clusterer)
+        to_task, to_y = ([of_layer.ari(labels[name]) for of_layer in within] for name in ("task", "y"))
+        return dict(zip(metrics.at_x(at), (*self._scores(observation, at), to_task, to_y), strict=True))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from taskcluster import metrics
 from taskcluster.data.rows import Position
+from taskcluster.measures.clusters import clusters, clusters_within
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Control
 from taskcluster.measures.observation import Observation
@@ -39,17 +40,15 @@ class KMeansNoise(Control):
         self._clusterers = [replace(clusterer, seed=(clusterer.seed + k) % 2**32) for k in range(n_seeds)]
 
     def repeat(self, observation: Observation) -> Repetitions:
-        at_separator, at_x = (observation.states[position] for position in POSITIONS)
-        tasks, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
-        x, of_x = labels["x"], {"task": labels["task"]}
-        k = self._clusterers[0].k(observation.n_tasks)
+        instructions, examples = (observation.labels[position]["task"] for position in POSITIONS)
         return {
             metrics.ARI_KMEANS_SD: [
-                [found.ari(tasks) for found in kmeans.fit_many(list(at_separator), [k] * len(at_separator))]
+                [found.ari(instructions) for found in clusters(observation, "instruction_end", kmeans)]
                 for kmeans in self._clusterers
             ],
             metrics.ARI_WITHIN_X_KMEANS_SD: [
-                kmeans.score_layers_within(at_x, x, labels["task"], of_x)["task"] for kmeans in self._clusterers
+                [found.ari(examples) for found in clusters_within(observation, "input", kmeans)]
+                for kmeans in self._clusterers
             ],
         }
 
@@ -73,17 +72,19 @@ class Chance(Control):
         self._kmeans, self._n = clusterer, n_shuffles
 
     def repeat(self, observation: Observation) -> Repetitions:
-        at_separator, at_x = (observation.states[position] for position in POSITIONS)
         instructions, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
         x, tasks = labels["x"], labels["task"]
-        clusters = self._kmeans.fit_many(list(at_separator), [self._kmeans.k(observation.n_tasks)] * len(at_separator))
+        found = clusters(observation, "instruction_end", self._kmeans)
+        within = clusters_within(observation, "input", self._kmeans)
         random = torch.Generator().manual_seed(self._kmeans.seed)
         everywhere = torch.zeros_like(instructions)
         shuffled = [_shuffled(instructions, everywhere, random) for _ in range(self._n)]
-        within = {str(k): _shuffled(tasks, x, random) for k in range(self._n)}
+        shuffled_within = [_shuffled(tasks, x, random) for _ in range(self._n)]
         return {
-            metrics.ARI_SHUFFLED: [[of_layer.ari(labels) for of_layer in clusters] for labels in shuffled],
-            metrics.ARI_WITHIN_X_SHUFFLED: list(self._kmeans.score_layers_within(at_x, x, tasks, within).values()),
+            metrics.ARI_SHUFFLED: [[of_layer.ari(labels) for of_layer in found] for labels in shuffled],
+            metrics.ARI_WITHIN_X_SHUFFLED: [
+                [of_layer.ari(labels) for of_layer in within] for labels in shuffled_within
+            ],
         }
 
     def summary(self, repeated: Sequence[float]) -> float:

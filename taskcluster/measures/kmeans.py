@@ -1,8 +1,8 @@
 """KMeans on hidden states, scored against known groups. Tensors in, numbers out.
 
-in:  states (L+1, N, D) and the true group of each of the N
-out: for every layer the adjusted Rand index (ARI; Hubert and Arabie, 1985), the normalized mutual information (NMI) and
-     the inertia
+in:  sets of states (N, D), and the true group of each of the N
+out: Clustering: labels, centroids and inertia; of its Clusters the adjusted Rand index (ARI; Hubert and Arabie, 1985)
+     and the normalized mutual information (NMI)
 
 The clustering is that of scikit-learn's KMeans on float64: greedy k-means++ seeding, Lloyd's iterations to the same
 tolerance, the best of several restarts. Two things make it fast without a worse optimum (benchmarks/README.md): all
@@ -14,7 +14,7 @@ States are clustered in their own precision, and again in float64 where rounding
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,24 +37,36 @@ ROOM = 2**18  # distances held at once on a CPU, what its caches take beside the
 MEMORY = 2**26  # distances held at once at most: 256 MB
 
 
-class Clustering(NamedTuple):
-    """cluster_labels (N,) in 0..K-1, centroids (K, D), inertia: the summed squared distance to the own centroid.
+class Clusters(NamedTuple):
+    """What is scored of a clustering: cluster_labels (N,) in 0..K-1, on the CPU, and the inertia.
 
     Where a state is not finite, the labels mean nothing, and the inertia and all scores are NaN.
     """
 
     cluster_labels: Tensor
-    centroids: Tensor
     inertia: float
 
     def ari(self, truth: Tensor) -> float:
         """The adjusted Rand index against groups (N,)."""
-        return math.nan if math.isnan(self.inertia) else adjusted_rand_index(truth, self.cluster_labels.cpu())
+        return math.nan if math.isnan(self.inertia) else adjusted_rand_index(truth, self.cluster_labels)
 
     def nmi(self, truth: Tensor) -> float:
         """The normalized mutual information with groups (N,)."""
-        labels = self.cluster_labels.cpu()
-        return math.nan if math.isnan(self.inertia) else float(normalized_mutual_info_score(truth, labels))
+        if math.isnan(self.inertia):
+            return math.nan
+        return float(normalized_mutual_info_score(truth, self.cluster_labels))
+
+
+class Clustering(NamedTuple):
+    """cluster_labels (N,) in 0..K-1, centroids (K, D), inertia: the summed squared distance to the own centroid."""
+
+    cluster_labels: Tensor
+    centroids: Tensor
+    inertia: float
+
+    @property
+    def clusters(self) -> Clusters:
+        return Clusters(self.cluster_labels.cpu(), self.inertia)
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
@@ -111,40 +123,6 @@ class KMeans:
             found += batch.fit(self.n_init, self.seed)
             totals += batch.totals.tolist()
         return found, totals
-
-    def score_layers(self, states: Tensor, truth: Tensor, n_clusters: int) -> dict[str, list[float]]:
-        """{"ari", "nmi", "inertia"}: one number a layer, for states (L+1, N, D) and true groups (N,)."""
-        found = self.fit_many(list(states), [n_clusters] * len(states))
-        return {
-            "ari": [clustering.ari(truth) for clustering in found],
-            "nmi": [clustering.nmi(truth) for clustering in found],
-            "inertia": [clustering.inertia for clustering in found],
-        }
-
-    def score_layers_within(
-        self, states: Tensor, within: Tensor, n_clusters_from: Tensor, truths: Mapping[str, Tensor]
-    ) -> dict[str, list[float]]:
-        """ARI inside each value of `within`, against every labelling of `truths`: one number a layer and labelling.
-
-        Each value has its own KMeans, with as many clusters as `n_clusters_from` has groups among its states; the mean
-        over values is weighted by their states. Values on which a labelling has one group only say nothing about it
-        and are left out; with none left the number is NaN.
-        """
-        members = [(within == value).nonzero().squeeze(1) for value in within.unique()]
-        n_clusters = [len(n_clusters_from[rows].unique()) for rows in members]
-        problems = [layer[rows.to(layer.device)] for layer in states for rows in members]
-        found = iter(self.fit_many(problems, n_clusters * len(states)))
-        clusterings = [[next(found) for _ in members] for _ in states]
-
-        def score(truth: Tensor, of_layer: list[Clustering]) -> float:
-            telling = [
-                (rows, own) for rows, own in zip(members, of_layer, strict=True) if len(truth[rows].unique()) > 1
-            ]
-            weights = [len(rows) for rows, _ in telling]
-            aris = [own.ari(truth[rows]) for rows, own in telling]
-            return float(np.average(aris, weights=weights)) if telling else float("nan")
-
-        return {name: [score(truth, of_layer) for of_layer in clusterings] for name, truth in truths.items()}
 
 
 class _Batch:

@@ -145,7 +145,7 @@ class Measurement:
         }
 
 
-def by_layer(states: Tensor, score: Callable[[Tensor], dict[str, list[float]]]) -> dict[str, list[float]]:
+def by_layer(states: Tensor, score: Callable[[Tensor], dict[str, list[T]]]) -> dict[str, list[T]]:
     """`score` of states (L+1, N, D), whose layers the processes of a run divide."""
     n = min(count(), len(states))
     scored = share_out(score, [states[k::n] for k in range(n)])

@@ -4,10 +4,10 @@ in:  a network, a datamodule with its probe set, the positions whose states are 
 out: Observation: states {position: (L+1, N, D)}, labels {position: {name: (N,)}}, loss, which answers are right
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from taskcluster.processes.group import share_out
 CHUNK = 256  # rows a forward pass, at most
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
 SHORTEST = 8  # tokens of a common beginning that is worth computing by itself
+
+T = TypeVar("T")
 
 Edit = Callable[[Tensor, Tensor], Tensor]  # states (M, D), and which of the N at the position they are (M,) -> (M, D)
 
@@ -45,6 +47,7 @@ class Observation:
         edited: edited(position, {layer: edit}) runs the network again with edited states: an Observation of the same
             rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
         network: the network itself.
+        kept: what `once` computed.
     """
 
     split: str
@@ -55,10 +58,20 @@ class Observation:
     correct: Tensor
     edited: Callable[[Position, Mapping[int, Edit]], "Observation"]
     network: PreTrainedModel
+    kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def accuracy(self) -> float:
         return int(self.correct.sum()) / len(self.correct)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The result of `compute`, called only the first time with `key`: what several measures of an observation need.
+
+        It is kept as long as the observation, so let it be small.
+        """
+        if key not in self.kept:
+            self.kept[key] = compute()
+        return cast(T, self.kept[key])
 
 
 @torch.no_grad()

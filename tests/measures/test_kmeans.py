@@ -9,6 +9,7 @@ from sklearn import cluster
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from taskcluster.measures import kmeans
+from taskcluster.measures.clusters import of_layers, of_layers_within
 from taskcluster.measures.kmeans import KMeans, adjusted_rand_index
 
 RNG = np.random.default_rng(0)
@@ -22,8 +23,17 @@ def shuffled(labels: torch.Tensor) -> torch.Tensor:
     return labels[torch.from_numpy(RNG.permutation(len(labels)))]
 
 
+def scores_of(kmeans: KMeans, states: torch.Tensor, truth: torch.Tensor, k: int) -> dict[str, list[float]]:
+    found = of_layers(states, kmeans, k)
+    return {
+        "ari": [own.ari(truth) for own in found],
+        "nmi": [own.nmi(truth) for own in found],
+        "inertia": [own.inertia for own in found],
+    }
+
+
 def test_planted_clusters_are_found() -> None:
-    scores = KMEANS.score_layers(PLANTED[None], TASKS, 10)
+    scores = scores_of(KMEANS, PLANTED[None], TASKS, 10)
     assert scores["ari"] == [1.0]
     assert scores["nmi"] == [pytest.approx(1.0)]
     own = [PLANTED[task == TASKS] for task in range(10)]
@@ -31,7 +41,7 @@ def test_planted_clusters_are_found() -> None:
 
 
 def test_shuffled_labels_score_about_zero() -> None:
-    scores = KMEANS.score_layers(PLANTED[None], shuffled(TASKS), 10)
+    scores = scores_of(KMEANS, PLANTED[None], shuffled(TASKS), 10)
     assert abs(scores["ari"][0]) < 0.03
 
 
@@ -47,7 +57,7 @@ def test_a_clustering_is_its_labels_centroids_and_inertia() -> None:
 
 def test_every_layer_is_scored_as_scikit_learn_scores_its_labels() -> None:
     layers = torch.stack([0.05 * PLANTED + NOISE, PLANTED])
-    scores = KMEANS.score_layers(layers, TASKS, 10)
+    scores = scores_of(KMEANS, layers, TASKS, 10)
     for layer, states in enumerate(layers):
         labels = KMEANS.fit(states, 10).cluster_labels
         assert scores["ari"][layer] == adjusted_rand_score(TASKS, labels)
@@ -83,27 +93,26 @@ def test_clusters_inside_each_x_are_found_where_x_itself_dominates() -> None:
     x = torch.arange(3).repeat(100)
     y = TASKS % 2
     by_x = PLANTED + 1_000 * torch.eye(16)[x]
-    assert KMEANS.score_layers(by_x[None], TASKS, 10)["ari"][0] < 0.5
-    scores = KMEANS.score_layers_within(by_x[None], x, n_clusters_from=TASKS, truths={"task": TASKS, "y": y})
-    assert scores["task"] == [1.0]
+    assert scores_of(KMEANS, by_x[None], TASKS, 10)["ari"][0] < 0.5
+    (found,) = of_layers_within(by_x[None], KMEANS, x, TASKS)
+    assert found.ari(TASKS) == 1
     against_y = [adjusted_rand_score(y[x == value], TASKS[x == value]) for value in range(3)]
-    assert scores["y"] == [pytest.approx(np.mean(against_y))]  # each x has 100 states
+    assert found.ari(y) == pytest.approx(np.mean(against_y))  # each x has 100 states
 
 
 def test_the_mean_over_x_is_weighted_by_states() -> None:
     x = (torch.arange(300) >= 240).long()  # 240 states of tasks 0 to 7, whose labels are kept; 60 whose are shuffled
     labels = torch.cat([TASKS[:240], shuffled(TASKS[240:])])
     alone = adjusted_rand_score(labels[240:], TASKS[240:])
-    scores = KMEANS.score_layers_within(PLANTED[None], x, n_clusters_from=TASKS, truths={"task": labels})
-    assert scores["task"] == [pytest.approx(0.8 * 1 + 0.2 * alone)]
+    (found,) = of_layers_within(PLANTED[None], KMEANS, x, TASKS)
+    assert found.ari(labels) == pytest.approx(0.8 * 1 + 0.2 * alone)
 
 
 def test_values_of_x_with_one_group_say_nothing() -> None:
     x = (TASKS < 9).long()  # task 9 has a value of x to itself
-    truths = {"task": TASKS, "constant": TASKS * 0}
-    scores = KMEANS.score_layers_within(PLANTED[None], x, n_clusters_from=TASKS, truths=truths)
-    assert scores["task"] == [1.0]
-    assert np.isnan(scores["constant"][0])
+    (found,) = of_layers_within(PLANTED[None], KMEANS, x, TASKS)
+    assert found.ari(TASKS) == 1
+    assert np.isnan(found.ari(TASKS * 0))
 
 
 def test_more_clusters_than_states_are_refused() -> None:
@@ -157,7 +166,7 @@ def hierarchy(ratio: float, width: int, outlier: float = 0.0) -> tuple[torch.Ten
 def test_subgroups_are_found_however_far_apart_the_groups_are(ratio: float, width: int) -> None:
     states, truth = hierarchy(ratio, width)
     found = KMeans(None, 4, 0).fit(states, 20)
-    assert found.ari(truth) == 1
+    assert found.clusters.ari(truth) == 1
     peer = cluster.KMeans(20, n_init=4, random_state=0).fit(states.double().numpy())
     assert found.inertia == pytest.approx(peer.inertia_, rel=1e-3)
 
@@ -172,7 +181,7 @@ def test_a_problem_that_needs_float64_leaves_the_others_as_they_are() -> None:
 def test_a_dimension_far_beyond_the_others_hides_nothing() -> None:
     states, truth = hierarchy(10, 128, outlier=1e4)
     halves = truth * 2 + (states[:, 0] > 0)
-    assert KMeans(None, 8, 0).fit(states, 40).ari(halves) > 0.95
+    assert KMeans(None, 8, 0).fit(states, 40).clusters.ari(halves) > 0.95
 
 
 RANDOM = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
@@ -191,18 +200,18 @@ DEGENERATE = {
 @pytest.mark.parametrize("n_clusters", [1, 6, 60])
 def test_degenerate_states_have_defined_numbers(kind: str, n_clusters: int) -> None:
     states, truth = DEGENERATE[kind], torch.arange(60) % 6
-    scores = KMeans(None, 3, 0).score_layers(states[None], truth, n_clusters)
+    scores = scores_of(KMeans(None, 3, 0), states[None], truth, n_clusters)
     assert all(np.isfinite(values).all() for values in scores.values())
     assert scores["inertia"][0] >= 0
-    within = KMeans(None, 3, 0).score_layers_within(states[None], torch.arange(60) // 30, truth, {"ari": truth})
-    assert np.isfinite(within["ari"]).all()
+    (within,) = of_layers_within(states[None], KMeans(None, 3, 0), torch.arange(60) // 30, truth)
+    assert np.isfinite(within.ari(truth))
 
 
 def test_constant_states_say_nothing_and_one_state_a_task_says_it_all() -> None:
     truth = torch.arange(60) % 6
-    assert KMeans(None, 3, 0).score_layers(torch.ones(1, 60, 16), truth, 6) == {"ari": [0], "nmi": [0], "inertia": [0]}
-    assert KMeans(None, 3, 0).score_layers(RANDOM[None, :6], truth[:6], 6)["ari"] == [1]
-    one = KMeans(None, 3, 0).score_layers(RANDOM[None, :1], truth[:1], 1)
+    assert scores_of(KMeans(None, 3, 0), torch.ones(1, 60, 16), truth, 6) == {"ari": [0], "nmi": [0], "inertia": [0]}
+    assert scores_of(KMeans(None, 3, 0), RANDOM[None, :6], truth[:6], 6)["ari"] == [1]
+    one = scores_of(KMeans(None, 3, 0), RANDOM[None, :1], truth[:1], 1)
     assert (one["ari"], one["inertia"]) == ([1], [0])
 
 
@@ -211,8 +220,8 @@ def test_states_that_are_not_finite_have_no_score_and_spoil_no_others(value: flo
     broken = RANDOM.clone()
     broken[3, 3] = value
     truth = torch.arange(60) % 6
-    scores = KMeans(None, 3, 0).score_layers(torch.stack([RANDOM, broken]), truth, 6)
+    scores = scores_of(KMeans(None, 3, 0), torch.stack([RANDOM, broken]), truth, 6)
     for values in scores.values():
         assert np.isfinite(values[0])
         assert np.isnan(values[1])
-    assert scores["ari"][0] == KMeans(None, 3, 0).score_layers(RANDOM[None], truth, 6)["ari"][0]
+    assert scores["ari"][0] == scores_of(KMeans(None, 3, 0), RANDOM[None], truth, 6)["ari"][0]

@@ -1,0 +1,89 @@
+"""The clusters of every layer of an observation, each clustering computed once and shared by the measures that read it.
+
+in:  an Observation, a position, a clusterer; k, or the number of tasks
+out: clusters(): Clusters for each layer; clusters_within(): Within for each layer, a clustering for each value of x
+
+Only labels and inertias are kept, for as long as the observation.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from taskcluster.data.rows import Position
+from taskcluster.measures.kmeans import Clustering, Clusters
+from taskcluster.measures.measure import by_layer
+from taskcluster.measures.observation import Observation
+
+
+class Clusterer(Hashable, Protocol):
+    """What finds clusters, such as KMeans. Equal ones find the same clusters in the same states."""
+
+    def k(self, n_tasks: int) -> int:
+        """The number of clusters over all states, for a family of `n_tasks`."""
+
+    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
+        """Cluster each of several sets of states, (N, D) each, by itself."""
+
+
+@dataclass(frozen=True)
+class Within:
+    """Clusters of the states of one layer, separate for each of V values of a label.
+
+    Attributes:
+        members: which of the N states have each value, V x (M,).
+        parts: the clusters of each value's states.
+    """
+
+    members: Sequence[Tensor]
+    parts: Sequence[Clusters]
+
+    def ari(self, truth: Tensor) -> float:
+        """The mean over values of the ARI against groups (N,), weighted by their states.
+
+        Values on which `truth` has one group only say nothing about it and are left out; with none left it is NaN.
+        """
+        pairs = list(zip(self.members, self.parts, strict=True))
+        telling = [(rows, own) for rows, own in pairs if len(truth[rows].unique()) > 1]
+        weights = [len(rows) for rows, _ in telling]
+        aris = [own.ari(truth[rows]) for rows, own in telling]
+        return float(np.average(aris, weights=weights)) if telling else float("nan")
+
+
+def clusters(seen: Observation, position: Position, clusterer: Clusterer, k: int | None = None) -> list[Clusters]:
+    """Of all states at a position, in every layer; k: by default the clusterer's own for the number of tasks."""
+    n_clusters = clusterer.k(seen.n_tasks) if k is None else k
+
+    def compute() -> list[Clusters]:
+        states = seen.states[position]
+        return by_layer(states, lambda part: {"": of_layers(part, clusterer, n_clusters)})[""]
+
+    return seen.once(("clusters", position, clusterer, n_clusters), compute)
+
+
+def clusters_within(seen: Observation, position: Position, clusterer: Clusterer, label: str = "x") -> list[Within]:
+    """Of the states with each value of a label, with as many clusters as there are tasks among them, in every layer."""
+
+    def compute() -> list[Within]:
+        labels = seen.labels[position]
+        states, among, tasks = seen.states[position], labels[label], labels["task"]
+        return by_layer(states, lambda part: {"": of_layers_within(part, clusterer, among, tasks)})[""]
+
+    return seen.once(("clusters within", position, clusterer, label), compute)
+
+
+def of_layers(states: Tensor, clusterer: Clusterer, n_clusters: int) -> list[Clusters]:
+    """Of states (L+1, N, D), one for each layer."""
+    return [found.clusters for found in clusterer.fit_many(list(states), [n_clusters] * len(states))]
+
+
+def of_layers_within(states: Tensor, clusterer: Clusterer, among: Tensor, tasks: Tensor) -> list[Within]:
+    """Of states (L+1, N, D) with each value of `among` (N,), as many clusters as they have `tasks` (N,)."""
+    members = [(among == value).nonzero().squeeze(1) for value in among.unique()]
+    n_clusters = [len(tasks[rows].unique()) for rows in members]
+    problems = [layer[rows.to(layer.device)] for layer in states for rows in members]
+    found = (clustering.clusters for clustering in clusterer.fit_many(problems, n_clusters * len(states)))
+    return [Within(members, [next(found) for _ in members]) for _ in states]
