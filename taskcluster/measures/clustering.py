@@ -1,4 +1,4 @@
-"""Whether states form clusters of tasks: KMeans on the states of every layer, which sees no label, scored against them.
+"""Whether states form clusters of tasks: those of the states of every layer, found without labels, scored against them.
 
 ARI is the adjusted Rand index (Hubert and Arabie, 1985), NMI the normalized mutual information, inertia the summed
 squared distance of states to their centroids.
@@ -12,8 +12,8 @@ from pydantic import PositiveInt
 from taskcluster import metrics
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
+from taskcluster.measures.clusterer import Clusterer
 from taskcluster.measures.clusters import clusters, clusters_within
-from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric
@@ -21,10 +21,10 @@ from taskcluster.validation import UserError, validated
 
 
 class _Clustering(Measure):
-    """With the run's KMeans. Raises UserError for more clusters than there are states."""
+    """With the run's clusterer. Raises UserError for more clusters than there are states."""
 
     @validated
-    def __init__(self, data: SequenceDataModule, clusterer: KMeans, every_n_steps: PositiveInt | None) -> None:
+    def __init__(self, data: SequenceDataModule, clusterer: Clusterer, every_n_steps: PositiveInt | None) -> None:
         super().__init__(every_n_steps)
         self.clusterer = clusterer
         k = clusterer.k(len(data.family.tasks))
@@ -66,7 +66,7 @@ class ClusteringAtX(_Clustering):
     def __init__(
         self,
         data: SequenceDataModule,
-        clusterer: KMeans,
+        clusterer: Clusterer,
         every_n_steps: PositiveInt | None,
         at: Literal["input", "answer"] = "input",
     ) -> None:

@@ -1,7 +1,6 @@
-"""Controls of the ARI: other seeds of KMeans on the same states, and shuffled labels."""
+"""Controls of the ARI: other seeds of the clusterer on the same states, and shuffled labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Annotated, ClassVar
 
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from taskcluster import metrics
 from taskcluster.data.rows import Position
+from taskcluster.measures.clusterer import Clusterer
 from taskcluster.measures.clusters import clusters, clusters_within
-from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Control
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric
@@ -26,7 +25,7 @@ Repetitions = Mapping[Metric, Sequence[Sequence[float]]]
 class KMeansNoise(Control):
     """The same states clustered with `n_seeds` seeds, the first of them the run's own; at the separator and within x.
 
-    In the journal: the standard deviation over seeds.
+    In the journal: the standard deviation over seeds; 0 for a clusterer in which nothing is random.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (metrics.ARI_KMEANS_SD, metrics.ARI_WITHIN_X_KMEANS_SD)
@@ -34,21 +33,21 @@ class KMeansNoise(Control):
 
     @validated
     def __init__(
-        self, clusterer: KMeans, n_seeds: Annotated[int, Field(ge=2)], every_n_steps: PositiveInt | None
+        self, clusterer: Clusterer, n_seeds: Annotated[int, Field(ge=2)], every_n_steps: PositiveInt | None
     ) -> None:
         super().__init__(every_n_steps)
-        self._clusterers = [replace(clusterer, seed=(clusterer.seed + k) % 2**32) for k in range(n_seeds)]
+        self._clusterers = [clusterer.seeded((clusterer.seed + k) % 2**32) for k in range(n_seeds)]
 
     def repeat(self, observation: Observation) -> Repetitions:
         instructions, examples = (observation.labels[position]["task"] for position in POSITIONS)
         return {
             metrics.ARI_KMEANS_SD: [
-                [found.ari(instructions) for found in clusters(observation, "instruction_end", kmeans)]
-                for kmeans in self._clusterers
+                [found.ari(instructions) for found in clusters(observation, "instruction_end", clusterer)]
+                for clusterer in self._clusterers
             ],
             metrics.ARI_WITHIN_X_KMEANS_SD: [
-                [found.ari(examples) for found in clusters_within(observation, "input", kmeans)]
-                for kmeans in self._clusterers
+                [found.ari(examples) for found in clusters_within(observation, "input", clusterer)]
+                for clusterer in self._clusterers
             ],
         }
 
@@ -67,16 +66,16 @@ class Chance(Control):
     positions = POSITIONS
 
     @validated
-    def __init__(self, clusterer: KMeans, n_shuffles: PositiveInt, every_n_steps: PositiveInt | None) -> None:
+    def __init__(self, clusterer: Clusterer, n_shuffles: PositiveInt, every_n_steps: PositiveInt | None) -> None:
         super().__init__(every_n_steps)
-        self._kmeans, self._n = clusterer, n_shuffles
+        self._clusterer, self._n = clusterer, n_shuffles
 
     def repeat(self, observation: Observation) -> Repetitions:
         instructions, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
         x, tasks = labels["x"], labels["task"]
-        found = clusters(observation, "instruction_end", self._kmeans)
-        within = clusters_within(observation, "input", self._kmeans)
-        random = torch.Generator().manual_seed(self._kmeans.seed)
+        found = clusters(observation, "instruction_end", self._clusterer)
+        within = clusters_within(observation, "input", self._clusterer)
+        random = torch.Generator().manual_seed(self._clusterer.seed)
         everywhere = torch.zeros_like(instructions)
         shuffled = [_shuffled(instructions, everywhere, random) for _ in range(self._n)]
         shuffled_within = [_shuffled(tasks, x, random) for _ in range(self._n)]

@@ -9,8 +9,9 @@ from sklearn import cluster
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from taskcluster.measures import kmeans
+from taskcluster.measures.clusterer import adjusted_rand_index
 from taskcluster.measures.clusters import of_layers, of_layers_within
-from taskcluster.measures.kmeans import KMeans, adjusted_rand_index
+from taskcluster.measures.kmeans import KMeans
 
 RNG = np.random.default_rng(0)
 TASKS = torch.arange(10).repeat_interleave(30)
