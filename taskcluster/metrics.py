@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-View = Literal["runs", "curves", "layers", "tables", "map", "path"]
+View = Literal["runs", "curves", "layers", "tables", "map", "path", "instruments"]
 
 VIEWS: tuple[View, ...] = ("runs", "curves", "layers", "tables")
 
@@ -41,7 +41,8 @@ class Metric:
             dashboard; "curves": against the step, in figures, report, dashboard and W&B; "layers": by layer at the
             last step, likewise, in the dashboard if it is among its curves; "tables": in the tables of the report;
             "map": by layer and step, in figures, report and dashboard, beside the curves of the same position; "path":
-            by layer and position at the last step, likewise, for effects of edits. The last two are not a default.
+            by layer and position at the last step, likewise, for effects of edits; "instruments": beside the others of
+            this view, in figures and report, with how far they agree. The last three are not a default.
         of: the key of the metric that it is a control of, if it is one.
         kind: of the control: "noise" for the same measurement with other seeds, "chance" for a measurement of
             something that has nothing to do with tasks.
@@ -121,7 +122,7 @@ ACCURACY = Metric(
 LOSS = Metric("loss", "loss", axis="loss (nats)", by_layer=False, low=0, views=("curves", "tables"))
 ALWAYS = (ACCURACY, LOSS)  # what every measured step has, whatever the measures
 
-ARI = _ari("ari", "at the separator", "instruction_end", "ARI", VIEWS)
+ARI = _ari("ari", "at the separator", "instruction_end", "ARI", (*VIEWS, "instruments"))
 NMI = Metric("nmi", "NMI", ARI.where, position="instruction_end", low=0, high=1, views=())
 INERTIA = Metric("inertia", "inertia", ARI.where, position="instruction_end", low=0, views=())
 
@@ -137,7 +138,13 @@ def at_x(position: str) -> tuple[Metric, Metric, Metric, Metric, Metric]:
         _ari(f"ari_{over_all}", where, position, f"ARI {where}", views),
         Metric(f"nmi_{over_all}", "NMI", where, position=position, low=0, high=1, views=()),
         Metric(f"inertia_{over_all}", "inertia", where, position=position, low=0, views=()),
-        _ari(f"ari_within_x{within}", f"{where}, within each value of x", position, "ARI within x", VIEWS),
+        _ari(
+            f"ari_within_x{within}",
+            f"{where}, within each value of x",
+            position,
+            "ARI within x",
+            (*VIEWS, "instruments"),
+        ),
         _ari(
             f"ari_within_x_to_y{within}",
             f"{where}, within each x, against y",

@@ -20,8 +20,8 @@ from taskcluster.metrics import Metric
 from taskcluster.validation import UserError, validated
 
 
-class _Clustering(Measure):
-    """With the run's clusterer. Raises UserError for more clusters than there are states."""
+class OfClusters(Measure):
+    """A measure of what the run's clusterer finds. Raises UserError for more clusters than there are states."""
 
     @validated
     def __init__(self, data: SequenceDataModule, clusterer: Clusterer, every_n_steps: PositiveInt | None) -> None:
@@ -41,7 +41,7 @@ class _Clustering(Measure):
         return [own.ari(tasks) for own in found], [own.nmi(tasks) for own in found], [own.inertia for own in found]
 
 
-class Clustering(_Clustering):
+class Clustering(OfClusters):
     """Clusters of the states at the separator, where the model has read an instruction and nothing else (the paper's
     measure): ARI and NMI with the task, and the inertia."""
 
@@ -52,7 +52,7 @@ class Clustering(_Clustering):
         return dict(zip(self.metrics, self._scores(observation, "instruction_end"), strict=True))
 
 
-class ClusteringAtX(_Clustering):
+class ClusteringAtX(OfClusters):
     """Clusters of the states at x: over all of them as at the separator, and inside each value of x, where no cluster
     can be one of x: ARI with the task, and with y.
 
