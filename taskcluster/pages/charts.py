@@ -86,7 +86,7 @@ def against_step(data: Any, metric: Metric, title: str, by_condition: bool = Fal
     """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each."""
     color = alt.Color("layer:O", title="layer", legend=alt.Legend(symbolOpacity=1, symbolType="stroke"))
     panel = _lines(color, _axis(metric)).properties(width=320, height=240 - 60 * by_condition)
-    return panel.add_params(_zoom()).facet(column=_splits(), **_rows(by_condition), data=data).properties(title=title)
+    return panel.add_params(_zoom()).facet(column=_splits(), **in_rows(by_condition), data=data).properties(title=title)
 
 
 def layer_by_condition(data: Any, metric: Metric, title: str) -> Chart:
@@ -135,7 +135,7 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
         .properties(width=320, height=200)
     )
     return (
-        _side_by_side(panel, [*titles.values()], data, _rows(by_condition))
+        _side_by_side(panel, [*titles.values()], data, in_rows(by_condition))
         .transform_filter(alt.datum.split == "validation")
         .transform_calculate(where=f"({titles})[datum.metric]")
         .properties(title="By layer and step, on validation")
@@ -161,7 +161,7 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
     )
     column = alt.Column("name:N", title=None, sort=[*dict.fromkeys(names.values())], header=alt.Header(labelLimit=320))
     return (
-        panel.facet(column=column, **_rows(by_condition), data=data)
+        panel.facet(column=column, **in_rows(by_condition), data=data)
         .transform_filter(alt.datum.split == "validation")
         .transform_calculate(name=f"({names})[datum.metric]", place=f"({places})[datum.metric]")
         .properties(title="By position and layer at the last step, on validation")
@@ -250,7 +250,7 @@ def _side_by_side(panel: Any, places: Sequence[str], data: Any, rows: dict[str, 
     return panel.facet(facet=alt.Facet("where:N", **titled), columns=COLUMNS, data=data)
 
 
-def _rows(by_condition: bool) -> dict[str, Any]:
+def in_rows(by_condition: bool) -> dict[str, Any]:
     """A row for each condition, its name above it, or none."""
     header = alt.Header(labelOrient="top", labelAngle=0, labelAnchor="start", labelPadding=0, labelLimit=640)
     row = alt.Row("condition:N", title=None, sort=None, header=header)

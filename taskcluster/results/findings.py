@@ -12,6 +12,7 @@ from typing import Any
 
 from taskcluster.metrics import ALWAYS, Catalogue, Metric, shown
 from taskcluster.results.aggregate import Condition, Point, conditions, find_runs, over_runs, seeds_of, sweep_of
+from taskcluster.results.agreement import Agreement, agreements_of
 from taskcluster.results.statistics import emergence
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, finite, layers_of, number, parse
@@ -89,6 +90,10 @@ class Findings:
             for name, condition in self.named()
             for point in over_runs([run.rows for run in condition.runs], self.catalogue)
         ]
+
+    def agreements(self) -> dict[str, list[Agreement]]:
+        """Of the instruments that were measured, for each condition by its name."""
+        return {name: agreements_of([run.rows for run in c.runs], self.catalogue) for name, c in self.named()}
 
     def tidy(self) -> list[dict[str, Any]]:
         """A row for every number of every run.
