@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-ROOM = 2**22  # distances held at once: 32 MB
+ROOM = 2**20  # distances held at once: 8 MB
 
 
 def silhouettes(states: Tensor, labellings: Sequence[Tensor]) -> list[float]:

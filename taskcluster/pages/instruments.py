@@ -55,11 +55,11 @@ def by_layer(data: alt.Data, metrics: Sequence[Metric], by_condition: bool) -> C
 
 def agreement(data: alt.Data, metrics: Sequence[Metric], by_condition: bool) -> Chart:
     """The rank correlation of every two instruments, as a map with numbers: a column for what it is over."""
-    order = [titled(metric) for metric in metrics]
+    order = [metric.title for metric in metrics]
     between = alt.Scale(domain=order, paddingInner=0.03)
     base = alt.Chart().encode(
-        x=alt.X("other:N", title=None, scale=between, axis=alt.Axis(labelAngle=-40, labelLimit=320)),
-        y=alt.Y("one:N", title=None, scale=between, axis=alt.Axis(labelLimit=320)),
+        x=alt.X("other:N", title=None, scale=between, axis=alt.Axis(labelAngle=-40, labelLimit=240)),
+        y=alt.Y("one:N", title=None, scale=between, axis=alt.Axis(labelLimit=240)),
         tooltip=["condition:N", "one:N", "other:N", "over:N", *_numbers(), alt.Tooltip("n:Q", title="runs")],
     )
     scale = alt.Scale(domain=[-1, 1], scheme="redblue")
@@ -71,11 +71,6 @@ def agreement(data: alt.Data, metrics: Sequence[Metric], by_condition: bool) -> 
     return panel.facet(column=column, **in_rows(by_condition), data=data).properties(
         title="Do the instruments agree? Spearman's rank correlation"
     )
-
-
-def titled(metric: Metric) -> str:
-    """With its place in as few words as there are: "ARI, at the separator"."""
-    return f"{metric.name}, {place(metric)}"
 
 
 def _numbers() -> list[alt.Tooltip]:
@@ -94,7 +89,7 @@ def _last(points: Points, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
 
 def _cells(agreements: Mapping[str, Sequence[Agreement]], metrics: Sequence[Metric]) -> list[dict[str, Any]]:
     """Both halves of the matrix."""
-    names = {metric.key: titled(metric) for metric in metrics}
+    names = {metric.key: metric.title for metric in metrics}
     cells = []
     for condition, of_condition in agreements.items():
         for found in of_condition:

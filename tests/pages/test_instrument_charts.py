@@ -39,7 +39,7 @@ def test_every_instrument_is_drawn_by_layer_at_the_last_step() -> None:
 def test_the_map_has_both_halves_and_numbers() -> None:
     values = CHARTS["agreement"].to_dict()["data"]["values"]
     assert len(values) == 2 * 2 * 6  # conditions, what it is over, ordered pairs
-    falls = {v["mean"] for v in values if {v["one"], v["other"]} == {"ARI, at the separator", "falling, at x"}}
+    falls = {v["mean"] for v in values if {v["one"], v["other"]} == {"ARI at the separator", "falling at x"}}
     assert all(mean == pytest.approx(-1, abs=0.1) for mean in falls)
     svg = vl_convert.vegalite_to_svg(CHARTS["agreement"].to_dict())
     assert len(re.findall(r">.1\.00<|>.0\.\d\d<", svg)) >= 8  # with a minus sign
