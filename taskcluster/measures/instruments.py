@@ -19,7 +19,7 @@ from taskcluster.measures.clusterer import Clusterer, Clusters
 from taskcluster.measures.clustering import OfClusters
 from taskcluster.measures.clusters import clusters
 from taskcluster.measures.geometry import silhouettes, told_by_neighbours
-from taskcluster.measures.measure import Values, by_layer
+from taskcluster.measures.measure import Values
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric
 from taskcluster.validation import validated
@@ -50,27 +50,19 @@ class Instruments(OfClusters):
         self._n = n_neighbors
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        tasks, at_x = observation.labels["instruction_end"]["task"], observation.labels["input"]
+        at_separator, at_x = observation.states["instruction_end"], observation.states["input"]
+        tasks, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
         found = clusters(observation, "instruction_end", self.clusterer)
-        scores = [_scores(of_layer, tasks) for of_layer in found]
-        silhouette, of_tasks, neighbours = self._geometry(observation, found, tasks)
-        within_x = by_layer(
-            observation.states["input"],
-            lambda part: {"": [told_by_neighbours(layer, at_x["task"], self._n, at_x["x"]) for layer in part]},
-        )[""]
-        columns = (*zip(*scores, strict=True), silhouette, of_tasks, neighbours, within_x)
-        return dict(zip(readings.OF_CLUSTERS, columns, strict=True))
-
-    def _geometry(
-        self, seen: Observation, found: list[Clusters], tasks: Tensor
-    ) -> tuple[list[float], list[float], list[float]]:
-        """Silhouettes of the clusters and of the tasks, and the neighbours, each one number a layer."""
-        numbers = []
-        for states, of_layer in zip(seen.states["instruction_end"], found, strict=True):
-            by_labels = silhouettes(states, [of_layer.cluster_labels, tasks])
-            numbers.append((*by_labels, told_by_neighbours(states, tasks, self._n)))
-        clusters_, of_tasks, neighbours = zip(*numbers, strict=True)
-        return list(clusters_), list(of_tasks), list(neighbours)
+        numbers = [
+            (
+                *_scores(of_layer, tasks),
+                *silhouettes(states, [of_layer.cluster_labels, tasks]),
+                told_by_neighbours(states, tasks, self._n),
+                told_by_neighbours(with_x, labels["task"], self._n, among=labels["x"]),
+            )
+            for of_layer, states, with_x in zip(found, at_separator, at_x, strict=True)
+        ]
+        return dict(zip(readings.OF_CLUSTERS, map(list, zip(*numbers, strict=True)), strict=True))
 
 
 def _scores(found: Clusters, truth: Tensor) -> tuple[float, float, float]:
