@@ -73,6 +73,7 @@ CHOSEN = Metric(
     "number of clusters",
     "at the separator, chosen by silhouette",
     label="Number of clusters with the highest silhouette",
+    axis="clusters",
     position=ARI.position,
     low=0,
     views=("layers", "tables"),
