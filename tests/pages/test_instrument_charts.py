@@ -1,14 +1,16 @@
 """The charts of instruments hold the numbers they were given, and render."""
 
 import re
+from pathlib import Path
 from typing import Any
 
+import planted
 import pytest
 import vl_convert
-from planted import rows
+from planted import config, plant, rows
 
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN, Metric, catalogue
-from taskcluster.pages import instruments
+from taskcluster.pages import instruments, report
 from taskcluster.results.aggregate import over_runs
 from taskcluster.results.agreement import agreements_of
 
@@ -49,3 +51,22 @@ def test_the_map_has_both_halves_and_numbers() -> None:
 def test_too_few_instruments_have_no_chart() -> None:
     points = [point for point in POINTS if point["metric"] != "falling"]
     assert instruments.of_conditions(points, {}, KNOWN) == {}
+
+
+def test_the_report_has_the_charts_and_a_row_for_every_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planted, "OWN", (*OWN, FALLING))
+    monkeypatch.setattr(planted, "rows", lambda ari, n_layer: journals(ari)[0])
+    for seed, ari in enumerate((0.8, 0.9, 0.85)):
+        plant(tmp_path / f"many/seed={seed}", ari, config(seed))
+    report.write(tmp_path / "many")
+    written = (tmp_path / "many/report/report.md").read_text()
+    assert "![Instruments by layer" in written
+    assert "(agreement.png)" in written
+    table = written.split("## Do the instruments agree?")[1].split("\n## ")[0]
+    cells = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")][2:]
+    assert [row[:2] for row in cells] == [
+        [ARI.title, ARI_WITHIN_X.title],
+        [ARI.title, "falling at x"],
+        [ARI_WITHIN_X.title, "falling at x"],
+    ]
+    assert cells[1][2:] == ["-1.00 [-1.00, -1.00]", "-0.95 [-0.95, -0.95]"]
