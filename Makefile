@@ -45,6 +45,7 @@ bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what 
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/memory.py outputs/reproduce/seed=0
+	$(BIN)/python benchmarks/measures.py outputs/reproduce/seed=0
 	$(BIN)/python benchmarks/language.py
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/interventions.py

@@ -1,3 +1,4 @@
+from .measures.clusterer import Clusterer as Clusterer
 from .measures.kmeans import KMeans as KMeans
 from .measures.measure import Control as Control
 from .measures.measure import Measure as Measure

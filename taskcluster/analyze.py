@@ -29,12 +29,13 @@ EXAMPLES = """
 
 Each run gets a folder analysis/NAME in the form of a run folder, with journal, results and figures; report and
 dashboard show it beside the run. Rerun the same command to resume. Keys that an analysis can set:
-measures, measures.*, clusterer.*, data.probe_size, data.probe_seed, data.probe_final_norm; hydra/launcher and
-hydra.launcher.*. Without a folder, all keys of taskcluster-train can be set, and the run of no steps is written that
-taskcluster-train experiment=probe makes, or experiment=probe_demonstrations for tasks that are told so.
+measures, measures.*, clusterer, clusterer.*, data.probe_size, data.probe_seed, data.probe_final_norm; hydra/launcher
+and hydra.launcher.*. Without a folder, all keys of taskcluster-train can be set, and the run of no steps is written
+that taskcluster-train experiment=probe makes, or experiment=probe_demonstrations for tasks that are told so.
 """
 
 OWN = ("name", "steps", "output")
+GROUPS = ("measures", "clusterer")  # of which other options can be chosen
 OF_RUNS = ("measures.", "clusterer.", "data.probe_")  # groups of keys
 OF_LAUNCHERS = ("hydra/launcher", "hydra.launcher.")
 
@@ -155,7 +156,7 @@ def _is_path(word: str) -> bool:
 def _key(word: str) -> str | None:
     """The key of a word KEY=VALUE, None for a word that sets none."""
     key, equals, _ = word.partition("=")
-    settable = key in (*OWN, "measures") or key.startswith(OF_RUNS) or key.lstrip("+").startswith(OF_LAUNCHERS)
+    settable = key in (*OWN, *GROUPS) or key.startswith(OF_RUNS) or key.lstrip("+").startswith(OF_LAUNCHERS)
     return key if equals and settable else None
 
 
@@ -165,7 +166,7 @@ def _setting(word: str) -> tuple[str, str]:
     if not equals:
         raise UserError(f"{word!r} is not KEY=VALUE; see --help")
     if _key(word) is None:
-        said = "only measures, clusterer.*, data.probe_* and hydra/launcher can"
+        said = "only measures, clusterer, data.probe_* and hydra/launcher can"
         raise UserError(f"{key} cannot be set in an analysis; {said}")
     return key, value
 
@@ -180,8 +181,8 @@ def _steps(given: str) -> list[int] | str:
 
 
 def _changes(config: Mapping[str, Any], settings: Mapping[str, str], config_dir: Path | None) -> dict[str, object]:
-    """What the settings change of a run's configuration, by dotted key: measures are chosen from their group, with the
-    run's seeds, and other values replace those of the run."""
+    """What the settings change of a run's configuration, by dotted key: measures and a clusterer are chosen from their
+    groups, with the run's seeds, and other values replace those of the run."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from taskcluster.cli import composed
@@ -189,12 +190,14 @@ def _changes(config: Mapping[str, Any], settings: Mapping[str, str], config_dir:
 
     if config_dir:
         add(config_dir)
-    own = {key: value for key, value in settings.items() if "measures" in settings and key.startswith("measures")}
+    chosen_groups = [group for group in GROUPS if group in settings]
+    own = {key: value for key, value in settings.items() if key.split(".")[0] in chosen_groups}
     changes: dict[str, object] = {}
     if own:
         seeds = [f"seed={config['seed']}", *(f"seeds.{source}={seed}" for source, seed in config["seeds"].items())]
         chosen = [f"{key}={value}" for key, value in own.items()]
-        changes["measures"] = composed(*seeds, *chosen, config_dir=config_dir)["measures"]
+        made = composed(*seeds, *chosen, config_dir=config_dir)
+        changes |= {group: made[group] for group in chosen_groups}
     others = [f"{key}={value}" for key, value in settings.items() if key not in own]
     for override in OverridesParser.create().parse_overrides(others):
         if override.is_sweep_override():

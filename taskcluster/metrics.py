@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-View = Literal["runs", "curves", "layers", "tables", "map", "path", "beside"]
+View = Literal["runs", "curves", "layers", "tables", "map", "path", "beside", "instruments"]
 
 Kind = Literal["", "noise", "chance", "largest", "p", "baseline", "nuisance"]
 
@@ -43,7 +43,9 @@ class Metric:
             dashboard; "curves": against the step, in figures, report, dashboard and W&B; "layers": by layer at the
             last step, likewise, in the dashboard if it is among its curves; "tables": in the tables of the report;
             "map": by layer and step, in figures, report and dashboard, beside the curves of the same position; "path":
-            by layer and position at the last step, likewise, for effects of edits. The last two are not a default.
+            by layer and position at the last step, likewise, for effects of edits; "instruments": beside the others of
+            this view, in figures and report, with how far they agree; "beside": beside the metric that it is compared
+            with. The last four are not a default.
         of: the key of the metric that it is a control of, or is compared with, if there is one.
         kind: of the control: "noise" for the same measurement with other seeds; "chance" for the mean over measurements
             of something that has nothing to do with tasks, "largest" for the largest of them, "p" for the p value that
@@ -125,7 +127,7 @@ ACCURACY = Metric(
 LOSS = Metric("loss", "loss", axis="loss (nats)", by_layer=False, low=0, views=("curves", "tables"))
 ALWAYS = (ACCURACY, LOSS)  # what every measured step has, whatever the measures
 
-ARI = _ari("ari", "at the separator", "instruction_end", "ARI", VIEWS)
+ARI = _ari("ari", "at the separator", "instruction_end", "ARI", (*VIEWS, "instruments"))
 NMI = Metric("nmi", "NMI", ARI.where, position="instruction_end", low=0, high=1, views=())
 INERTIA = Metric("inertia", "inertia", ARI.where, position="instruction_end", low=0, views=())
 
@@ -142,7 +144,13 @@ def at_x(position: str) -> tuple[Metric, Metric, Metric, Metric, Metric]:
         _ari(f"ari_{over_all}", where, position, f"ARI {where}", views),
         Metric(f"nmi_{over_all}", "NMI", where, position=position, low=0, high=1, views=()),
         Metric(f"inertia_{over_all}", "inertia", where, position=position, low=0, views=()),
-        _ari(f"ari_within_x{within}", f"{where}, within each value of x", position, "ARI within x", VIEWS),
+        _ari(
+            f"ari_within_x{within}",
+            f"{where}, within each value of x",
+            position,
+            "ARI within x",
+            (*VIEWS, "instruments"),
+        ),
         _ari(
             f"ari_within_x_to_y{within}",
             f"{where}, within each x, against y",

@@ -1,4 +1,4 @@
-"""Whether states form clusters of tasks: KMeans on the states of every layer, which sees no label, scored against them.
+"""Whether states form clusters of tasks: those of the states of every layer, found without labels, scored against them.
 
 ARI is the adjusted Rand index (Hubert and Arabie, 1985), NMI the normalized mutual information, inertia the summed
 squared distance of states to their centroids.
@@ -12,20 +12,20 @@ from pydantic import PositiveInt
 from taskcluster import metrics
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
+from taskcluster.measures.clusterer import Clusterer
 from taskcluster.measures.clusters import clusters, clusters_within
 from taskcluster.measures.comparisons import of_split
-from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric
 from taskcluster.validation import UserError, validated
 
 
-class _Clustering(Measure):
-    """With the run's KMeans. Raises UserError for more clusters than there are states."""
+class OfClusters(Measure):
+    """A measure of what the run's clusterer finds. Raises UserError for more clusters than there are states."""
 
     @validated
-    def __init__(self, data: SequenceDataModule, clusterer: KMeans, every_n_steps: PositiveInt | None) -> None:
+    def __init__(self, data: SequenceDataModule, clusterer: Clusterer, every_n_steps: PositiveInt | None) -> None:
         super().__init__(every_n_steps)
         self.clusterer = clusterer
         k = clusterer.k(len(data.family.tasks))
@@ -42,7 +42,7 @@ class _Clustering(Measure):
         return [own.ari(tasks) for own in found], [own.nmi(tasks) for own in found], [own.inertia for own in found]
 
 
-class Clustering(_Clustering):
+class Clustering(OfClusters):
     """Clusters of the states at the separator, where the model has read an instruction and nothing else (the paper's
     measure): ARI and NMI with the task, and the inertia; where tasks have several descriptions, the ARI within a
     description and across those of a task too."""
@@ -51,7 +51,7 @@ class Clustering(_Clustering):
     positions: ClassVar[tuple[Position, ...]] = ("instruction_end",)
 
     @validated
-    def __init__(self, data: SequenceDataModule, clusterer: KMeans, every_n_steps: PositiveInt | None) -> None:
+    def __init__(self, data: SequenceDataModule, clusterer: Clusterer, every_n_steps: PositiveInt | None) -> None:
         super().__init__(data, clusterer, every_n_steps)
         if data.family.has_kinds_of_instructions:
             self.metrics = (*Clustering.metrics, *of_split(data.family.words))  # type: ignore[misc]  # as the tasks are
@@ -66,7 +66,7 @@ class Clustering(_Clustering):
         return dict(zip(self.metrics, values, strict=True))
 
 
-class ClusteringAtX(_Clustering):
+class ClusteringAtX(OfClusters):
     """Clusters of the states at x: over all of them as at the separator, and inside each value of x, where no cluster
     can be one of x: ARI with the task, and with y.
 
@@ -80,7 +80,7 @@ class ClusteringAtX(_Clustering):
     def __init__(
         self,
         data: SequenceDataModule,
-        clusterer: KMeans,
+        clusterer: Clusterer,
         every_n_steps: PositiveInt | None,
         at: Literal["input", "answer"] = "input",
     ) -> None:

@@ -6,27 +6,16 @@ out: clusters(): Clusters for each layer; clusters_within(): Within for each lay
 Only labels and inertias are kept, for as long as the observation.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
 from taskcluster.data.rows import Position
-from taskcluster.measures.kmeans import Clustering, Clusters
+from taskcluster.measures.clusterer import Clusterer, Clusters
 from taskcluster.measures.measure import by_layer
 from taskcluster.measures.observation import Observation
-
-
-class Clusterer(Hashable, Protocol):
-    """What finds clusters, such as KMeans. Equal ones find the same clusters in the same states."""
-
-    def k(self, n_tasks: int) -> int:
-        """The number of clusters over all states, for a family of `n_tasks`."""
-
-    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
-        """Cluster each of several sets of states, (N, D) each, by itself."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Controls of the ARI: other seeds of KMeans on the same states, and what it is by chance."""
+"""Controls of the ARI: other seeds of the clusterer on the same states, and what it is by chance."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from statistics import stdev
 from typing import Annotated, ClassVar
@@ -15,9 +14,9 @@ from torch import Tensor
 from taskcluster import metrics
 from taskcluster.data.rows import Position
 from taskcluster.measures.agreement import adjusted_rand_indices, permuted
+from taskcluster.measures.clusterer import Clusterer, Clusters
 from taskcluster.measures.clusters import Within, clusters, clusters_within
 from taskcluster.measures.comparisons import AT, Score, Scored, of_chance, scores
-from taskcluster.measures.kmeans import Clusters, KMeans
 from taskcluster.measures.measure import Control, Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric
@@ -29,7 +28,7 @@ Repetitions = Mapping[Metric, Sequence[Sequence[float]]]
 class KMeansNoise(Control):
     """The same states clustered with `n_seeds` seeds, the first of them the run's own; at the separator and within x.
 
-    In the journal: the standard deviation over seeds.
+    In the journal: the standard deviation over seeds; 0 for a clusterer in which nothing is random.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (metrics.ARI_KMEANS_SD, metrics.ARI_WITHIN_X_KMEANS_SD)
@@ -37,21 +36,21 @@ class KMeansNoise(Control):
 
     @validated
     def __init__(
-        self, clusterer: KMeans, n_seeds: Annotated[int, Field(ge=2)], every_n_steps: PositiveInt | None
+        self, clusterer: Clusterer, n_seeds: Annotated[int, Field(ge=2)], every_n_steps: PositiveInt | None
     ) -> None:
         super().__init__(every_n_steps)
-        self._clusterers = [replace(clusterer, seed=(clusterer.seed + k) % 2**32) for k in range(n_seeds)]
+        self._clusterers = [clusterer.seeded((clusterer.seed + k) % 2**32) for k in range(n_seeds)]
 
     def repeat(self, observation: Observation) -> Repetitions:
         instructions, examples = (observation.labels[position]["task"] for position in AT)
         return {
             metrics.ARI_KMEANS_SD: [
-                [found.ari(instructions) for found in clusters(observation, "instruction_end", kmeans)]
-                for kmeans in self._clusterers
+                [found.ari(instructions) for found in clusters(observation, "instruction_end", clusterer)]
+                for clusterer in self._clusterers
             ],
             metrics.ARI_WITHIN_X_KMEANS_SD: [
-                [found.ari(examples) for found in clusters_within(observation, "input", kmeans)]
-                for kmeans in self._clusterers
+                [found.ari(examples) for found in clusters_within(observation, "input", clusterer)]
+                for clusterer in self._clusterers
             ],
         }
 
@@ -77,18 +76,18 @@ class Chance(Measure):
     @validated
     def __init__(
         self,
-        clusterer: KMeans,
+        clusterer: Clusterer,
         n_shuffles: PositiveInt,
         every_n_steps: PositiveInt | None,
         at: list[Scored],
     ) -> None:
         super().__init__(every_n_steps)
-        self._kmeans, self._n, self._scores = clusterer, n_shuffles, scores(at)
+        self._clusterer, self._n, self._scores = clusterer, n_shuffles, scores(at)
         declared = (of_chance(score.metric) for score in self._scores)
         self.positions, self.metrics = tuple(at), tuple(chain.from_iterable(declared))  # type: ignore[misc]
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        random = torch.Generator().manual_seed(self._kmeans.seed)
+        random = torch.Generator().manual_seed(self._clusterer.seed)
         found: dict[Metric, Values] = {}
         for score in self._scores:
             of_score = self._of(observation, score, random)
@@ -101,9 +100,9 @@ class Chance(Measure):
         tasks, among = labels["task"], labels["x"] if score.within else torch.zeros_like(labels["task"])
         shuffled = permuted(_numbered(tasks, among), among, self._n, random)
         if not score.within:
-            found = clusters(seen, score.position, self._kmeans)
+            found = clusters(seen, score.position, self._clusterer)
             return [(*self._chance(_aris(own, shuffled)), own.ari_for_fixed_k(tasks)) for own in found]
-        within = clusters_within(seen, score.position, self._kmeans)
+        within = clusters_within(seen, score.position, self._clusterer)
         return [
             (*self._chance(_aris_within(own, shuffled)), own.mean(tasks, Clusters.ari_for_fixed_k)) for own in within
         ]

@@ -16,8 +16,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from taskcluster.measures.clusterer import Clusterer
 from taskcluster.measures.effects import UNSCALED
-from taskcluster.measures.kmeans import KMeans
 
 EditName = Literal["add", "replace", "interchange", "cluster", "ablate", "keep", "mean"]
 ControlName = Literal["random", "same_task", "shuffled", "third_task", "wrong_position", "random_subspace"]
@@ -45,7 +45,7 @@ class Space:
     tested_groups: Tensor
     half: Tensor
     shuffled: Tensor
-    clusterer: KMeans
+    clusterer: Clusterer
     seed: int
 
     @cached_property
@@ -71,8 +71,8 @@ class Space:
 
     @cached_property
     def of_clusters(self) -> Tensor:
-        """For every group the centroid of one of KMeans' clusters, which never saw a label, (G, D): matched so that
-        most tested states are nearest to their own group's (Hungarian method)."""
+        """For every group the centroid of a cluster that was found without labels, (G, D): matched so that most
+        tested states are nearest to their own group's (Hungarian method)."""
         centroids = torch.zeros_like(self.centroids)
         for cell in self.cells.unique():
             members = (self.cells == cell).nonzero().squeeze(1)
@@ -179,7 +179,7 @@ def interchange(place: Place) -> Tensor:
 
 
 def cluster(place: Place) -> Tensor:
-    """Moved by the difference of the centroids of KMeans' clusters for B and A."""
+    """Moved by the difference of the centroids of the clusters for B and A."""
     centroids = place.space.of_clusters
     return place.base + place.alpha * (centroids[place.target] - centroids[place.own])
 

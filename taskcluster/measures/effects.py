@@ -13,7 +13,7 @@ OF_PAIRS = (
 )
 
 EDITED = {  # edit -> in words, and where its effect is shown
-    "add": ("difference of centroids added", (*VIEWS, "map")),
+    "add": ("difference of centroids added", (*VIEWS, "map", "instruments")),
     "replace": ("replaced by B's centroid", ("layers", "tables")),
     "interchange": ("replaced by a state of B", ("layers", "tables", "path")),
     "cluster": ("difference of KMeans' centroids added", ("layers", "tables")),

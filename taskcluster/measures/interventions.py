@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures import effects
+from taskcluster.measures.clusterer import Clusterer
 from taskcluster.measures.edits import EDITS, ControlName, EditName, Place, Space
-from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.pairs import pairs_of
@@ -61,7 +61,7 @@ class Interventions(Measure):
     def __init__(
         self,
         data: SequenceDataModule,
-        clusterer: KMeans,
+        clusterer: Clusterer,
         edits: Annotated[list[EditName], Field(min_length=1)],
         at: Annotated[list[SiteName], Field(min_length=1)],
         alphas: Annotated[list[FiniteFloat], Field(min_length=1)],

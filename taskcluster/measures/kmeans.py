@@ -1,8 +1,7 @@
-"""KMeans on hidden states, scored against known groups. Tensors in, numbers out.
+"""KMeans on hidden states.
 
-in:  sets of states (N, D), and the true group of each of the N
-out: Clustering: labels, centroids and inertia; of its Clusters the adjusted Rand index (ARI; Hubert and Arabie, 1985)
-     and the normalized mutual information (NMI)
+in:  problems, each states (N, D), and the number of clusters of each
+out: a Clustering of each
 
 The clustering is that of scikit-learn's KMeans on float64: greedy k-means++ seeding, Lloyd's iterations to the same
 tolerance, the best of several restarts. Two things make it fast without a worse optimum (benchmarks/README.md): all
@@ -15,17 +14,15 @@ States are clustered in their own precision, and again in float64 where rounding
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
-from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from taskcluster.measures.agreement import adjusted_rand_index, ari_for_fixed_k, split_by_part
+from taskcluster.measures.clusterer import Clusterer, Clustering, refuse_too_many
 from taskcluster.validation import Seed
 
 TOLERANCE = 1e-4  # of the mean variance of a feature: smaller shifts of the centroids end the iterations
@@ -38,48 +35,8 @@ ROOM = 2**18  # distances held at once on a CPU, what its caches take beside the
 MEMORY = 2**26  # distances held at once at most: 256 MB
 
 
-class Clusters(NamedTuple):
-    """What is scored of a clustering: cluster_labels (N,) in 0..K-1, on the CPU, and the inertia.
-
-    Where a state is not finite, the labels mean nothing, and the inertia and all scores are NaN.
-    """
-
-    cluster_labels: Tensor
-    inertia: float
-
-    def ari(self, truth: Tensor) -> float:
-        """The adjusted Rand index against groups (N,)."""
-        return math.nan if math.isnan(self.inertia) else adjusted_rand_index(truth, self.cluster_labels)
-
-    def ari_split(self, truth: Tensor, parts: Tensor) -> tuple[float, float]:
-        """The ARI within the parts (N,) of groups (N,), and across them; see `split_by_part`."""
-        return (math.nan, math.nan) if math.isnan(self.inertia) else split_by_part(truth, parts, self.cluster_labels)
-
-    def ari_for_fixed_k(self, truth: Tensor) -> float:
-        """The same, corrected for the number of clusters instead of their sizes."""
-        return math.nan if math.isnan(self.inertia) else ari_for_fixed_k(truth, self.cluster_labels)
-
-    def nmi(self, truth: Tensor) -> float:
-        """The normalized mutual information with groups (N,)."""
-        if math.isnan(self.inertia):
-            return math.nan
-        return float(normalized_mutual_info_score(truth, self.cluster_labels))
-
-
-class Clustering(NamedTuple):
-    """cluster_labels (N,) in 0..K-1, centroids (K, D), inertia: the summed squared distance to the own centroid."""
-
-    cluster_labels: Tensor
-    centroids: Tensor
-    inertia: float
-
-    @property
-    def clusters(self) -> Clusters:
-        return Clusters(self.cluster_labels.cpu(), self.inertia)
-
-
 @dataclass(frozen=True, config=ConfigDict(strict=True))
-class KMeans:
+class KMeans(Clusterer):
     """KMeans with `n_init` restarts, the same from the same `seed` on every call.
 
     Attributes:
@@ -92,21 +49,12 @@ class KMeans:
     n_init: PositiveInt
     seed: Seed
 
-    def k(self, n_tasks: int) -> int:
-        return self.n_clusters or n_tasks
-
-    def fit(self, states: Tensor, n_clusters: int) -> Clustering:
-        """Cluster states (N, D). Raises ValueError for more clusters than states."""
-        return self.fit_many([states], [n_clusters])[0]
-
     def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
-        """Cluster each of several sets of states, (N, D) each, by itself; quickest where they are of one size.
+        """See Clusterer.fit_many; quickest where the problems are of one size.
 
         Half-precision states are clustered in float32, and those on MPS, which has no float64, on the CPU.
         """
-        for states, k in zip(problems, n_clusters, strict=True):
-            if k > len(states):
-                raise ValueError(f"n_clusters={k} exceeds the {len(states)} states to cluster; lower it")
+        refuse_too_many(problems, n_clusters)
         problems = [states.cpu() if states.device.type == "mps" else states for states in problems]
         problems = [states if states.dtype == torch.float64 else states.float() for states in problems]
         found, totals = self._fit_in_parts(problems, n_clusters)

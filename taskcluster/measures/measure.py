@@ -38,7 +38,7 @@ class Measure(ABC):
     """A question about a model, asked at measured steps.
 
     The constructor takes the keys of the configuration. If it has a parameter `data` or `clusterer`, it is also given
-    the run's SequenceDataModule or its KMeans. It raises ValueError("KEY=VALUE ...") for values that cannot be used.
+    the run's SequenceDataModule or its Clusterer. It raises ValueError("KEY=VALUE ...") for values that cannot be used.
 
     Attributes:
         metrics: declarations of the numbers that `measure` returns.

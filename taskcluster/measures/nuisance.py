@@ -9,9 +9,9 @@ from torch import Tensor
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
+from taskcluster.measures.clusterer import Clusterer
 from taskcluster.measures.clusters import clusters
 from taskcluster.measures.comparisons import AT, Scored, of_nuisance
-from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric
@@ -35,7 +35,7 @@ class Nuisance(Measure):
 
     @validated
     def __init__(
-        self, data: SequenceDataModule, clusterer: KMeans, every_n_steps: PositiveInt | None, at: list[Scored]
+        self, data: SequenceDataModule, clusterer: Clusterer, every_n_steps: PositiveInt | None, at: list[Scored]
     ) -> None:
         super().__init__(every_n_steps)
         family = data.family

@@ -18,9 +18,9 @@ from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.clusters import Clusterer, of_layers, of_layers_within
+from taskcluster.measures.clusterer import Clusterer, Clustering
+from taskcluster.measures.clusters import of_layers, of_layers_within
 from taskcluster.measures.comparisons import AT, Scored, of_surface, scores
-from taskcluster.measures.kmeans import Clustering, KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric
@@ -45,7 +45,7 @@ class Surface(Measure):
     def __init__(
         self,
         data: SequenceDataModule,
-        clusterer: KMeans,
+        clusterer: Clusterer,
         every_n_steps: PositiveInt | None,
         n: PositiveInt,
         at: list[Scored],
@@ -93,16 +93,15 @@ class Surface(Measure):
         return torch.stack([weights[own].mean(0) if own else weights.new_zeros(weights.shape[1]) for own in tokens])
 
 
-class ByEditDistance:
+class ByEditDistance(Clusterer):
     """Agglomerative clustering with average linkage by Levenshtein's distance. States are numbers of texts, (N, 1)."""
+
+    n_clusters, seed = None, 0  # nothing is random
 
     def __init__(self, texts: Sequence[Sequence[str]]) -> None:
         known = {part: chr(FIRST + k) for k, part in enumerate(sorted({part for text in texts for part in text}))}
         spelled = ["".join(known[part] for part in text) for text in texts]
         self._distances = cdist(spelled, spelled, scorer=Levenshtein.distance, dtype=np.uint16)
-
-    def k(self, n_tasks: int) -> int:
-        return n_tasks
 
     def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
         return [self._fit(numbers.squeeze(1).numpy(), k) for numbers, k in zip(problems, n_clusters, strict=True)]

@@ -6,9 +6,9 @@ from typing import ClassVar
 from pydantic import PositiveInt
 
 from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.clusterer import Clusterer
 from taskcluster.measures.clusters import clusters, clusters_within
 from taskcluster.measures.comparisons import AT, Scored, of_untrained, scores
-from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation, observe
 from taskcluster.metrics import Metric
@@ -31,7 +31,7 @@ class Untrained(Measure):
     def __init__(
         self,
         data: SequenceDataModule,
-        clusterer: KMeans,
+        clusterer: Clusterer,
         every_n_steps: PositiveInt | None,
         seed: Seed,
         at: list[Scored],

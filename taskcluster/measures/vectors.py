@@ -7,7 +7,7 @@ out: accuracy in prompts without demonstrations, after the vector is put into th
 The methods are those of the field beside our clusters, with their controls: the state of one prompt (task vector:
 Hendel et al., arXiv 2310.15916), the mean outputs of the heads with the highest average indirect effect (function
 vector: Todd et al., arXiv 2310.15213), the mean of a task, its difference from the mean of all tasks, and the same with
-the centroids of KMeans. Vectors, the choice of a layer, and the accuracies are from prompts with different x.
+the centroids of clusters. Vectors, the choice of a layer, and the accuracies are from prompts with different x.
 """
 
 import math
@@ -24,9 +24,9 @@ from transformers import PreTrainedModel
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Rows
 from taskcluster.measures import effects
+from taskcluster.measures.clusterer import Clusterer
 from taskcluster.measures.effects import Vector
 from taskcluster.measures.function_vectors import function_vectors
-from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.sites import Layers, Placed, chunks, edited_layers
@@ -56,7 +56,7 @@ class Vectors(Measure):
     def __init__(
         self,
         data: SequenceDataModule,
-        clusterer: KMeans,
+        clusterer: Clusterer,
         methods: Annotated[list[Vector], Field(min_length=1)],
         layers: Layers,
         n_prompts: Annotated[int, Field(ge=4)],
@@ -147,8 +147,8 @@ class Vectors(Measure):
         return {method: makes[method] for method in self._methods}
 
     def _clusters(self, states: Tensor, near: Tensor) -> Tensor:
-        """From the mean of KMeans' centroids to that of each task, (L+1, K, D): matched so that most of the states
-        `near` are nearest to their own task's (Hungarian method)."""
+        """From the mean of the clusters' centroids to that of each task, (L+1, K, D): matched so that most of
+        the states `near` are nearest to their own task's (Hungarian method)."""
         k, task = self._n_tasks, self._told["choice"].task
         made = []
         for found, others in zip(self._clusterer.fit_many(list(states), [k] * len(states)), near, strict=True):

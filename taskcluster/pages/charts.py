@@ -67,7 +67,7 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     for name, kind in BESIDE.items():
         if grouped := compared.groups(there, kind):
             chosen = [metric for of_group, others in grouped for metric in (of_group, *others)]
-            asides[name] = compared.by_layer(of(chosen, last=True), grouped, kind, _rows(many))
+            asides[name] = compared.by_layer(of(chosen, last=True), grouped, kind, in_rows(many))
     return first | maps | by_layer | asides | learned | curves
 
 
@@ -112,7 +112,7 @@ def against_step(
     if beside:
         panel = alt.layer(panel.transform_filter(alt.datum.metric == metric.key), compared.rules(beside))
     panel = panel.properties(width=320, height=240 - 60 * by_condition)
-    return panel.add_params(_zoom()).facet(column=_splits(), **_rows(by_condition), data=data).properties(title=title)
+    return panel.add_params(_zoom()).facet(column=_splits(), **in_rows(by_condition), data=data).properties(title=title)
 
 
 def layer_by_condition(data: Any, metric: Metric, title: str) -> Chart:
@@ -162,7 +162,7 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
         .properties(width=320, height=200)
     )
     return (
-        _side_by_side(panel, [*titles.values()], data, _rows(by_condition))
+        _side_by_side(panel, [*titles.values()], data, in_rows(by_condition))
         .transform_filter(alt.datum.split == "validation")
         .transform_calculate(where=f"({titles})[datum.metric]")
         .properties(title="By layer and step, on validation")
@@ -188,7 +188,7 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
     )
     column = alt.Column("name:N", title=None, sort=[*dict.fromkeys(names.values())], header=alt.Header(labelLimit=320))
     return (
-        panel.facet(column=column, **_rows(by_condition), data=data)
+        panel.facet(column=column, **in_rows(by_condition), data=data)
         .transform_filter(alt.datum.split == "validation")
         .transform_calculate(name=f"({names})[datum.metric]", place=f"({places})[datum.metric]")
         .properties(title="By position and layer at the last step, on validation")
@@ -283,7 +283,7 @@ def _side_by_side(panel: Any, places: Sequence[str], data: Any, rows: dict[str, 
     return panel.facet(facet=alt.Facet("where:N", **titled), columns=COLUMNS, data=data)
 
 
-def _rows(by_condition: bool) -> dict[str, Any]:
+def in_rows(by_condition: bool) -> dict[str, Any]:
     """A row for each condition, its name above it, or none."""
     header = alt.Header(labelOrient="top", labelAngle=0, labelAnchor="start", labelPadding=0, labelLimit=640)
     row = alt.Row("condition:N", title=None, sort=None, header=header)

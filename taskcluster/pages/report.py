@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars
 
-from taskcluster.pages import charts, rendering
+from taskcluster.pages import charts, instruments, rendering
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
 from taskcluster.runs.records import text
@@ -38,7 +38,10 @@ def _write(found: Findings, title: str, folder: Path) -> Path:
     for name, table in written.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
-    drawn = rendering.draw(charts.of_conditions(points, found.catalogue), folder, FORMATS)
+    agreements = found.agreements()
+    wanted = charts.of_conditions(points, found.catalogue)
+    wanted |= instruments.of_conditions(points, agreements, found.catalogue)
+    drawn = rendering.draw(wanted, folder, FORMATS)
     content = {
         "title": title,
         "n_runs": len(found.runs),

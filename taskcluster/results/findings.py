@@ -21,6 +21,7 @@ from taskcluster.results.aggregate import (
     sweep_of,
     task_set,
 )
+from taskcluster.results.agreement import Agreement, agreements_of
 from taskcluster.results.statistics import emergence
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, finite, layers_of, number, parse
@@ -109,6 +110,10 @@ class Findings:
                 [run.rows for run in condition.runs], self.catalogue, [run.task_set for run in condition.runs]
             )
         ]
+
+    def agreements(self) -> dict[str, list[Agreement]]:
+        """Of the instruments that were measured, for each condition by its name."""
+        return {name: agreements_of([run.rows for run in c.runs], self.catalogue) for name, c in self.named()}
 
     def tidy(self) -> list[dict[str, Any]]:
         """A row for every number of every run.

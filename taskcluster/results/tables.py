@@ -12,6 +12,7 @@ from statistics import fmean
 from taskcluster.metrics import ACCURACY, Metric, belonging, shown
 from taskcluster.results import differences, interquartile, variance
 from taskcluster.results.aggregate import Point
+from taskcluster.results.agreement import ALL, LAST
 from taskcluster.results.bootstrap import MANY
 from taskcluster.results.cells import (
     Table,
@@ -39,6 +40,9 @@ does not emerge (-)."""
 CONTROLS = """Validation, last step. s.d. of repetitions: of the same measurement of the same states. s.d. of training:
 over runs, less what repetitions add (variance components of one-way random effects: Searle, Casella and McCulloch,
 1992; 0 where they explain it all)."""
+AGREEMENT = """Spearman's rank correlation on validation, within each run over the layers and steps at which both were
+measured, or over the layers of the last of these steps; mean and interval over runs by Fisher's z. All that grows with
+training and depth agrees over layers and steps; the last step tells more."""
 TOGETHER = f"""so that all of them cover their means at once with {CONFIDENCE:.0%}, however they depend on each other
 (below {MANY} runs by Bonferroni's inequality, each at the level 1 - {1 - CONFIDENCE:.2g} / their number; from {MANY} on
 by the largest |t| of runs with the estimated correlations)."""
@@ -55,6 +59,7 @@ def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
         *chain.from_iterable((_by_layer(found, points, metric), *beside(found, metric)) for metric in by_layer),
         *chain.from_iterable(beside(found, metric) for metric in found.catalogue.values() if metric not in by_layer),
         *(_by_layer_and_step(found, points, metric) for metric in mapped),
+        *_agreement(found),
         _at_the_end(found),
         *differences.tables(found),
         *interquartile.tables(found, points),
@@ -154,6 +159,21 @@ def _by_layer_and_step(found: Findings, points: Sequence[Point], metric: Metric)
     note = f"Validation. Intervals are widened for the number of cells of a condition ({counts}), layers and steps, "
     title = f"{metric.name} by layer and step, {metric.where}".rstrip(", ")
     return Table(title, columns, rows, note + TOGETHER)
+
+
+def _agreement(found: Findings) -> list[Table]:
+    """A row for every two instruments; no table without instruments to compare."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    columns = [f"{name}, {over}" for name in found.names for over in (ALL, LAST)]
+    for name, of_condition in found.agreements().items():
+        for agreement in of_condition:
+            pair = agreement.metric, agreement.other
+            rows.setdefault(pair, {})[f"{name}, {agreement.over}"] = as_text(agreement.correlation, 2)
+    cells = [
+        [*(found.catalogue[key].title for key in pair), *(of_pair.get(column, "-") for column in columns)]
+        for pair, of_pair in rows.items()
+    ]
+    return [Table("Do the instruments agree?", ["instrument", "other", *columns], cells, AGREEMENT)] if cells else []
 
 
 def _at_the_end(found: Findings) -> Table:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from taskcluster.config import RunConfig
 from taskcluster.config import Trainer as TrainerConfig
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.kmeans import KMeans
+from taskcluster.measures.clusterer import Clusterer
 from taskcluster.measures.measure import SPLITS, Measure, Measurement
 from taskcluster.models.architecture import takes_mask
 from taskcluster.models.hidden_states import check
@@ -81,7 +81,8 @@ def refuse_device(chosen: TrainerConfig) -> None:
 
 def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
     """All that is measured of a run; of a model that nothing is trained on, validation alone. Raises UserError."""
-    offered = {"data": data, "clusterer": config.clusterer.build(KMeans)}
+    clusterer: type[Clusterer] = Clusterer  # type: ignore[type-abstract]
+    offered = {"data": data, "clusterer": config.clusterer.build(clusterer)}
     kind: type[Measure] = Measure  # type: ignore[type-abstract]
     measures = {name: node.build(kind, offered=offered) for name, node in config.measures.items()}
     try:

@@ -18,8 +18,9 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from taskcluster.measures.observation import observe
-from taskcluster.pages import charts, rendering
+from taskcluster.pages import charts, instruments, rendering
 from taskcluster.results.aggregate import over_runs
+from taskcluster.results.agreement import agreements_of
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import DRAWN
@@ -46,9 +47,10 @@ def write_tsne(loaded: LoadedRun) -> None:
 
 def draw(run: RunFolder) -> None:
     """Write every figure of a finished run, that of t-SNE if its points are there, and at the end the page."""
-    known = run.catalogue()
-    points = [{"condition": run.name, **point} for point in over_runs([run.rows()], known)]
+    known, rows = run.catalogue(), run.rows()
+    points = [{"condition": run.name, **point} for point in over_runs([rows], known)]
     wanted = charts.of_conditions(points, known)
+    wanted |= instruments.of_conditions(points, {run.name: agreements_of([rows], known)}, known)
     if (run.figures / "tsne.json").is_file():
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text()))
     specifications = rendering.draw(wanted, run.figures, ("png", "svg"))

@@ -211,6 +211,23 @@ def threads_of_this_process(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("chosen", ["agglomerative", "gaussian_mixture"])
+def test_another_clusterer_measures_with_the_seeds_of_the_run(
+    chosen: str, taskcluster_analyze: Callable[..., Outcome], small_run: RunFolder, undrawn: None
+) -> None:
+    assert taskcluster_analyze("run", "steps=last", f"clusterer={chosen}", "clusterer.n_clusters=5").exit_code == 0
+    target = RunFolder(small_run.path / "analysis" / "default")
+    clusterer = target.config()["clusterer"]
+    assert (clusterer["n_clusters"], clusterer["seed"]) == (5, small_run.config()["seeds"]["kmeans"])
+    assert target.config()["measures"] == small_run.config()["measures"]
+    (row,), before = target.rows(), small_run.rows()[-1]
+    assert row["val/loss"] == before["val/loss"]
+    assert row["inertia/val/layer_2"] > before["inertia/val/layer_2"]  # of 5 clusters instead of 6
+    noise = target.results()["controls"]["ari_kmeans_sd"][2]
+    assert len(noise) == 10
+    assert (len(set(noise)) == 1) == (chosen == "agglomerative")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

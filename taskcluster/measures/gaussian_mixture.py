@@ -1,0 +1,58 @@
+"""Mixtures of Gaussians: clusters that differ in extent. scikit-learn's, on float64.
+
+in:  problems, each states (N, D), and the number of clusters of each
+out: a Clustering of each
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import sklearn.mixture
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from taskcluster.measures.clusterer import Clusterer, Clustering, in_unit_scale, of_labels, refuse_too_many
+from taskcluster.validation import Seed
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True))
+class GaussianMixture(Clusterer):
+    """A mixture fitted by expectation maximization (Dempster, Laird and Rubin, 1977) from KMeans' clusters; a state
+    belongs to its most probable component.
+
+    Attributes:
+        n_clusters: k over all tasks; None for the number of tasks.
+        covariance: of a component: "spherical", one variance; "diag", one for each dimension; "full"; "tied", one full
+            matrix for all.
+        regularization: added to variances, of states whose mean variance is 1.
+        n_init: number of restarts.
+        seed: of the starting centroids.
+    """
+
+    n_clusters: PositiveInt | None
+    covariance: Literal["spherical", "diag", "full", "tied"]
+    regularization: PositiveFloat
+    n_init: PositiveInt
+    seed: Seed
+
+    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
+        refuse_too_many(problems, n_clusters)
+        return [self._fit(states, k) for states, k in zip(problems, n_clusters, strict=True)]
+
+    def _fit(self, states: Tensor, n_clusters: int) -> Clustering:
+        scaled = in_unit_scale(states)
+        if scaled is None or len(states) == 1:
+            return of_labels(states, None if scaled is None else scaled[:, 0] * 0, n_clusters)
+        mixture = sklearn.mixture.GaussianMixture(
+            n_clusters,
+            covariance_type=self.covariance,
+            reg_covar=self.regularization,
+            n_init=self.n_init,
+            random_state=self.seed,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct states than clusters
+            return of_labels(states, mixture.fit_predict(scaled), n_clusters)
