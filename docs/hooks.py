@@ -139,7 +139,8 @@ def metrics() -> str:
     declared = {*ALWAYS}
     for file in sorted((CONF / "measures").glob("*.yaml")):
         (given,) = (value for name, value in yaml.safe_load(file.read_text()).items() if name != "defaults")
-        if "_target_" not in given:  # of another option, with other values
+        if "_target_" not in given:  # another option with other values
+            parts += [f"## `measures=[{file.stem}]`", file.read_text().splitlines()[0].removeprefix("# ")]
             continue
         module, _, target = given["_target_"].rpartition(".")
         measure = getattr(import_module(module), target)

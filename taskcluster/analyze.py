@@ -49,7 +49,7 @@ def main() -> None:
     from taskcluster.processes.interrupts import AT_ONCE, Interrupts
 
     with cli.answering(PROGRAM):
-        if words and "=" in words[0] and _key(words[0]) is None and not _is_path(words[0]):
+        if all("=" in word and not _is_path(word) for word in words) and any(_key(word) is None for word in words):
             _probe(words, config_dir)
         with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
             exit_code = _analyze(words, config_dir)

@@ -90,7 +90,10 @@ def test_tasks_told_by_sentences_get_interventions_after_neutral_questions(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["model=pretrained", "model.path=./nowhere", *PAIRS], "data.tokenizer='./nowhere' cannot be loaded"),
+        (
+            ["name=demos", "model=pretrained", "model.path=./nowhere", *PAIRS],
+            "data.tokenizer='./nowhere' cannot be loaded",
+        ),
         (["model=gpt2", "task=pairs", "task.path=nowhere"], "task.path='nowhere' is not a folder"),
         (["modle=pretrained"], "modle"),
     ],
