@@ -2,7 +2,7 @@
 
     python questions.py multirun/causal/report/table.csv
 
-Means over seeds [95 % interval, Student's t, the seeds as the unit]. Of numbers by layer the intervals hold for all
+Means over seeds [95 % interval, as in a report, the seeds as the unit]. Of numbers by layer the intervals hold for all
 layers at once; "at any layer and step" they hold for all of these at once (Bonferroni).
 """
 
