@@ -13,7 +13,7 @@ import altair as alt
 from taskcluster.metrics import PLACES, Catalogue, Metric, View, mapped, shown
 
 Points = Sequence[dict[str, Any]]
-Chart = alt.FacetChart | alt.HConcatChart
+Chart = alt.FacetChart | alt.HConcatChart | alt.LayerChart
 
 COLUMNS = 4  # panels in a row, of metrics by layer
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars
 
-from taskcluster.pages import charts, rendering
+from taskcluster.pages import against, charts, rendering
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
 from taskcluster.runs.records import text
@@ -38,7 +38,9 @@ def _write(found: Findings, title: str, folder: Path) -> Path:
     for name, table in written.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
-    drawn = rendering.draw(charts.of_conditions(points, found.catalogue), folder, FORMATS)
+    made = against.of_conditions(points, [*found.named()], found.catalogue)
+    made |= charts.of_conditions(points, found.catalogue)
+    drawn = rendering.draw(made, folder, FORMATS)
     content = {
         "title": title,
         "n_runs": len(found.runs),
