@@ -14,7 +14,7 @@ from taskcluster.metrics import PLACES, Catalogue, Kind, Metric, View, belonging
 from taskcluster.pages import compared
 
 Points = Sequence[dict[str, Any]]
-Chart = alt.FacetChart | alt.HConcatChart
+Chart = alt.FacetChart | alt.HConcatChart | alt.LayerChart
 
 COLUMNS = 4  # panels in a row, of metrics by layer
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars
 
-from taskcluster.pages import charts, instruments, rendering
+from taskcluster.pages import against, charts, instruments, rendering
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
 from taskcluster.runs.records import text
@@ -39,7 +39,8 @@ def _write(found: Findings, title: str, folder: Path) -> Path:
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
     agreements = found.agreements()
-    wanted = charts.of_conditions(points, found.catalogue)
+    wanted = against.of_conditions(points, [*found.named()], found.catalogue)
+    wanted |= charts.of_conditions(points, found.catalogue)
     wanted |= instruments.of_conditions(points, agreements, found.catalogue)
     drawn = rendering.draw(wanted, folder, FORMATS)
     content = {
