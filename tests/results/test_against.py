@@ -21,9 +21,7 @@ def condition(label: str, sweep: str = "sweep", **settings: Any) -> tuple[str, C
 
 SWEEP = [condition(str(n), n_tasks=n, loss_on="all") for n in ARIS]
 CONTROL = condition("control", n_tasks=20, loss_on="y")
-POINTS = [
-    {"condition": str(n), **point} for n, aris in ARIS.items() for point in over_runs([*map(rows, aris)], KNOWN)
-]
+POINTS = [{"condition": str(n), **point} for n, aris in ARIS.items() for point in over_runs([*map(rows, aris)], KNOWN)]
 
 
 def test_the_key_of_a_sweep_is_found_beside_controls_that_differ_in_another() -> None:
