@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from taskcluster.config import RunConfig, Trainer
+from taskcluster.config import Node, RunConfig, Trainer
 from taskcluster.measures.comparisons import of_chance, of_nuisance, of_surface
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN
 from taskcluster.results.claims import judge
@@ -29,7 +29,8 @@ def config(seed: int, n_layer: int = 3, **others: Any) -> dict[str, Any]:
 def wanted(seed: int) -> RunConfig:
     """What asks for a planted run."""
     asking = {"resume": "auto", "ckpt_path": None}
-    found = RunConfig.model_construct(**asking, trainer=Trainer.model_construct(max_steps=200))
+    parts = {"trainer": Trainer.model_construct(max_steps=200), "model": Node.of({"_target_": "planted"}, "model")}
+    found = RunConfig.model_construct(**asking, **parts)
     found._composed = config(seed) | asking
     return found
 

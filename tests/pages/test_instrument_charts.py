@@ -54,7 +54,7 @@ def test_too_few_instruments_have_no_chart() -> None:
 
 
 def test_the_report_has_the_charts_and_a_row_for_every_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planted, "OWN", (*OWN, FALLING))
+    monkeypatch.setattr(planted, "DECLARED", (*planted.DECLARED, FALLING))
     monkeypatch.setattr(planted, "rows", lambda ari, n_layer: journals(ari)[0])
     for seed, ari in enumerate((0.8, 0.9, 0.85)):
         plant(tmp_path / f"many/seed={seed}", ari, config(seed))
