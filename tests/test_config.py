@@ -2,6 +2,7 @@
 
 import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,9 @@ from taskcluster import cli
 from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.batches import Packer
+from taskcluster.processes.interrupts import Interrupts
+from taskcluster.runs.folder import RunFolder
+from taskcluster.training.experiment import Experiment
 
 GROUPS = {
     folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in cli.CONF.iterdir() if folder.is_dir()
@@ -95,3 +99,10 @@ def test_seeds_follow_the_one_seed_unless_set() -> None:
     config = composed("seed=7", "seeds.kmeans=1")
     assert (config["task"]["seed"], config["data"]["probe_seed"], config["model"]["seed"]) == (7, 7, 7)
     assert config["clusterer"]["seed"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["facts", "n_tasks", "regexes"])  # which set the steps of both
+def test_the_measures_of_an_experiment_are_due_at_its_steps(experiment: str, tmp_path: Path) -> None:
+    with Interrupts() as interrupts:  # whose construction refuses what does not fit together
+        Experiment(RunConfig.of(composed(f"experiment={experiment}")), RunFolder(tmp_path), interrupts)
