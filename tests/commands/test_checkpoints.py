@@ -180,7 +180,8 @@ def test_checkpoints_that_come_later_are_measured_by_the_same_command(
     shutil.move(later, theirs)
     outcome = taskcluster_train(*THEIRS)
     assert (outcome.exit_code, outcome.out.count("resumes after step 10")) == (0, 1)
-    assert of_validation(run) == of_validation(trained)
+    pairs = zip(of_validation(trained), of_validation(run), strict=True)
+    assert all(row.items() <= measured.items() for row, measured in pairs)  # one was the last step, with more measures
     shutil.rmtree(theirs / "step9")  # what is measured stays
     assert "already finished" in taskcluster_train(*THEIRS).out
     assert [row["step"] for row in run.rows()] == STEPS

@@ -45,8 +45,12 @@ def test_a_run_leaves_its_journal_results_checkpoints_and_figures(trained: RunFo
     }
     expected = {f"{m}/{split}/layer_{layer}" for m in metrics for split in ("train", "val") for layer in layers}
     expected |= {f"{split}/{m}" for split in ("train", "val") for m in ("loss", "accuracy")}
-    for row in trained.rows():
-        assert set(row) == expected | {"step", *TIMES}
+    beside = {"ari_to_first", "ari_to_last", "ari_to_length", "ari_input_to_x", "ari_input_to_y"}
+    expected |= {f"{m}/val/layer_{layer}" for m in beside for layer in layers} | {"step", *TIMES}
+    *before, last = (set(row) for row in trained.rows())
+    assert all(row == expected for row in before)
+    at_the_end = {"ari_p/val/layer_2", "ari_fixed_k/val/layer_2", "ari_untrained/val/layer_2", "val/ari_symbols"}
+    assert expected | at_the_end < last
     assert [set(row) for row in read(trained.training)] == [
         {"step", "elapsed", "train/batch_loss", "train/learning_rate"} for _ in range(3)
     ]
@@ -87,7 +91,7 @@ def test_a_browser_draws_the_page_without_network(trained: RunFolder, tmp_path: 
     browser = ["chromium", *flags.split(), offline, f"--user-data-dir={tmp_path}/browser"]
     command = [*browser, "--virtual-time-budget=20000", "--dump-dom", page]
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert drawn.stdout.count('class="marks"') == 5  # Vega's root of a finished drawing
+    assert drawn.stdout.count('class="marks"') == 7  # Vega's root of a finished drawing
 
 
 def test_a_saved_checkpoint_measures_as_it_did_while_training(trained: RunFolder) -> None:
