@@ -23,10 +23,10 @@ def grids(*given: str) -> str:
         ([grids("{model.n_layer:'1,2',seed:'0,1'}", "{data.loss_on:y,seed:0}"), "seed=5"], 3),
         ([grids("{seed:'0,1,2'}", "{seed:'2,3'}")], 4),  # seed 2 once
         ([grids("{seed:0}", "{seed:0,model.n_layer:6}")], 1),  # which is the default
-        (["experiment=seeds_layers"], 20),
-        (["experiment=seeds_layers", "seed=0"], 4),
-        (["experiment=seeds_layers", "data.loss_on=y", "seed=0"], 3),  # the control is one of the conditions then
-        (["experiment=regexes"], 4),
+        (["experiment=seeds_layers"], 25),
+        (["experiment=seeds_layers", "seed=0"], 5),
+        (["experiment=seeds_layers", "data.loss_on=y", "seed=0"], 4),  # the control is one of the conditions then
+        (["experiment=regexes"], 16),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, list) else str(given),
 )

@@ -181,7 +181,7 @@ function rewriteMetrics() {
   const layers = made.length ? [["layer", () => new Chart(layerByCondition, context, "layer ", layer)]] : [];
   place(across, $("across"), [...layers, ...once, ...grouped]);
   placeCharts();
-  showControls();
+  showMetric(); // of the controls only this: what is being typed into the others stays
 }
 
 function placeCharts() {
@@ -220,8 +220,12 @@ function place(there, part, wanted) {
 
 // ---- the view
 
-function showControls() {
+function showMetric() {
   for (const radio of $("metrics").querySelectorAll("input")) radio.checked = radio.value === chosen(context)[0]?.key;
+}
+
+function showControls() {
+  showMetric();
   layer.value = view.layer;
   if ($("filter").value !== view.filter) $("filter").value = view.filter;
   [$("from").value, $("to").value] = view.steps ?? ["", ""];

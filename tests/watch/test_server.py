@@ -493,6 +493,21 @@ def test_a_run_appears_grows_and_is_killed_without_reload(page: Any, server: Ser
 
 
 @pytest.mark.slow
+def test_what_is_being_typed_stays_when_another_metric_comes(page: Any, server: Server, tmp_path: Path) -> None:
+    run = begin(tmp_path / "runs" / "any" / "seed=0")
+    measure(run, 0)
+    page.goto(server.url)
+    drawn(page)
+    page.get_by_label("to step").fill("8")
+    before = page.locator("#metrics input").count()
+    (added, *_) = of_intervention("add", "input")
+    run.start(run.config(), None, (*OWN, added))
+    run.append(line(10) | {added.at("val", layer): 0.5 for layer in range(LAYERS)}, elapsed=1.0, measuring=0.5)
+    until(page, f"document.querySelectorAll('#metrics input').length > {before}")
+    assert page.get_by_label("to step").input_value() == "8"
+
+
+@pytest.mark.slow
 def test_a_view_and_its_link(page: Any, server: Server, tmp_path: Path) -> None:
     for n_layer in (2, 3):
         for seed in range(2):
