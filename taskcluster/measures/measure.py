@@ -9,7 +9,7 @@ Training and the analysis of saved checkpoints call the same `Measurement`, so t
 import math
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -104,6 +104,8 @@ class Measurement:
         for name, measure in measures.items():
             _check(name, measure)
         self.data, self.measures, self.splits = data, measures, splits
+        self._controls = {name: measure for name, measure in measures.items() if isinstance(measure, Control)}
+        self._last: tuple[Hashable, Observation] | None = None  # of the last step, with its clusters, for the controls
         self.catalogue: Catalogue = catalogue(*(measure.metrics for measure in measures.values()))
 
     def __call__(self, network: PreTrainedModel, step: int = 0, last: bool = True) -> dict[str, float]:
@@ -114,30 +116,38 @@ class Measurement:
         due = {name: measure for name, measure in self.measures.items() if measure.is_due(step, last)}
         metrics: dict[str, float] = {}
         for split in self.splits:
-            metrics |= self._of_split(network, split, due)
+            metrics |= self._of_split(network, split, due, last)
         return metrics
 
-    def _of_split(self, network: PreTrainedModel, split: str, due: Mapping[str, Measure]) -> dict[str, float]:
+    def _of_split(
+        self, network: PreTrainedModel, split: str, due: Mapping[str, Measure], last: bool
+    ) -> dict[str, float]:
         """A function of its own, so that the states of one split are gone before those of the next are there."""
         asked = {name: measure for name, measure in due.items() if split in measure.splits}
-        seen = observe(network, self.data, split, _positions(asked.values()))
+        controls = self._controls if last and split in Control.splits else {}
+        seen = observe(network, self.data, split, _positions([*asked.values(), *controls.values()]))
         if not math.isfinite(seen.loss):
             raise FloatingPointError(f"{split}/loss is {seen.loss}")
         metrics = {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
         for name, measure in asked.items():
             metrics |= _numbers(name, measure, seen, _told(name, measure.measure, seen))
+        if controls:
+            self._last = _weights(network), seen
         return metrics
 
     def controls(self, network: PreTrainedModel) -> dict[str, list[list[float]]]:
-        """{key of a control's metric: a list of repetitions for each layer} of all controls, on validation.
+        """{key of a control's metric: a list of repetitions for each layer} of all controls, on validation: of what the
+        last step saw, if these are still its weights.
 
         Raises MeasureFailed.
         """
-        asked = {name: measure for name, measure in self.measures.items() if isinstance(measure, Control)}
-        if not asked:
+        if not self._controls:
             return {}
-        seen = observe(network, self.data, "val", _positions(asked.values()))
-        told = [_told(name, control.repeat, seen) for name, control in asked.items()]
+        weights, seen = self._last or (None, None)
+        self._last = None
+        if seen is None or weights != _weights(network):
+            seen = observe(network, self.data, "val", _positions(self._controls.values()))
+        told = [_told(name, control.repeat, seen) for name, control in self._controls.items()]
         return {
             metric.key: [list(of_layer) for of_layer in zip(*repetitions, strict=True)]
             for of_control in told
@@ -150,6 +160,11 @@ def by_layer(states: Tensor, score: Callable[[Tensor], dict[str, list[T]]]) -> d
     n = min(count(), len(states))
     scored = share_out(score, [states[k::n] for k in range(n)])
     return {name: [scored[k % n][name][k // n] for k in range(len(states))] for name in scored[0]}
+
+
+def _weights(network: PreTrainedModel) -> Hashable:
+    """What is different once any weight has been written to."""
+    return tuple((id(weight), weight._version) for weight in network.parameters())
 
 
 def _check(name: str, measure: Measure) -> None:

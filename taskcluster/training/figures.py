@@ -95,7 +95,8 @@ def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> charts.Chart:
 
 
 def _tsne(ended: Event, checkpoints: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Pictures (N, 2) of states (N, D), each begun from the one before it, so that points move only where states do.
+    """Pictures (N, 2) of states (N, D), each begun from the one before it, so that points move only where states do:
+    without early exaggeration, which undoes that (and ends at a larger divergence; benchmarks/README.md).
 
     Fewer than FEWEST distinct states are projected instead: t-SNE has nothing to arrange. Raises ValueError for states
     that are not finite.
@@ -111,7 +112,7 @@ def _tsne(ended: Event, checkpoints: Iterable[np.ndarray]) -> list[np.ndarray]:
         moved = bool(pictures) and (pictures[-1].std(0) > 0).all()
         start = pictures[-1] / pictures[-1].std(0) * 1e-4 if moved else "pca"  # as small as pca's
         perplexity = min(30, len(states) / 4)
-        tsne = TSNE(perplexity=perplexity, max_iter=500, random_state=0, init=start)
+        tsne = TSNE(perplexity=perplexity, early_exaggeration=1.0, max_iter=250, random_state=0, init=start)
         pictures.append(tsne.fit_transform(states))
     return pictures
 

@@ -53,6 +53,14 @@ def test_the_first_seed_is_the_runs_own_and_others_move_the_ari(measured: Measur
     assert len(set(found["ari_kmeans_sd"][2])) > 1
 
 
+def test_controls_are_of_the_weights_they_are_given() -> None:
+    (measurement, network), (fresh, _) = (measured_with("measures.kmeans_noise.n_seeds=2") for _ in range(2))
+    measurement(network)
+    with torch.no_grad():
+        next(network.parameters()).mul_(2)
+    assert measurement.controls(network) == fresh.controls(network)
+
+
 def test_the_journal_has_no_repetitions_unless_it_is_asked_to() -> None:
     measurement, network = measured_with("measures.kmeans_noise.every_n_steps=4", "measures.kmeans_noise.n_seeds=3")
     repeated = measurement.controls(network)
