@@ -1,7 +1,7 @@
-"""Several seeds in one process: their networks stacked and trained as one (torch.func.vmap), beside one after the other.
+"""Several seeds in one process: networks stacked and trained as one (torch.func.vmap), beside one after the other.
 
 in:  the default run's batches; networks as wide and deep as the default run's, and small ones
-out: rows of results.json: seconds of an update of all seeds on one thread, the loss and its gradients of shared prefixes
+out: rows of results.json: seconds of an update of all seeds on one thread, the loss, the gradients of shared prefixes
      and AdamW, medians over repeats that take turns; the losses of both must agree
 
     python benchmarks/batched.py [SEEDS]

@@ -115,7 +115,7 @@ def _dots(run: RunFolder) -> None:
 
 
 # In place of functions of `taskcluster.training.figures`, whose seconds are half of a small run's.
-UNDRAWN: dict[str, Callable[[Any], None]] = {"write_tsne": lambda loaded: None, "draw": _dots}
+UNDRAWN: dict[str, Callable[[Any], None]] = {"write_tsne": lambda *_: None, "draw": _dots}
 
 
 def train(folder: Path, *arguments: str, variables: Mapping[str, str] | None = None, figures: bool = False) -> str:

@@ -108,19 +108,32 @@ class Measurement:
         self._last: tuple[Hashable, Observation] | None = None  # of the last step, with its clusters, for the controls
         self.catalogue: Catalogue = catalogue(*(measure.metrics for measure in measures.values()))
 
-    def __call__(self, network: PreTrainedModel, step: int = 0, last: bool = True) -> dict[str, float]:
-        """The metrics of a step by their keys in the journal; last: whether it is the last one of the run.
+    def __call__(
+        self,
+        network: PreTrainedModel,
+        step: int = 0,
+        last: bool = True,
+        look: Callable[[Observation], None] = lambda seen: None,
+    ) -> dict[str, float]:
+        """The metrics of a step by their keys in the journal.
+
+        last: whether it is the last one of the run; look: is shown what is seen of each split.
 
         Raises FloatingPointError where the loss is not finite, and MeasureFailed for a measure that fails.
         """
         due = {name: measure for name, measure in self.measures.items() if measure.is_due(step, last)}
         metrics: dict[str, float] = {}
         for split in self.splits:
-            metrics |= self._of_split(network, split, due, last)
+            metrics |= self._of_split(network, split, due, last, look)
         return metrics
 
     def _of_split(
-        self, network: PreTrainedModel, split: str, due: Mapping[str, Measure], last: bool
+        self,
+        network: PreTrainedModel,
+        split: str,
+        due: Mapping[str, Measure],
+        last: bool,
+        look: Callable[[Observation], None],
     ) -> dict[str, float]:
         """A function of its own, so that the states of one split are gone before those of the next are there."""
         asked = {name: measure for name, measure in due.items() if split in measure.splits}
@@ -131,6 +144,7 @@ class Measurement:
         metrics = {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
         for name, measure in asked.items():
             metrics |= _numbers(name, measure, seen, _told(name, measure.measure, seen))
+        look(seen)
         if controls:
             self._last = _weights(network), seen
         return metrics

@@ -3,6 +3,7 @@
 import math
 import time
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from taskcluster.models.training_module import LanguageModel, TrainingDiverged
 from taskcluster.processes.interrupts import PATIENCE, Interrupted, Interrupts, OutOfTime
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
 from taskcluster.runs.journal import Row
+from taskcluster.training.snapshots import Snapshots
 from taskcluster.validation import validated
 
 SECONDS_TO_SAVE = 60  # after a signal, at most
@@ -46,6 +48,7 @@ class MeasurementCallback(pl.Callback):
         self.rows: list[Row] = []  # what this process measured
         self.seconds = 0.0  # spent measuring
         self.measured = -1
+        self.snapshots = Snapshots()
         self._run, self._every, self._n_early = run, every_n_steps, n_early
 
     def schedule(self, max_steps: int) -> list[int]:
@@ -61,8 +64,11 @@ class MeasurementCallback(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.begin(trainer)
         first = trainer.global_step
-        due = self.schedule(trainer.max_steps) if self.measured >= 0 else [first, *self.schedule(trainer.max_steps)]
-        self.due = sorted({step for step in due if step >= first and step > self.measured})
+        schedule = self.schedule(trainer.max_steps)
+        if self.measured < 0:
+            schedule = sorted({first, *(step for step in schedule if step >= first)})
+        self.snapshots.plan(schedule)
+        self.due = [step for step in schedule if step >= first and step > self.measured]
         self._measure_if_due(trainer, pl_module)
 
     def on_train_batch_end(
@@ -86,7 +92,7 @@ class MeasurementCallback(pl.Callback):
         """Measure the first step that is due, unless a signal comes."""
         started = time.monotonic()
         try:
-            metrics = self.measurement(module.network, step, last)
+            metrics = self.measurement(module.network, step, last, partial(self.snapshots.take, step))
         except FloatingPointError as error:
             raise TrainingDiverged(step) from error
         except Interrupted:  # it stays due: the CheckpointCallback saves, and whoever resumes measures first

@@ -20,6 +20,7 @@ from taskcluster.runs.records import text
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training import figures
 from taskcluster.training.loading import LoadedRun
+from taskcluster.training.snapshots import Snapshots
 
 VERDICTS = {True: Text("pass", style="green"), False: Text("FAIL", style="red"), None: Text("-")}
 
@@ -32,11 +33,11 @@ def conclude(run: RunFolder, tasks: TaskFamily) -> None:
     run.write_results({"claims": claims, "final": rows[-1], "tasks_sha256": tasks.fingerprint()})
 
 
-def illustrate(loaded: LoadedRun, console: Console) -> None:
+def illustrate(loaded: LoadedRun, snapshots: Snapshots, console: Console) -> None:
     """Add the controls to results.json and draw the figures, which is what `resume.is_illustrated` looks for. What
     cannot be made is named in a sentence.
     """
-    tsne = {"t-SNE": lambda: figures.write_tsne(loaded)}
+    tsne = {"t-SNE": lambda: figures.write_tsne(loaded, snapshots)}
     _make(loaded, console, loaded.run, tsne)
 
 

@@ -192,6 +192,7 @@ class Experiment:
         Raises Interrupted."""
         self.model.to(self.trainer.strategy.root_device)
         self.measuring.due = [step for step in self.series if step > self.measuring.measured]
+        self.measuring.snapshots.plan([*self.series])
         self.measuring.begin(self.trainer)
         self.checkpointing.begin()
         held, last = min(self.series), max(self.series)

@@ -17,7 +17,7 @@ import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from taskcluster.measures.observation import observe
+from taskcluster.measures.observation import Observation, observe
 from taskcluster.pages import charts, instruments, rendering
 from taskcluster.results.aggregate import over_runs
 from taskcluster.results.agreement import agreements_of
@@ -25,9 +25,8 @@ from taskcluster.runs.files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import DRAWN
 from taskcluster.training.loading import LoadedRun
+from taskcluster.training.snapshots import AT, Snapshots, layers, spread
 
-TSNE_STATES = 300  # a panel; more only crowd it
-TSNE_STEPS = 7  # at most
 FEWEST = 4  # distinct states that t-SNE is given
 RANGE = 1e-6, 1e6  # of distances to the mean, whose squares float32 holds
 
@@ -39,9 +38,9 @@ def forget(run: RunFolder) -> None:
             (run.figures / outdated).unlink()
 
 
-def write_tsne(loaded: LoadedRun) -> None:
+def write_tsne(loaded: LoadedRun, snapshots: Snapshots) -> None:
     """Write tsne.json of a finished run."""
-    n_tasks, points = len(loaded.data.family.tasks), tsne_points(loaded)
+    n_tasks, points = len(loaded.data.family.tasks), tsne_points(loaded, snapshots)
     replace_file(loaded.run.figures / "tsne.json", json.dumps({"n_tasks": n_tasks, "points": points}).encode())
 
 
@@ -58,18 +57,17 @@ def draw(run: RunFolder) -> None:
     replace_file(run.figures / "index.html", page.encode())
 
 
-def tsne_points(loaded: LoadedRun) -> list[dict[str, Any]]:
-    """t-SNE (van der Maaten and Hinton, 2008) of validation states at three layers, checkpoint after checkpoint."""
-    measured = [row["step"] for row in loaded.run.rows()]
-    steps = sorted({measured[round(k * (len(measured) - 1) / (TSNE_STEPS - 1))] for k in range(TSNE_STEPS)})
-    n_layer = loaded.network.config.num_hidden_layers
-    layers = sorted({0, (n_layer + 1) // 2, n_layer})
-    states = []
-    for step in steps:
+def tsne_points(loaded: LoadedRun, snapshots: Snapshots) -> list[dict[str, Any]]:
+    """t-SNE (van der Maaten and Hinton, 2008) of validation states at three layers, measured step after measured
+    step."""
+
+    def observed(step: int) -> Observation:
         loaded.go_to(step)
-        observed = observe(loaded.network, loaded.data, "val", ["instruction_end"]).states["instruction_end"]
-        states.append(observed[layers, :TSNE_STATES].cpu().numpy())
-    tasks = loaded.data.probe["val"].labels("instruction_end")["task"][: len(states[0][0])].tolist()
+        return observe(loaded.network, loaded.data, "val", [AT])
+
+    steps = spread([row["step"] for row in loaded.run.rows()])
+    states = [snapshots.of(step, observed) for step in steps]
+    tasks = loaded.data.probe["val"].labels(AT)["task"][: len(states[0][0])].tolist()
     # One thread for each layer: OpenMP's own threads wait for each other, and for long beside other work.
     one_each = ThreadPoolExecutor(torch.get_num_threads(), initializer=threadpool_limits, initargs=(1, "openmp"))
     ended = Event()
@@ -81,7 +79,7 @@ def tsne_points(loaded: LoadedRun) -> list[dict[str, Any]]:
     return [
         {"step": step, "layer": layer, "x": round(float(x), 2), "y": round(float(y), 2), "task": task}
         for k, step in enumerate(steps)
-        for layer, of_layer in zip(layers, pictures, strict=True)
+        for layer, of_layer in zip(layers(loaded.network.config.num_hidden_layers), pictures, strict=True)
         for (x, y), task in zip(of_layer[k], tasks, strict=True)
     ]
 

@@ -17,6 +17,7 @@ from taskcluster.tracking.mirror import mirror_of
 from taskcluster.training.experiment import Experiment
 from taskcluster.training.loading import LoadedRun, load_run
 from taskcluster.training.progress import quieten
+from taskcluster.training.snapshots import Snapshots
 from taskcluster.validation import UserError
 
 
@@ -83,6 +84,7 @@ def train_on(
                     ends.finish()
                     conclude.illustrate(
                         LoadedRun(run, config, experiment.data, experiment.network, experiment.measurement, last),
+                        experiment.measuring.snapshots,
                         console,
                     )
                     mirror.conclude()
@@ -116,7 +118,7 @@ def conclude_again(config: RunConfig, run: RunFolder, interrupts: Interrupts, co
                     with interrupts.deferred(AT_ONCE):
                         from taskcluster.training import conclude
 
-                    conclude.illustrate(load_run(run.path), console)
+                    conclude.illustrate(load_run(run.path), Snapshots(), console)
                 mirror.conclude()
             run.write_status("finished", concluded=True)
     except UserError as error:  # read-only by now, say
