@@ -63,6 +63,11 @@ def record(rows: list[Row]) -> None:
     new = {(r["benchmark"], r["peer_name"]) for r in rows}
     kept = [r for r in old if (r["benchmark"], r["peer_name"]) not in new]
     RESULTS.write_text(json.dumps(kept + rows, indent=2) + "\n")
+    show(rows)
+
+
+def show(rows: list[Row]) -> None:
+    """Print rows as a table."""
     table = Table(*HEADER)
     for r in rows:
         table.add_row(*cells(r))

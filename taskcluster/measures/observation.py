@@ -134,7 +134,7 @@ def observe(
     finally:
         network.train(training)
     parts, means, weights, right = zip(*chunks, strict=True)
-    means = torch.stack([mean.to(device) for mean in means]).tolist()
+    losses = torch.stack([mean.to(device) for mean in means]).tolist()
     return Observation(
         split=split,
         states={
@@ -143,7 +143,7 @@ def observe(
         },
         labels={position: rows.labels(position) for position in positions},
         n_tasks=len(data.family.tasks),
-        loss=sum(mean * weight for mean, weight in zip(means, weights, strict=True)) / sum(weights),
+        loss=sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights),
         correct=torch.cat([own.to(device) for own in right]).cpu(),
         edited=partial(observe, network, data, split, positions, final_norm=norm),
         network=network,
