@@ -131,7 +131,7 @@ class Narrow:
         return row(f"KMeans {shape}", least(mine), seconds_of(peer), "sklearn.cluster.KMeans(n_init=10)", "s")
 
     def map(self) -> Row:
-        """Of one step, at four sites, beside as many passes of the whole model with a hook that edits the last state."""
+        """Of one step, at four sites, beside as many passes of the whole model with a hook that edits a state."""
         measure = self.measurement("measures=[interventions]").measures["interventions"]
         assert isinstance(measure, Interventions)
         seen, rows = observe(self.network, self.data, "val", []), self.data.probe["val"]

@@ -1,21 +1,22 @@
 """Against the limit: what training, measuring, clustering and the causal map do in matrix products, beside the peak.
 
-in:  the run folder of `make reproduce`; a number of threads, by default torch's own
-out: rows of results.json, and a table in Markdown. `ours`: seconds; `peer`: seconds that the products alone would take
-     at the measured peak of fp32 products; the part of the time that is products, by torch's profiler, and the five
-     largest kinds of other operations
+in:  the run folder of `make reproduce`
+out: rows of results.json, and a table in Markdown. `ours`: seconds of processor time on one thread, the least of some;
+     `peer`: seconds that the products alone would take at the measured peak of fp32 products; the part of the time that
+     is products, by torch's profiler, and the five largest kinds of other operations
 
-    python benchmarks/limit.py [RUN [THREADS]]
+    python benchmarks/limit.py [RUN]
 """
 
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from products import Products, products
-from side_by_side import Row, alternate, peak, record, row, seconds_of
+from side_by_side import Row, peak, record, row, seconds_of
 from updates import STEPS, ours, updates_of
 
 from taskcluster import LoadedRun, load_run, observe
@@ -58,20 +59,16 @@ def works(run: LoadedRun) -> dict[str, Work]:
     }
 
 
-def timed(work: Work) -> Callable[[], float]:
-    return lambda: seconds_of(work)
-
-
-def main(folder: Path, threads: int | None) -> None:
+def main(folder: Path) -> None:
     warnings.simplefilter("ignore")
     quieten()
-    torch.set_num_threads(threads or torch.get_num_threads())
+    torch.set_num_threads(1)
     of = works(load_run(folder, changes=CHANGES))
-    seconds = alternate({name: timed(work) for name, work in of.items()}, REPEATS)
-    ceiling = peak()
+    seconds = {name: min(seconds_of(work, time.process_time) for _ in range(REPEATS)) for name, work in of.items()}
+    ceiling = peak(clock=time.process_time)
     counted = {name: products(work) for name, work in of.items()}
     record([against(name, seconds[name], counted[name], ceiling) for name in of])
-    print(f"\n{torch.get_num_threads()} threads, measured peak {ceiling / 1e9:.0f} GFLOP/s\n")
+    print(f"\none thread, measured peak {ceiling / 1e9:.0f} GFLOP/s\n")
     print("| | GFLOP | s | of the peak | products, of the time | the rest |\n|---|---|---|---|---|---|")
     for name, (operations, share, rest) in counted.items():
         others = ", ".join(f"{kind} {part:.0%}" for kind, part in [*rest.items()][:5])
@@ -89,5 +86,4 @@ def against(name: str, seconds: float, counted: Products, ceiling: float) -> Row
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    main(Path(given[0] if given else "outputs/reproduce/seed=0"), int(given[1]) if given[1:] else None)
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/reproduce/seed=0"))
