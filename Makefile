@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help reproduce dashboard test smollm2 faults quick check format docs bench bench-end-to-end clean
+.PHONY: help reproduce dashboard test smollm2 faults quick check format docs bench bench-end-to-end bench-gpu clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -46,6 +46,7 @@ bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what 
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/memory.py outputs/reproduce/seed=0
 	$(BIN)/python benchmarks/measures.py outputs/reproduce/seed=0
+	$(BIN)/python benchmarks/limit.py outputs/reproduce/seed=0
 	$(BIN)/python benchmarks/language.py
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/interventions.py
@@ -56,6 +57,9 @@ bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what 
 bench-end-to-end: .venv/installed-bench ## the default run beside a user's script, twice three seeds: about 40 minutes
 	$(BIN)/python benchmarks/end_to_end.py usual
 	$(BIN)/python benchmarks/end_to_end.py same
+
+bench-gpu: .venv/installed ## one NVIDIA GPU: training, measuring, clustering, the causal map, beside a user's script
+	$(BIN)/python benchmarks/gpu.py
 
 clean: ## remove the environment and caches; runs stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist site

@@ -16,10 +16,13 @@ RESULTS = Path(__file__).parent / "results.json"
 Row = dict[str, Any]
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+Clock = Callable[[], float]
+
+
+def seconds_of(work: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def alternate(timed: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
@@ -33,11 +36,11 @@ def alternate(timed: Mapping[str, Callable[[], float]], repeats: int) -> dict[st
     return {name: statistics.median(values) for name, values in found.items()}
 
 
-def peak(size: int = 1024, repeats: int = 20) -> float:
+def peak(size: int = 1024, repeats: int = 20, clock: Clock = time.perf_counter) -> float:
     """What this machine reaches in a product of two fp32 matrices, in floating-point operations a second."""
     a, b = torch.randn(2, size, size)
     torch.mm(a, b)
-    return 2 * size**3 / statistics.median(seconds_of(lambda: torch.mm(a, b)) for _ in range(repeats))
+    return 2 * size**3 / statistics.median(seconds_of(lambda: torch.mm(a, b), clock) for _ in range(repeats))
 
 
 def row(
@@ -63,6 +66,11 @@ def record(rows: list[Row]) -> None:
     new = {(r["benchmark"], r["peer_name"]) for r in rows}
     kept = [r for r in old if (r["benchmark"], r["peer_name"]) not in new]
     RESULTS.write_text(json.dumps(kept + rows, indent=2) + "\n")
+    show(rows)
+
+
+def show(rows: list[Row]) -> None:
+    """Print rows as a table."""
     table = Table(*HEADER)
     for r in rows:
         table.add_row(*cells(r))

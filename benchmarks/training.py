@@ -11,36 +11,18 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from products import products
 from side_by_side import alternate, peak, record, row
 from torch.nn.utils.rnn import pad_sequence
-from torch.profiler import profile
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+from updates import SEQUENCES, STEPS, ours, updates_of
 
-from taskcluster.cli import composed
-from taskcluster.config import RunConfig
-from taskcluster.data.datamodule import SequenceDataModule, TrainingBatches
+from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.prompts import Prompts
-from taskcluster.models.training_module import LanguageModel
-from taskcluster.training.experiment import OURS, language_model, prepare
 from taskcluster.training.progress import quieten
 
-STEPS = 20  # timed at once
 REPEATS = 7
-SEQUENCES = 160  # an update
-
-Update = Callable[[], None]
-
-
-class Stopwatch(pl.Callback):
-    """Seconds between the first batch and the last."""
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == 1:
-            self._started = time.perf_counter()
-        self.seconds = time.perf_counter() - self._started
 
 
 class HuggingFaceStopwatch(TrainerCallback):
@@ -48,20 +30,6 @@ class HuggingFaceStopwatch(TrainerCallback):
         if state.global_step == 1:
             self._started = time.perf_counter()
         self.seconds = time.perf_counter() - self._started
-
-
-def ours(*overrides: str) -> tuple[Callable[[], float], LanguageModel, SequenceDataModule]:
-    """Sequences a second of STEPS updates as taskcluster-train makes them."""
-    config = RunConfig.of(composed(f"data.batch_size={SEQUENCES}", f"trainer.max_steps={STEPS + 1}", *overrides))
-    data, network = prepare(config)
-    model = language_model(config, network)
-
-    def measure() -> float:
-        watch = Stopwatch()
-        config.trainer.build(pl.Trainer, leave_out="max_time", callbacks=[watch], **OURS).fit(model, data)
-        return STEPS * SEQUENCES / watch.seconds
-
-    return measure, model, data
 
 
 def padded(data: SequenceDataModule) -> list[torch.Tensor]:
@@ -122,27 +90,6 @@ def hugging_face_trainer(data: SequenceDataModule, folder: str) -> Callable[[], 
     return measure
 
 
-def limits(model: LanguageModel, data: SequenceDataModule) -> tuple[float, float]:
-    """Of an average update: floating-point operations in products, and the part of its time that products take."""
-    batches = TrainingBatches(data.train_rows, data.n_rows, data.loss_on, 0, pl.Trainer(accelerator="cpu", **OURS))
-    optimizer = model.configure_optimizers()["optimizer"]
-
-    def updates() -> None:
-        for step in range(STEPS):
-            batch = batches[step]
-            optimizer.zero_grad()
-            batch.loss(model.network(**batch.inputs).logits).backward()
-            optimizer.step()
-
-    with FlopCounterMode(display=False) as counter:
-        updates()
-    with profile() as recorded:
-        updates()
-    by_name = {event.key: event.self_cpu_time_total for event in recorded.key_averages()}
-    products = sum(by_name.get(f"aten::{name}", 0) for name in ("mm", "addmm", "bmm"))
-    return counter.get_total_flops() / STEPS, products / sum(by_name.values())
-
-
 def main() -> None:
     warnings.simplefilter("ignore")
     quieten()
@@ -155,8 +102,9 @@ def main() -> None:
         speed = alternate(candidates, REPEATS)
     ceiling, rows = peak(), []
     for name, model, of in (("shared", shared_model, data), ("plain", plain_model, plain_data)):
-        operations, share = limits(model, of)
-        reached = operations * speed[name] / SEQUENCES / ceiling
+        counted = products(updates_of(model, of))
+        reached = counted.operations / STEPS * speed[name] / SEQUENCES / ceiling
+        share = counted.share_of_time
         facts = {"limit_fraction": reached, "products_share_of_time": share, "products_of_peak": reached / share}
         title = "training, prefixes shared" if name == "shared" else "training, sequences one by one"
         for peer, peer_name in (("bare", "PyTorch loop over GPT2LMHeadModel"), ("trainer", "transformers.Trainer")):

@@ -124,11 +124,16 @@ class Model(pl.LightningModule):
 USUAL = {"optimizer": {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01}, "model": {"initializer_range": 0.02}}
 
 
-def main(seed, folder, recipe, accelerator="cpu", *overrides):
+def configured(seed, recipe, *overrides):
     config = composed(f"seed={seed}", *overrides)
     if recipe == "usual":
         for group, values in USUAL.items():
             config[group].update(values)
+    return config
+
+
+def parts(seed, config):
+    """The model, its training batches, and what is measured: {split: (sequences, tasks)}."""
     pl.seed_everything(seed)
     split = RunConfig.of(config).task.build(TaskFamily).split()
     names = {name for examples in split.values() for e in examples for name in (*e.instruction, e.x, e.y)}
@@ -139,16 +144,26 @@ def main(seed, folder, recipe, accelerator="cpu", *overrides):
         chosen = probe_of(examples, config["data"]["probe_size"], rng)
         tasks = np.array([e[0] for e in chosen])
         probes[name] = (encode([type(examples[0])(*e) for e in chosen], ids), tasks)
+    loader = DataLoader(encode(split["train"], ids), config["data"]["batch_size"], shuffle=True, collate_fn=collate)
+    return Model(len(ids), config), loader, probes
+
+
+def trainer_of(config, accelerator, folder, callback):
+    return pl.Trainer(
+        max_steps=config["trainer"]["max_steps"], accelerator=accelerator,
+        precision="bf16-mixed" if accelerator == "gpu" else "32-true",
+        gradient_clip_val=config["trainer"]["gradient_clip_val"],
+        callbacks=[callback], logger=False, enable_checkpointing=False, default_root_dir=folder,
+    )  # fmt: skip
+
+
+def main(seed, folder, recipe, accelerator="cpu", *overrides):
+    config = configured(seed, recipe, *overrides)
+    model, loader, probes = parts(seed, config)
     steps, every = config["trainer"]["max_steps"], config["callbacks"]["measurement"]["every_n_steps"]
     due = {0, every // 2, *range(every, steps, every), steps}
-    loader = DataLoader(encode(split["train"], ids), config["data"]["batch_size"], shuffle=True, collate_fn=collate)
     measure = Measure(probes, due, folder / "metrics.jsonl", seed)
-    trainer = pl.Trainer(
-        max_steps=steps, accelerator=accelerator, precision="bf16-mixed" if accelerator == "gpu" else "32-true",
-        gradient_clip_val=config["trainer"]["gradient_clip_val"],
-        callbacks=[measure], logger=False, enable_checkpointing=False, default_root_dir=folder,
-    )  # fmt: skip
-    trainer.fit(Model(len(ids), config), loader)
+    trainer_of(config, accelerator, folder, measure).fit(model, loader)
 
 
 if __name__ == "__main__":

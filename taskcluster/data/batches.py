@@ -28,7 +28,10 @@ Padding = Literal["left", "right"]
 
 
 class Batch(NamedTuple):
-    """tokens, positions (B, T). mask: packed, (B, 1, T, S + T), True where a place (third axis) may look at another
+    """Where the network is, but for `origin` and `roles`: these are on the CPU, so that nobody waits for a device to
+    know how many places there are.
+
+    tokens, positions (B, T). mask: packed, (B, 1, T, S + T), True where a place (third axis) may look at another
     (fourth); padded, (B, S + T), 1 where there is a token and 0 elsewhere. S: tokens of the common beginning, if any.
 
     origin (B, T): which token of `Rows` is there; roles (B, T): what that one's are. ends (B, T): the column of the own
@@ -57,9 +60,22 @@ class Batch(NamedTuple):
 
     def places(self, position: Position) -> tuple[Tensor, Tensor]:
         """Lines and columns of a named position, one of each row or of each example, in the order of `Rows.at`."""
+        line, column = self._known(position)
+        return self._moved(line), self._moved(column)
+
+    def tokens_at(self, position: Position) -> Tensor:
+        """Which tokens of `Rows` are at the places of a named position, on the CPU."""
+        return self.origin[self._known(position)]
+
+    def _known(self, position: Position) -> tuple[Tensor, Tensor]:
+        """`places` on the CPU."""
         line, column = (self.roles & ROLES[position]).nonzero(as_tuple=True)
         order = self.origin[line, column].argsort()
         return line[order], column[order]
+
+    def _moved(self, values: Tensor) -> Tensor:
+        """Values from the CPU, where the network is."""
+        return values.to(self.tokens.device, non_blocking=True)
 
     def loss(self, logits: Tensor) -> Tensor:
         """Mean next-token cross-entropy, in nats, of logits (B, T, V)."""
@@ -72,7 +88,7 @@ class Batch(NamedTuple):
     def predicting_y(self) -> tuple[Tensor, Tensor]:
         """Lines and columns of the K places that predict a token of y; those of an example follow each other."""
         line, column = (self.roles & PREDICTS_Y).nonzero(as_tuple=True)
-        return line, column
+        return self._moved(line), self._moved(column)
 
     def loss_of_y(self, logits: Tensor) -> Tensor:
         """The same loss where it is on y alone, of the logits (K, V) at `predicting_y`."""
@@ -88,11 +104,12 @@ class Batch(NamedTuple):
 
     def correct_by(self, logits: Tensor) -> Tensor:
         """The same by the logits (K, V) at `predicting_y`."""
-        line, column = self.predicting_y
-        wrong = logits.argmax(-1) != self.targets[line, column]
-        begins = (self.roles[line, column] & ANSWER) != 0
-        misses = wrong.new_zeros(int(begins.sum()), dtype=torch.long).index_add(0, begins.cumsum(0) - 1, wrong.long())
-        return misses[self.origin[line, column][begins].argsort()] == 0
+        wrong = logits.argmax(-1) != self.targets[self.predicting_y]
+        known = (self.roles & PREDICTS_Y).nonzero(as_tuple=True)
+        begins = (self.roles[known] & ANSWER) != 0
+        example, order = begins.cumsum(0) - 1, self.origin[known][begins].argsort()
+        misses = wrong.new_zeros(len(order), dtype=torch.long).index_add(0, self._moved(example), wrong.long())
+        return misses[self._moved(order)] == 0
 
 
 def common_beginning(rows: Rows) -> int:
@@ -120,9 +137,9 @@ class Packer:
         of_sequence = (here.example_of < rows.n_examples) + torch.where(inside, times, 0.0)
         self._weights = of_sequence if whole else (here.roles & PREDICTS_Y != 0).float()
         self._input_weights = torch.zeros_like(self._weights)
-        self._input_weights[here.firsts] = whole
-        self._opens = torch.zeros(rows.n_examples, dtype=torch.bool, device=device)  # its row
-        self._opens[here.first_examples] = True
+        self._input_weights.index_fill_(0, here.firsts.long(), whole)
+        self._opens = torch.zeros(rows.n_examples, dtype=torch.bool)  # its row
+        self._opens[rows.first_examples] = True
         row = rows.row_of[rows.firsts]
         predictions = rows.prefixes[row] + rows.reads if whole else rows.answers
         self._predictions = torch.zeros(len(rows), dtype=predictions.dtype).index_add(0, row, predictions)
@@ -130,13 +147,13 @@ class Packer:
     def __call__(self, chosen: Tensor, rank: int = 0, world_size: int = 1) -> Batch:
         """The rows with numbers `chosen`, (n,); of these, process `rank` gets every `world_size`-th."""
         rows, own, padded = self._resident, chosen[rank::world_size], self._padding is not None
-        origin = (self._pad(own) if padded else self._pack(own)).to(rows.tokens.device, non_blocking=True)
-        row, example = rows.row_of[origin], rows.example_of[origin]
-        roles, positions = rows.roles[origin], rows.positions[origin].long()
+        known = self._pad(own) if padded else self._pack(own)
+        roles, origin = self._rows.roles[known], known.to(rows.tokens.device, non_blocking=True)
+        row, example, positions = rows.row_of[origin], rows.example_of[origin], rows.positions[origin].long()
         column = torch.arange(origin.shape[1], device=origin.device)
         if padded:
             first = column - positions  # the column where the own line begins, or below the own row
-            again = (~self._opens)[example.amin(1)]  # lines of a row that has a line already
+            again = (~self._opens)[self._rows.example_of[known].amin(1)]  # lines of a row that has a line already
             roles = roles & torch.where(again, ~INSTRUCTION_END, -1)[:, None]
             mask = (row < len(rows)).long()
         else:
@@ -149,7 +166,7 @@ class Packer:
             tokens=rows.tokens[origin].long(),
             positions=positions,
             mask=mask,
-            origin=origin,
+            origin=known,
             roles=roles,
             ends=first + rows.prefixes[row] - 1,
             targets=rows.targets[origin].long(),

@@ -133,6 +133,10 @@ class SequenceDataModule(pl.LightningDataModule):
         # Without an end, since Lightning would take the batches left for those of an epoch already begun.
         return DataLoader(batches, batch_size=None, sampler=count(trainer.global_step * per_step))
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """As it is: every tensor of a batch is where it is read."""
+        return batch
+
 
 def _tokenizer_and_template(
     family: TaskFamily,

@@ -61,6 +61,12 @@ class Clustering(NamedTuple):
         return Clusters(self.cluster_labels.cpu(), self.inertia)
 
 
+def read(found: Sequence[Clustering]) -> list[Clusters]:
+    """The clusters of each clustering, whose labels come from the device together."""
+    labels = torch.cat([own.cluster_labels for own in found]).cpu().split([len(own.cluster_labels) for own in found])
+    return [Clusters(of_one.clone(), own.inertia) for of_one, own in zip(labels, found, strict=True)]
+
+
 class Clusterer(ABC):
     """Something that finds clusters in states, the same from the same settings on every call: a frozen dataclass.
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from taskcluster.data.rows import Position
-from taskcluster.measures.clusterer import Clusterer, Clusters
+from taskcluster.measures.clusterer import Clusterer, Clusters, read
 from taskcluster.measures.measure import by_layer
 from taskcluster.measures.observation import Observation
 
@@ -71,13 +72,14 @@ def clusters_within(seen: Observation, position: Position, clusterer: Clusterer,
 
 def of_layers(states: Tensor, clusterer: Clusterer, n_clusters: int) -> list[Clusters]:
     """Of states (L+1, N, D), one for each layer."""
-    return [found.clusters for found in clusterer.fit_many(list(states), [n_clusters] * len(states))]
+    return read(clusterer.fit_many(list(states), [n_clusters] * len(states)))
 
 
 def of_layers_within(states: Tensor, clusterer: Clusterer, among: Tensor, tasks: Tensor) -> list[Within]:
     """Of states (L+1, N, D) with each value of `among` (N,), as many clusters as they have `tasks` (N,)."""
     members = [(among == value).nonzero().squeeze(1) for value in among.unique()]
     n_clusters = [len(tasks[rows].unique()) for rows in members]
-    problems = [layer[rows.to(layer.device)] for layer in states for rows in members]
-    found = (clustering.clusters for clustering in clusterer.fit_many(problems, n_clusters * len(states)))
+    order = torch.cat(members).to(states.device, non_blocking=True)
+    problems = [part for layer in states for part in layer[order].split([len(rows) for rows in members])]
+    found = iter(read(clusterer.fit_many(problems, n_clusters * len(states))))
     return [Within(members, [next(found) for _ in members]) for _ in states]

@@ -149,7 +149,9 @@ class Interventions(Measure):
         shuffled, half = torch.empty_like(groups), torch.empty_like(groups)
         shuffled[sorted_by(cells[groups])] = groups[order[sorted_by(cells[groups][order])]]
         half[order[sorted_by(groups[order])]] = torch.arange(len(groups)) % 2
-        labels = [labels.to(states.device) for labels in (groups, cells, tested_groups, half, shuffled)]
+        labels = [
+            labels.to(states.device, non_blocking=True) for labels in (groups, cells, tested_groups, half, shuffled)
+        ]
         groups, cells, tested_groups, half, shuffled = labels
         return [
             Space(of_layer, groups, cells, of_tested, tested_groups, half, shuffled, self._clusterer, self._seed)
@@ -169,9 +171,9 @@ class Interventions(Measure):
         sources (P, V): the logits of prompts of B.
         """
         pairs, device = self.pairs, network.device
-        a, b = pairs.token_a[chosen].to(device), pairs.token_b[chosen].to(device)
+        a, b = (tokens[chosen].to(device, non_blocking=True) for tokens in (pairs.token_a, pairs.token_b))
         prompts = Placed(network, self._rows, pairs.base[chosen], self._pad)
-        source, clean = sources[chosen.to(device)], prompts.at("answer").logits
+        source, clean = sources[chosen.to(device, non_blocking=True)], prompts.at("answer").logits
         count = partial(_count, a=a, b=b, clean=clean, source=source)
         counts: Counts = {("clean",): count(clean), ("source",): count(source)}
         for site, at_site in self._declared.items():
@@ -187,18 +189,20 @@ class Interventions(Measure):
                     else:
                         logits = suffixes.edited(layer, states)
                     used = prompts.has(position, earlier=elsewhere)
-                    used[pair[~place.can(edit)]] = False
+                    cannot = torch.zeros(len(used), dtype=torch.long, device=device)
+                    used &= cannot.index_add_(0, pair, (~place.can(edit)).long()) == 0
                     counts[site, edit, alpha, layer] = count(logits, used=used)
-        return counts
+        return dict(zip(counts, torch.stack([*counts.values()]).cpu(), strict=True))
 
     def _place(self, items: Items, space: Space, chosen: Tensor, base: Tensor, layer: int) -> tuple[Place, Tensor]:
         """What is known of the edited states (M, D) of some pairs, and which of these pairs each belongs to, (M,)."""
         of, device = items.of(chosen), base.device
-        own, target, third, source = (n[of].to(device) for n in (items.own, items.target, items.third, items.source))
+        numbers = items.own, items.target, items.third, items.source
+        own, target, third, source = (n[of].to(device, non_blocking=True) for n in numbers)
         directions = torch.randn(len(items.pair), base.shape[1], generator=self._generator(layer + 1))[of]
-        directions = directions.to(device, base.dtype)
+        directions = directions.to(device, base.dtype, non_blocking=True)
         place = Place(space, base, own, target, third, source, directions)
-        return place, (items.pair[of] - chosen[0]).to(device)
+        return place, (items.pair[of] - chosen[0]).to(device, non_blocking=True)
 
 
 def _assert_exact(suffixes: Suffixes, layer: int) -> None:
@@ -222,4 +226,4 @@ def _count(logits: Tensor, a: Tensor, b: Tensor, clean: Tensor, source: Tensor, 
         difference(source) - before,
     )
     table = torch.stack([column.double() for column in columns])
-    return (table if used is None else table[:, used]).sum(1).cpu()
+    return (table if used is None else table.where(used, 0.0)).sum(1)

@@ -30,8 +30,10 @@ MAX_ITERATIONS = 300
 RUNG = 3  # iterations after which the worse half of the restarts is given up, again and again until FINALISTS are left
 FINALISTS = 2
 RESOLVED = 1e-3  # of the squared distances to the mean: float32, which keeps 1e-7 of them, resolves a larger inertia
+LOOK = 4  # iterations between looks at whether any centroid still moves, each of which waits for a GPU
 LOOKED_UP = 4096  # states of whose pairs all distances are kept while seeds are drawn
 ROOM = 2**18  # distances held at once on a CPU, what its caches take beside their operands; a GPU is given more
+FINE = 2.0**40  # what the largest weight of a draw counts on a GPU, where weights are integers
 MEMORY = 2**26  # distances held at once at most: 256 MB
 
 
@@ -58,7 +60,7 @@ class KMeans(Clusterer):
         problems = [states.cpu() if states.device.type == "mps" else states for states in problems]
         problems = [states if states.dtype == torch.float64 else states.float() for states in problems]
         found, totals = self._fit_in_parts(problems, n_clusters)
-        coarse = [p for p, states in enumerate(problems) if not _is_resolved(states, found[p], totals[p])]
+        coarse = _unresolved(problems, found, totals)
         if coarse:
             finer, _ = self._fit_in_parts([problems[p].double() for p in coarse], [n_clusters[p] for p in coarse])
             for p, clustering in zip(coarse, finer, strict=True):
@@ -76,9 +78,9 @@ class KMeans(Clusterer):
         totals: list[float] = []
         for first in range(0, len(problems), together):
             part = slice(first, first + together)
-            batch = _Batch(problems[part], n_clusters[part])
-            found += batch.fit(self.n_init, self.seed)
-            totals += batch.totals.tolist()
+            clusterings, of_part = _Batch(problems[part], n_clusters[part]).fit(self.n_init, self.seed)
+            found += clusterings
+            totals += of_part
         return found, totals
 
 
@@ -92,24 +94,28 @@ class _Batch:
         self.states = pad_sequence(
             [states - mean for states, mean in zip(problems, self.means, strict=True)], batch_first=True
         )
-        sizes = torch.tensor(self.sizes, device=device)
+        self.there_are = sizes = torch.tensor(self.sizes).to(device, non_blocking=True)
         self.there = (torch.arange(self.states.shape[1], device=device) < sizes[:, None])[:, None].to(self.states.dtype)
-        unused = torch.arange(max(n_clusters), device=device) >= torch.tensor(n_clusters, device=device)[:, None]
+        wanted = torch.tensor(n_clusters).to(device, non_blocking=True)
+        unused = torch.arange(max(n_clusters), device=device) >= wanted[:, None]
         self.unused = torch.where(unused, torch.inf, 0.0)[:, None]  # (P, 1, K): no state is near these
         self.norms = self.states.square().sum(2)  # (P, N)
         self.totals = self.norms.sum(1)  # (P,)
         self.tolerance = TOLERANCE * self.totals / sizes / self.states.shape[2]  # (P,)
 
-    def fit(self, n_init: int, seed: int) -> list[Clustering]:
+    def fit(self, n_init: int, seed: int) -> tuple[list[Clustering], list[float]]:
+        """The clustering of each problem, and the summed squared distance of its states to their mean."""
         seeds, labels = self._greedy_seeds(n_init, torch.Generator().manual_seed(seed))
         centroids = self._descend(seeds, labels)
         labels = self._assign(centroids)[1][:, 0]
         own = _take(centroids[:, 0], labels)
-        inertias = ((self.states - own).double().square().sum(2) * self.there[:, 0]).sum(1).tolist()
-        return [
+        of_states = (self.states - own).double().square().sum(2) * self.there[:, 0]
+        inertias, totals = torch.stack([of_states.sum(1), self.totals.double()]).tolist()
+        clusterings = [
             Clustering(labels[p, :size], centroids[p, 0, :k] + self.means[p], inertias[p])
             for p, (size, k) in enumerate(zip(self.sizes, self.n_clusters, strict=True))
         ]
+        return clusterings, totals
 
     def _greedy_seeds(self, n_init: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """States to start from, drawn by k-means++ (Arthur and Vassilvitskii, 2007), each the best of 2 + log K draws.
@@ -119,15 +125,14 @@ class _Batch:
         n_problems, n_states, _ = self.states.shape
         device, n_clusters = self.states.device, max(self.n_clusters)
         n_draws = 2 + int(np.log(n_clusters))
-        sizes = torch.tensor(self.sizes, device=device)[:, None]
-        draws = torch.rand(n_clusters, n_init, n_draws, generator=generator).to(device)
+        sizes = self.there_are[:, None]
+        draws = torch.rand(n_clusters, n_init, n_draws, generator=generator).to(device, non_blocking=True)
         squared_distances = self._squared_distances()
         rows = (draws[0, :, 0] * sizes).long()  # (P, R)
         nearest = squared_distances(rows) * self.there  # (P, R, N): to the closest seed so far; 0 where only padding is
         seeds, labels = [rows], torch.zeros(nearest.shape, dtype=torch.long, device=device)
         for k in range(1, n_clusters):
-            mass = nearest.cpu().cumsum(2).to(device)  # a GPU's sums are not the same to the bit each time
-            drawn = torch.searchsorted(mass, draws[k] * mass[:, :, -1:]).minimum(sizes[:, :, None] - 1)
+            drawn = _drawn(nearest, draws[k]).minimum(sizes[:, :, None] - 1)
             closer = squared_distances(drawn.flatten(1)).view(*drawn.shape, n_states)
             torch.minimum(closer, nearest[:, :, None], out=closer)
             best = closer.sum(3).argmin(2)  # (P, R): the draw that leaves the least distance
@@ -155,6 +160,7 @@ class _Batch:
         """Lloyd's iterations from centroids (P, R, K, D) and labels (P, R, N); the best restart's, (P, 1, K, D)."""
         moving = torch.ones(centroids.shape[:2], dtype=torch.bool, device=centroids.device)
         sums, sizes = torch.zeros_like(centroids), centroids.new_zeros(centroids.shape[:3])
+        on_cpu = centroids.device.type == "cpu"
         self._move(sums, sizes, None, labels)
         for iteration in range(1, MAX_ITERATIONS + 1):
             means = torch.where(sizes[..., None] > 0, sums / sizes[..., None].clamp(min=1), centroids)
@@ -162,7 +168,7 @@ class _Batch:
             centroids = torch.where(moving[:, :, None, None], means, centroids)  # an empty cluster keeps its centroid
             moving &= shift > self.tolerance[:, None]
             n_init = centroids.shape[1]
-            if not moving.any() and n_init <= FINALISTS:
+            if n_init <= FINALISTS and (on_cpu or iteration % LOOK == 0) and not moving.any():
                 break
             distances, assigned = self._assign(centroids)
             if iteration % RUNG == 0 and n_init > FINALISTS:
@@ -175,8 +181,10 @@ class _Batch:
 
     def _move(self, sums: Tensor, sizes: Tensor, old: Tensor | None, new: Tensor) -> None:
         """Bring every cluster's summed states (P, R, K, D) and their number (P, R, K) from labels `old` to `new`."""
-        changed = torch.ones_like(new, dtype=torch.bool) if old is None else old != new
-        for columns in changed.any(0).any(0).nonzero().squeeze(1).split(_at_once(sizes)):
+        columns_of = torch.arange(new.shape[2], device=new.device)
+        if old is not None and (new.device.type == "cpu" or len(columns_of) > _at_once(sizes)):
+            columns_of = (old != new).any(0).any(0).nonzero().squeeze(1)
+        for columns in columns_of.split(_at_once(sizes)):
             one = self.there[:, None, :, columns].expand(*new.shape[:2], 1, -1)
             member = sums.new_zeros(*sizes.shape, len(columns)).scatter_(2, new[:, :, None, columns], one)
             if old is not None:
@@ -196,20 +204,37 @@ class _Batch:
         return torch.cat(nearest, 2) * self.there, torch.cat(labels, 2)
 
 
-def _is_resolved(states: Tensor, clustering: Clustering, total: float) -> bool:
-    """Whether float32 told states (N, D) apart well enough, given their summed squared distance `total` to the mean.
+def _unresolved(problems: Sequence[Tensor], found: Sequence[Clustering], totals: Sequence[float]) -> list[int]:
+    """Which problems float32 did not tell apart well enough, given their summed squared distances to the mean.
 
     Distances are differences of squares, so each is off by some 1e-7 of the squares; so must be little beside the
     inertia, with neither under- nor overflow. Clusters of identical states cannot be better.
     """
-    precision = torch.finfo(states.dtype)
-    if states.dtype == torch.float64:
-        return True
-    if precision.tiny / precision.eps * len(states) < total and RESOLVED * total < clustering.inertia < math.inf:
-        return True
-    labels = clustering.cluster_labels
-    members = labels.new_zeros(len(clustering.centroids)).scatter(0, labels, torch.arange(len(labels)).to(labels))
-    return math.isfinite(clustering.inertia) and torch.equal(states[members[labels]], states)
+    doubtful, alike = list[int](), list[Tensor]()
+    for p, (states, (labels, centroids, inertia), total) in enumerate(zip(problems, found, totals, strict=True)):
+        precision = torch.finfo(states.dtype)
+        large = precision.tiny / precision.eps * len(states) < total and RESOLVED * total < inertia < math.inf
+        if states.dtype == torch.float64 or large:
+            continue
+        rows = torch.arange(len(labels), device=labels.device)
+        members = labels.new_zeros(len(centroids)).scatter(0, labels, rows)
+        doubtful.append(p)
+        alike.append((states[members[labels]] == states).all())
+    same = torch.stack(alike).tolist() if alike else []
+    return [p for p, of_one in zip(doubtful, same, strict=True) if not (of_one and math.isfinite(found[p].inertia))]
+
+
+def _drawn(weights: Tensor, draws: Tensor) -> Tensor:
+    """Which of N states is drawn by each of `draws` (R, M), uniform in [0, 1), with weights (P, R, N): (P, R, M), or N.
+
+    A GPU's sums of floating-point numbers are not the same to the bit each time; those of integers are.
+    """
+    if weights.device.type == "cpu":
+        mass = weights.cumsum(2)
+        return torch.searchsorted(mass, draws * mass[:, :, -1:])
+    largest = weights.amax(2, keepdim=True).double().clamp(min=torch.finfo(torch.float64).tiny)
+    mass = (weights / largest * FINE).long().cumsum(2)
+    return torch.searchsorted(mass, (draws * mass[:, :, -1:].double()).long(), right=True)
 
 
 def _at_once(clusters: Tensor) -> int:
@@ -219,4 +244,6 @@ def _at_once(clusters: Tensor) -> int:
 
 def _take(values: Tensor, chosen: Tensor) -> Tensor:
     """For every problem the entries `chosen`, (P, M), out of values (P, N, ...)."""
-    return values[torch.arange(len(values), device=values.device)[:, None], chosen]
+    first = torch.arange(len(values), device=values.device)[:, None] * values.shape[1]
+    rows = values.flatten(0, 1).index_select(0, (chosen + first).flatten())  # a third of the time of values[p, chosen]
+    return rows.view(*chosen.shape, *values.shape[2:])

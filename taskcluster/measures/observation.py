@@ -108,21 +108,22 @@ def observe(
     norm = data.probe_final_norm if final_norm is None else final_norm
     training = network.training
 
-    def of_chunk(pack: Packer, known: Mapping[str, Any], chosen: Tensor) -> tuple[list[Tensor], float, float, Tensor]:
-        """States at each position, the summed loss, its weight, and which answers are right."""
+    def of_chunk(pack: Packer, known: Mapping[str, Any], chosen: Tensor) -> tuple[list[Tensor], Tensor, float, Tensor]:
+        """States at each position, the mean loss, its weight, and which answers are right."""
         batch = pack(chosen)
         places = [batch.places(position) for position in positions]
         nowhere = torch.zeros(2, 0, dtype=torch.long, device=device)
         line, column = torch.cat([nowhere, *(torch.stack(place) for place in places)], dim=1)
-        at = batch.places(edited_at)
-        which = torch.searchsorted(rows.at(edited_at), batch.origin[at].cpu()).to(device)
-        changes = {layer: partial(_edited, edit, which) for layer, edit in (edits or {}).items()}
+        at, changes = None, {}
+        if edits:
+            at, which = batch.places(edited_at), torch.searchsorted(rows.at(edited_at), batch.tokens_at(edited_at))
+            changes = {layer: partial(_edited, edit, which.to(device)) for layer, edit in edits.items()}
         asked: dict[str, Any] = {"final_norm": norm, "logits_at": batch.predicting_y if of_y else None}
         output, layers = forward_with_states(network, (line, column), changes, at, **asked, **batch.inputs, **known)
         parts = layers.float().split([len(lines) for lines, _ in places], dim=1) if places else ()
         of_batch, correct = (batch.loss_of_y, batch.correct_by) if of_y else (batch.loss, batch.correct)
         logits = output.logits[0] if of_y else output.logits
-        return list(parts), float(of_batch(logits)) * batch.total, batch.total, correct(logits).cpu()
+        return list(parts), of_batch(logits), batch.total, correct(logits)
 
     network.eval()
     try:
@@ -132,7 +133,8 @@ def observe(
         chunks = share_out(partial(of_chunk, pack, known), torch.arange(len(rows)).split(n))
     finally:
         network.train(training)
-    parts, losses, weights, right = zip(*chunks, strict=True)
+    parts, means, weights, right = zip(*chunks, strict=True)
+    losses = torch.stack([mean.to(device) for mean in means]).tolist()
     return Observation(
         split=split,
         states={
@@ -141,8 +143,8 @@ def observe(
         },
         labels={position: rows.labels(position) for position in positions},
         n_tasks=len(data.family.tasks),
-        loss=sum(losses) / sum(weights),
-        correct=torch.cat(right),
+        loss=sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights),
+        correct=torch.cat([own.to(device) for own in right]).cpu(),
         edited=partial(observe, network, data, split, positions, final_norm=norm),
         network=network,
     )

@@ -84,10 +84,13 @@ class Placed:
         self, network: PreTrainedModel, rows: Rows, examples: Tensor, pad: int, last: int | None = None
     ) -> None:
         tokens, mask, back = rows.prompts(examples, pad, whole=last is not None)
-        device = network.device
-        self._prompts = Prompts(network, tokens.to(device), mask.to(device), last)
-        self._first = (mask.sum(1) - 1).to(device)
-        self._back = {position: places.to(device) for position, places in back.items()}
+
+        def moved(values: Tensor) -> Tensor:
+            return values.to(network.device, non_blocking=True)
+
+        self._prompts = Prompts(network, moved(tokens), moved(mask), last)
+        self._first = moved(mask.sum(1) - 1)
+        self._back = {position: moved(places) for position, places in back.items()}
 
     def at(self, position: Position, whole: bool = False, earlier: int = 0) -> Suffixes:
         """From the position on, or so many tokens earlier; `whole`: all tokens up to it are among its places."""
