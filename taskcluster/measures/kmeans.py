@@ -58,7 +58,7 @@ class KMeans(Clusterer):
         problems = [states.cpu() if states.device.type == "mps" else states for states in problems]
         problems = [states if states.dtype == torch.float64 else states.float() for states in problems]
         found, totals = self._fit_in_parts(problems, n_clusters)
-        coarse = [p for p, states in enumerate(problems) if not _is_resolved(states, found[p], totals[p])]
+        coarse = [p for p, states in enumerate(problems) if not is_resolved(states, found[p], totals[p])]
         if coarse:
             finer, _ = self._fit_in_parts([problems[p].double() for p in coarse], [n_clusters[p] for p in coarse])
             for p, clustering in zip(coarse, finer, strict=True):
@@ -196,7 +196,7 @@ class _Batch:
         return torch.cat(nearest, 2) * self.there, torch.cat(labels, 2)
 
 
-def _is_resolved(states: Tensor, clustering: Clustering, total: float) -> bool:
+def is_resolved(states: Tensor, clustering: Clustering, total: float) -> bool:
     """Whether float32 told states (N, D) apart well enough, given their summed squared distance `total` to the mean.
 
     Distances are differences of squares, so each is off by some 1e-7 of the squares; so must be little beside the
