@@ -4,10 +4,10 @@ in:  problems, each states (N, D), and the number of clusters of each
 out: a Clustering of each
 
 One start, improved, instead of the best of several (benchmarks/README.md). Seeds are drawn by k-means++, many at a time.
-Lloyd's iterations compute only the distances that can matter: to the centroids that moved, and to all of them for states
-whose own moved away (Kaukoranta, Fränti and Nevalainen, "A fast exact GLA based on code vector activity detection", IEEE
-Transactions on Image Processing 9, 2000). Every few iterations the clusters that gain the most are split, and as many
-that lose the least merged. A last pass compares every state with every centroid.
+Lloyd's iterations compute only the distances that can matter: to the centroids that moved, and to all of them for the
+states whose own moved away (Kaukoranta, Fränti and Nevalainen, "A fast exact GLA based on code vector activity
+detection", IEEE Transactions on Image Processing 9, 2000). Every few iterations the clusters that gain the most are
+split, and as many that lose the least are merged (`regrouping`). A last pass compares every state with every centroid.
 """
 
 import math
@@ -27,7 +27,7 @@ from taskcluster.validation import Seed, UserError
 ROUNDS = 20  # in which seeds are drawn
 APART = 3  # iterations from one regrouping to the next
 LEAST = 1e-4  # of the inertia: regrouping that lowers it by less is the last
-OF_STATE, OF_CENTROID, BUFFERS = 120, 12, 2**25  # bytes for each state, numbers for each of a centroid's, bytes
+OF_STATE, OF_CENTROID, BUFFERS = 120, 128, 2**26  # bytes: for each state, for each number of a centroid, and at all
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
@@ -53,9 +53,9 @@ class LargeKMeans(Clusterer):
         """In float32, and in float64 where the states are or where rounding may have decided the result."""
         if states.device.type == "mps":
             states = states.cpu()
+        self._refuse_too_large(states, n_clusters)
         precisions = [torch.float64] if states.dtype == torch.float64 else [torch.float32, torch.float64]
         for precision in precisions:
-            self._refuse_too_large(states, n_clusters, precision)
             centred = Centred(states, precision)
             total = float(centred.norms.double().sum())
             if not math.isfinite(total):
@@ -71,14 +71,13 @@ class LargeKMeans(Clusterer):
             torch.zeros(len(states), dtype=torch.long, device=states.device), states[:n_clusters], math.nan
         )
 
-    def _refuse_too_large(self, states: Tensor, k: int, precision: torch.dtype) -> None:
+    def _refuse_too_large(self, states: Tensor, k: int) -> None:
         n, width = states.shape
-        size = torch.finfo(precision).bits // 8
-        needed = (OF_STATE * n + OF_CENTROID * size * k * width + BUFFERS) / 2**30
+        needed = (OF_STATE * n + OF_CENTROID * k * width + BUFFERS) / 2**30
         if needed > self.memory:
             raise UserError(
-                f"clusterer.memory={self.memory}: {k} clusters of {n} states of width {width} take {needed:.2f} GiB "
-                "beside the states; raise it, or lower clusterer.n_clusters"
+                f"clusterer.memory={self.memory}: {k} clusters of {n} states of width {width} may take {needed:.2f} GiB "
+                "beside the states; raise it, or lower clusterer.n_clusters or data.probe_size"
             )
 
 
@@ -117,9 +116,7 @@ class _Descent:
         """Labels (N,) and centroids (K, D)."""
         for iteration in range(1, MAX_ITERATIONS + 1):
             moved, shift = self._centre()
-            at_rest = shift <= tolerance
-            if not at_rest:
-                at_rest = not self._assign(moved)
+            at_rest = not self._assign(moved) or shift <= tolerance
             if at_rest or iteration % APART == 0:
                 errors = (2 * self.rests + self.states.norms).clamp(min=0)
                 lowered = regroup(self.states, self.labels, self.sums, self.sizes, errors, random)
@@ -155,8 +152,7 @@ class _Descent:
         self.states.add(self.sums, self.labels, changed, sign=-1)
         self.states.add(self.sums, labels, changed)
         k = len(self.sizes)
-        self.sizes += (
-            torch.bincount(labels[changed], minlength=k) - torch.bincount(self.labels[changed], minlength=k)
-        ).to(self.sizes)
+        came, left = (torch.bincount(of[changed], minlength=k) for of in (labels, self.labels))
+        self.sizes += came - left
         self.labels = labels
         return len(changed)

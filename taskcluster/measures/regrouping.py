@@ -1,16 +1,18 @@
-"""Clusters that gain by it are split, and as many that lose little are merged (Kaukoranta, Fränti and Nevalainen, 1998).
+"""Clusters that gain by it are split, and as many that lose little are merged (Kaukoranta, Fränti and Nevalainen,
+"Iterative split-and-merge algorithm for vector quantization codebook generation", Optical Engineering 37, 1998).
 
 in:  states, their labels (N,), and the clusters' sums (K, D) and sizes (K,)
 out: the same, changed in place, with a lower inertia
 
-Lloyd's iterations move no centroid from where there are too many to where there are too few. Merging clusters of n and m
-states whose means differ by v raises the inertia by n m / (n + m) |v|^2 (Ward, 1963), and splitting one lowers it by as much.
+Lloyd's iterations move no centroid from where there are too many to where there are too few. Merging clusters of n and
+m states whose means differ by v raises the inertia by n m / (n + m) |v|^2 (Ward, "Hierarchical Grouping to Optimize an
+Objective Function", 1963), and splitting one into two such lowers it by as much.
 """
 
 import torch
 from torch import Tensor
 
-from taskcluster.measures.centred import Centred
+from taskcluster.measures.centred import ROOM, Centred, add_to
 
 HALVINGS = 3  # iterations of a KMeans of two clusters inside each cluster
 
@@ -21,12 +23,9 @@ def regroup(
     """By how much the inertia falls. errors (N,): squared distances to the own centroid."""
     means = sums / sizes.clamp(min=1)[:, None]
     costs, partners = _merges(means, sizes)
-    total = (
-        errors.new_zeros(len(sizes)).index_add_(0, labels, errors)
-        if errors.device.type == "cpu"
-        else (errors.new_zeros(len(sizes)).index_put_((labels,), errors, accumulate=True))
-    )
-    can = (total > costs.min()) & (sizes > 1)
+    of_clusters = errors.new_zeros(len(sizes))
+    add_to(of_clusters, labels, errors)
+    can = (of_clusters > costs.min()) & (sizes > 1)
     which = can[labels].nonzero().squeeze(1)
     if not len(which):
         return 0.0
@@ -51,12 +50,12 @@ def regroup(
 
 
 def _merges(means: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """What merging each cluster with another costs at least, and with which, (K,) each. Empty ones cost nothing, and are
-    their own partners."""
+    """What merging each cluster with another costs at least, and with which, (K,) each. Empty ones cost nothing, and
+    are their own partners."""
     norms, n = means.square().sum(1), len(means)
     costs, partners = torch.full_like(norms, torch.inf), torch.arange(n, device=means.device)
     if n > 1:
-        for rows in partners.clone().split(max(1, 2**20 // n)):
+        for rows in partners.clone().split(max(1, ROOM // n)):
             between = torch.addmm(norms, means[rows], means.T, alpha=-2).add_(norms[rows, None]).clamp_(min=0)
             between *= sizes[rows, None] * sizes / (sizes[rows, None] + sizes).clamp(min=1)
             between.masked_fill_(sizes == 0, torch.inf)
@@ -69,9 +68,8 @@ def _merges(means: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
 def _drawn(labels: Tensor, errors: Tensor, which: Tensor, random: torch.Generator) -> Tensor:
     """One of the states `which` of each cluster, (K,), as likely as its error is large; -1 for clusters without."""
     drawn = torch.rand(len(which), generator=random, dtype=torch.float64).to(errors.device)
-    keys = (
-        errors[which].double().clamp(min=torch.finfo(torch.float32).tiny).log() - (-drawn.clamp(min=1e-300).log()).log()
-    )
+    weights = errors[which].double().clamp(min=torch.finfo(torch.float32).tiny)
+    keys = weights.log() - (-drawn.clamp(min=1e-300).log()).log()  # the largest is drawn (Gumbel)
     n = int(labels.max()) + 1
     largest = keys.new_full((n,), -torch.inf).scatter_reduce_(0, labels[which], keys, "amax")
     first = (keys == largest[labels[which]]).nonzero().squeeze(1)
@@ -80,8 +78,8 @@ def _drawn(labels: Tensor, errors: Tensor, which: Tensor, random: torch.Generato
 
 
 class _Halves:
-    """Every cluster of the states `which` in two. side (M,): of these states. sums (K, D) and sizes (K,): of the half where
-    it is true. gains (K,): by how much the inertia falls."""
+    """The clusters of the states `which`, each in two. side (M,): of these states. sums (K, D) and sizes (K,): of the
+    half where it is true. gains (K,): by how much the inertia falls."""
 
     def __init__(
         self, states: Centred, labels: Tensor, which: Tensor, means: Tensor, sums: Tensor, sizes: Tensor, start: Tensor
@@ -105,8 +103,8 @@ class _Halves:
 
 
 def _chosen(gains: Tensor, costs: Tensor, partners: Tensor) -> tuple[Tensor, Tensor, Tensor, float] | None:
-    """Which clusters to split, which to empty for them and which these join, (S,) each, and by how much the inertia falls:
-    the best splits with the cheapest merges, no cluster in two of them. None if no pair lowers it."""
+    """Which clusters to split, which to empty for them and which these join, (S,) each, and by how much the inertia
+    falls: the best splits with the cheapest merges, no cluster in two of them. None if no pair lowers it."""
     gain, cost, partner = gains.double().tolist(), costs.double().tolist(), partners.tolist()
     merges = iter(costs.argsort(stable=True).tolist())
     used: set[int] = set()
