@@ -99,9 +99,11 @@ def _surjections(n: int, k: int) -> int:
 
 
 def _saddle(n: float, k: int) -> tuple[float, float]:
-    """Where (e^x - 1)^k / x^n, whose coefficients are k! S(n, k) / n!, is least for x > 0, and how curved it is
-    there: the parameter of Poisson variables above 0 with the mean n / k, and their variance times k (Temme, "Asymptotic estimates of
-    Stirling numbers", Studies in Applied Mathematics 89, 1993)."""
+    """Where (e^x - 1)^k / x^n, whose coefficients are k! S(n, k) / n!, is least for x > 0, and how curved it is there
+    (Temme, "Asymptotic estimates of Stirling numbers", Studies in Applied Mathematics 89, 1993).
+
+    These are the parameter of a Poisson variable that is above 0 and has the mean n / k, and its variance.
+    """
     mean = n / k
     low, high = 0.0, mean
     for _ in range(200):

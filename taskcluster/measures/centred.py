@@ -95,10 +95,10 @@ class Centred:
     def _at_once(self, beside: int) -> int:
         return max(1, self._room // (2 * self._states.shape[1] + beside))
 
+
 def add_to(sums: Tensor, labels: Tensor, values: Tensor) -> None:
     """Add values (M, ...) to the sums (K, ...) of their labels (M,), in the same order every time."""
     if sums.device.type == "cpu":
         sums.index_add_(0, labels, values)
     else:
         sums.index_put_((labels,), values, accumulate=True)  # which a GPU sorts first
-

@@ -98,7 +98,8 @@ class Chance(Measure):
         """Mean, largest, p and the ARI for fixed k, of each layer."""
         labels = seen.labels[score.position]
         tasks, among = labels["task"], labels["x"] if score.within else torch.zeros_like(labels["task"])
-        found = (clusters_within if score.within else clusters)(seen, score.position, self._clusterer)
+        clustered = clusters_within if score.within else clusters
+        found: Sequence[Clusters | Within] = clustered(seen, score.position, self._clusterer)
         aris: list[list[np.ndarray]] = [[] for _ in found]
         for truths in permuted(_numbered(tasks, among), among, self._n, random):
             for of_layer, own in zip(aris, found, strict=True):

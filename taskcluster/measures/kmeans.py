@@ -145,7 +145,7 @@ class _Batch:
     @staticmethod
     def _best_draws(distances: Tensor, nearest: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """Of states drawn (P, R, S), the one that leaves the least of the distances `nearest` (P, R, N) to the closest
-        seed: what it leaves, (P, R, N), and which it is, (P, R). distances (P, R x S, N) to those drawn are overwritten."""
+        seed: what it leaves, (P, R, N), and which it is, (P, R). distances (P, R x S, N): to those drawn; changed."""
         closer = distances.view(*drawn.shape, -1)
         torch.minimum(closer, nearest[:, :, None], out=closer)
         best = closer.sum(3).argmin(2)

@@ -3,7 +3,7 @@
 in:  problems, each states (N, D), and the number of clusters of each
 out: a Clustering of each
 
-One start, improved, instead of the best of several (benchmarks/README.md). Seeds are drawn by k-means++, many at a time.
+One start, improved, instead of the best of several (benchmarks/README.md). Seeds are drawn by k-means++, many at once.
 Lloyd's iterations compute only the distances that can matter: to the centroids that moved, and to all of them for the
 states whose own moved away (Kaukoranta, Fränti and Nevalainen, "A fast exact GLA based on code vector activity
 detection", IEEE Transactions on Image Processing 9, 2000). Every few iterations the clusters that gain the most are
@@ -27,7 +27,7 @@ from taskcluster.validation import Seed, UserError
 ROUNDS = 20  # in which seeds are drawn
 APART = 3  # iterations from one regrouping to the next
 LEAST = 1e-4  # of the inertia: regrouping that lowers it by less is the last
-OF_STATE, OF_CENTROID, BUFFERS = 120, 128, 2**26  # bytes: for each state, for each number of a centroid, and at all
+OF_STATE, OF_CENTROID, BUFFERS = 120, 128, 2**26  # bytes for each state, for each number of a centroid, and besides
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
@@ -76,8 +76,8 @@ class LargeKMeans(Clusterer):
         needed = (OF_STATE * n + OF_CENTROID * k * width + BUFFERS) / 2**30
         if needed > self.memory:
             raise UserError(
-                f"clusterer.memory={self.memory}: {k} clusters of {n} states of width {width} may take {needed:.2f} GiB "
-                "beside the states; raise it, or lower clusterer.n_clusters or data.probe_size"
+                f"clusterer.memory={self.memory}: {k} clusters of {n} states of width {width} may take "
+                f"{needed:.2f} GiB beside the states; raise it, or lower clusterer.n_clusters or data.probe_size"
             )
 
 

@@ -87,7 +87,9 @@ def test_subgroups_are_found_however_far_apart_the_groups_are() -> None:
 
 def test_more_memory_than_it_may_take_is_refused_in_one_sentence() -> None:
     states = planted(1_000, 10, 64, 1.0)[0]
-    with pytest.raises(UserError, match=r"clusterer\.memory=0\.01: 500 clusters of 1000 states of width 64 may take .*\."):
+    with pytest.raises(
+        UserError, match=r"clusterer\.memory=0\.01: 500 clusters of 1000 states of width 64 may take .*\."
+    ):
         LargeKMeans(None, 0.01, 0).fit(states, 500)
 
 
