@@ -42,6 +42,7 @@ bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what 
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/clustering.py
+	$(BIN)/python benchmarks/clustering_scale.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/memory.py outputs/reproduce/seed=0

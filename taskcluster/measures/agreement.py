@@ -1,4 +1,5 @@
-"""How well two labellings of N states agree, counted over pairs of states. Exact, in time linear in N.
+"""How well two labellings of N states agree, counted over pairs of states. Exact, in memory linear in N and in
+the time of a sort of N numbers, however many groups and clusters there are: no table is larger than that.
 
 in:  groups (N,), clusters (N,); or many permutations of the groups at once, (R, N)
 out: the adjusted Rand index (ARI; Hubert and Arabie, 1985); over some of the pairs; corrected for a fixed number of
@@ -10,6 +11,7 @@ computed over those pairs alone that a question is about.
 """
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROOM = 2**20  # entries of contingency tables that are counted at once
+ROOM = 2**20  # entries of contingency tables that are counted at once, and of permutations that are held at once
+EXACTLY = 2**21  # states x clusters up to which clusterings are counted exactly: integers of as many digits
 
 
 class Pairs(NamedTuple):
@@ -81,8 +84,13 @@ def ari_for_fixed_k(truth: Tensor, labels: Tensor) -> float:
 @lru_cache(maxsize=1024)
 def chance_together(n: int, k: int) -> float:
     """How often two of n states are together in a clustering drawn from all with k clusters, S(n-1, k) / S(n, k) in
-    Stirling numbers of the second kind."""
-    return _surjections(n - 1, k) / _surjections(n, k)
+    Stirling numbers of the second kind. Of many states and clusters, by their saddle points."""
+    if k >= n - 1:
+        return 0.0 if k == n else 2 / (n * (n - 1))  # none, or the one pair that there is
+    if n * k <= EXACTLY:
+        return _surjections(n - 1, k) / _surjections(n, k)
+    (middle, _), (_, before), (_, after) = (_saddle(m, k) for m in (n - 0.5, n - 1, n))
+    return middle / n * math.sqrt(after / before)
 
 
 def _surjections(n: int, k: int) -> int:
@@ -90,13 +98,32 @@ def _surjections(n: int, k: int) -> int:
     return sum((-1) ** j * math.comb(k, j) * (k - j) ** n for j in range(k + 1))
 
 
-def permuted(labels: Tensor, among: Tensor, n: int, random: torch.Generator) -> Tensor:
-    """Labels (N,) as they are, and in n random orders, exchanged only where `among` (N,) agrees, (1 + n, N)."""
+def _saddle(n: float, k: int) -> tuple[float, float]:
+    """Where (e^x - 1)^k / x^n, whose coefficients are k! S(n, k) / n!, is least for x > 0, and how curved it is there
+    (Temme, "Asymptotic estimates of Stirling numbers", Studies in Applied Mathematics 89, 1993).
+
+    These are the parameter of a Poisson variable that is above 0 and has the mean n / k, and its variance.
+    """
+    mean = n / k
+    low, high = 0.0, mean
+    for _ in range(200):
+        x = (low + high) / 2
+        low, high = (x, high) if x < mean * -math.expm1(-x) else (low, x)
+    return x, mean * (1 + x - mean)
+
+
+def permuted(labels: Tensor, among: Tensor, n: int, random: torch.Generator) -> Iterator[Tensor]:
+    """Labels (N,) as they are, and in n random orders, exchanged only where `among` (N,) agrees: (1 + n, N) in all,
+    some of the rows at a time."""
     groups = among.unique(return_inverse=True)[1]
-    keys = torch.rand(n, len(labels), generator=random, dtype=torch.float64)
-    mixed = labels.repeat(1 + n, 1)
-    mixed[1:, groups.argsort(stable=True)] = labels[(groups + keys).argsort(1)]
-    return mixed
+    places = groups.argsort(stable=True)
+    yield labels[None]
+    at_once = max(1, ROOM // len(labels))
+    for first in range(0, n, at_once):
+        keys = torch.rand(min(at_once, n - first), len(labels), generator=random, dtype=torch.float64)
+        mixed = torch.empty_like(keys, dtype=labels.dtype)
+        mixed[:, places] = labels[(groups + keys).argsort(1)]
+        yield mixed
 
 
 def adjusted_rand_indices(truths: Tensor, labels: Tensor) -> np.ndarray:
@@ -111,7 +138,10 @@ def adjusted_rand_indices(truths: Tensor, labels: Tensor) -> np.ndarray:
     at_once = max(1, ROOM // max(n, n_cells))
     for first in range(0, n_rows, at_once):
         some = groups[first : first + at_once]
-        cells = some * n_clusters + (clusters + n_cells * np.arange(len(some))[:, None])
+        cells = some * n_clusters + (clusters + (n_cells * np.arange(len(some)))[:, None])
+        if _is_sparse(n_cells, n):
+            both[first : first + at_once] = [_squared(own, n_cells) - n for own in cells]
+            continue
         table = np.bincount(cells.ravel(), minlength=n_cells * len(some)).reshape(len(some), n_cells)
         both[first : first + at_once] = np.einsum("rc,rc->r", table, table) - n
     of_groups, of_clusters = _together(truths[0]), _together(labels)
@@ -120,9 +150,32 @@ def adjusted_rand_indices(truths: Tensor, labels: Tensor) -> np.ndarray:
 
 
 def _together(*labellings: Tensor) -> int:
-    """Ordered pairs of states that are together in every one of the labellings (N,)."""
-    cells = torch.zeros_like(labellings[0], dtype=torch.long)
+    """Ordered pairs of states that are together in every one of at most two labellings (N,)."""
+    cells, n_cells = torch.zeros_like(labellings[0], dtype=torch.long), 1
     for labelling in labellings:
-        values = labelling.unique(return_inverse=True)[1]
-        cells = cells * (int(values.max()) + 1) + values
-    return int(torch.bincount(cells).square().sum()) - len(cells)
+        values = _numbered(labelling)
+        n_values = int(values.max()) + 1
+        cells, n_cells = cells * n_values + values, n_cells * n_values
+    return _squared(cells.numpy(), n_cells) - len(cells)
+
+
+def _numbered(labels: Tensor) -> Tensor:
+    """Labels (N,) as numbers from 0 to a few times N: as they are, where they are such numbers."""
+    if not labels.is_floating_point() and int(labels.min()) >= 0 and int(labels.max()) < 4 * len(labels):
+        return labels.long()
+    return labels.unique(return_inverse=True)[1]
+
+
+def _squared(cells: np.ndarray, n_cells: int) -> int:
+    """The sum of squares of how often each of n_cells numbers is there in cells (N,)."""
+    if not _is_sparse(n_cells, len(cells)):
+        counts = np.bincount(cells)
+    else:
+        found = np.sort(cells)
+        counts = np.diff(np.flatnonzero(np.diff(found, prepend=-1, append=n_cells)))
+    return int(np.dot(counts, counts))
+
+
+def _is_sparse(n_cells: int, n: int) -> bool:
+    """Whether a table of n_cells entries has room for many more than n states, and takes more memory than they."""
+    return n_cells > max(ROOM, 4 * n)

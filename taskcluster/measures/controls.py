@@ -98,14 +98,17 @@ class Chance(Measure):
         """Mean, largest, p and the ARI for fixed k, of each layer."""
         labels = seen.labels[score.position]
         tasks, among = labels["task"], labels["x"] if score.within else torch.zeros_like(labels["task"])
-        shuffled = permuted(_numbered(tasks, among), among, self._n, random)
-        if not score.within:
-            found = clusters(seen, score.position, self._clusterer)
-            return [(*self._chance(_aris(own, shuffled)), own.ari_for_fixed_k(tasks)) for own in found]
-        within = clusters_within(seen, score.position, self._clusterer)
-        return [
-            (*self._chance(_aris_within(own, shuffled)), own.mean(tasks, Clusters.ari_for_fixed_k)) for own in within
+        clustered = clusters_within if score.within else clusters
+        found: Sequence[Clusters | Within] = clustered(seen, score.position, self._clusterer)
+        aris: list[list[np.ndarray]] = [[] for _ in found]
+        for truths in permuted(_numbered(tasks, among), among, self._n, random):
+            for of_layer, own in zip(aris, found, strict=True):
+                of_layer.append(_aris_within(own, truths) if isinstance(own, Within) else _aris(own, truths))
+        fixed = [
+            own.mean(tasks, Clusters.ari_for_fixed_k) if isinstance(own, Within) else own.ari_for_fixed_k(tasks)
+            for own in found
         ]
+        return [(*self._chance(np.concatenate(a)), f) for a, f in zip(aris, fixed, strict=True)]
 
     def _chance(self, aris: np.ndarray) -> tuple[float, float, float]:
         """Of the ARI itself and those of shuffled labels, (1 + R,): mean and largest of the latter, and p."""

@@ -79,8 +79,8 @@ class Space:
             inside, tested = self.cells[self.groups] == cell, self.cells[self.tested_groups] == cell
             found = self.clusterer.fit(self.states[inside], min(len(members), int(inside.sum()))).centroids
             nearest = torch.cdist(self.tested[tested], found).argmin(1)
-            of_group = self.tested_groups[tested][:, None] == members
-            counts = of_group.float().T @ torch.nn.functional.one_hot(nearest, len(found)).float()
+            own, cells = torch.searchsorted(members, self.tested_groups[tested]), len(members) * len(found)
+            counts = torch.bincount(own * len(found) + nearest, minlength=cells).view(len(members), -1)
             rows, columns = linear_sum_assignment(counts.cpu(), maximize=True)
             centroids[members[torch.as_tensor(rows)]] = found[torch.as_tensor(columns)]
         return centroids

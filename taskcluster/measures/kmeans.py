@@ -9,7 +9,9 @@ restarts, and all problems of a kind, go through one matrix product; and restart
 (successive halving; Jamieson and Talwalkar, 2016), which pays for more of them. The quality of the optimum is part of
 the result: fewer restarts, or seeding without the greedy choice, find lower ARI.
 
-States are clustered in their own precision, and again in float64 where rounding may have decided the result.
+States are clustered in their own precision, and again in float64 where rounding may have decided the result. Beside the
+states it holds a copy of them, R x K x D numbers a few times for the centroids of R restarts, a few numbers for each
+restart and state, and MEMORY distances a few times. `large_kmeans` needs less.
 """
 
 import math
@@ -60,7 +62,7 @@ class KMeans(Clusterer):
         problems = [states.cpu() if states.device.type == "mps" else states for states in problems]
         problems = [states if states.dtype == torch.float64 else states.float() for states in problems]
         found, totals = self._fit_in_parts(problems, n_clusters)
-        coarse = _unresolved(problems, found, totals)
+        coarse = unresolved(problems, found, totals)
         if coarse:
             finer, _ = self._fit_in_parts([problems[p].double() for p in coarse], [n_clusters[p] for p in coarse])
             for p, clustering in zip(coarse, finer, strict=True):
@@ -91,15 +93,14 @@ class _Batch:
         device = problems[0].device
         self.sizes, self.n_clusters = [len(states) for states in problems], n_clusters
         self.means = [states.mean(0) for states in problems]  # products of centred states lose the fewest digits
-        self.states = pad_sequence(
-            [states - mean for states, mean in zip(problems, self.means, strict=True)], batch_first=True
-        )
+        centred = [states - mean for states, mean in zip(problems, self.means, strict=True)]
+        self.states = pad_sequence(centred, batch_first=True) if len(centred) > 1 else centred[0][None]
         self.there_are = sizes = torch.tensor(self.sizes).to(device, non_blocking=True)
         self.there = (torch.arange(self.states.shape[1], device=device) < sizes[:, None])[:, None].to(self.states.dtype)
         wanted = torch.tensor(n_clusters).to(device, non_blocking=True)
         unused = torch.arange(max(n_clusters), device=device) >= wanted[:, None]
         self.unused = torch.where(unused, torch.inf, 0.0)[:, None]  # (P, 1, K): no state is near these
-        self.norms = self.states.square().sum(2)  # (P, N)
+        self.norms = torch.cat([part.square().sum(2) for part in self.states.split(self._rows(), 1)], 1)  # (P, N)
         self.totals = self.norms.sum(1)  # (P,)
         self.tolerance = TOLERANCE * self.totals / sizes / self.states.shape[2]  # (P,)
 
@@ -108,9 +109,12 @@ class _Batch:
         seeds, labels = self._greedy_seeds(n_init, torch.Generator().manual_seed(seed))
         centroids = self._descend(seeds, labels)
         labels = self._assign(centroids)[1][:, 0]
-        own = _take(centroids[:, 0], labels)
-        of_states = (self.states - own).double().square().sum(2) * self.there[:, 0]
-        inertias, totals = torch.stack([of_states.sum(1), self.totals.double()]).tolist()
+        parts = zip(*(values.split(self._rows(), 1) for values in (self.states, labels, self.there[:, 0])), strict=True)
+        of_parts = [
+            ((states - _take(centroids[:, 0], own)).double().square().sum(2) * there).sum(1)
+            for states, own, there in parts
+        ]
+        inertias, totals = torch.stack([sum(of_parts[1:], of_parts[0]), self.totals.double()]).tolist()
         clusterings = [
             Clustering(labels[p, :size], centroids[p, 0, :k] + self.means[p], inertias[p])
             for p, (size, k) in enumerate(zip(self.sizes, self.n_clusters, strict=True))
@@ -131,16 +135,27 @@ class _Batch:
         rows = (draws[0, :, 0] * sizes).long()  # (P, R)
         nearest = squared_distances(rows) * self.there  # (P, R, N): to the closest seed so far; 0 where only padding is
         seeds, labels = [rows], torch.zeros(nearest.shape, dtype=torch.long, device=device)
+        together = max(1, MEMORY // (n_problems * n_draws * n_states))  # restarts
         for k in range(1, n_clusters):
             drawn = _drawn(nearest, draws[k]).minimum(sizes[:, :, None] - 1)
-            closer = squared_distances(drawn.flatten(1)).view(*drawn.shape, n_states)
-            torch.minimum(closer, nearest[:, :, None], out=closer)
-            best = closer.sum(3).argmin(2)  # (P, R): the draw that leaves the least distance
-            closest = _take(closer.flatten(0, 1), best.flatten()[:, None]).view(nearest.shape)
-            labels[closest < nearest] = k
-            nearest = closest
-            seeds.append(drawn.gather(2, best[:, :, None]).squeeze(2))
+            chosen = []
+            for rows, before, own in zip(*(t.split(together, 1) for t in (drawn, nearest, labels)), strict=True):
+                closest, best = self._best_draws(squared_distances(rows.flatten(1)), before, rows)
+                own.masked_fill_(closest < before, k)
+                before.copy_(closest)
+                chosen.append(best)
+            seeds.append(torch.cat(chosen, 1))
         return _take(self.states, torch.stack(seeds, dim=2).flatten(1)).view(n_problems, n_init, n_clusters, -1), labels
+
+    @staticmethod
+    def _best_draws(distances: Tensor, nearest: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """Of states drawn (P, R, S), the one that leaves the least of the distances `nearest` (P, R, N) to the closest
+        seed: what it leaves, (P, R, N), and which it is, (P, R). distances (P, R x S, N): to those drawn; changed."""
+        closer = distances.view(*drawn.shape, -1)
+        torch.minimum(closer, nearest[:, :, None], out=closer)
+        best = closer.sum(3).argmin(2)
+        closest = _take(closer.flatten(0, 1), best.flatten()[:, None]).view(nearest.shape)
+        return closest, drawn.gather(2, best[:, :, None]).squeeze(2)
 
     def _squared_distances(self) -> Callable[[Tensor], Tensor]:
         """A function from the numbers of some states, (P, M), to their squared distances to all, (P, M, N)."""
@@ -182,15 +197,20 @@ class _Batch:
     def _move(self, sums: Tensor, sizes: Tensor, old: Tensor | None, new: Tensor) -> None:
         """Bring every cluster's summed states (P, R, K, D) and their number (P, R, K) from labels `old` to `new`."""
         columns_of = torch.arange(new.shape[2], device=new.device)
-        if old is not None and (new.device.type == "cpu" or len(columns_of) > _at_once(sizes)):
+        at_once = min(_at_once(sizes), self._rows())
+        if old is not None and (new.device.type == "cpu" or len(columns_of) > at_once):
             columns_of = (old != new).any(0).any(0).nonzero().squeeze(1)
-        for columns in columns_of.split(_at_once(sizes)):
+        for columns in columns_of.split(at_once):
             one = self.there[:, None, :, columns].expand(*new.shape[:2], 1, -1)
             member = sums.new_zeros(*sizes.shape, len(columns)).scatter_(2, new[:, :, None, columns], one)
             if old is not None:
                 member -= torch.zeros_like(member).scatter_(2, old[:, :, None, columns], one)
             sums += torch.bmm(member.flatten(1, 2), self.states[:, columns]).view_as(sums)
             sizes += member.sum(3)
+
+    def _rows(self) -> int:
+        """How many states of every problem are copied at once."""
+        return max(1, MEMORY // (len(self.states) * self.states.shape[2]))
 
     def _assign(self, centroids: Tensor) -> tuple[Tensor, Tensor]:
         """Half the squared distance to the nearest of centroids (P, R, K, D), less a constant, and which, (P, R, N)."""
@@ -204,7 +224,7 @@ class _Batch:
         return torch.cat(nearest, 2) * self.there, torch.cat(labels, 2)
 
 
-def _unresolved(problems: Sequence[Tensor], found: Sequence[Clustering], totals: Sequence[float]) -> list[int]:
+def unresolved(problems: Sequence[Tensor], found: Sequence[Clustering], totals: Sequence[float]) -> list[int]:
     """Which problems float32 did not tell apart well enough, given their summed squared distances to the mean.
 
     Distances are differences of squares, so each is off by some 1e-7 of the squares; so must be little beside the
@@ -218,8 +238,9 @@ def _unresolved(problems: Sequence[Tensor], found: Sequence[Clustering], totals:
             continue
         rows = torch.arange(len(labels), device=labels.device)
         members = labels.new_zeros(len(centroids)).scatter(0, labels, rows)
+        parts = zip(states.split(LOOKED_UP), labels.split(LOOKED_UP), strict=True)
         doubtful.append(p)
-        alike.append((states[members[labels]] == states).all())
+        alike.append(torch.stack([(states[members[own]] == part).all() for part, own in parts]).all())
     same = torch.stack(alike).tolist() if alike else []
     return [p for p, of_one in zip(doubtful, same, strict=True) if not (of_one and math.isfinite(found[p].inertia))]
 

@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 TASKS = torch.arange(10).repeat_interleave(30)
 CENTRES, NOISE = (torch.from_numpy(RNG.normal(size=size).astype(np.float32)) for size in ((10, 16), (300, 16)))
 PLANTED = 20 * CENTRES[TASKS] + NOISE
-OPTIONS = ("kmeans", "gaussian_mixture", "agglomerative")
+OPTIONS = ("kmeans", "large_kmeans", "gaussian_mixture", "agglomerative")
 
 
 def built(option: str, *overrides: str) -> Clusterer:

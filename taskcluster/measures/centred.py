@@ -1,0 +1,104 @@
+"""States around their mean, a part at a time: what KMeans computes of them, in memory that does not grow with N x K.
+
+in:  states (N, D) in any precision, left as they are; the precision to compute in
+out: nearest centroids (N,), sums of clusters (K, D), products with a vector of each state's cluster (N,)
+
+Half the squared distance of a state x to a centroid c is |x|^2 / 2 + rest, where rest = |c|^2 / 2 - x c is all that
+tells centroids apart.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+ROOM = 2**20  # numbers held at once on a CPU: 4 or 8 MB, what its caches take
+MEMORY = 2**26  # on a GPU
+
+
+class Centred:
+    """States (N, D) around their `mean` (D,), with their squared `norms` (N,)."""
+
+    def __init__(self, states: Tensor, precision: torch.dtype) -> None:
+        self._states, self.precision, self.device = states, precision, states.device
+        self._room = ROOM if states.device.type == "cpu" else MEMORY
+        self._mean = torch.zeros(states.shape[1], dtype=torch.float64, device=states.device)
+        for part in states.split(self._at_once(1)):
+            self._mean += part.double().sum(0) / len(states)
+        self._shift = self._mean.to(precision)
+        self.norms = torch.empty(len(states), dtype=precision, device=states.device)
+        for numbers, part in self.parts():
+            self.norms[numbers] = part.square().sum(1)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    @property
+    def width(self) -> int:
+        return self._states.shape[1]
+
+    def uncentred(self, centroids: Tensor) -> Tensor:
+        """Centroids (K, D) where the states are."""
+        return (centroids.double() + self._mean).to(self._states.dtype)
+
+    def rows(self, which: Tensor) -> Tensor:
+        """Of the states numbered `which` (M,), (M, D)."""
+        return self._states[which].to(self.precision) - self._shift
+
+    def parts(self, which: Tensor | None = None, beside: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+        """Numbers (M,) and states (M, D) of all, or of those numbered `which`, M at a time; `beside`: how many numbers
+        the caller holds for each of them."""
+        at_once = self._at_once(beside)
+        if which is None:
+            for first in range(0, len(self), at_once):
+                part = self._states[first : first + at_once].to(self.precision) - self._shift
+                yield torch.arange(first, first + len(part), device=self.device), part
+        else:
+            for numbers in which.split(at_once):
+                yield numbers, self.rows(numbers)
+
+    def nearest(self, centroids: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Of all states, or of those numbered `which`: the rest of the distance to the nearest of centroids (K, D), and
+        which it is, (M,) each."""
+        n, k = len(self if which is None else which), len(centroids)
+        rests, labels = self.norms.new_empty(n), torch.empty(n, dtype=torch.long, device=self.device)
+        half_norms, first = centroids.square().sum(1) / 2, 0
+        table = self.norms.new_empty(self._at_once(k), k)  # kept, as a new one each time would fragment memory
+        for _, states in self.parts(which, k):
+            last = first + len(states)
+            found = torch.addmm(half_norms, states, centroids.T, alpha=-1, out=table[: len(states)]).min(1)
+            rests[first:last], labels[first:last] = found
+            first = last
+        return rests, labels
+
+    def products(self, vectors: Tensor, labels: Tensor, which: Tensor) -> Tensor:
+        """Of the states numbered `which` with the vector of their label, out of vectors (K, D), (M,)."""
+        found, first = self.norms.new_empty(len(which)), 0
+        for numbers, states in self.parts(which, self.width):
+            last = first + len(states)
+            found[first:last] = (states * vectors[labels[numbers]]).sum(1)
+            first = last
+        return found
+
+    def add(self, sums: Tensor, labels: Tensor, which: Tensor | None = None, sign: int = 1) -> None:
+        """Add the states numbered `which` to the sums (K, D) of their labels, out of labels (N,), or take them away."""
+        for numbers, states in self.parts(which):
+            add_to(sums, labels[numbers], states if sign > 0 else -states)
+
+    def inertia(self, centroids: Tensor, labels: Tensor) -> float:
+        """The summed squared distance of the states to the centroids (K, D) of their labels (N,), in float64."""
+        total = 0.0
+        for numbers, states in self.parts(beside=4 * self.width):
+            total += float((states - centroids[labels[numbers]]).double().square().sum())
+        return total
+
+    def _at_once(self, beside: int) -> int:
+        return max(1, self._room // (2 * self._states.shape[1] + beside))
+
+
+def add_to(sums: Tensor, labels: Tensor, values: Tensor) -> None:
+    """Add values (M, ...) to the sums (K, ...) of their labels (M,), in the same order every time."""
+    if sums.device.type == "cpu":
+        sums.index_add_(0, labels, values)
+    else:
+        sums.index_put_((labels,), values, accumulate=True)  # which a GPU sorts first

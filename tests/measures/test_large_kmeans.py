@@ -1,0 +1,129 @@
+"""KMeans for many clusters: a better optimum than scikit-learn's, from the seed alone, within its memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn import cluster
+from sklearn.metrics import adjusted_rand_score
+from torch import Tensor
+
+from taskcluster.measures import centred
+from taskcluster.measures.clusterer import Clustering
+from taskcluster.measures.large_kmeans import LargeKMeans
+from taskcluster.validation import UserError
+
+LARGE = LargeKMeans(n_clusters=None, memory=1.0, seed=0)
+
+
+def planted(n: int, k: int, width: int, spread: float) -> tuple[Tensor, Tensor]:
+    """States (N, D) around k centres, and whose each is."""
+    random = torch.Generator().manual_seed(0)
+    truth = torch.randint(k, (n,), generator=random)
+    centres = torch.randn(k, width, generator=random)
+    return centres[truth] + spread * torch.randn(n, width, generator=random), truth
+
+
+def same(one: Clustering, other: Clustering) -> bool:
+    labels, centroids = (torch.equal(*pair) for pair in zip(one[:2], other[:2], strict=True))
+    return labels and centroids and one.inertia == other.inertia
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0])
+def test_a_thousand_planted_clusters_are_found_better_than_by_scikit_learn(spread: float) -> None:
+    states, truth = planted(10_000, 1_000, 48, spread)
+    found, peer = LARGE.fit(states, 1_000), cluster.KMeans(1_000, n_init=1, random_state=0).fit(states.numpy())
+    assert found.inertia < 0.98 * peer.inertia_
+    ari = found.clusters.ari(truth)
+    assert ari > adjusted_rand_score(truth, peer.labels_) + 0.01
+    assert spread == 1.0 or ari > 0.999
+
+
+def test_states_without_clusters_are_divided_as_well_as_by_scikit_learn() -> None:
+    states = planted(8_000, 1, 24, 1.0)[0]
+    ours = np.mean([LARGE.seeded(seed).fit(states, 300).inertia for seed in range(3)])
+    peers = [cluster.KMeans(300, n_init=1, random_state=seed).fit(states.numpy()).inertia_ for seed in range(3)]
+    assert ours < 1.002 * np.mean(peers)
+
+
+@pytest.mark.parametrize("spread", [0.3, 2.0])
+def test_every_state_is_in_the_nearest_cluster_and_centroids_are_means(spread: float) -> None:
+    states, _ = planted(3_000, 100, 16, spread)
+    found = LARGE.fit(states + 50, 120)
+    distances = torch.cdist(states.double() + 50, found.centroids.double())
+    chosen = distances.gather(1, found.cluster_labels[:, None]).squeeze(1)
+    torch.testing.assert_close(chosen, distances.min(1).values, rtol=0, atol=1e-4)
+    assert found.inertia == pytest.approx(float(distances.min(1).values.square().sum()), rel=1e-4)
+    means = torch.stack([(states + 50)[found.cluster_labels == k].mean(0) for k in range(120)])
+    torch.testing.assert_close(found.centroids, means, rtol=0, atol=0.1)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_another_start() -> None:
+    states = planted(4_000, 200, 16, 1.5)[0]
+    first, again, other = (LARGE.seeded(seed).fit(states, 200) for seed in (0, 0, 1))
+    assert same(first, again)
+    assert first.inertia != other.inertia
+    beside = LARGE.fit_many([states[:500], states], [20, 200])
+    assert same(beside[1], first)
+
+
+def test_states_taken_in_small_parts_give_the_same_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = planted(2_000, 100, 16, 0.3)[0]
+    whole = LARGE.fit(states, 100)
+    monkeypatch.setattr(centred, "ROOM", 2_000)
+    parts = LARGE.fit(states, 100)
+    assert adjusted_rand_score(whole.cluster_labels, parts.cluster_labels) == 1
+    assert parts.inertia == pytest.approx(whole.inertia, rel=1e-5)
+
+
+def test_subgroups_are_found_however_far_apart_the_groups_are() -> None:
+    subgroups, truth = planted(2_000, 20, 64, 0.05)
+    groups = 1e5 * planted(20, 20, 64, 0)[0][truth // 4]
+    assert LARGE.fit(groups + subgroups, 20).clusters.ari(truth) == 1
+
+
+def test_more_memory_than_it_may_take_is_refused_in_one_sentence() -> None:
+    states = planted(1_000, 10, 64, 1.0)[0]
+    with pytest.raises(
+        UserError, match=r"clusterer\.memory=0\.01: 500 clusters of 1000 states of width 64 may take .*\."
+    ):
+        LargeKMeans(None, 0.01, 0).fit(states, 500)
+
+
+PEAK = """
+import sys
+import torch
+from taskcluster.measures.large_kmeans import LargeKMeans
+from taskcluster.validation import UserError
+
+n, k, width = map(int, sys.argv[1:])
+torch.set_num_threads(1)
+states = torch.randn(n, width, generator=torch.Generator().manual_seed(0))
+LargeKMeans(None, 8.0, 0).fit(states[:100], 5)
+
+
+def memory(name):  # of this process, in GiB
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 2**20
+
+
+try:
+    LargeKMeans(None, 1e-6, 0).fit(states, k)
+except UserError as error:
+    stated = float(str(error).split(" GiB")[0].split()[-1])
+open("/proc/self/clear_refs", "w").write("5")
+before = memory("VmRSS")
+LargeKMeans(None, stated + 0.01, 0).fit(states, k)
+print(memory("VmHWM") - before, stated)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no peak memory of a process on this system")
+@pytest.mark.parametrize("size", [(100_000, 5, 8), (6_000, 3_000, 16), (3_000, 500, 1_024)])
+def test_it_stays_inside_the_memory_that_it_states(size: tuple[int, int, int]) -> None:
+    """Of the first, a table of states and clusters would fit; of the second, it would not."""
+    command = [sys.executable, "-c", PEAK, *map(str, size)]
+    peak, stated = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert peak < stated
