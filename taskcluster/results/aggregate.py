@@ -179,11 +179,11 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _telling(differing: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The first keys that suffice to tell the settings apart; what was chosen before what follows from it."""
+    """The keys that tell the settings apart, without those that follow from another one, in every setting."""
     order = sorted(differing, key=lambda key: (not key.endswith("._target_"), key.startswith("scheduler.")))
     chosen: list[str] = []
     for key in order:
-        if _kinds([*chosen, key], settings) > _kinds(chosen, settings):
+        if not any(_kinds([other, key], settings) == _kinds([other], settings) for other in chosen):
             chosen.append(key)
     return chosen
 

@@ -81,6 +81,21 @@ def test_a_control_beside_a_grid_is_named_by_what_is_unusual_of_it() -> None:
     assert len({*named}) == 6
 
 
+def test_controls_are_named_where_other_keys_would_tell_them_apart() -> None:
+    rest = [
+        {"holdout": "pair", "loss_on": "y"},
+        {"holdout": "none", "loss_on": "x"},
+        {"holdout": "pair", "shuffle": True},
+    ]
+    common = {"loss_on": "x", "shuffle": False}
+    found = conditions([(k, "controls", config(0, data={**common, **one})) for k, one in enumerate(rest)])
+    assert [c.label for c in found] == [
+        "data.loss_on=y",
+        "data.loss_on=x, data.holdout=none",
+        "data.loss_on=x, data.shuffle=True",
+    ]
+
+
 def test_a_seed_set_by_itself_is_named() -> None:
     assert seeds_of(config(3)) == "3"
     assert seeds_of(config(3) | {"seeds": {"tasks": 3, "kmeans": 8}}) == "3, kmeans=8"
