@@ -56,7 +56,13 @@ def plant(root: Path, n_conditions: int, n_seeds: int) -> Iterator[RunFolder]:
 
 def seeded(config: dict[str, Any], seed: int) -> None:
     config["seeds"] = dict.fromkeys(config["seeds"], seed)
-    for part, key in (("task", "seed"), ("data", "seed"), ("data", "probe_seed"), ("model", "seed"), ("clusterer", "seed")):
+    for part, key in (
+        ("task", "seed"),
+        ("data", "seed"),
+        ("data", "probe_seed"),
+        ("model", "seed"),
+        ("clusterer", "seed"),
+    ):
         if key in config[part]:
             config[part][key] = seed
 

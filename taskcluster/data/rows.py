@@ -172,7 +172,7 @@ def _column(numbers: "array[int]") -> Tensor:
 
 
 def _places(prefixes: Tensor, counts: Tensor, spans: Tensor) -> tuple[Tensor, ...]:
-    """The fields of Rows from row_of to answers, int32. spans (E, 5): first and end of x, first and end of y, length."""
+    """The fields of Rows from row_of to answers. spans (E, 5): first and end of x, first and end of y, length."""
     x_first, x_end, y_first, y_end, length = spans.unbind(1)
     reads = length - 1 - x_first
     row = _upto(len(counts)).repeat_interleave(counts)  # of each example

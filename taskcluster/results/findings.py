@@ -30,7 +30,6 @@ from taskcluster.runs.journal import Row, finite, layers_of, number, parse
 from taskcluster.runs.records import FinishedConfig, FinishedStatus, check, text
 from taskcluster.validation import UserError
 
-
 MOST = 50  # conditions that a reader can take in
 
 

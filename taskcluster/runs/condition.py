@@ -23,7 +23,9 @@ LONGEST_VALUE = 24
 
 NOT_TEXT = re.compile(r"[\d.+-]\S*\d|\d|-?(nan|inf\w*)|true|false|null")  # as other values than texts are shown
 
-REFERENCE = re.compile(r"\$\{(?:oc\.select:)?(\w+)((?:\.\w+)*)\}")  # ${seeds.tasks}: the part that it leads to, and the rest
+REFERENCE = re.compile(
+    r"\$\{(?:oc\.select:)?(\w+)((?:\.\w+)*)\}"
+)  # ${seeds.tasks}: the part that it leads to, and the rest
 
 # Keys that change no number of a run.
 WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer.max_time")

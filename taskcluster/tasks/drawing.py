@@ -69,7 +69,8 @@ def _sequence(items: Any, rng: random.Random) -> Callable[[], str]:
 
 def _part(op: Any, value: Any, rng: random.Random) -> Callable[[], str]:
     if op is sre.LITERAL:
-        return lambda symbol=chr(value): symbol
+        symbol = chr(value)
+        return lambda: symbol
     if op is sre.IN:
         symbols = [*chain.from_iterable(map(_symbols, value))]
         return lambda: rng.choice(symbols)

@@ -3,12 +3,12 @@
 in:  patterns made of literals, classes, alternations, groups and bounded repetition
 out: which patterns' whole languages hold a string, how many strings a language has, its longest string
 
-Patterns become one position automaton (Glushkov, 1961): a position is a literal or class of a pattern, and a state is the
-set of positions that a string can end at. A string is tested against all patterns at once, and no pattern makes it
-backtrack. A string's first symbols leave many patterns possible, so the large states are remembered, of which there are
-few; the small ones that follow are worked out each time, so that memory does not grow with the strings that are tested.
-The libraries interegular and greenery give the same answers with a machine for each pattern, and take many times as
-long (benchmarks/language.py); they read dialects that differ from Python's, and do not return for a pattern of a million
+Patterns become one position automaton (Glushkov, 1961): a position is a literal or class of a pattern, and a state is
+the set of positions that a string can end at. A string is tested against all patterns at once, and no pattern makes it
+backtrack. A string's first symbols leave many patterns possible, and these large states, which are few, are remembered.
+The small ones that follow are worked out each time, so memory does not grow with the strings that are tested. The
+libraries interegular and greenery give the same answers with a machine for each pattern, and take many times as long
+(benchmarks/language.py); they read dialects that differ from Python's, and do not return for a pattern of a million
 symbols.
 """
 
@@ -153,7 +153,7 @@ class Automaton:
 
 
 def parse(pattern: str) -> Any:
-    """The parsed parts of a pattern, (op, value) each. Raises ValueError, naming the pattern, for one that is invalid."""
+    """The parts of a pattern, (op, value) each. Raises ValueError, naming the pattern, for one that is invalid."""
     try:
         items = sre.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import polars
 import pytest
 from conftest import SMALL, Outcome
 from planted import config, plant, wanted
