@@ -42,29 +42,17 @@ def words(n_conditions: int, n_seeds: int) -> list[str]:
 
 def plant(root: Path, n_conditions: int, n_seeds: int) -> Iterator[RunFolder]:
     """Runs, condition after condition."""
-    template: dict[str, Any] = RunConfig.of(composed("logger=none")).as_dict()
+    templates: list[dict[str, Any]] = [
+        RunConfig.of(composed("logger=none", f"seed={seed}")).as_dict() for seed in range(n_seeds)
+    ]
     noise = random.Random(0)
     rates, sizes = values(n_conditions)
     for rate, size in [(rate, size) for rate in rates for size in sizes][:n_conditions]:
         height = noise.uniform(0.2, 0.9)
-        for seed in range(n_seeds):
+        for template in templates:
             config = deepcopy(template)
-            config["optimizer"]["lr"], config["data"]["batch_size"], config["seed"] = rate, size, seed
-            seeded(config, seed)
+            config["optimizer"]["lr"], config["data"]["batch_size"] = rate, size
             yield write(RunFolder(root / run_folder(config)), config, height, noise)
-
-
-def seeded(config: dict[str, Any], seed: int) -> None:
-    config["seeds"] = dict.fromkeys(config["seeds"], seed)
-    for part, key in (
-        ("task", "seed"),
-        ("data", "seed"),
-        ("data", "probe_seed"),
-        ("model", "seed"),
-        ("clusterer", "seed"),
-    ):
-        if key in config[part]:
-            config[part][key] = seed
 
 
 def write(run: RunFolder, config: dict[str, Any], height: float, noise: random.Random) -> RunFolder:

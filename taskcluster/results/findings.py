@@ -112,7 +112,7 @@ class Findings:
             return self
         chosen = [k * (n - 1) // (most - 1) for k in range(most)]
         fewer = copy(self)
-        fewer.conditions, fewer.names = ([of[k] for k in chosen] for of in (self.conditions, self.names))
+        fewer.conditions, fewer.names = [self.conditions[k] for k in chosen], [self.names[k] for k in chosen]
         fewer.runs = [run for condition in fewer.conditions for run in condition.runs]
         return fewer
 

@@ -23,9 +23,7 @@ LONGEST_VALUE = 24
 
 NOT_TEXT = re.compile(r"[\d.+-]\S*\d|\d|-?(nan|inf\w*)|true|false|null")  # as other values than texts are shown
 
-REFERENCE = re.compile(
-    r"\$\{(?:oc\.select:)?(\w+)((?:\.\w+)*)\}"
-)  # ${seeds.tasks}: the part that it leads to, and the rest
+REFERENCE = re.compile(r"\$\{(?:oc\.select:)?(\w+)(?:\.\w+)*\}")  # ${seeds.tasks}: the part that it leads to
 
 # Keys that change no number of a run.
 WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer.max_time")
@@ -211,7 +209,7 @@ def _resolve(part: str, node: Any, referred: Config) -> dict[str, Any]:
 def _referred(config: Config, part: str, node: Any) -> Config:
     """The parts of a configuration that a part's references lead to; all of it where they are not plain ones."""
     text = _text(node)
-    roots = {root for root, _ in REFERENCE.findall(text)}
+    roots = {*REFERENCE.findall(text)}
     found = {key: value for key, value in config.items() if key in roots}
     plain = text.count("${") == len(REFERENCE.findall(text)) and "${" not in _text(found)
     return found if plain else config
