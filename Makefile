@@ -53,6 +53,7 @@ bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what 
 	$(BIN)/python benchmarks/interventions.py
 	$(BIN)/python benchmarks/saving.py
 	$(BIN)/python benchmarks/dashboard.py
+	$(BIN)/python benchmarks/many.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/tracking.py
 
 bench-end-to-end: .venv/installed-bench ## the default run beside a user's script, twice three seeds: about 40 minutes

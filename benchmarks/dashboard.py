@@ -5,7 +5,7 @@ table and the charts in sight are shown, with the server just started, and again
 sight, which are drawn next. update: from the arrival of new points until they are drawn. latency: from a line of a
 journal to its point on the screen.
 
-    python benchmarks/dashboard.py
+    python benchmarks/dashboard.py [CONDITIONS SEEDS MEASUREMENTS]    # 2000 5 5: 10,000 runs
 """
 
 import json
@@ -27,8 +27,7 @@ from playwright.sync_api import Page, sync_playwright
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import append
 
-SHAPES = [(40, 5), (200, 1)]  # conditions, seeds
-MEASUREMENTS = 100
+SHAPES = [(40, 5, 100), (200, 1, 100)]  # conditions, seeds, measurements
 LAYERS = 7
 CHROMIUM = "/usr/bin/chromium"
 UPDATES = 5
@@ -64,7 +63,7 @@ def line(step: int, height: float, noise: random.Random) -> dict[str, Any]:
     return values | {"time": "2026-01-01T00:00:00+00:00", "elapsed": step / 10, "measuring": 0.5}
 
 
-def write(root: Path, n_conditions: int, n_seeds: int) -> list[RunFolder]:
+def write(root: Path, n_conditions: int, n_seeds: int, n_measurements: int) -> list[RunFolder]:
     """Folders of runs that are finished."""
     noise = random.Random(0)
     runs = []
@@ -73,12 +72,12 @@ def write(root: Path, n_conditions: int, n_seeds: int) -> list[RunFolder]:
             run = RunFolder(root / "sweep" / f"optimizer.lr={condition + 1}e-4" / f"seed={seed}")
             run.path.mkdir(parents=True)
             config = {"seed": seed, "seeds": {"tasks": seed}, "optimizer": {"lr": (condition + 1) / 1e4}}
-            config |= {"model": {"n_layer": LAYERS - 1}, "trainer": {"max_steps": 10 * MEASUREMENTS}}
+            config |= {"model": {"n_layer": LAYERS - 1}, "trainer": {"max_steps": 10 * n_measurements}}
             (run.path / "config.yaml").write_text(yaml.safe_dump(config))
-            start = {"time": "2026-01-01T00:00:00+00:00", "step": 0, "max_steps": 10 * MEASUREMENTS}
+            start = {"time": "2026-01-01T00:00:00+00:00", "step": 0, "max_steps": 10 * n_measurements}
             status = {"state": "finished", "id": f"{condition}-{seed}", "starts": [start], "wall_seconds": 100}
             (run.path / "status.json").write_text(json.dumps(status))
-            heights = [1 - 0.95 ** (k * (condition + 1) / n_conditions) for k in range(MEASUREMENTS)]
+            heights = [1 - 0.95 ** (k * (condition + 1) / n_conditions) for k in range(n_measurements)]
             lines = [json.dumps(line(10 * k, height, noise)) for k, height in enumerate(heights)]
             run.journal.write_text("\n".join(lines) + "\n")
             runs.append(run)
@@ -145,11 +144,11 @@ def grown(page: Page, runs: list[RunFolder], step: int) -> tuple[float, float]:
     return latency, drawing / 1000
 
 
-def main() -> None:
+def main(shapes: list[tuple[int, ...]]) -> None:
     wrong: list[str] = []
-    for n_conditions, n_seeds in SHAPES:
+    for n_conditions, n_seeds, n_measurements in shapes:
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright, ExitStack() as closing:
-            runs = write(Path(folder), n_conditions, n_seeds)
+            runs = write(Path(folder), n_conditions, n_seeds, n_measurements)
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -162,20 +161,22 @@ def main() -> None:
             ]
             for other in browser.contexts[1:]:
                 other.close()
-            few = [grown(page, runs[:2], 10 * (MEASUREMENTS + k)) for k in range(UPDATES)]
-            all_of_them = [grown(page, runs, 10 * (MEASUREMENTS + UPDATES + k)) for k in range(2)]
+            few = [grown(page, runs[:2], 10 * (n_measurements + k)) for k in range(UPDATES)]
+            listed = runs[:200]  # the page lists the first thousand
+            all_of_them = [grown(page, listed, 10 * (n_measurements + UPDATES + k)) for k in range(2)]
             ended = server.end()
             browser.close()
         assert not wrong, wrong
-        print(f"{n_conditions} conditions x {n_seeds} seeds x {MEASUREMENTS} measurements x {2 * LAYERS} curves")
+        print(f"{n_conditions} conditions x {n_seeds} seeds x {n_measurements} measurements x {2 * LAYERS} curves")
         print(f"  start to first byte            {server.started:5.2f} s   (ends in {ended:.2f} s)")
         view, whole = (statistics.median(values) for values in zip(*warm, strict=True))
         print(f"  first view, server just begun  {cold:5.2f} s   whole {cold_whole:5.2f} s")
         print(f"  first view, server running     {view:5.2f} s   whole {whole:5.2f} s")
-        for name, found in (("2 runs grow", few), ("all runs grow", all_of_them)):
+        for name, found in (("2 runs grow", few), (f"{len(listed)} runs grow", all_of_them)):
             latency, drawing = (statistics.median(values) for values in zip(*found, strict=True))
             print(f"  {name:14} update drawn in {drawing:5.3f} s; from journal to screen {latency:5.2f} s", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    given = tuple(int(argument) for argument in sys.argv[1:])
+    main([given] if given else [*SHAPES])

@@ -111,14 +111,14 @@ class SequenceDataModule(pl.LightningDataModule):
             family, tokenizer, template, prefix or "", chat, *source
         )
         prompts, split = Prompts(family, self.tokenizer, self.template), family.split()
-        encoded = {name: prompts.encode(examples) for name, examples in split.items()}
         pad = self.tokenizer.pad_token_id or 0
-        self.train_rows = rows_of(encoded["train"], shared=layout == "shared_prefix", pad=pad)
+        self.train_rows = rows_of(prompts.stream(split["train"]), shared=layout == "shared_prefix", pad=pad)
         self.n_rows = max(1, round(batch_size * len(self.train_rows) / len(split["train"])))
-        self.longest = max(len(prompt.tokens) for of_split in encoded.values() for prompt in of_split)
+        longest = max(len(prompt.tokens) for prompt in prompts.stream(split["val"]))
+        self.longest = max(self.train_rows.longest, longest)
         self.probe = {
             name: rows_of(
-                [encoded[name][k] for k in _probe(examples, probe_size, random.Random(f"{probe_seed}/probe/{name}"))],
+                prompts.stream(_probe(examples, probe_size, random.Random(f"{probe_seed}/probe/{name}"))),
                 shared=True,
                 pad=pad,
             )
@@ -157,7 +157,7 @@ def _tokenizer_and_template(
     return loaded, in_chat(theirs, loaded) if chat else theirs
 
 
-def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[int]:
+def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[Example]:
     """Examples of up to `size` instructions: one of each, then a second of each, and so on, up to `size` as well.
 
     Instructions come evenly from tasks, and those of a task begin with each of its inputs in turn.
@@ -170,7 +170,7 @@ def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[i
         of_task.append(group[turn:] + group[:turn])
     chosen = _in_rounds(by_task.values())[:size]
     drawn = set(_in_rounds(chosen)[:size])
-    return [example for group in chosen for example in group if example in drawn]
+    return [examples[k] for group in chosen for k in group if k in drawn]
 
 
 def _in_rounds(lists: Iterable[Sequence[T]]) -> list[T]:

@@ -13,7 +13,7 @@ characters. A token belongs to a span if it holds at least one of its characters
 along with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from string import Formatter
 from typing import NamedTuple
@@ -25,6 +25,8 @@ from taskcluster.tasks.family import SLOT, Example, TaskFamily
 
 FIELDS = ("instruction", "x", "y")
 INSIDE = ("instruction", "y")  # where instructions hold the place of x
+
+AT_ONCE = 4096  # texts given to the tokenizer: what it finds out about one takes a hundred times the room of its tokens
 
 Span = tuple[int, int]  # first, and one past the last
 
@@ -136,12 +138,18 @@ class Prompts:
 
         Raises ValueError, naming the text, for one in which x or y has no token of its own.
         """
-        rendered = [self._template.render(example) for example in examples]
+        return list(self.stream(examples))
+
+    def stream(self, examples: Sequence[Example]) -> Iterator[Prompt]:
+        """The same one by one, for whoever need not have all of them at once."""
         backend = self._tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
-        encodings = backend.encode_batch([text for text, *_ in rendered])
-        return [self._prompt(*parts) for parts in zip(examples, encodings, rendered, strict=True)]
+        for begin in range(0, len(examples), AT_ONCE):
+            chunk = examples[begin : begin + AT_ONCE]
+            rendered = [self._template.render(example) for example in chunk]
+            encodings = backend.encode_batch([text for text, *_ in rendered])
+            yield from map(self._prompt, chunk, encodings, rendered)
 
     def _prompt(self, example: Example, encoding: Encoding, rendered: Rendered) -> Prompt:
         text = rendered.text

@@ -7,11 +7,13 @@ A prompt is a prefix, the tokens before x, and a continuation, x and all that fo
 continuations of C prompts that share it. The last token of a sequence is predicted and never read, so no row holds it.
 """
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,6 +66,11 @@ class Rows:
     def lengths(self) -> Tensor:
         """Tokens of each row, (N,)."""
         return self.starts.diff()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence, with the last one, which no row holds."""
+        return int((self.prefixes[self.row_of[self.firsts].long()] + self.reads).max()) + 1
 
     @property
     def first_examples(self) -> Tensor:
@@ -127,50 +134,73 @@ class Rows:
         return Rows(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
-def rows_of(prompts: Sequence[Prompt], shared: bool, pad: int = 0) -> Rows:
-    """A row for every prompt or, `shared`, for every run of prompts with one task, one instruction and one prefix."""
+def rows_of(prompts: Iterable[Prompt], shared: bool, pad: int = 0) -> Rows:
+    """A row for every prompt or, `shared`, for every run of prompts with one task, one instruction and one prefix.
 
+    Prompts are read once, one row's after another's, and not kept.
+    """
+    tokens, targets, prefixes, counts, spans, numbers = (array("i") for _ in range(6))
+    for group in _runs(prompts) if shared else ([prompt] for prompt in prompts):
+        prefix = group[0].tokens[: group[0].x[0]]
+        tokens.extend(prefix)
+        targets.extend([*prefix[1:], pad])
+        for prompt in group:
+            tokens.extend(prompt.tokens[len(prefix) : -1])
+            targets.extend(prompt.tokens[len(prefix) + 1 :])
+            spans.extend((*prompt.x, *prompt.y, len(prompt.tokens)))
+            numbers.extend(prompt.labels)
+        prefixes.append(len(prefix))
+        counts.append(len(group))
+    tokens.append(pad)
+    targets.append(pad)
+    prefixes.append(1)
+    counts.append(0)
+    places = _places(_column(prefixes), _column(counts), _column(spans).view(-1, 5))
+    return Rows(_column(tokens), _column(targets), *places, _column(numbers).view(-1, len(Labels._fields)))
+
+
+def _runs(prompts: Iterable[Prompt]) -> Iterator[list[Prompt]]:
     def beginning(prompt: Prompt) -> tuple[int, int, Sequence[int]]:
         return prompt.labels.task, prompt.labels.instruction, prompt.tokens[: prompt.x[0]]
 
-    groups = [list(group) for _, group in groupby(prompts, beginning)] if shared else [[prompt] for prompt in prompts]
-    tokens, targets = list[int](), list[int]()
-    for group in groups:
-        prefix = group[0].tokens[: group[0].x[0]]
-        tokens += prefix
-        targets += [*prefix[1:], pad]
-        for prompt in group:
-            tokens += prompt.tokens[len(prefix) : -1]
-            targets += prompt.tokens[len(prefix) + 1 :]
-    prefixes = torch.tensor([*(group[0].x[0] for group in groups), 1])
-    counts = torch.tensor([*map(len, groups), 0])
-    spans = torch.tensor([(*prompt.x, *prompt.y, len(prompt.tokens)) for prompt in prompts])
-    numbers = torch.tensor([prompt.labels for prompt in prompts])
-    columns = torch.tensor([*tokens, pad]), torch.tensor([*targets, pad]), *_places(prefixes, counts, spans), numbers
-    return Rows(*(column.int() for column in columns))
+    return (list(group) for _, group in groupby(prompts, beginning))
+
+
+def _column(numbers: "array[int]") -> Tensor:
+    """int32, in the memory of `numbers`."""
+    return torch.from_numpy(np.frombuffer(numbers, dtype=np.int32))
 
 
 def _places(prefixes: Tensor, counts: Tensor, spans: Tensor) -> tuple[Tensor, ...]:
     """The fields of Rows from row_of to answers. spans (E, 5): first and end of x, first and end of y, length."""
     x_first, x_end, y_first, y_end, length = spans.unbind(1)
     reads = length - 1 - x_first
-    row = torch.arange(len(counts)).repeat_interleave(counts)  # of each example
-    firsts = prefixes.cumsum(0)[row] + reads.cumsum(0) - reads
+    row = _upto(len(counts)).repeat_interleave(counts)  # of each example
+    firsts = _sum(prefixes)[row] + _sum(reads) - reads
     lengths = prefixes.index_add(0, row, reads)
-    starts = lengths.cumsum(0) - lengths
-    row_of = torch.arange(len(counts)).repeat_interleave(lengths)
+    starts = _sum(lengths) - lengths
+    row_of = _upto(len(counts)).repeat_interleave(lengths)
 
-    continuation = torch.arange(len(reads)).repeat_interleave(reads)  # the example of each token after a prefix
-    within = torch.arange(len(continuation)) - (reads.cumsum(0) - reads)[continuation]
-    at = firsts[continuation] + within
-    example_of = torch.full_like(row_of, len(reads)).index_copy(0, at, continuation)
-    positions = torch.arange(len(row_of)) - starts[row_of]
-    positions[at] = x_first[continuation] + within
+    continuation = _upto(len(reads)).repeat_interleave(reads)  # the example of each token after a prefix
+    at = _upto(len(continuation)) + (firsts - _sum(reads) + reads)[continuation]
+    example_of = torch.full_like(row_of, len(reads))
+    example_of[at] = continuation
+    positions = _upto(len(row_of)) - starts[row_of]
+    own = at - (firsts - x_first)[continuation]
+    positions[at] = own
 
     roles = torch.zeros_like(row_of)
     roles[(starts + prefixes - 1)[:-1]] = INSTRUCTION_END
     for place, role in ((x_end, INPUT), (y_first, ANSWER)):
         roles[firsts + place - 1 - x_first] |= role
-    own = positions[at]
     roles[at] |= PREDICTS_Y * ((own >= y_first[continuation] - 1) & (own < y_end[continuation] - 1))
     return row_of, example_of, positions, roles, starts, prefixes, counts, firsts, reads, y_end - y_first
+
+
+def _upto(n: int) -> Tensor:
+    return torch.arange(n, dtype=torch.int32)
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Cumulative, int32."""
+    return values.cumsum(0, dtype=torch.int32)

@@ -191,7 +191,7 @@ export class Chart {
   #conditions() {
     const { store, view } = this.context;
     const one = this.kind.only && store.conditions.get(this.kind.only);
-    return one ? [one] : this.kind.only ? [] : [...store.conditions.values()].filter((condition) => view.shows(condition));
+    return one ? [one] : this.kind.only ? [] : view.charted(store.conditions.values());
   }
 
   // How markers are drawn: "seen", "unseen" (but under the pointer), or "none".

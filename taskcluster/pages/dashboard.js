@@ -3,9 +3,9 @@
 import { Chart, colors, element, shown } from "./charts.js";
 import { againstStep, alike, beside, byLayer, chosen, compared, layerByCondition, learning, map, mapped, path } from "./kinds.js";
 import { Store } from "./store.js";
-import { Table, stateClass } from "./table.js";
+import { ROWS, Table, stateClass } from "./table.js";
 import { Tsne } from "./tsne.js";
-import { View } from "./view.js";
+import { MOST, View } from "./view.js";
 
 const PERIOD = 1000; // milliseconds between questions
 const PATIENCE = 15_000; // milliseconds for an answer
@@ -117,6 +117,8 @@ function writeRuns() {
   $("layout").hidden = !runs.length;
   $("runs-count").textContent = shown.length === runs.length ? runs.length : `${shown.length} of ${runs.length}`;
   table.write(shown);
+  const rest = shown.length > ROWS && `The first ${ROWS} of ${shown.length} runs are listed, in the order of the table, as more would slow the page down: filter the conditions for others.`;
+  note("runs-note", rest);
   const counts = new Map();
   for (const run of runs) counts.set(run.state, (counts.get(run.state) ?? 0) + 1);
   const items = [...counts].map(([state, count]) => element("li", { className: `state ${stateClass(state)}`, textContent: `${count} ${state}` }));
@@ -155,10 +157,18 @@ function filterConditions() {
   }
   const shown = all.filter((condition) => view.shows(condition)).length;
   $("shown-count").textContent = shown === all.length ? all.length : `${shown} of ${all.length}`;
+  note("charts-note", shown > MOST && `Charts show the first ${MOST} of ${shown} conditions, as more cannot be told apart: filter the conditions for others.`);
+}
+
+// What is left out, in a sentence; nothing where all is there.
+function note(id, sentence) {
+  $(id).hidden = !sentence;
+  if (sentence) $(id).textContent = sentence;
 }
 
 function writeLayers() {
-  const most = Math.max(0, ...[...store.conditions.values()].flatMap((c) => c.curves.map((curve) => curve.layer ?? 0)));
+  let most = 0;
+  for (const { curves } of store.conditions.values()) for (const curve of curves) most = Math.max(most, curve.layer ?? 0);
   const values = ["last", ...Array.from({ length: most + 1 }, (_, k) => k)];
   if (layer.options.length !== values.length) {
     layer.replaceChildren(...values.map((value) => element("option", { value, textContent: value === 0 ? "0 (embedding)" : value })));
@@ -185,7 +195,7 @@ function rewriteMetrics() {
 }
 
 function placeCharts() {
-  const shown = [...store.conditions.values()].filter((condition) => view.shows(condition));
+  const shown = view.charted(store.conditions.values());
   const kinds = (condition) => [
     ...(chosen(context).length ? [againstStep(condition)] : []),
     ...[map, path].map((kind) => kind(condition)).filter(({ name }) => mapped(store, condition, name).length),
@@ -267,7 +277,8 @@ function listen() {
 }
 
 function chooseSteps() {
-  const most = Math.max(1, ...[...store.conditions.values()].flatMap((condition) => [...condition.steps.keys()]));
+  let most = 1;
+  for (const { steps } of store.conditions.values()) for (const step of steps.keys()) most = Math.max(most, step);
   const [from, to] = [Number($("from").value || 0), Number($("to").value || most)];
   view.set({ steps: from < to ? [from, to] : null });
 }

@@ -5,6 +5,8 @@ import { element } from "./charts.js";
 const STATES = ["running", "finished", "interrupted", "failed", "killed", "damaged", "new"];
 export const stateClass = (state) => (STATES.includes(state) ? state : "other");
 
+export const ROWS = 1000; // that are listed, at most
+
 const COLUMNS = [ // before those of metrics
   { name: "status", of: (run) => run.state, write: writeState },
   { name: "sweep", of: (run) => run.sweep },
@@ -45,9 +47,9 @@ export class Table {
     for (const [id, row] of this.rows) this.#drop(id, row);
   }
 
-  // Bring the table up to date; runs: those to show, in order. Gives how many there are.
+  // Bring the table up to date; runs: those to show, in order; the first ROWS are.
   write(runs) {
-    const wanted = this.#sorted(runs);
+    const wanted = this.#sorted(runs).slice(0, ROWS);
     const ids = new Set(wanted.map((run) => run.id));
     for (const [id, row] of this.rows) if (!ids.has(id)) this.#drop(id, row);
     wanted.forEach((run, k) => {

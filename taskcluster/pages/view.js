@@ -3,6 +3,8 @@
 // metric: key of the metric by layer that charts show, the first if it is none of them.
 const DEFAULTS = { metric: "", layer: "last", filter: "", hide: [], steps: null, tsne: "", at: null, theme: "", sort: "" };
 
+export const MOST = 200; // conditions in charts: more can neither be told apart nor drawn in time
+
 export class View extends EventTarget {
   constructor() {
     super();
@@ -18,6 +20,16 @@ export class View extends EventTarget {
   shows(condition) {
     const words = this.filter.toLowerCase().split(/\s+/);
     return !this.hide.includes(condition.id) && words.every((word) => condition.name.toLowerCase().includes(word));
+  }
+
+  // Of all conditions those that charts show: the first MOST of those that are shown at all.
+  charted(conditions) {
+    const found = [];
+    for (const condition of conditions) {
+      if (this.shows(condition)) found.push(condition);
+      if (found.length === MOST) break;
+    }
+    return found;
   }
 
   #change(changes) {

@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -99,11 +99,10 @@ def conditions(runs: Sequence[tuple[R, str, Mapping[str, Any]]]) -> list[Conditi
     for (sweep, _), values in settings.items():
         of_sweep.setdefault(sweep, []).append(values)
     differing = {sweep: _differing(values) for sweep, values in of_sweep.items()}
-    telling = {sweep: _telling(differing[sweep], values) for sweep, values in of_sweep.items()}
+    namers = {sweep: _namer(_telling(differing[sweep], values), values) for sweep, values in of_sweep.items()}
     for (sweep, values_digest), members in groups.items():
         own = {key: settings[sweep, values_digest].get(key) for key in differing[sweep]}
-        keys = _unusual(own, telling[sweep], of_sweep[sweep])
-        named = [f"{key.removesuffix('._target_')}={_short(own[key])}" for key in keys]
+        named = [f"{key.removesuffix('._target_')}={_short(own[key])}" for key in namers[sweep](own)]
         label = ", ".join(named) or sweep
         found.append(Condition(f"{sweep}-{values_digest}", sweep, label, own, members))
     return found
@@ -188,14 +187,16 @@ def _telling(differing: Sequence[str], settings: Sequence[Mapping[str, Any]]) ->
     return chosen
 
 
-def _unusual(own: Mapping[str, Any], telling: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> Sequence[str]:
-    """The keys that name a condition: all that tell conditions apart where they are a whole grid; otherwise the one
-    with most values, and others where a condition, such as a control, has not the value that most have."""
+def _namer(
+    telling: Sequence[str], settings: Sequence[Mapping[str, Any]]
+) -> Callable[[Mapping[str, Any]], Sequence[str]]:
+    """What gives the keys that name a condition: all that tell conditions apart where they are a whole grid; otherwise
+    the one with most values, and others where a condition, such as a control, has not the value that most have."""
     if not telling or len(settings) == math.prod(_kinds([key], settings) for key in telling):
-        return telling
+        return lambda _: telling
     first = max(telling, key=lambda key: _kinds([key], settings))
-    others = [key for key in telling if key != first and own[key] != usual(key, settings)]
-    return [first, *others]
+    common = {key: usual(key, settings) for key in telling if key != first}
+    return lambda own: [first, *(key for key, value in common.items() if own[key] != value)]
 
 
 def usual(key: str, settings: Sequence[Mapping[str, Any]]) -> Any:

@@ -5,6 +5,7 @@ out: Findings: the finished runs by condition, points for charts, and one tidy t
 """
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -23,10 +24,13 @@ from taskcluster.results.aggregate import (
 )
 from taskcluster.results.agreement import Agreement, agreements_of
 from taskcluster.results.statistics import emergence
+from taskcluster.runs.condition import decisive, digest
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, finite, layers_of, number, parse
 from taskcluster.runs.records import FinishedConfig, FinishedStatus, check, text
 from taskcluster.validation import UserError
+
+MOST = 50  # conditions that a reader can take in
 
 
 @dataclass(frozen=True)
@@ -101,39 +105,47 @@ class Findings:
         """The conditions, each with its name."""
         return zip(self.names, self.conditions, strict=True)
 
-    def points(self) -> list[Point]:
-        """For charts: those of `over_runs` with their condition."""
-        return [
-            {"condition": name, **point}
-            for name, condition in self.named()
-            for point in over_runs(
-                [run.rows for run in condition.runs], self.catalogue, [run.task_set for run in condition.runs]
-            )
-        ]
+    def to_read(self, most: int = MOST) -> "Findings":
+        """The same with `most` of the conditions, at equal distances in their order, where there are more."""
+        n = len(self.conditions)
+        if n <= most:
+            return self
+        chosen = [k * (n - 1) // (most - 1) for k in range(most)]
+        fewer = copy(self)
+        fewer.conditions, fewer.names = [self.conditions[k] for k in chosen], [self.names[k] for k in chosen]
+        fewer.runs = [run for condition in fewer.conditions for run in condition.runs]
+        return fewer
+
+    def points(self) -> Iterator[tuple[str, list[Point]]]:
+        """For charts: those of `over_runs` of every condition, by its name, which they have too."""
+        for name, condition in self.named():
+            journals, task_sets = [run.rows for run in condition.runs], [run.task_set for run in condition.runs]
+            yield name, [{"condition": name, **p} for p in over_runs(journals, self.catalogue, task_sets)]
 
     def agreements(self) -> dict[str, list[Agreement]]:
         """Of the instruments that were measured, for each condition by its name."""
         return {name: agreements_of([run.rows for run in c.runs], self.catalogue) for name, c in self.named()}
 
-    def tidy(self) -> list[dict[str, Any]]:
-        """A row for every number of every run.
+    def tidy(self) -> Iterator[list[dict[str, Any]]]:
+        """A row for every number of every run, a condition after another.
 
         metric: as in the journal; "claim: NAME"; "emergence of METRIC" (a step); "METRIC with another KMeans seed", a
         control, whose repetitions are counted.
         """
-        return [
-            {"condition": name, "run": run.path, "seed": run.seed, **row}
-            for name, condition in self.named()
-            for run in condition.runs
-            for row in _numbers(run)
-        ]
+        for name, condition in self.named():
+            yield [
+                {"condition": name, "run": run.path, "seed": run.seed, **row}
+                for run in condition.runs
+                for row in _numbers(run)
+            ]
 
     def _read(self, folder: RunFolder, root: Path) -> tuple[Finished, str, Mapping[str, Any]] | None:
         path = text(str(folder.path.relative_to(root)))
         try:
-            status, config, state = folder.status(), folder.config(), folder.state
+            status, config = folder.status(), folder.config()
+            state = folder.state_by(lambda: status if status.get("state") == "finished" else folder.status())
             if state == "finished":
-                return _finished(folder, path), text(sweep_of(folder.path, root)), config
+                return _finished(folder, path, status, config), text(sweep_of(folder.path, root)), config
         except UserError as damaged:
             self.gaps.append(text(str(damaged)))
             return None
@@ -145,26 +157,27 @@ class Findings:
 
     def _once(self, runs: list[Any]) -> list[Any]:
         """Without runs that another equals in everything, seeds included: they would count twice."""
-        kept: dict[tuple[str, str], Any] = {}
+        kept: dict[tuple[str, str, str], Any] = {}
         for run, sweep, config in runs:
-            (condition,) = conditions([(run, sweep, config)])
-            first = kept.setdefault((condition.key, run.seed), (run, sweep, config))[0]
+            first = kept.setdefault((sweep, digest(decisive(config)), run.seed), (run, sweep, config))[0]
             if first is not run:
                 self.gaps.append(f"{run.path} is left out, as it repeats {first.path}")
         return list(kept.values())
 
     def _miss_seeds(self) -> None:
-        for sweep in {condition.sweep for condition in self.conditions}:
-            seeds = {run.seed: None for c in self.conditions if c.sweep == sweep for run in c.runs}
+        seeds: dict[str, dict[str, None]] = {}
+        for condition in self.conditions:
+            seeds.setdefault(condition.sweep, {}).update(dict.fromkeys(run.seed for run in condition.runs))
+        for sweep, of_sweep in seeds.items():
             for name, condition in self.named():
-                missing = [s for s in seeds if s not in {run.seed for run in condition.runs}]
-                if condition.sweep == sweep and missing:
+                own = {run.seed for run in condition.runs}
+                if condition.sweep == sweep and (missing := [s for s in of_sweep if s not in own]):
                     self.gaps.append(f"{name} has no finished run with seed {', '.join(missing)}, as others have")
 
 
-def _finished(folder: RunFolder, path: str) -> Finished:
+def _finished(folder: RunFolder, path: str, status: Row, config: Row) -> Finished:
     """A finished run. Raises UserError where its files are not what one leaves."""
-    config, status, results, rows = folder.config(), folder.status(), folder.results(), folder.rows()
+    results, rows = folder.results(), folder.rows()
     check(status, folder.path / "status.json", FinishedStatus)
     check(config, folder.path / "config.yaml", FinishedConfig)
     last = status["starts"][-1]["max_steps"]

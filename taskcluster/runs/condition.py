@@ -23,6 +23,8 @@ LONGEST_VALUE = 24
 
 NOT_TEXT = re.compile(r"[\d.+-]\S*\d|\d|-?(nan|inf\w*)|true|false|null")  # as other values than texts are shown
 
+REFERENCE = re.compile(r"\$\{(?:oc\.select:)?(\w+)(?:\.\w+)*\}")  # ${seeds.tasks}: the part that it leads to
+
 # Keys that change no number of a run.
 WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer.max_time")
 
@@ -179,15 +181,38 @@ def _differing(values: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[s
 def _expected(config: Config, part: str, node: Any) -> dict[str, Any]:
     """What the settings of one part would be if it held `node`, whose references follow the rest of the configuration:
     scheduler.max_steps follows trainer.max_steps. {} where they cannot be followed."""
+    referred = _referred(config, part, node)
+    texts = [json.dumps(value, default=str) for value in ({part: node}, referred)]
+    if [json.loads(text) for text in texts] == [{part: node}, referred]:
+        return _resolved(part, *texts)
+    return _resolve(part, node, referred)
+
+
+@lru_cache(maxsize=4096)
+def _resolved(part: str, node: str, referred: str) -> dict[str, Any]:
+    """`_resolve` of what JSON can hold: most runs of a sweep have most parts in common."""
+    return _resolve(part, json.loads(node)[part], json.loads(referred))
+
+
+def _resolve(part: str, node: Any, referred: Config) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        whole = OmegaConf.create({**config, part: node})
+        whole = OmegaConf.create({**referred, part: node})
         value = OmegaConf.to_container(whole[part], resolve=True) if isinstance(node, Mapping) else whole[part]
     except OmegaConfBaseException:
         return {}
     return decisive({part: value})
+
+
+def _referred(config: Config, part: str, node: Any) -> Config:
+    """The parts of a configuration that a part's references lead to; all of it where they are not plain ones."""
+    text = _text(node)
+    roots = {*REFERENCE.findall(text)}
+    found = {key: value for key, value in config.items() if key in roots}
+    plain = text.count("${") == len(REFERENCE.findall(text)) and "${" not in _text(found)
+    return found if plain else config
 
 
 def _shown(value: Any) -> tuple[str, bool]:

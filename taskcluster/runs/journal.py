@@ -34,6 +34,7 @@ class Key(NamedTuple):
     layer: int | None
 
 
+@lru_cache(maxsize=4096)
 def parse(key: str) -> Key | None:
     """What a key of the journal names: "ari/val/layer_3" or "val/accuracy"; None for a key that is not a metric's.
 

@@ -18,20 +18,30 @@ CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path
 
 
 def defaults() -> dict[str, Any]:
-    """The configuration that comes with the package."""
-    return _job(_composed(_packaged()))
+    """The configuration that comes with the package; not to be changed."""
+    return _job(_packaged())
 
 
 def alternatives(group: str) -> list[str]:
     """The options that can be chosen instead of the package's own, in alphabetical order."""
     own = _composed(_packaged()).hydra.runtime.choices.get(group)
-    return [option for option in _loader().get_group_options(group) if option != own] if own else []
+    return [option for option in _options(_loader(), group) if option != own] if own else []
 
 
 def option(group: str, name: str) -> Any:
-    """What a group holds with this option, {} for one that cannot be composed."""
+    """What a group holds with this option, {} for one that cannot be composed; not to be changed."""
+    return _option(_loader(), group, name)
+
+
+@lru_cache(maxsize=1024)
+def _options(loader: "ConfigLoader", group: str) -> list[str]:
+    return loader.get_group_options(group)
+
+
+@lru_cache(maxsize=1024)
+def _option(loader: "ConfigLoader", group: str, name: str) -> Any:
     try:
-        return _job(_composed(_loader(), f"{group}={name}"))[group]
+        return _job(loader, f"{group}={name}")[group]
     except Exception:  # whatever is wrong with a file that this run does not use
         return {}
 
@@ -68,10 +78,12 @@ def _composed(loader: "ConfigLoader", *overrides: str) -> "DictConfig":
         return loader.load_configuration("train", list(overrides), RunMode.RUN)
 
 
-def _job(composed: "DictConfig") -> dict[str, Any]:
+@lru_cache(maxsize=1024)
+def _job(loader: "ConfigLoader", *overrides: str) -> dict[str, Any]:
     """The keys of the job."""
     from omegaconf import OmegaConf
 
+    composed = _composed(loader, *overrides)
     keys = [str(key) for key in composed if key != "hydra"]
     node: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys))
     return node

@@ -8,6 +8,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count, product
 from typing import Literal, NamedTuple
 
@@ -163,7 +164,7 @@ class TaskFamily:
         if self.holdout == "description":
             return {(i, x) for i in task.instructions[-1] for x in inputs}
         if self.holdout == "x":
-            unseen = self._inputs_held_out() & {*inputs}
+            unseen = self._inputs_held_out & {*inputs}
             return {(i, x) for i in instructions for x in unseen} if len(unseen) < len(inputs) else set()
         rng.shuffle(instructions)
         if self.holdout == "instruction":
@@ -175,6 +176,7 @@ class TaskFamily:
         n = round(self.val_fraction * len(instructions) * len(inputs))
         return set(diagonal[:n]) if n <= len(diagonal) else set()
 
+    @cached_property
     def _inputs_held_out(self) -> set[str]:
         """The same for all tasks."""
         inputs = sorted({x for task in self.tasks for x in task.mapping})

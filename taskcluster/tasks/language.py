@@ -3,22 +3,28 @@
 in:  patterns made of literals, classes, alternations, groups and bounded repetition
 out: which patterns' whole languages hold a string, how many strings a language has, its longest string
 
-Patterns become one position automaton (Glushkov, 1961): a state is a set of pattern positions, and sets are numbered as
-strings first reach them. Matching takes one table look-up a symbol whatever the pattern, so no pattern makes it
-backtrack, and a string is tested against all patterns at once. The libraries interegular and greenery give the same
-answers with a machine for each pattern, 6 to 190 times slower (benchmarks/language.py); they read dialects that differ
-from Python's, from whose parser rstr draws the strings, and do not return for a pattern of a million symbols.
+Patterns become one position automaton (Glushkov, 1961): a position is a literal or class of a pattern, and a state is
+the set of positions that a string can end at. A string is tested against all patterns at once, and no pattern makes it
+backtrack. A string's first symbols leave many patterns possible, and these large states, which are few, are remembered.
+The small ones that follow are worked out each time, so memory does not grow with the strings that are tested. The
+libraries interegular and greenery give the same answers with a machine for each pattern, and take many times as long
+(benchmarks/language.py); they read dialects that differ from Python's, and do not return for a pattern of a million
+symbols.
 """
 
 import re
-import re._parser as sre  # type: ignore[import-not-found]  # the parser that rstr samples from
+import re._parser as sre  # type: ignore[import-not-found]  # Python's own
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 MAX_POSITIONS = 2_000  # symbols in one pattern once its repetitions are written out
 MAX_STATES = 200_000  # sets of positions reached while a single pattern is counted
+FEW = 8  # positions up to which the steps from a state are not remembered
 START = 0  # the position before the first symbol
+
+State = frozenset[int]
 
 
 class Automaton:
@@ -29,52 +35,60 @@ class Automaton:
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self._follow: list[dict[str, set[int]]] = [{}]  # position -> symbol -> positions that may come next
-        self._symbol: list[str] = [""]
+        self._symbols: list[frozenset[str]] = [frozenset()]  # position -> what it may be
+        self._follow: list[set[int]] = [set()]  # position -> positions that may come next
         self._ends: dict[int, int] = {}  # position -> the pattern that may end there
         self.max_lengths: list[int] = []
         for index, pattern in enumerate(patterns):
-            self._offset, self._pattern = len(self._symbol), pattern
-            _, first, last, length = self._sequence(_parse(pattern))
+            self._size, self._pattern = 0, pattern
+            _, first, last, length = self._sequence(parse(pattern))
             self._link({START}, first)
             self._ends.update(dict.fromkeys(last, index))
             self.max_lengths.append(length)
-        self._states: list[frozenset[int]] = [frozenset({START})]
-        self._number = {self._states[0]: 0}
-        self._table: list[dict[str, int]] = [{}]
+        self._start = frozenset({START})
+        self._known: dict[State, dict[str, State]] = {self._start: {}}
 
     def owners(self, string: str) -> set[int]:
         """Indices of the patterns that match the whole string."""
-        state = 0
+        state = self._start
         for symbol in string:
             state = self._step(state, symbol)
-        return {self._ends[p] for p in self._states[state] if p in self._ends}
+        return {self._ends[p] for p in state if p in self._ends}
 
     def count(self) -> int:
         """Number of distinct non-empty strings in the union of all languages."""
+        reached = {self._start}
 
         @cache
-        def strings_from(state: int) -> int:
+        def strings_from(state: State) -> int:
             total = 0
-            for symbol in {s for p in self._states[state] for s in self._follow[p]}:
-                target = self._step(state, symbol)
-                if len(self._states) > MAX_STATES:
+            for target, symbols in self._targets(state).items():
+                reached.add(target)
+                if len(reached) > MAX_STATES:
                     raise ValueError(f"regex {self._pattern!r} is too ambiguous to count; write it with fewer overlaps")
-                total += any(p in self._ends for p in self._states[target]) + strings_from(target)
+                total += symbols * (any(p in self._ends for p in target) + strings_from(target))
             return total
 
-        return strings_from(0)
+        return strings_from(self._start)
 
-    def _step(self, state: int, symbol: str) -> int:
-        target = self._table[state].get(symbol)
-        if target is None:
-            positions = frozenset().union(*(self._follow[p].get(symbol, ()) for p in self._states[state]))
-            target = self._number.setdefault(positions, len(self._states))
-            if target == len(self._states):
-                self._states.append(positions)
-                self._table.append({})
-            self._table[state][symbol] = target
+    def _step(self, state: State, symbol: str) -> State:
+        known = self._known.get(state)
+        if known is not None and symbol in known:
+            return known[symbol]
+        target = frozenset([q for p in state for q in self._follow[p] if symbol in self._symbols[q]])
+        if known is not None:
+            known[symbol] = target
+            if len(target) > FEW:
+                self._known.setdefault(target, {})
         return target
+
+    def _targets(self, state: State) -> Counter[State]:
+        """The states that follow, each with the number of symbols that lead to it."""
+        by_symbol = defaultdict[str, set[int]](set)
+        for q in {q for p in state for q in self._follow[p]}:
+            for symbol in self._symbols[q]:
+                by_symbol[symbol].add(q)
+        return Counter(map(frozenset, by_symbol.values()))
 
     # A part of a pattern is (may be empty, first positions, last positions, longest length).
 
@@ -119,17 +133,17 @@ class Automaton:
         return self._refuse("has a class that is negated or a shorthand such as \\d; list its symbols instead")
 
     def _class(self, symbols: set[str]) -> tuple[bool, set[int], set[int], int]:
-        positions = set(range(len(self._symbol), len(self._symbol) + len(symbols)))
-        if max(positions) - self._offset >= MAX_POSITIONS:
+        self._size += len(symbols)
+        if self._size > MAX_POSITIONS:
             self._refuse_size()
-        self._symbol += sorted(symbols)
-        self._follow += [{} for _ in symbols]
-        return False, positions, positions, 1
+        position = {len(self._symbols)}
+        self._symbols.append(frozenset(symbols))
+        self._follow.append(set())
+        return False, position, position, 1
 
     def _link(self, sources: set[int], targets: set[int]) -> None:
         for source in sources:
-            for target in targets:
-                self._follow[source].setdefault(self._symbol[target], set()).add(target)
+            self._follow[source] |= targets
 
     def _refuse_size(self) -> None:
         self._refuse(f"has more than {MAX_POSITIONS} symbols once repetitions are written out; shorten it")
@@ -138,7 +152,8 @@ class Automaton:
         raise ValueError(f"regex {self._pattern!r} {reason}")
 
 
-def _parse(pattern: str) -> Any:
+def parse(pattern: str) -> Any:
+    """The parts of a pattern, (op, value) each. Raises ValueError, naming the pattern, for one that is invalid."""
     try:
         items = sre.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:

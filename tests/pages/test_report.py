@@ -276,3 +276,27 @@ def bounds(cell: str) -> tuple[float, float]:
     """The ends of the interval in a cell."""
     lower, upper = re.findall(r"\[(.*?), (.*?)\]", cell)[0]
     return float(lower), float(upper)
+
+
+def test_a_report_of_many_conditions_shows_some_says_so_and_counts_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Findings.to_read, "__defaults__", (3,))
+    monkeypatch.setattr(report, "MOST_GAPS", 1)
+    for n_layer in range(2, 9):
+        for seed in (0, 1):
+            finished = (n_layer, seed) not in ((2, 1), (3, 1))
+            plant(
+                tmp_path / f"model.n_layer={n_layer}/seed={seed}", 0.8, config(seed, n_layer=n_layer), finished=finished
+            )
+    report.write(tmp_path)
+    summary = (tmp_path / "report/report.md").read_text()
+    assert "12 finished runs, 7 conditions." in summary
+    assert "Charts and tables show 3 of the 7 conditions, at equal distances in their order" in summary
+    assert "- and 3 more" in summary  # two runs that failed, and the two seeds that are missing
+    assert "3 of the 7 conditions" in (tmp_path / "report/index.html").read_text()
+    shown_names = [f"model.n_layer={n_layer}" for n_layer in (2, 5, 8)]
+    assert [row[0] for row in tables(summary)["What was run"]] == shown_names
+    for name in ("table", "intervals"):
+        every = polars.read_parquet(tmp_path / f"report/{name}.parquet")
+        assert every["condition"].unique(maintain_order=True).to_list() == [f"model.n_layer={k}" for k in range(2, 9)]

@@ -1,12 +1,15 @@
-"""Languages of regular expressions, against Python's own matcher and full enumeration."""
+"""Languages of regular expressions, against Python's own matcher, full enumeration, and the library rstr."""
 
+import random
 import re
 from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rstr import Rstr
 
+from taskcluster.tasks.drawing import drawing
 from taskcluster.tasks.language import Automaton
 
 ATOMS = st.sampled_from(["a", "b", "[ab]", "c?", "(?:a|bc)", "[bc]{1,2}", "(?:ab?){0,2}", "(?:a|ab)(?:c|bc)"])
@@ -31,6 +34,21 @@ def test_count_and_longest_are_those_of_the_enumerated_language(pattern: str) ->
 def test_owners_are_the_patterns_that_match_the_whole_string(patterns: list[str], string: str) -> None:
     matching = {k for k, pattern in enumerate(patterns) if string and re.fullmatch(pattern, string)}
     assert Automaton(patterns).owners(string) == matching
+
+
+@given(st.lists(PATTERNS, min_size=40, max_size=40), st.text("abc", max_size=8))
+def test_owners_among_many_patterns_are_the_same_when_asked_again(patterns: list[str], string: str) -> None:
+    matching = {k for k, pattern in enumerate(patterns) if string and re.fullmatch(pattern, string)}
+    automaton = Automaton(patterns)
+    assert [automaton.owners(string) for _ in range(2)] == [matching] * 2
+
+
+@given(PATTERNS, st.integers(0, 100))
+def test_strings_are_drawn_as_rstr_draws_them(pattern: str, seed: int) -> None:
+    draw, peer = drawing(pattern, random.Random(seed)), Rstr(random.Random(seed))
+    drawn = [draw() for _ in range(20)]
+    assert drawn == [peer.xeger(pattern) for _ in range(20)]
+    assert all(re.fullmatch(pattern, string) for string in drawn)
 
 
 def test_patterns_that_make_a_backtracking_matcher_hang_take_no_time() -> None:

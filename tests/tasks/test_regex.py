@@ -75,6 +75,21 @@ def test_the_default_family_is_the_same_everywhere() -> None:
         assert printed.stdout.strip() == DEFAULT_FINGERPRINT
 
 
+@pytest.mark.parametrize(
+    ("changes", "fingerprint"),
+    [
+        (
+            {"regexes_per_task": 3, "holdout": "description"},
+            "a172c04a0dfba5528dcfccd0d8cd702681fd3e4de13f299d85e73e56f89f2329",
+        ),
+        ({"n_tasks": 300, "seed": 7}, "620f72ebf3cf323614ac3f94a65ea5a1107ec78dd7cf7379ab01378269bcf60f"),
+        ({"holdout": "pair", "seed": 1}, "498a32ced973ceb9ec901cd57f467b06cd14d2895c3679263880257fb3885f12"),
+    ],
+)
+def test_other_families_are_as_they_were_first_drawn(changes: dict[str, object], fingerprint: str) -> None:
+    assert family(**changes).fingerprint() == fingerprint
+
+
 def test_any_symbol_can_stand_in_an_alphabet() -> None:
     tasks = family(n_tasks=8, alphabet="]^-[.*+?(){}|\\$/ ,é").tasks
     assert {s for task in tasks for i in all_instructions(task) for s in i} <= set("]^-[.*+?(){}|\\$/ ,é")

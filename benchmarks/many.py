@@ -1,0 +1,64 @@
+"""Many runs in one folder, planted, five seeds a condition: the report, and the live page's looks at the folder.
+
+out: printed seconds of processor time, and memory; each part a process. `benchmarks/dashboard.py` has the browser.
+
+    python benchmarks/many.py [RUNS ...]    # 200 and 1,000 by default: two minutes. 10,000: a quarter of an hour
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from planting import plant
+
+RUNS = [200, 1000]
+SEEDS = 5
+
+
+def report(root: Path) -> dict[str, Callable[[], object]]:
+    from taskcluster.pages.report import write
+
+    return {"report": lambda: write(root)}
+
+
+def watching(root: Path) -> dict[str, Callable[[], object]]:
+    from taskcluster.watch.watcher import Watcher
+
+    watcher = Watcher(root)
+    return {"first look": watcher.scan, "another look": watcher.scan, "whole answer": watcher.changes}
+
+
+PARTS = {"report": report, "watching": watching}
+
+
+def measure(part: str, root: Path) -> None:
+    """Print seconds of processor time of every step, and the process's largest memory, as JSON."""
+    found = {}
+    for name, work in PARTS[part](root).items():
+        begun = time.process_time()
+        work()
+        found[f"{name}, s"] = round(time.process_time() - begun, 2)
+    found[f"memory of the {part}, GiB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    print(json.dumps(found))
+
+
+def main(sizes: list[int]) -> None:
+    for n_runs in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            n_planted = sum(1 for _ in plant(Path(folder) / "many", n_runs // SEEDS, SEEDS))
+            for part in PARTS:
+                command = [sys.executable, __file__, "--one", part, str(Path(folder) / "many")]
+                printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                print(n_planted, json.loads(printed.splitlines()[-1]), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        measure(sys.argv[2], Path(sys.argv[3]))
+    else:
+        main([int(argument) for argument in sys.argv[1:]] or RUNS)
