@@ -12,7 +12,7 @@ import torch
 
 from taskcluster import __version__
 
-RECORDED = ("torch", "pytorch-lightning", "transformers", "scikit-learn", "numpy", "wandb")
+RECORDED = ("torch", "pytorch-lightning", "transformers", "scikit-learn", "numpy", "rstr", "wandb")
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:

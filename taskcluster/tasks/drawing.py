@@ -5,15 +5,13 @@ out: as many distinct instructions of a regex as are asked for
 """
 
 import random
-import re._parser as sre  # type: ignore[import-not-found]  # Python's own
-from collections.abc import Callable, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Sequence
+
+from rstr import Rstr
 
 from taskcluster.tasks.language import Automaton, parse
 
 DRAWS_PER_INSTRUCTION = 200  # before a language is called too small
-MOST_REPEATS = 100  # of a part that may be repeated more often
 
 
 class Drawer:
@@ -40,7 +38,7 @@ class Drawer:
         return tuple(tuple(self._draw(regex, n)) for regex, n in zip(regexes, shares, strict=True))
 
     def _draw(self, regex: str, n: int) -> list[str]:
-        draw, drawn, alone = drawing(regex, self._rng), dict[str, None](), {self._number[regex]}
+        draw, drawn, alone = Strings(regex, self._rng).draw, dict[str, None](), {self._number[regex]}
         for _ in range(DRAWS_PER_INSTRUCTION * n):
             string = draw()
             if string and string not in drawn and self._automaton.owners(string) == alone:
@@ -53,37 +51,14 @@ class Drawer:
         )
 
 
-def drawing(regex: str, rng: random.Random) -> Callable[[], str]:
-    """A function that draws a string from a regex of the kind that `Automaton` takes, which is parsed only once.
+class Strings(Rstr):
+    """Strings of a regex, which is parsed only once: rstr's own `xeger` parses it for every string."""
 
-    Every class, branch and number of repeats is drawn uniformly, in the order in which the regex has them. The strings
-    are those that the library rstr draws with the same generator, so that families stay as they were first published.
-    """
-    return _sequence(parse(regex), rng)
+    def __init__(self, regex: str, rng: random.Random) -> None:
+        super().__init__(rng)
+        self._parsed = parse(regex)
 
-
-def _sequence(items: Any, rng: random.Random) -> Callable[[], str]:
-    parts = [_part(op, value, rng) for op, value in items]
-    return parts[0] if len(parts) == 1 else lambda: "".join([part() for part in parts])
-
-
-def _part(op: Any, value: Any, rng: random.Random) -> Callable[[], str]:
-    if op is sre.LITERAL:
-        symbol = chr(value)
-        return lambda: symbol
-    if op is sre.IN:
-        symbols = [*chain.from_iterable(map(_symbols, value))]
-        return lambda: rng.choice(symbols)
-    if op is sre.BRANCH:
-        branches = [_sequence(branch, rng) for branch in value[1]]
-        return lambda: rng.choice(branches)()
-    if op is sre.SUBPATTERN:
-        return _sequence(value[-1], rng)
-    low, high, items = value
-    part, most = _sequence(items, rng), max(low, min(high, MOST_REPEATS))
-    return lambda: "".join([part() for _ in range(rng.randint(low, most))])
-
-
-def _symbols(item: tuple[Any, Any]) -> list[str]:
-    op, value = item
-    return [chr(value)] if op is sre.LITERAL else [chr(code) for code in range(value[0], value[1] + 1)]
+    def draw(self) -> str:
+        string: str = self._build_string(self._parsed)
+        self._cache.clear()  # what groups matched
+        return string

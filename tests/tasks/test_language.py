@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rstr import Rstr
 
-from taskcluster.tasks.drawing import drawing
+from taskcluster.tasks.drawing import Strings
 from taskcluster.tasks.language import Automaton
 
 ATOMS = st.sampled_from(["a", "b", "[ab]", "c?", "(?:a|bc)", "[bc]{1,2}", "(?:ab?){0,2}", "(?:a|ab)(?:c|bc)"])
@@ -45,8 +45,8 @@ def test_owners_among_many_patterns_are_the_same_when_asked_again(patterns: list
 
 @given(PATTERNS, st.integers(0, 100))
 def test_strings_are_drawn_as_rstr_draws_them(pattern: str, seed: int) -> None:
-    draw, peer = drawing(pattern, random.Random(seed)), Rstr(random.Random(seed))
-    drawn = [draw() for _ in range(20)]
+    strings, peer = Strings(pattern, random.Random(seed)), Rstr(random.Random(seed))
+    drawn = [strings.draw() for _ in range(20)]
     assert drawn == [peer.xeger(pattern) for _ in range(20)]
     assert all(re.fullmatch(pattern, string) for string in drawn)
 
