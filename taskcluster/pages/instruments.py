@@ -11,7 +11,7 @@ import altair as alt
 
 from taskcluster.metrics import PLACES, Catalogue, Metric
 from taskcluster.pages.charts import Chart, Points, in_rows, inline, place
-from taskcluster.results.agreement import ALL, LAST, Agreement, instruments
+from taskcluster.results.instruments import ALL, LAST, Agreement, instruments
 from taskcluster.runs.journal import SPLITS
 
 TOLD = ("condition", "metric", "layer", "step", "n", "mean", "lower", "upper")

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars
 
-from taskcluster.pages import against, charts, instruments, rendering
+from taskcluster.pages import charts, instruments, rendering, sweeps
 from taskcluster.results.aggregate import Point
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
@@ -46,7 +46,7 @@ def _write(found: Findings, title: str, folder: Path) -> Path:
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
     agreements = shown.agreements()
-    wanted = against.of_conditions(points, [*shown.named()], found.catalogue)
+    wanted = sweeps.of_conditions(points, [*shown.named()], found.catalogue)
     wanted |= charts.of_conditions(points, found.catalogue)
     wanted |= instruments.of_conditions(points, agreements, found.catalogue)
     drawn = rendering.draw(wanted, folder, FORMATS)

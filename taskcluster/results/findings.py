@@ -22,7 +22,7 @@ from taskcluster.results.aggregate import (
     sweep_of,
     task_set,
 )
-from taskcluster.results.agreement import Agreement, agreements_of
+from taskcluster.results.instruments import Agreement, agreements_of
 from taskcluster.results.statistics import emergence
 from taskcluster.runs.condition import decisive, digest
 from taskcluster.runs.folder import RunFolder

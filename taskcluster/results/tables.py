@@ -12,7 +12,6 @@ from statistics import fmean
 from taskcluster.metrics import ACCURACY, Metric, belonging, shown
 from taskcluster.results import differences, interquartile, variance
 from taskcluster.results.aggregate import Point
-from taskcluster.results.agreement import ALL, LAST
 from taskcluster.results.bootstrap import MANY
 from taskcluster.results.cells import (
     Table,
@@ -30,6 +29,7 @@ from taskcluster.results.cells import (
 )
 from taskcluster.results.compared import P_VALUES, beside, by_chance, largest_p
 from taskcluster.results.findings import Findings
+from taskcluster.results.instruments import ALL, LAST
 from taskcluster.results.statistics import CONFIDENCE, RISE, UNBOUNDED, components, interval
 from taskcluster.runs.journal import SPLITS, fixed
 

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from taskcluster.measures.observation import Observation, observe
 from taskcluster.pages import charts, instruments, rendering
 from taskcluster.results.aggregate import over_runs
-from taskcluster.results.agreement import agreements_of
+from taskcluster.results.instruments import agreements_of
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import DRAWN

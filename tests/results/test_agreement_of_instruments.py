@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from taskcluster.metrics import Metric, catalogue
-from taskcluster.results.agreement import ALL, LAST, Agreement, agreements_of, pooled
+from taskcluster.results.instruments import ALL, LAST, Agreement, agreements_of, pooled
 from taskcluster.results.statistics import interval
 
 KEYS = ("one", "same", "opposite", "other")

@@ -11,8 +11,8 @@ import altair as alt
 
 from taskcluster.metrics import Catalogue
 from taskcluster.pages.charts import Chart, Points, inline
-from taskcluster.results.against import against, comparable, swept
 from taskcluster.results.aggregate import Condition
+from taskcluster.results.sweeps import against, comparable, swept
 
 TOLD = ("metric", "layer", "step", "n", "mean", "lower", "upper", "value")
 
