@@ -7,7 +7,7 @@ BIN := .venv/bin
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-reproduce: .venv/installed ## the paper's experiment on a CPU: about 75 seconds, results in outputs/reproduce/seed=0
+reproduce: .venv/installed ## the paper's experiment on a CPU: about a minute, results in outputs/reproduce/seed=0
 	$(BIN)/taskcluster-train name=reproduce
 
 dashboard: .venv/installed ## a live page over the runs in multirun/, on this machine alone
@@ -44,6 +44,8 @@ bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what 
 	$(BIN)/python benchmarks/clustering.py
 	$(BIN)/python benchmarks/clustering_scale.py
 	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python benchmarks/batched.py
+	$(BIN)/python benchmarks/beside.py outputs/reproduce/seed=0
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/memory.py outputs/reproduce/seed=0
 	$(BIN)/python benchmarks/measures.py outputs/reproduce/seed=0

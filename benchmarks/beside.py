@@ -68,6 +68,9 @@ def measuring(folder: Path) -> Prepared:
 
 
 def timed(prepare: Callable[[Path], Prepared], folder: Path, ready, go, seconds) -> None:  # type: ignore[no-untyped-def]
+    from taskcluster.training.progress import quieten
+
+    quieten()
     work = prepare(folder)
     ready.release()
     go.wait()

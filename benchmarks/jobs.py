@@ -12,7 +12,7 @@ import tempfile
 
 from side_by_side import alternate, record, row, seconds_of
 
-REPEATS = 3
+REPEATS = 1
 SHORT = ("trainer.max_steps=120", "callbacks.measurement.n_early=0", "seed=0,1", "logger=none")
 
 
