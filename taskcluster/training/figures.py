@@ -96,20 +96,20 @@ def _tsne(ended: Event, checkpoints: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Pictures (N, 2) of states (N, D), each begun from the one before it, so that points move only where states do:
     without early exaggeration, which undoes that (and ends at a larger divergence; benchmarks/README.md).
 
-    Fewer than FEWEST distinct states are projected instead: t-SNE has nothing to arrange. Raises ValueError for states
-    that are not finite.
+    Fewer than FEWEST distinct states, or than the perplexity, are projected instead: t-SNE would pull equal ones
+    apart. Raises ValueError for states that are not finite.
     """
     pictures: list[np.ndarray] = []
     for states in checkpoints:
         if ended.is_set():
             break
         states = _in_range(states)
-        if min(len(np.unique(states, axis=0)) - FEWEST, states.shape[1] - 2) < 0:
+        perplexity = min(30, len(states) / 4)
+        if len(np.unique(states, axis=0)) < max(FEWEST, perplexity) or states.shape[1] < 2:
             pictures.append(_projected(states))
             continue
         moved = bool(pictures) and (pictures[-1].std(0) > 0).all()
         start = pictures[-1] / pictures[-1].std(0) * 1e-4 if moved else "pca"  # as small as pca's
-        perplexity = min(30, len(states) / 4)
         tsne = TSNE(perplexity=perplexity, early_exaggeration=1.0, max_iter=250, random_state=0, init=start)
         pictures.append(tsne.fit_transform(states))
     return pictures

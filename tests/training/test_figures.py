@@ -32,9 +32,10 @@ def test_every_state_has_a_place(kind: str) -> None:
         assert all(np.isfinite(picture).all() for picture in pictures)
 
 
-def test_states_that_coincide_coincide_in_the_picture() -> None:
-    (picture,) = _tsne(Event(), [DEGENERATE["two values"].astype(np.float32)])
-    assert len(np.unique(picture.round(6), axis=0)) == 2
+@pytest.mark.parametrize(("kind", "distinct"), [("two values", 2), ("five, many times each", 5)])
+def test_states_that_coincide_coincide_in_the_picture(kind: str, distinct: int) -> None:
+    (picture,) = _tsne(Event(), [DEGENERATE[kind].astype(np.float32)])
+    assert len(np.unique(picture.round(6), axis=0)) == distinct
 
 
 def test_states_that_are_not_finite_have_no_picture() -> None:
