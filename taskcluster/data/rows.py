@@ -156,7 +156,8 @@ def rows_of(prompts: Iterable[Prompt], shared: bool, pad: int = 0) -> Rows:
     prefixes.append(1)
     counts.append(0)
     places = _places(_column(prefixes), _column(counts), _column(spans).view(-1, 5))
-    return Rows(*(_column(tokens), _column(targets), *places, _column(numbers).view(-1, len(Labels._fields))))
+    columns = _column(tokens), _column(targets), *places, _column(numbers).view(-1, len(Labels._fields))
+    return Rows(*columns)
 
 
 def _runs(prompts: Iterable[Prompt]) -> Iterator[list[Prompt]]:
