@@ -5,23 +5,23 @@ out: which patterns' whole languages hold a string, how many strings a language 
 
 Patterns become one position automaton (Glushkov, 1961): a position is a literal or class of a pattern, and a state is
 the set of positions that a string can end at. A string is tested against all patterns at once, and no pattern makes it
-backtrack. A string's first symbols leave many patterns possible, and these large states, which are few, are remembered.
-The small ones that follow are worked out each time, so memory does not grow with the strings that are tested. The
-libraries interegular and greenery give the same answers with a machine for each pattern, and take many times as long
-(benchmarks/language.py); they read dialects that differ from Python's, and do not return for a pattern of a million
-symbols.
+backtrack. A string's first symbols leave many patterns possible, and the states that these lead to, large and few, are
+remembered. The small ones that follow are worked out each time, so memory does not grow with the strings that are
+tested. The libraries interegular and greenery give the same answers with a machine for each pattern, and take many
+times as long (benchmarks/language.py); they read dialects that differ from Python's, and do not return for a pattern of
+a million symbols.
 """
 
 import re
 import re._parser as sre  # type: ignore[import-not-found]  # Python's own
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 MAX_POSITIONS = 2_000  # symbols in one pattern once its repetitions are written out
 MAX_STATES = 200_000  # sets of positions reached while a single pattern is counted
-FEW = 8  # positions up to which the steps from a state are not remembered
+FEW = 32  # positions up to which a step from a state is worked out each time
 START = 0  # the position before the first symbol
 
 State = frozenset[int]
@@ -45,19 +45,24 @@ class Automaton:
             self._link({START}, first)
             self._ends.update(dict.fromkeys(last, index))
             self.max_lengths.append(length)
-        self._start = frozenset({START})
-        self._known: dict[State, dict[str, State]] = {self._start: {}}
+        self._next = [self._by_symbol(after) for after in self._follow]  # position -> symbol -> positions
+        self._known: dict[str, tuple[int, ...]] = {}  # the beginning of a string -> the positions that it can end at
 
     def owners(self, string: str) -> set[int]:
         """Indices of the patterns that match the whole string."""
-        state = self._start
-        for symbol in string:
-            state = self._step(state, symbol)
-        return {self._ends[p] for p in state if p in self._ends}
+        at: tuple[int, ...] = (START,)
+        for k, symbol in enumerate(string, start=1):
+            if k > 1 and len(at) <= FEW:
+                at = self._step(at, symbol)
+            else:
+                if (beginning := string[:k]) not in self._known:
+                    self._known[beginning] = self._step(at, symbol)
+                at = self._known[beginning]
+        return {self._ends[p] for p in at if p in self._ends}
 
     def count(self) -> int:
         """Number of distinct non-empty strings in the union of all languages."""
-        reached = {self._start}
+        reached = {start := frozenset({START})}
 
         @cache
         def strings_from(state: State) -> int:
@@ -69,26 +74,23 @@ class Automaton:
                 total += symbols * (any(p in self._ends for p in target) + strings_from(target))
             return total
 
-        return strings_from(self._start)
+        return strings_from(start)
 
-    def _step(self, state: State, symbol: str) -> State:
-        known = self._known.get(state)
-        if known is not None and symbol in known:
-            return known[symbol]
-        target = frozenset([q for p in state for q in self._follow[p] if symbol in self._symbols[q]])
-        if known is not None:
-            known[symbol] = target
-            if len(target) > FEW:
-                self._known.setdefault(target, {})
-        return target
+    def _step(self, at: tuple[int, ...], symbol: str) -> tuple[int, ...]:
+        return tuple({q for p in at for q in self._next[p].get(symbol, ())})
+
+    def _by_symbol(self, positions: Iterable[int]) -> dict[str, tuple[int, ...]]:
+        """The positions that hold each symbol."""
+        found = defaultdict[str, list[int]](list)
+        for position in positions:
+            for symbol in self._symbols[position]:
+                found[symbol].append(position)
+        return {symbol: tuple(of_symbol) for symbol, of_symbol in found.items()}
 
     def _targets(self, state: State) -> Counter[State]:
         """The states that follow, each with the number of symbols that lead to it."""
-        by_symbol = defaultdict[str, set[int]](set)
-        for q in {q for p in state for q in self._follow[p]}:
-            for symbol in self._symbols[q]:
-                by_symbol[symbol].add(q)
-        return Counter(map(frozenset, by_symbol.values()))
+        after = {q for p in state for q in self._follow[p]}
+        return Counter(map(frozenset, self._by_symbol(after).values()))
 
     # A part of a pattern is (may be empty, first positions, last positions, longest length).
 
