@@ -13,7 +13,7 @@ import tempfile
 from side_by_side import alternate, record, row, seconds_of
 
 REPEATS = 1
-SHORT = ("trainer.max_steps=120", "callbacks.measurement.n_early=0", "seed=0,1", "logger=none")
+SHORT = ("trainer.max_steps=300", "callbacks.measurement.n_early=0", "seed=0,1", "logger=none")
 
 
 def multirun(*overrides: str, **environment: str) -> float:
