@@ -45,7 +45,7 @@ bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what 
 	$(BIN)/python benchmarks/clustering_scale.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/batched.py
-	$(BIN)/python benchmarks/beside.py outputs/reproduce/seed=0
+	$(BIN)/python benchmarks/contention.py outputs/reproduce/seed=0
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/memory.py outputs/reproduce/seed=0
 	$(BIN)/python benchmarks/measures.py outputs/reproduce/seed=0

@@ -1,4 +1,4 @@
-"""States of a few measured steps, kept while a run goes on, so that its picture of t-SNE needs no second look at them.
+"""States at a few measured steps, kept during training so that t-SNE does not have to compute them again.
 
 in:  the steps that will be measured, and what each measurement sees
 out: validation states at the separator, of three layers, (3, N, D)

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py runs to its end where there is no GPU, and says so where one was expected."""
+"""benchmarks/gpu.py completes on a CPU, and reports a missing GPU where one was expected."""
 
 import os
 import subprocess

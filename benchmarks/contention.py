@@ -5,7 +5,7 @@ out: rows of results.json: seconds of UPDATES updates and MEASUREMENTS measureme
      with two threads a process and with one, and for several times that a waiting thread spins (GOMP_SPINCOUNT; the
      default of the OpenMP that torch comes with is 300,000 on an idle machine)
 
-    python benchmarks/beside.py outputs/reproduce/seed=0
+    python benchmarks/contention.py outputs/reproduce/seed=0
 """
 
 import multiprocessing
