@@ -131,6 +131,7 @@ export class Chart {
     for (const { name } of selections(made.spec)) {
       made.view.addSignalListener(name, (_, { step }) => this.following || this.context.zoom(step));
     }
+    await this.zoom(this.context.view.steps); // which may have changed since they were filled in
   }
 
   async #update() {

@@ -238,14 +238,18 @@ function showControls() {
   showMetric();
   layer.value = view.layer;
   if ($("filter").value !== view.filter) $("filter").value = view.filter;
-  [$("from").value, $("to").value] = view.steps ?? ["", ""];
   context.dark = view.theme ? view.theme === "dark" : darkness.matches;
   document.documentElement.dataset.theme = context.dark ? "dark" : "light";
   $("theme").textContent = context.dark ? "light" : "dark";
 }
 
+function showSteps() {
+  [$("from").value, $("to").value] = view.steps ?? ["", ""];
+}
+
 async function showView(changed) {
   showControls();
+  if (changed.has("steps")) showSteps(); // and only then, as what is being typed stays
   if (changed.has("filter") || changed.has("hide")) {
     filterConditions();
     placeCharts();
@@ -336,6 +340,7 @@ async function prepare() {
 }
 
 showControls();
+showSteps();
 listen();
 $("tsne").append(tsne.card);
 busy(Promise.all([ask(), prepare()]));

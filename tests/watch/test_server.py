@@ -482,9 +482,7 @@ def test_a_run_appears_grows_and_is_killed_without_reload(page: Any, server: Ser
     until(page, f"{measured} >= {page.evaluate(measured) + 2}")
     drawn(page)
     assert len(curves(page)) > before
-    page.get_by_label("to step").fill("8")
-    page.get_by_label("to step").press("Enter")
-    until(page, "location.hash.includes('steps=0')")
+    page.evaluate("location.hash = 'steps=0,8'")
     run.kill()
     page.locator("tr.killed").wait_for(timeout=4000)
     assert page.evaluate("window.same")
@@ -493,7 +491,7 @@ def test_a_run_appears_grows_and_is_killed_without_reload(page: Any, server: Ser
 
 
 @pytest.mark.slow
-def test_what_is_being_typed_stays_when_another_metric_comes(page: Any, server: Server, tmp_path: Path) -> None:
+def test_what_is_being_typed_stays_until_it_is_entered(page: Any, server: Server, tmp_path: Path) -> None:
     run = begin(tmp_path / "runs" / "any" / "seed=0")
     measure(run, 0)
     page.goto(server.url)
@@ -504,7 +502,11 @@ def test_what_is_being_typed_stays_when_another_metric_comes(page: Any, server: 
     run.start(run.config(), None, (*OWN, added))
     run.append(line(10) | {added.at("val", layer): 0.5 for layer in range(LAYERS)}, elapsed=1.0, measuring=0.5)
     until(page, f"document.querySelectorAll('#metrics input').length > {before}")
+    page.evaluate("location.hash = 'theme=dark'")
+    until(page, "document.documentElement.dataset.theme === 'dark'")
     assert page.get_by_label("to step").input_value() == "8"
+    page.get_by_label("to step").press("Enter")
+    until(page, "location.hash === '#steps=0%2C8&theme=dark'")
 
 
 @pytest.mark.slow
