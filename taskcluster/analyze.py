@@ -126,7 +126,7 @@ def job(cfg: "DictConfig") -> None:
     imports.find_own()
     try:
         with Interrupts() as interrupts:
-            with interrupts.deferred(AT_ONCE):
+            with interrupts.deferred(AT_ONCE), imports.large():
                 from taskcluster.measures.measure import MeasureFailed
                 from taskcluster.runs.analyses import plan
                 from taskcluster.runs.folder import RunFolder

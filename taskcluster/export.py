@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from taskcluster import streams
+from taskcluster import imports, streams
 from taskcluster.arguments import Parser, say
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
@@ -36,7 +36,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         step = _step(arguments.step)
-        from taskcluster.training.exporting import export  # only now, so that --help is quick
+        with imports.large():  # only now, so that --help is quick
+            from taskcluster.training.exporting import export
 
         exported = export(arguments.run, arguments.folder, step)
         print(f"The model of step {exported} is in {text(str(arguments.folder))}", flush=True)

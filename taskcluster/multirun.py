@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from taskcluster import streams
+from taskcluster import imports, streams
 from taskcluster.arguments import say
 from taskcluster.cli import TRAIN
 from taskcluster.metrics import Metric, shown
@@ -140,7 +140,8 @@ class Multirun:
         return states
 
     def _report(self) -> None:
-        from taskcluster.pages.report import write
+        with imports.large():
+            from taskcluster.pages.report import write
 
         for root in self._roots:
             try:

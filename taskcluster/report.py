@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from taskcluster import streams
+from taskcluster import imports, streams
 from taskcluster.arguments import Parser, say
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
@@ -25,9 +25,9 @@ def main() -> None:
         help="also save a workspace with all curves in the W&B project that the runs are in",
     )
     arguments = parser.parse_args()
-    # Only now, so that --help is quick.
-    from taskcluster.pages.report import write
-    from taskcluster.tracking.workspace import save_workspace
+    with imports.large():  # only now, so that --help is quick
+        from taskcluster.pages.report import write
+        from taskcluster.tracking.workspace import save_workspace
 
     try:
         print(f"The report is {text(str(write(arguments.folder)))}", flush=True)

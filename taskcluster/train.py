@@ -91,7 +91,7 @@ def run_or_report(
     meeting: "Meeting | None" = None,
 ) -> None:
     """Train, and say in one sentence what stood in the way."""
-    with interrupts.deferred(PATIENCE if of_many else AT_ONCE):
+    with interrupts.deferred(PATIENCE if of_many else AT_ONCE), imports.large():
         from taskcluster.config import RunConfig
         from taskcluster.measures.measure import MeasureFailed
         from taskcluster.models.training_module import TrainingDiverged

@@ -1,5 +1,6 @@
 """A small experiment for tests, and the command line run inside the test process."""
 
+import gc
 import os
 import shutil
 import sys
@@ -68,6 +69,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that processes which share them end together."""
     rank = {name: k for k, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    gc.freeze()  # what was imported
 
 
 def bare_trainer() -> pl.Trainer:

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from taskcluster import streams
+from taskcluster import imports, streams
 from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
 from taskcluster.processes.places import Place
 
@@ -30,7 +30,7 @@ def follow(place: Place, folder: Path, interrupts: Interrupts, abandoned: Callab
 
     Raises ConnectionError where it cannot be found.
     """
-    with interrupts.deferred(AT_ONCE):
+    with interrupts.deferred(AT_ONCE), imports.large():
         import torch.distributed as dist
 
         from taskcluster.config import RunConfig
