@@ -15,10 +15,14 @@ from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
-from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
-from taskcluster.measures.agreement import adjusted_rand_index, ari_for_fixed_k, split_by_part
+from taskcluster.measures.agreement import (
+    adjusted_rand_index,
+    ari_for_fixed_k,
+    normalized_mutual_information,
+    split_by_part,
+)
 
 
 class Clusters(NamedTuple):
@@ -46,7 +50,7 @@ class Clusters(NamedTuple):
         """The normalized mutual information with groups (N,)."""
         if math.isnan(self.inertia):
             return math.nan
-        return float(normalized_mutual_info_score(truth, self.cluster_labels))
+        return normalized_mutual_information(truth, self.cluster_labels)
 
 
 class Clustering(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import adjusted_rand_score, rand_score
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, rand_score
 
 from taskcluster.measures import agreement
 from taskcluster.measures.agreement import (
@@ -20,6 +20,7 @@ from taskcluster.measures.agreement import (
     adjusted_rand_indices,
     ari_for_fixed_k,
     chance_together,
+    normalized_mutual_information,
     permuted,
     split_by_part,
 )
@@ -34,6 +35,22 @@ RANDOM = torch.from_numpy(np.random.default_rng(0).integers(0, 6, 240))
 def test_the_adjusted_rand_index_is_scikit_learns(labels: list[tuple[int, int]]) -> None:
     truth, found = torch.tensor(labels).T
     assert adjusted_rand_index(truth, found) == adjusted_rand_score(truth, found)
+
+
+@settings(max_examples=200, deadline=None)
+@given(labels=st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 5)), min_size=1, max_size=80))
+def test_the_normalized_mutual_information_is_scikit_learns(labels: list[tuple[int, int]]) -> None:
+    truth, found = torch.tensor(labels).T
+    assert normalized_mutual_information(truth, found) == normalized_mutual_info_score(truth, found)
+
+
+@pytest.mark.parametrize("n_groups", [1, 2, 50, 1900])
+def test_nor_does_it_differ_in_a_bit_for_as_many_states_as_a_measurement_has(n_groups: int) -> None:
+    random = np.random.default_rng(n_groups)
+    truth = torch.from_numpy(random.integers(0, n_groups, 2000))
+    for share in (0.0, 0.3, 0.9, 1.0):
+        found = torch.where(torch.from_numpy(random.random(2000) < share), truth, torch.randint(60, (2000,)))
+        assert normalized_mutual_information(truth, found) == normalized_mutual_info_score(truth, found)
 
 
 def test_clusters_of_regexes_score_within_them_and_not_across() -> None:
