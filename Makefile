@@ -14,14 +14,17 @@ dashboard: .venv/installed ## a live page over the runs in multirun/, on this ma
 	$(BIN)/taskcluster-dashboard multirun
 
 # One thread each, as processes that take all cores would wait for each other; three, as some tests only wait.
-test: .venv/installed-dev ## every test, files side by side in three processes
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+test: .venv/installed-dev ## every test but those of `make faults`: under ten minutes on two cores
+	$(SIDE_BY_SIDE) -m "not lasting"
 
 smollm2: .models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ## a real model of 135 million weights, 93 MB, for model=pretrained
 
-faults: .venv/installed-dev ## 25 runs killed at random moments, and 24 that W&B follows: about seven minutes
-	$(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills 25 -s
-	$(BIN)/pytest tests/tracking/test_wandb.py -k crashes --kills 24 -s
+faults: .venv/installed-dev ## Slurm, Ray, W&B and disks that fail, runs killed at 49 random moments: about FAULTS minutes
+	$(SIDE_BY_SIDE) -m lasting -k "not crashes"
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills 25 -s
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tracking/test_wandb.py -k crashes --kills 24 -s
 
 quick: .venv/installed-dev ## the tests that train nothing
 	$(BIN)/pytest -m "not slow"
@@ -38,25 +41,24 @@ format: .venv/installed-dev ## put the code into form
 docs: .venv/installed-docs ## the documentation as a site: open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what a user would write: over half an hour
+RUN := outputs/reproduce/seed=0
+
+bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what a user would write, to benchmarks/results.json: BENCH minutes
+	$(BIN)/python benchmarks/start_to_finish.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/clustering.py
 	$(BIN)/python benchmarks/clustering_scale.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/batched.py
-	$(BIN)/python benchmarks/contention.py outputs/reproduce/seed=0
+	$(BIN)/python benchmarks/contention.py $(RUN)
 	$(BIN)/python benchmarks/scale.py
-	$(BIN)/python benchmarks/memory.py outputs/reproduce/seed=0
-	$(BIN)/python benchmarks/measures.py outputs/reproduce/seed=0
-	$(BIN)/python benchmarks/limit.py outputs/reproduce/seed=0
-	$(BIN)/python benchmarks/language.py
-	$(BIN)/python benchmarks/coverage.py
-	$(BIN)/python benchmarks/interventions.py
-	$(BIN)/python benchmarks/saving.py
+	$(BIN)/python benchmarks/memory.py $(RUN)
+	$(BIN)/python benchmarks/measures.py $(RUN)
+	$(BIN)/python benchmarks/limit.py $(RUN)
+	$(BIN)/python benchmarks/interventions.py $(RUN)
 	$(BIN)/python benchmarks/dashboard.py
 	$(BIN)/python benchmarks/many.py
-	PYTHONPATH=tests $(BIN)/python benchmarks/tracking.py
 
 bench-end-to-end: .venv/installed-bench ## the default run beside a user's script, twice three seeds: about 40 minutes
 	$(BIN)/python benchmarks/end_to_end.py usual

@@ -27,7 +27,7 @@ from taskcluster.measures import kmeans
 from taskcluster.measures.clusterer import adjusted_rand_index
 from taskcluster.training.progress import quieten
 
-REPEATS = 5
+REPEATS = 3
 STATES = 2000
 
 Fit = Callable[[Tensor, int], tuple[Any, float]]  # states (N, D), seed -> labels (N,), inertia

@@ -27,7 +27,7 @@ from taskcluster.measures.interventions import Interventions
 from taskcluster.models.patching import Prompts
 from taskcluster.training.progress import quieten
 
-REPEATS = 3
+REPEATS = 1
 POSITIONS = ("instruction_end", "input")
 EDITS = ("add", "replace", "interchange")  # beside the controls and the edit that changes nothing
 PEERS = {

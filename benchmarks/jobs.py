@@ -34,6 +34,7 @@ def main() -> None:
             "one after the other, on all cores": multirun,
         },
         REPEATS,
+        warm_up=False,
     )
     ours = seconds.pop("ours")
     record([row("two jobs side by side", ours, peer, name, "s") for name, peer in seconds.items()])

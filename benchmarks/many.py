@@ -1,6 +1,7 @@
 """Many runs in one folder, planted, five seeds a condition: the report, and the live page's looks at the folder.
 
-out: printed seconds of processor time, and memory; each part a process. `benchmarks/dashboard.py` has the browser.
+out: rows of results.json: seconds of processor time, and memory, beside what growth in proportion would give; each
+part a process. `benchmarks/dashboard.py` has the browser.
 
     python benchmarks/many.py [RUNS ...]    # 200 and 1,000 by default: two minutes. 10,000: a quarter of an hour
 """
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from planting import plant
+from side_by_side import record, row
 
 RUNS = [200, 1000]
 SEEDS = 5
@@ -48,13 +50,26 @@ def measure(part: str, root: Path) -> None:
 
 
 def main(sizes: list[int]) -> None:
+    planted: list[int] = []
+    measured: list[dict[str, float]] = []
     for n_runs in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            n_planted = sum(1 for _ in plant(Path(folder) / "many", n_runs // SEEDS, SEEDS))
+            planted.append(sum(1 for _ in plant(Path(folder) / "many", n_runs // SEEDS, SEEDS)))
+            found: dict[str, float] = {}
             for part in PARTS:
                 command = [sys.executable, __file__, "--one", part, str(Path(folder) / "many")]
                 printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                print(n_planted, json.loads(printed.splitlines()[-1]), flush=True)
+                found |= json.loads(printed.splitlines()[-1])
+            measured.append(found)
+            print(planted[-1], found, flush=True)
+    rows = []
+    for n_planted, found in zip(planted[1:], measured[1:], strict=True):
+        growth = n_planted / planted[0]
+        for name, value in found.items():
+            part, unit = name.rsplit(", ", 1)
+            peer = f"{growth:g} times that of {planted[0]} runs"
+            rows.append(row(f"{n_planted:,} runs: {part}", value, measured[0][name] * growth, peer, unit))
+    record(rows)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from side_by_side import alternate, record, row, seconds_of
 
-REPEATS = 5
+REPEATS = 3
 BARE = "import torch, pytorch_lightning; from transformers import GPT2LMHeadModel"
 TRAIN = [sys.executable, "-m", "taskcluster.train"]
 

@@ -22,7 +22,7 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.prompts import Prompts
 from taskcluster.training.progress import quieten
 
-REPEATS = 7
+REPEATS = 5
 
 
 class HuggingFaceStopwatch(TrainerCallback):

@@ -171,7 +171,7 @@ MULTIRUN = ("-m", *SMALL, "name=sweep", "seed=0,1")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.lasting)])
 def test_a_multirun_goes_on_when_its_reader_leaves(tmp_path: Path, launcher: str) -> None:
     command, reader = read_by(tmp_path, *MULTIRUN, f"hydra/launcher={launcher}", "hydra.sweep.subdir=${seed}")
     assert os.read(reader, 10)

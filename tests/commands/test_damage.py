@@ -332,6 +332,7 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.lasting
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_multirun_and_a_run_in_damaged_folders(taskcluster_train: Callable[..., Outcome], tmp_path: Path) -> None:

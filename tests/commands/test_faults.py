@@ -88,6 +88,7 @@ def test_runs_killed_at_any_moment_end_as_if_nothing_had_happened(
     print(f"killed: {seen}")
 
 
+@pytest.mark.lasting
 def test_a_multirun_killed_three_times_ends_as_an_untouched_one(tmp_path: Path) -> None:
     sweep = ["-m", *RUN, "seed=0,1,2", "data.batch_size=8,16", "hydra.sweep.subdir=${data.batch_size}_${seed}"]
     train(tmp_path, *sweep, "name=untouched")
@@ -150,6 +151,7 @@ def test_a_signal_ends_a_multirun_and_not_only_its_run(tmp_path: Path) -> None:
     assert "not begun" in output
 
 
+@pytest.mark.lasting
 def test_a_signal_to_a_multirun_side_by_side_reaches_every_run(tmp_path: Path) -> None:
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep = ["-m", *SMALL, "name=sweep", ENDLESS, "seed=0,1,2", "hydra.sweep.subdir=${seed}", *launcher]
@@ -169,6 +171,7 @@ def test_a_signal_to_a_multirun_side_by_side_reaches_every_run(tmp_path: Path) -
     assert all(file.name.startswith("last=") or step % 2 == 0 for run in runs for step, file in run.saved()[-1:])
 
 
+@pytest.mark.lasting
 def test_a_killed_worker_does_not_stop_the_jobs_beside_it(tmp_path: Path) -> None:
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep = [
@@ -280,6 +283,7 @@ def test_a_checkpoint_that_carries_code_is_refused_and_nothing_of_it_runs(cut_sh
             assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.lasting
 def test_an_offline_mirror_holds_the_whole_journal_and_replaces_the_one_before(tmp_path: Path) -> None:
     run, command = RunFolder(tmp_path / "run"), [*RUN, "hydra.run.dir=run", "logger=wandb"]
     Command(tmp_path, *command).until(lambda: len(run.rows()) > 2).kill()
@@ -325,7 +329,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-@pytest.mark.parametrize("logger", ["none", "wandb"])
+@pytest.mark.parametrize("logger", ["none", pytest.param("wandb", marks=pytest.mark.lasting)])
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_full_disk_costs_nothing_that_was_saved(
     undisturbed: Undisturbed, small_disk: Path, tmp_path: Path, rows: int, logger: str

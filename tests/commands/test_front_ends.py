@@ -114,6 +114,7 @@ def dashboard_of_nothing() -> None:
         sys.exit(2)
 
 
+@pytest.mark.lasting
 @often
 @given(folder=st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=30))
 def test_any_folder_can_be_the_runs(typed: Callable[..., Outcome], folder: str) -> None:

@@ -83,6 +83,7 @@ def test_a_job_leaves_nothing_to_the_next_one_in_its_process(taskcluster_train: 
     assert state_of_the_process() == before
 
 
+@pytest.mark.lasting
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_processes_that_share_a_run_measure_what_one_does_inside_a_multirun_too(
@@ -101,6 +102,7 @@ def test_processes_that_share_a_run_measure_what_one_does_inside_a_multirun_too(
         assert two.status()["starts"][0]["device"] == "cpu"
 
 
+@pytest.mark.lasting
 @pytest.mark.slow
 def test_processes_that_share_a_run_stop_together_and_go_on_together(tmp_path: Path) -> None:
     command = [*SMALL, "trainer=ddp", "trainer.max_steps=40", "hydra.run.dir=run", "model.dropout=0.1"]

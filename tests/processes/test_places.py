@@ -124,6 +124,7 @@ def nodes(folder: Path, *arguments: str) -> Iterator[list["subprocess.Popen[str]
 TWO_NODES = (*RUN, "trainer.devices=1", "++trainer.num_nodes=2", "hydra.run.dir=run")
 
 
+@pytest.mark.lasting
 @pytest.mark.slow
 def test_two_nodes_of_torchrun_end_as_two_processes_on_one(one_node: RunFolder, tmp_path: Path) -> None:
     with nodes(tmp_path, *TWO_NODES) as agents:

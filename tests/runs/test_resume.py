@@ -159,6 +159,7 @@ def test_a_branch_with_nothing_left_to_train_is_measured(
     assert again.journal.read_bytes() == before
 
 
+@pytest.mark.lasting
 @pytest.mark.parametrize(
     "changes",
     [

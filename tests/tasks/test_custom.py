@@ -94,6 +94,7 @@ def test_another_models_tokenizer_and_a_template_of_ones_own(
     assert [row["step"] for row in RunFolder(tmp_path / "run").rows()] == [0, 2, 4, 6]
 
 
+@pytest.mark.lasting
 @pytest.mark.slow
 def test_every_process_of_a_multirun_finds_a_family_of_ones_own(mine: Path) -> None:
     """Two jobs side by side, in processes of joblib's; two processes train each."""

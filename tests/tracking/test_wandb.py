@@ -123,6 +123,7 @@ def test_a_run_is_there_with_all_that_belongs_to_it(server: WandbServer, run: Ru
     assert not list(run.path.glob("wandb/offline-run-*"))
 
 
+@pytest.mark.lasting
 def test_maps_grow_with_a_run_and_are_figures_at_its_end(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
     measures = ("measures=[clustering,clustering_at_x,interventions]", "measures.interventions.n_pairs=40")
     output = train(tmp_path, *SHORT, *measures, variables=variables(server), figures=True)
@@ -153,6 +154,7 @@ def crashed(server: WandbServer, run: RunFolder, moments: random.Random) -> int:
     return arrived
 
 
+@pytest.mark.lasting
 @pytest.mark.parametrize("mode", ["online", "offline"])
 def test_a_run_that_crashes_leaves_neither_gap_nor_duplicate(
     server: WandbServer, tmp_path: Path, pytestconfig: pytest.Config, mode: str
@@ -178,6 +180,7 @@ def held_offline(run: RunFolder) -> list[int]:
     return wandb_steps(segment)
 
 
+@pytest.mark.lasting
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [("down", "no answer from http://127"), ("hanging", "no answer from http://127"), ("refusing keys", "API key")],
@@ -203,6 +206,7 @@ def something_arrived(server: WandbServer) -> bool:
     return any(run.history for run in server.runs.values())
 
 
+@pytest.mark.lasting
 @pytest.mark.parametrize("mode", ["down", "hanging"])
 def test_a_server_that_comes_back_gets_what_it_missed(
     server: WandbServer, run: RunFolder, tmp_path: Path, mode: Mode
@@ -218,6 +222,7 @@ def test_a_server_that_comes_back_gets_what_it_missed(
     assert "figures/tsne" in server.runs[run.status()["id"]].rows()[-1]
 
 
+@pytest.mark.lasting
 @pytest.mark.parametrize(("mode", "at_the_end"), [("hanging", False), ("refusing keys", False), ("down", True)])
 def test_a_server_that_stays_away_costs_seconds_and_can_be_given_what_it_lacks(
     server: WandbServer,
@@ -275,6 +280,7 @@ def test_a_run_stopped_while_it_is_measured_has_that_step_whole_in_the_end(
     assert mirror(server, run).rows()[-1]["step"] == 30
 
 
+@pytest.mark.lasting
 def test_jobs_of_one_process_and_jobs_side_by_side_are_runs_of_their_own(server: WandbServer, tmp_path: Path) -> None:
     sweep = ["-m", *SMALL, "name=sweep", "logger=wandb"]
     side_by_side = [begin(server, tmp_path, *sweep, seeds) for seeds in ("seed=0,1", "seed=2")]
@@ -325,6 +331,7 @@ def wandb_command(server: WandbServer, folder: Path, *arguments: str) -> subproc
     return subprocess.Popen(command, cwd=folder, env=os.environ | variables(server) | quick, text=True)
 
 
+@pytest.mark.lasting
 def test_a_sweep_of_wandbs_has_a_run_for_each_trial_under_the_agents_id(server: WandbServer, tmp_path: Path) -> None:
     program = tmp_path / "taskcluster-train"
     program.write_text(f"#!{sys.executable}\nfrom taskcluster.train import main\nmain()\n")
@@ -373,6 +380,7 @@ def test_the_environments_words_win_over_defaults_and_keys_over_them(server: Wan
     assert not list((tmp_path / "not here").rglob("*.wandb"))
 
 
+@pytest.mark.lasting
 def test_an_upload_goes_to_the_run_that_the_folder_is(
     server: WandbServer, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,6 +402,7 @@ def test_an_upload_goes_to_the_run_that_the_folder_is(
     assert "claims" in server.runs["second"].summary
 
 
+@pytest.mark.lasting
 def test_one_id_does_not_serve_two_runs(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
     one = variables(server) | {"WANDB_RUN_ID": "one"}
     assert Command(tmp_path, *SHORT, variables=one).end()[0] == 0
