@@ -187,15 +187,19 @@ def draw(cases: dict[Any, dict[str, Found]]) -> None:
         chart = alt.Chart(alt.Data(values=points)).mark_line(point=True).properties(width=330, height=230)
         x = alt.X(
             "size:Q",
-            scale=alt.Scale(type="log", nice=False),
+            scale=alt.Scale(type="log", domain=[sizes[0] / 1.2, sizes[-1] * 1.2]),
             title=titles[column],
             axis=alt.Axis(values=sizes, format=","),
         )
         color = alt.Color("method:N", title=None, sort=None, legend=alt.Legend(labelLimit=300))
-        seconds = alt.Y("s:Q", scale=alt.Scale(type="log"), title="processor seconds")
+        seconds = alt.Y("s:Q", scale=alt.Scale(type="log", nice=False), title="processor seconds")
         relative = alt.Y("inertia:Q", scale=alt.Scale(zero=False), title="inertia / scikit-learn's KMeans")
         panels.append(alt.vconcat(chart.encode(x, seconds, color), chart.encode(x, relative, color)))
-    figure = alt.hconcat(*panels).resolve_scale(color="independent").configure_axis(grid=True, gridOpacity=0.4)
+    figure = (
+        alt.hconcat(*panels)
+        .resolve_scale(color="independent", x="independent")
+        .configure_axis(grid=True, gridOpacity=0.4)
+    )
     FIGURE.write_bytes(vl_convert.vegalite_to_png(figure.to_dict(), scale=1.5))
 
 

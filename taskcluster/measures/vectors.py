@@ -25,12 +25,12 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Rows
 from taskcluster.measures import effects
 from taskcluster.measures.clusterer import Clusterer
+from taskcluster.measures.demonstrations import Asked, Right, Told, parts_of, right, tell
 from taskcluster.measures.effects import Vector
 from taskcluster.measures.function_vectors import function_vectors
 from taskcluster.measures.measure import Measure, Values
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.sites import Layers, Placed, chunks, edited_layers
-from taskcluster.measures.telling import Asked, Right, Told, parts_of, right, tell
 from taskcluster.metrics import Metric
 from taskcluster.validation import Seed, validated
 
