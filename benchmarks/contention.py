@@ -17,11 +17,10 @@ from pathlib import Path
 
 from side_by_side import record, row
 
-UPDATES = 80
-MEASUREMENTS = 2
+UPDATES = 40
+MEASUREMENTS = 1
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "two threads": {},
-    "two threads, spinning 10,000 times": {"GOMP_SPINCOUNT": "10000"},
     "two threads, spinning 1,000 times": {"GOMP_SPINCOUNT": "1000"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }

@@ -1,6 +1,6 @@
-"""A multirun of two jobs side by side with the threads divided, beside one after the other, on one core and on all.
+"""A multirun of two jobs side by side with the threads divided, beside one after the other on one core.
 
-out: rows of results.json: seconds for both jobs, medians over repeats that take turns
+out: a row of results.json: seconds for both jobs
 
     python benchmarks/jobs.py
 """
@@ -10,9 +10,8 @@ import subprocess
 import sys
 import tempfile
 
-from side_by_side import alternate, record, row, seconds_of
+from side_by_side import record, row, seconds_of
 
-REPEATS = 1
 SHORT = ("trainer.max_steps=300", "callbacks.measurement.n_early=0", "seed=0,1", "logger=none")
 
 
@@ -27,17 +26,9 @@ def multirun(*overrides: str, **environment: str) -> float:
 
 
 def main() -> None:
-    seconds = alternate(
-        {
-            "ours": lambda: multirun("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-            "one after the other, on one core": lambda: multirun(OMP_NUM_THREADS="1"),
-            "one after the other, on all cores": multirun,
-        },
-        REPEATS,
-        warm_up=False,
-    )
-    ours = seconds.pop("ours")
-    record([row("two jobs side by side", ours, peer, name, "s") for name, peer in seconds.items()])
+    ours = multirun("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    alone = multirun(OMP_NUM_THREADS="1")
+    record([row("two jobs side by side", ours, alone, "one after the other, on one core", "s")])
 
 
 if __name__ == "__main__":

@@ -25,14 +25,13 @@ def seconds_of(work: Callable[[], object], clock: Clock = time.perf_counter) -> 
     return clock() - started
 
 
-def alternate(timed: Mapping[str, Callable[[], float]], repeats: int, warm_up: bool = True) -> dict[str, float]:
-    """The median of what each returns, called by turns so that all meet the same noise; `warm_up`: after one round that
-    does not count."""
+def alternate(timed: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """The median of what each returns, called by turns so that all meet the same noise, after one round to warm up."""
     found: dict[str, list[float]] = {name: [] for name in timed}
-    for repeat in range(repeats + warm_up):
+    for repeat in range(repeats + 1):
         for name, run in timed.items():
             value = run()
-            if repeat >= warm_up:
+            if repeat:
                 found[name].append(value)
     return {name: statistics.median(values) for name, values in found.items()}
 
