@@ -21,7 +21,7 @@ test: .venv/installed-dev ## every test but those of `make faults`: under ten mi
 
 smollm2: .models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ## a real model of 135 million weights, 93 MB, for model=pretrained
 
-faults: .venv/installed-dev ## Slurm, Ray, W&B and disks that fail, runs killed at 49 random moments: about FAULTS minutes
+faults: .venv/installed-dev ## Slurm, Ray, W&B and disks that fail, runs killed at 49 moments: a quarter of an hour
 	$(SIDE_BY_SIDE) -m lasting -k "not crashes"
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills 25 -s
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tracking/test_wandb.py -k crashes --kills 24 -s
@@ -43,7 +43,7 @@ docs: .venv/installed-docs ## the documentation as a site: open site/index.html
 
 RUN := outputs/reproduce/seed=0
 
-bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what a user would write, to benchmarks/results.json: BENCH minutes
+bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what a user would write, to benchmarks/results.json: under half an hour
 	$(BIN)/python benchmarks/start_to_finish.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/training.py
