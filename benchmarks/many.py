@@ -44,8 +44,8 @@ def measure(part: str, root: Path) -> None:
     for name, work in PARTS[part](root).items():
         begun = time.process_time()
         work()
-        found[f"{name}, s"] = round(time.process_time() - begun, 2)
-    found[f"memory of the {part}, GiB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+        found[f"{name}, s"] = time.process_time() - begun
+    found[f"memory of the {part}, GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps(found))
 
 
@@ -61,7 +61,7 @@ def main(sizes: list[int]) -> None:
                 printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 found |= json.loads(printed.splitlines()[-1])
             measured.append(found)
-            print(planted[-1], found, flush=True)
+            print(planted[-1], {name: round(value, 2) for name, value in found.items()}, flush=True)
     rows = []
     for n_planted, found in zip(planted[1:], measured[1:], strict=True):
         growth = n_planted / planted[0]
