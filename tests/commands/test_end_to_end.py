@@ -189,6 +189,7 @@ def test_padded_batches_train_and_measure_as_packed_ones(taskcluster_train: Trai
         assert numbers == pytest.approx({key: expected[key] for key in numbers}, rel=1e-5, nan_ok=True)
 
 
+@pytest.mark.lasting
 def test_jobs_side_by_side_end_as_one_after_the_other(
     trained: RunFolder, taskcluster_train: Train, tmp_path: Path
 ) -> None:
@@ -205,6 +206,7 @@ def test_jobs_side_by_side_end_as_one_after_the_other(
     )
 
 
+@pytest.mark.lasting
 def test_an_installed_wheel_trains_from_any_folder(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
