@@ -21,10 +21,12 @@ test: .venv/installed-dev ## every test but those of `make faults`: under ten mi
 
 smollm2: .models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ## a real model of 135 million weights, 93 MB, for model=pretrained
 
-faults: .venv/installed-dev ## Slurm, Ray, W&B and disks that fail, runs killed at 49 moments: a quarter of an hour
+KILLS := 25
+
+faults: .venv/installed-dev ## Slurm, Ray, W&B and disks that fail, KILLS runs killed at any moment: a quarter of an hour
 	$(SIDE_BY_SIDE) -m lasting -k "not crashes"
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills 25 -s
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tracking/test_wandb.py -k crashes --kills 24 -s
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills $(KILLS) -s
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tracking/test_wandb.py -k crashes --kills $(KILLS) -s
 
 quick: .venv/installed-dev ## the tests that train nothing
 	$(BIN)/pytest -m "not slow"
