@@ -16,7 +16,7 @@ dashboard: .venv/installed ## a live page over the runs in multirun/, on this ma
 # One thread each, as processes that take all cores would wait for each other; three, as some tests only wait.
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test: .venv/installed-dev ## every test but those of `make faults`: under ten minutes on two cores
+test: .venv/installed-dev ## every test but those of `make faults`: about ten minutes on two cores
 	$(SIDE_BY_SIDE) -m "not lasting"
 
 smollm2: .models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ## a real model of 135 million weights, 93 MB, for model=pretrained
@@ -45,7 +45,7 @@ docs: .venv/installed-docs ## the documentation as a site: open site/index.html
 
 RUN := outputs/reproduce/seed=0
 
-bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what a user would write, to benchmarks/results.json: under half an hour
+bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what a user would write, to benchmarks/results.json: about half an hour
 	$(BIN)/python benchmarks/start_to_finish.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/training.py

@@ -86,7 +86,7 @@ class Findings:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise UserError(f"there is no folder {root}; give the folder of a multirun")
+            raise UserError(f"{root} is not a folder; give the folder of a multirun")
         self.gaps: list[str] = []
         read = [run for folder in find_runs(root) if (run := self._read(folder, root))]
         finished = self._once([run for run in read if run[0].status.get("state") == "finished"])

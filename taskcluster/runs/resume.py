@@ -82,7 +82,7 @@ def _after(measured: int | None) -> Start:
 def damage(checkpoint: Path) -> str:
     """What is wrong with a checkpoint's bytes, "" for nothing."""
     if not checkpoint.is_file():
-        return "it is not a file" if checkpoint.exists() else "there is no such file"
+        return "it is not a file" if checkpoint.exists() else "it does not exist"
     if not digest_file(checkpoint).is_file():
         return "its SHA-256 is missing"
     recorded = digest_file(checkpoint).read_bytes().split(b" ")[0]

@@ -100,7 +100,7 @@ def _mapping(path: str, file: Path, max_length: int | None) -> dict[str, str]:
         if max_length is None or max(len(x), len(y)) <= max_length:
             mapping.setdefault(x, y)
     if not mapping:
-        reason = f"max_length={max_length} leaves no pair of" if pairs else f"path={path!r}: there is no pair in"
+        reason = f"max_length={max_length} leaves no pair of" if pairs else f"path={path!r}: no pairs in"
         raise ValueError(f"{reason} {file.name}; change it")
     return mapping
 

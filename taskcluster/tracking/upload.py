@@ -27,7 +27,7 @@ def upload(folders: Sequence[Path], console: Console) -> int:
         run = RunFolder(folder.absolute())
         try:
             if not run.status().get("id") or "logger" not in run.config():
-                raise UserError("there is no run here")
+                raise UserError("it holds no run")
             config = identity.placed(run)
             mirror = mirror_of(Node.of(config["logger"], "logger"), config, run, console)
             if not isinstance(mirror, WandbMirror):

@@ -89,7 +89,7 @@ def test_a_run_can_begin_with_the_checkpoint_of_another(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["ckpt_path=nowhere.ckpt"], "nowhere.ckpt' cannot be used: there is no such file; choose another"),
+        (["ckpt_path=nowhere.ckpt"], "nowhere.ckpt' cannot be used: it does not exist; choose another"),
         (["trainer.max_steps=3", "ckpt_path=CHECKPOINT"], "was saved at step 6, after trainer.max_steps=3; raise it"),
         (["optimizer=sgd", "ckpt_path=CHECKPOINT"], "was trained with torch.optim.AdamW, not torch.optim.SGD; choose"),
         (["model.n_layer=1", "ckpt_path=CHECKPOINT"], "is of another architecture: transformer.h.1.attn.c_attn.bias"),

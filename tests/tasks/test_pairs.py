@@ -76,7 +76,7 @@ def test_what_is_written_in_any_format_is_read(tmp_path: Path, header: bool) -> 
         ("bad.csv", 'a,b\nc,"d\n', "bad.csv, line 2: is not readable"),
         ("bad.tsv", "a\tb\nc d\n", "bad.tsv, line 2: has 1 columns"),
         ("bad.tsv", "a\tb\nc\t \n", "bad.tsv, line 2: input or output is empty"),
-        ("bad.csv", "", "there is no pair in bad.csv"),
+        ("bad.csv", "", "no pairs in bad.csv"),
     ],
 )
 def test_an_unusable_line_is_named(folder: Path, name: str, text: str, reason: str) -> None:
