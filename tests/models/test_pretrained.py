@@ -149,7 +149,7 @@ EMPTY_Y = "task.tasks=[{instructions:[a,b],mapping:{x:'',z:y}},{instructions:[c,
 
 MISTAKES: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...], str]] = {
     "no path": (lambda source, target: "", ("model.path=null",), "model.path=None: give a folder, or a model's name"),
-    "no folder": (lambda source, target: target, (), "cannot be loaded .*; give a folder or a model's name, in model"),
+    "no folder": (lambda source, target: target, (), "model.path=.* cannot be loaded .*; give a folder, or a model"),
     "no model": (lambda source, target: without(source, target, "model."), (), "model.path=.* cannot be loaded"),
     "no tokenizer": (
         lambda source, target: without(source, target, "tokenizer"), (), "data.tokenizer=.* cannot be loaded"
@@ -197,12 +197,12 @@ def test_a_gguf_file_needs_its_packages(saved: Path, monkeypatch: pytest.MonkeyP
         built(saved / "llama", "model.gguf_file=m.gguf")
 
 
-def test_a_mistake_is_told_by_the_command_before_anything_is_written(
+def test_the_command_reports_a_mistake_in_one_sentence_before_anything_is_written(
     taskcluster_train: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     outcome = taskcluster_train(*PROBED, "model=pretrained", f"model.path={tmp_path}/nowhere", "hydra.run.dir=run")
     assert outcome.exit_code == 2
-    assert outcome.err.startswith("taskcluster-train: data.tokenizer=")
+    assert outcome.err.startswith(f"taskcluster-train: model.path='{tmp_path}/nowhere' cannot be loaded")
     assert outcome.err.count("\n") == 1
     assert not [*(tmp_path / "run").rglob("*")]
 
