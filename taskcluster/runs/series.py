@@ -81,10 +81,10 @@ def _refuse_revision_of_a_folder(config: RunConfig) -> None:
     for key, (revision, of, path) in given.items():
         if revision and path and Path(str(path)).is_dir():
             inside = Path(str(path), str(revision))
-            instead = f"; write {of}={inside}" if inside.is_dir() else ""
+            instead = f", or write {of}={inside}" if inside.is_dir() else ""
             raise UserError(
-                f"{key}={revision!r}: {of}={path!r} is a folder, and only models on the hub have revisions; leave it "
-                f"out{instead}"
+                f"{key}={revision!r}, but {of}={path!r} is a folder, and only models on the hub have revisions; leave "
+                f"it out{instead}"
             )
 
 

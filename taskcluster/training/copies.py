@@ -43,5 +43,5 @@ def fingerprint(network: PreTrainedModel) -> str:
     digest = hashlib.sha256()
     for name, weight in sorted(network.named_parameters()):
         digest.update(f"{name} {weight.dtype} {[*weight.shape]}".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

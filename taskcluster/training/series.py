@@ -26,7 +26,7 @@ WITHOUT_EFFECT = ("version", "truncation", "padding", "decoder")  # parts of a t
 
 OF_A_FILE = ("_name_or_path", "transformers_version", "architectures", "dtype")  # keys of a config
 
-LONGEST = 100  # characters of two values that are told
+LONGEST, SEVERAL = 100, 3  # characters of two values that are shown, and keys
 
 
 def refuse_different(steps: Series) -> None:
@@ -38,8 +38,8 @@ def refuse_different(steps: Series) -> None:
     for config in steps.values():
         name, found = named(config), _traits(config)
         other, known = before or (name, found)
-        if differing := sorted(key for key in found.keys() | known.keys() if found.get(key) != known.get(key)):
-            raise UserError(f"{name} differs from {other} in {_words(differing[0], found, known)}; leave it out")
+        if differing := _differences(found, known):
+            raise UserError(f"{name} differs from {other} in {differing}; leave it out")
         before = name, found
 
 
@@ -70,8 +70,7 @@ def _refuse_other_computation(name: str, longest: int, loaded: PreTrainedModel, 
     """Raise UserError where config.json differs from that of the network, in keys that should not matter, and the same
     weights give other logits. Nothing is computed where it does not differ."""
     here, there = ({k: v for k, v in m.config.to_dict().items() if k not in OF_A_FILE} for m in (loaded, network))
-    differing = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
-    if not differing:
+    if not (differing := _differences(here, there)):
         return
     loaded.to(network.device)  # type: ignore[arg-type]
     training = network.training
@@ -80,8 +79,7 @@ def _refuse_other_computation(name: str, longest: int, loaded: PreTrainedModel, 
         logits.append(model.eval()(**accepted(model, sample(model, 2, longest))).logits)
     network.train(training)
     if not torch.equal(*logits):
-        words = _words(differing[0], here, there)
-        raise UserError(f"{name} computes other states than the first checkpoint, by {words}; leave it out")
+        raise UserError(f"{name} computes other states than the first checkpoint, by {differing}; leave it out")
 
 
 def _of_model(config: RunConfig) -> Mapping[str, object]:
@@ -118,10 +116,15 @@ def _text(arguments: Mapping[str, object], key: str) -> str | None:
     return None if (value := arguments.get(key)) is None else str(value)
 
 
-def _words(key: str, found: Mapping[str, object], known: Mapping[str, object]) -> str:
-    """What differs, with both values where they are short."""
-    here, there = str(found.get(key, "missing")), str(known.get(key, "missing"))
-    return f"{key} ({here}, not {there})" if len(here + there) < LONGEST else key
+def _differences(found: Mapping[str, object], known: Mapping[str, object]) -> str:
+    """The first keys whose values differ, with both values where they are short; "" for none."""
+    differing = [key for key in {**found, **known} if found.get(key) != known.get(key)]
+    words = []
+    for key in differing[:SEVERAL]:
+        here, there = str(found.get(key, "missing")), str(known.get(key, "missing"))
+        words.append(f"{key} ({here}, not {there})" if len(here + there) < LONGEST else key)
+    more = len(differing) - len(words)
+    return ", ".join(words) + (f" and {more} more" if more else "")
 
 
 @contextmanager
