@@ -94,7 +94,8 @@ def _refuse_untied(source: str, network: Any) -> None:
     """Raise ValueError where config.json ties weights that the file has with different values: transformers then does
     not tie them."""
     head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
-    if network._tied_weights_keys and network.config.tie_word_embeddings and head.weight is not embedding.weight:
+    ties = head is not None and network._tied_weights_keys and network.config.tie_word_embeddings
+    if ties and head.weight is not embedding.weight:
         raise ValueError(
             f"{source} has an output layer with other values than its embedding, but its config.json ties the two; set "
             "tie_word_embeddings=false there, or remove the output layer from the file"

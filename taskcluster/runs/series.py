@@ -38,9 +38,9 @@ def series(config: RunConfig) -> Series:
     """
     given = config.model.arguments
     path, revisions = given.get("path"), given.get("revisions")
+    _refuse_revision_of_a_folder(config)
     if not is_pretrained(config):
         return {}
-    _refuse_revision_of_a_folder(config)
     if revisions:
         checkpoints = _of_hub(given)
     elif _holds_checkpoints(Path(str(path))) and not given.get("gguf_file"):
@@ -72,12 +72,11 @@ def is_pretrained(config: RunConfig) -> bool:
 def _refuse_revision_of_a_folder(config: RunConfig) -> None:
     """Raise UserError for a revision that would be ignored, since only models on the hub have revisions."""
     model, data = config.model.arguments, config.data.arguments
-    given = {
-        "model.revision": (model.get("revision"), "model.path", model["path"]),
-        "data.tokenizer_revision": (data.get("tokenizer_revision"), "data.tokenizer", data.get("tokenizer")),
-    }
-    if data.get("tokenizer_revision") == model.get("revision"):  # which it follows
-        del given["data.tokenizer_revision"]
+    given = {}
+    if is_pretrained(config):
+        given["model.revision"] = model.get("revision"), "model.path", model["path"]
+    if data.get("tokenizer_revision") != model.get("revision"):  # which it follows by default
+        given["data.tokenizer_revision"] = data.get("tokenizer_revision"), "data.tokenizer", data.get("tokenizer")
     for key, (revision, of, path) in given.items():
         if revision and path and Path(str(path)).is_dir():
             inside = Path(str(path), str(revision))

@@ -216,7 +216,7 @@ class Experiment:
             put_checkpoint(self.series[last], self.data, self.network)
 
     def _say_copy(self, step: int, same: list[int]) -> None:
-        names = [named(self.series[s]) if s in self.series else f"step {s}" for s in (step, *same)]
-        said = f"{names[0]} has the same weights, to the bit, as {' and '.join(names[1:])}: its numbers are no new ones"
+        own, *others = [named(self.series[s]) if s in self.series else f"step {s}" for s in (step, *same)]
+        said = f"{own} has the same weights, to the bit, as {' and '.join(others)}: curves are flat from copy to copy"
         if self._console:
             self._console.print(said, soft_wrap=True, markup=False)

@@ -57,7 +57,7 @@ def put_checkpoint(config: RunConfig, data: SequenceDataModule, network: PreTrai
     weights = loaded.state_dict()
     refuse_other_weights(named(config), weights, network)
     if {name for name, _ in loaded.named_parameters()} != {name for name, _ in network.named_parameters()}:
-        raise UserError(f"{named(config)} ties weights that the first checkpoint does not tie, or not; leave it out")
+        raise UserError(f"{named(config)} ties other weights than the first checkpoint; leave it out")
     network.load_state_dict(weights)
     attention = loaded.config._attn_implementation  # which a config.json may choose
     if attention != network.config._attn_implementation:

@@ -107,6 +107,8 @@ def test_revisions_of_models_that_have_none_are_refused_with_the_key_that_was_gi
         with pytest.raises(UserError) as refused:
             series(probing(*words))
         assert str(refused.value).startswith(sentence)
+    with pytest.raises(UserError, match=r"^data.tokenizer_revision='v1', but data.tokenizer="):
+        series(RunConfig.of(composed("data=text", f"data.tokenizer={tmp_path}", "data.tokenizer_revision=v1")))
     follows = ("model.path=a/b", "model.revision=step1", f"data.tokenizer={tmp_path}/step1")
     assert series(probing(*follows)) == {}  # of the model's revision alone
 
