@@ -1,9 +1,10 @@
-"""Small networks from scratch, of every architecture that comes with the package."""
+"""Small networks from scratch, of every architecture that comes with the package, and a tokenizer for them."""
 
 from functools import lru_cache
 from typing import Any
 
-from transformers import PreTrainedModel
+from tokenizers import ByteLevelBPETokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from taskcluster.cli import composed
 from taskcluster.config import Node
@@ -22,3 +23,11 @@ def small(architecture: str, vocab_size: int = 12, longest: int = 64, **changes:
 @lru_cache
 def _composed(architecture: str) -> dict[str, Any]:
     return composed(f"model={architecture}")["model"]
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Of bytes, and of pairs of them that are frequent."""
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(["This is a question: abc red -> blue."] * 3, vocab_size=280, min_frequency=2)
+    trained.add_special_tokens(["<|endoftext|>"])
+    return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="<|endoftext|>")

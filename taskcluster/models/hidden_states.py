@@ -102,8 +102,9 @@ def logits_at(network: PreTrainedModel, places: Places, **inputs: Any) -> Tensor
 
 @torch.no_grad()
 def check(network: PreTrainedModel) -> None:
-    """Raise UserError for a network whose states cannot be read or edited: where an edit that changes nothing does not
-    leave every logit the same to the bit, or one that changes the states of a layer changes no logit.
+    """Raise UserError for a network whose logits are NaN, and for one whose states cannot be read or edited: where an
+    edit that changes nothing does not leave every logit the same to the bit, or one that changes the states of a layer
+    changes no logit.
     """
     inputs: dict[str, Any] = {**sample(network, 2, 3)}
     device = network.device
@@ -112,6 +113,9 @@ def check(network: PreTrainedModel) -> None:
     network.eval()
     try:
         clean: Tensor = network(**accepted(network, inputs)).logits
+        if clean.isnan().any():
+            instead = "choose model.dtype=float32" if clean.dtype == torch.float16 else "choose another model"
+            raise UserError(f"model: the logits of {type(network).__name__} are NaN in {clean.dtype}; {instead}")
         output, states = forward_with_states(network, places, NO_EDITS, None, **inputs)
         layers = range(len(blocks(network)) + 1)
         if len(states) != len(layers):

@@ -1,27 +1,25 @@
-"""Models that others trained, as they are: from a folder, from Hugging Face's hub, or from a GGUF file.
+"""Pretrained models as they are: from a folder, from Hugging Face's hub, or from a GGUF file.
 
 in:  a folder or a name on the hub, a revision, a precision
-out: a causal LM with its weights, refused in one sentence where they are not all there or do not suit the prompts;
-     what two checkpoints of one model have in common, without reading their weights
+out: a causal LM with its weights, refused in one sentence where file and architecture do not have the same weights, or
+     where these are not finite or do not suit the prompts; what two checkpoints of one model have in common
 
 Weights are read from safetensors or GGUF files alone, which hold no code, as pickles may.
 """
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import PositiveInt
-from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from taskcluster.data.tokenizer import quietly, refuse_gguf_without_its_packages
+from taskcluster.models.checkpoint_files import BUFFERS, Unusable, files, settings, shapes
 from taskcluster.validation import validated
 
 WEIGHTS = ("*.safetensors", "*.gguf")
-
-OF_A_FILE = ("_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "use_cache")
 
 
 @validated
@@ -41,7 +39,8 @@ def pretrained(
     `path` that holds model and tokenizer; trust_remote_code: whether the model's own code may be run; revisions: none
     here, as several are the steps of a run, which loads one after the other (`taskcluster.runs.series`).
 
-    Raises ValueError where it cannot be loaded whole, has fewer embeddings than tokens, or reads shorter sequences.
+    Raises ValueError where it cannot be loaded whole, where weights are left over or not finite, and where it has fewer
+    embeddings than tokens, or reads shorter sequences.
     """
     if path is None:
         raise ValueError("path=None: give a folder, or a model's name on Hugging Face's hub")
@@ -49,6 +48,8 @@ def pretrained(
         refuse_gguf_without_its_packages(gguf_file)
     try:
         with quietly():
+            if not gguf_file:
+                settings(path, revision, trust_remote_code)  # which refuses adapters and quantized weights
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path,
                 revision=revision or "main",
@@ -56,18 +57,56 @@ def pretrained(
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # they are refused below, with their shapes
                 output_loading_info=True,
             )
     except Exception as error:  # transformers and its parsers raise many kinds
         raise ValueError(_refusal(path, revision, error)) from None
     network: PreTrainedModel = loaded[0]
-    found: dict[str, Any] = loaded[1]
-    if missing := sorted(found["missing_keys"]):
-        raise ValueError(f"path={path!r} lacks {len(missing)} weights, such as {missing[0]}; choose a causal LM")
+    source = _source(path, revision)
+    _refuse_other_weights(source, loaded[1])
+    _refuse_untied(source, network)
+    _refuse_not_finite(source, network, dtype)
     _refuse_unsuited(network, path, vocab_size, longest)
     _forget_quantization(network)
     network.config.use_cache = False
     return network.train()
+
+
+def _refuse_other_weights(source: str, found: Mapping[str, Any]) -> None:
+    """found: what transformers reports of a load."""
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{source} lacks {len(missing)} weights, such as {missing[0]}; choose a causal LM")
+    if mismatched := sorted(found["mismatched_keys"]):
+        name, there, here = mismatched[0]
+        raise ValueError(
+            f"{source} has {name} of shape {[*there]}, but its config.json asks for {[*here]}; give the config.json "
+            "that it was trained with"
+        )
+    if unexpected := sorted(name for name in found["unexpected_keys"] if not BUFFERS.search(name)):
+        raise ValueError(
+            f"{source} has weights that its architecture has no place for, such as {unexpected[0]} ({len(unexpected)} "
+            "in all); give the config.json that it was trained with, or remove them from the file"
+        )
+
+
+def _refuse_untied(source: str, network: Any) -> None:
+    """Raise ValueError where config.json ties weights that the file has with different values: transformers then does
+    not tie them."""
+    head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
+    ties = head is not None and network._tied_weights_keys and network.config.tie_word_embeddings
+    if ties and head.weight is not embedding.weight:
+        raise ValueError(
+            f"{source} has an output layer with other values than its embedding, but its config.json ties the two; set "
+            "tie_word_embeddings=false there, or remove the output layer from the file"
+        )
+
+
+def _refuse_not_finite(source: str, network: PreTrainedModel, dtype: str) -> None:
+    for name, weight in network.named_parameters():
+        if not torch.isfinite(weight).all():
+            instead = "choose model.dtype=float32, or restore" if dtype == "float16" else "restore"
+            raise ValueError(f"{source} has NaN or infinite values in {name}, read as {dtype}; {instead} its files")
 
 
 def _refuse_unsuited(network: PreTrainedModel, path: str, vocab_size: int, longest: int) -> None:
@@ -86,34 +125,38 @@ def _refuse_unsuited(network: PreTrainedModel, path: str, vocab_size: int, longe
         )
 
 
-def traits(path: str, revision: str | None) -> dict[str, str]:
-    """What the checkpoints of one model have in common: values of config.json and, in a folder, shapes of weights, by
-    their names. Of the weights only names and shapes are read. Raises ValueError where they cannot be.
+def traits(path: str, revision: str | None, trust_remote_code: bool) -> dict[str, object]:
+    """What the checkpoints of one model have in common: values of config.json that matter and, in a folder, shapes of
+    weights, by their names. Of the weights only names and shapes are read. Raises ValueError where they cannot be.
     """
     try:
         with quietly():
-            config, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
-        found = {key: str(value) for key, value in config.items() if key not in OF_A_FILE}
-        for file in _weight_files(Path(path)) if Path(path).is_dir() else ():
-            with safe_open(file, framework="pt") as weights:
-                names = weights.keys()
-                found |= {name: f"of shape {weights.get_slice(name).get_shape()}" for name in names}
+            found = settings(path, revision, trust_remote_code)
+        if not Path(path).is_dir():
+            return found
+        named = shapes(Path(path), tied=bool(found.get("tie_word_embeddings")))
     except Exception as error:  # as above
         raise ValueError(_refusal(path, revision, error)) from None
-    return found
+    if not named:
+        raise ValueError(_refusal(path, revision, FileNotFoundError("it has no model.safetensors")))
+    return {**found, **named}
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """Those that transformers would read. Raises FileNotFoundError where there are none."""
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return [folder / "model.safetensors"]
-    return [folder / name for name in sorted({*json.loads(index.read_text())["weight_map"].values()})]
+def _source(path: str, revision: str | None) -> str:
+    return f"path={path!r}{f' at revision {revision!r}' if revision else ''}"
 
 
 def _refusal(path: str, revision: str | None, error: Exception) -> str:
+    """The reason in one line, and what to do."""
+    try:
+        files(path, revision)  # transformers does not name the file that is damaged
+    except Unusable as damage:
+        error = damage
     reason = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
-    said = f"path={path!r}{f' at revision {revision!r}' if revision else ''} cannot be loaded ({reason})"
+    if isinstance(error, Unusable):
+        reason, _, advice = reason.partition("; ")
+        return f"{_source(path, revision)} cannot be loaded ({reason}); {advice}"
+    said = f"{_source(path, revision)} cannot be loaded ({reason})"
     if Path(path).is_dir() and not [file for pattern in WEIGHTS for file in Path(path).glob(pattern)]:
         return f"{said}; give a folder with config.json and model.safetensors, as save_pretrained writes them"
     return f"{said}; give a folder, or a model's name on Hugging Face's hub"

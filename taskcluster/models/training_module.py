@@ -24,9 +24,10 @@ CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is not finite any more."""
+    """The loss is not finite any more, at step 0 because of the weights that training begins with."""
 
     def __init__(self, step: int) -> None:
+        self.step = step
         super().__init__(f"the loss is not finite at step {step}")
 
 

@@ -72,6 +72,8 @@ class Status(_Record):
     step: Count | None = None
     wall_seconds: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     starts: list[Start] = []
+    weights: dict[Annotated[str, Field(pattern=r"^\d+$")], str] = {}
+    copies: list[list[Count]] = []
 
 
 class _FinishedStart(Start):

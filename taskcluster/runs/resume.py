@@ -1,4 +1,4 @@
-"""Where a run begins: at step 0, after the newest intact checkpoint, or after the last of others' checkpoints that it
+"""Where a run begins: at step 0, after the newest intact checkpoint, or after the last pretrained checkpoint that it
 has measured. Free of torch, so plans are quick."""
 
 import hashlib
@@ -32,7 +32,7 @@ def is_finished(run: RunFolder, config: RunConfig) -> bool:
         return False
     rows, last = run.rows(), config.trainer.max_steps
     if not last and {*(series(config) or (0,))} - {row["step"] for row in rows}:
-        return False  # of checkpoints that others trained, there are more by now
+        return False  # there are more pretrained checkpoints by now
     if last and [row["step"] for row in rows][-1:] != [last]:
         raise UserError(f"{run.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
     return bool(run.catalogue() and run.results())

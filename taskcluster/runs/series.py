@@ -1,11 +1,10 @@
-"""The checkpoints of a model that others trained, as the steps of one run. Free of torch.
+"""The checkpoints of one pretrained model as the steps of one run. Free of torch.
 
 in:  a run's configuration, whose model.path is a folder of checkpoints, or the name of a model with model.revisions
 out: for every step the same configuration with that checkpoint as its model, which is built like any other
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any, NamedTuple
 
 from taskcluster.config import RunConfig
 from taskcluster.runs.journal import Row
+from taskcluster.runs.step_names import EXAMPLE, step_of
 from taskcluster.validation import UserError
 
 Series = Mapping[int, RunConfig]
 
-EXAMPLE = "step1000 or checkpoint-500"
+ADAPTER = "adapter_config.json"  # in the place of config.json, beside weights that change those of another model
 
 
 class _Named(NamedTuple):
@@ -33,25 +33,27 @@ def series(config: RunConfig) -> Series:
     one set of weights.
 
     A folder is one of checkpoints if it has no config.json, but folders with one and a number in their name have. Only
-    models with the key `revisions` have checkpoints. Raises UserError for what cannot be sorted, and for a run that
-    would train them.
+    models with the key `revisions` have checkpoints. Raises UserError for what cannot be sorted, for a revision of a
+    folder, and for a run that would train checkpoints.
     """
     given = config.model.arguments
     path, revisions = given.get("path"), given.get("revisions")
-    if "revisions" not in given or not path:
+    _refuse_revision_of_a_folder(config)
+    if not is_pretrained(config):
         return {}
     if revisions:
-        found = _of_hub(str(path), given.get("revision"), revisions)
-    elif Path(str(path)).is_dir() and not given.get("gguf_file") and not (Path(str(path)) / "config.json").exists():
-        found = _of_folder(Path(str(path)))
+        checkpoints = _of_hub(given)
+    elif _holds_checkpoints(Path(str(path))) and not given.get("gguf_file"):
+        checkpoints = _of_folder(Path(str(path)))
     else:
         return {}
-    by_step = sorted((_step(named.name), named) for named in found)
+    where = "model.revisions" if revisions else f"model.path={path!r}"
+    by_step = sorted((_step(checkpoint.name, where), checkpoint) for checkpoint in checkpoints)
     if twice := [(a, b) for (step, a), (other, b) in pairwise(by_step) if step == other]:
-        names = " and ".join(named.name for named in twice[0])
-        raise UserError(f"model.path={path!r} has two checkpoints of one step, {names}; leave one of them out")
+        names = " and ".join(checkpoint.name for checkpoint in twice[0])
+        raise UserError(f"{where} has two checkpoints of one step, {names}; leave one of them out")
     _refuse_training(config, by_step[-1][1])
-    return {step: _with(config, named) for step, named in by_step}
+    return {step: _with(config, checkpoint) for step, checkpoint in by_step}
 
 
 def measured_up_to(steps: Series, rows: Sequence[Row]) -> int | None:
@@ -61,37 +63,70 @@ def measured_up_to(steps: Series, rows: Sequence[Row]) -> int | None:
     return max((step for step in there if step < lacking), default=None)
 
 
+def is_pretrained(config: RunConfig) -> bool:
+    """Whether the model of a run is a pretrained one, with weights at its path."""
+    given = config.model.arguments
+    return "revisions" in given and bool(given.get("path"))
+
+
+def _refuse_revision_of_a_folder(config: RunConfig) -> None:
+    """Raise UserError for a revision that would be ignored, since only models on the hub have revisions."""
+    model, data = config.model.arguments, config.data.arguments
+    given = {}
+    if is_pretrained(config):
+        given["model.revision"] = model.get("revision"), "model.path", model["path"]
+    if data.get("tokenizer_revision") != model.get("revision"):  # which it follows by default
+        given["data.tokenizer_revision"] = data.get("tokenizer_revision"), "data.tokenizer", data.get("tokenizer")
+    for key, (revision, of, path) in given.items():
+        if revision and path and Path(str(path)).is_dir():
+            inside = Path(str(path), str(revision))
+            instead = f", or write {of}={inside}" if inside.is_dir() else ""
+            raise UserError(
+                f"{key}={revision!r}, but {of}={path!r} is a folder, and only models on the hub have revisions; leave "
+                f"it out{instead}"
+            )
+
+
+def _holds_checkpoints(folder: Path) -> bool:
+    return folder.is_dir() and not any((folder / name).exists() for name in ("config.json", ADAPTER))
+
+
 def _of_folder(folder: Path) -> list[_Named]:
-    numbered = [file.parent for file in sorted(folder.glob("*/config.json")) if _step(file.parent.name) >= 0]
+    where = f"model.path={str(folder)!r}"
+    files = [file for name in ("config.json", ADAPTER) for file in folder.glob(f"*/{name}")]
+    names = sorted({file.parent.name for file in files})
+    numbered = [name for name in names if any(character.isdecimal() for character in name)]
     if not numbered:
         raise UserError(
-            f"model.path={str(folder)!r} holds neither a model (config.json) nor checkpoints (folders such as "
+            f"{where} holds neither a model (config.json) nor checkpoints (folders such as "
             f"{EXAMPLE}, each with its config.json); give a folder that does"
         )
-    return [_Named(checkpoint.name, str(checkpoint), None) for checkpoint in numbered]
+    return [_Named(name, str(folder / name), None) for name in numbered]
 
 
-def _of_hub(path: str, revision: object, revisions: object) -> list[_Named]:
+def _of_hub(given: Mapping[str, object]) -> list[_Named]:
+    path, revisions = str(given["path"]), given["revisions"]
     if not isinstance(revisions, list):
         raise UserError(f"model.revisions={revisions!r} is not a list; write model.revisions=[{revisions}]")
-    if revision is not None:
-        raise UserError(f"model.revision={revision!r} is given together with model.revisions; leave one of them out")
+    for key in ("revision", "gguf_file"):
+        if given.get(key) is not None:
+            raise UserError(f"model.{key}={given[key]!r} is given together with model.revisions; leave one of them out")
     if Path(path).is_dir():
         raise UserError(
             f"model.revisions are those of a model on the hub, but model.path={path!r} is a folder; leave them out, "
             f"as its checkpoints are the folders in it, such as {EXAMPLE}"
         )
-    if unnumbered := [name for name in revisions if _step(str(name)) < 0]:
-        raise UserError(
-            f"model.revisions: {str(unnumbered[0])!r} has no number to sort it by; name revisions such as step1000"
-        )
     return [_Named(str(name), path, str(name)) for name in revisions]
 
 
-def _step(name: str) -> int:
-    """The last number in a name, -1 where there is none."""
-    numbers = re.findall(r"\d+", name)
-    return int(numbers[-1]) if numbers else -1
+def _step(name: str, where: str) -> int:
+    try:
+        step = step_of(name)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    if step is None:
+        raise UserError(f"{where}: {name!r} has no number to sort it by; name revisions such as {EXAMPLE}")
+    return step
 
 
 def _refuse_training(config: RunConfig, last: _Named) -> None:

@@ -20,7 +20,7 @@ from taskcluster.measures.clusterer import Clusterer
 from taskcluster.measures.measure import SPLITS, Measure, Measurement
 from taskcluster.models.architecture import takes_mask
 from taskcluster.models.hidden_states import check
-from taskcluster.models.training_module import LanguageModel, TrainingDiverged
+from taskcluster.models.training_module import LanguageModel
 from taskcluster.processes.group import RunEnvironment
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.processes.places import ALONE, Place, refuse_other_world
@@ -29,8 +29,9 @@ from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.series import series
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training.callbacks import CheckpointCallback, MeasurementCallback
+from taskcluster.training.copies import Copies
 from taskcluster.training.progress import ProgressCallback
-from taskcluster.training.series import named, put_checkpoint, refuse_different
+from taskcluster.training.series import loss_as_loaded, named, put_checkpoint, refuse_different, refuse_unreadable
 from taskcluster.validation import UserError
 
 OURS = {  # what the Trainer must leave to the other modules
@@ -54,9 +55,9 @@ class TrainingStopped(RuntimeError):
 
 
 def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
-    """The data and the network of a run as it begins: of checkpoints that others trained, the first. Raises
-    UserError."""
+    """The data and the network of a run as it begins: of several checkpoints, the first. Raises UserError."""
     config = next(iter(series(config).values()), config)
+    refuse_unreadable(config)
     data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
     network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
     check(network)
@@ -120,6 +121,7 @@ class Experiment:
     ) -> None:
         refuse_device(config.trainer)
         self.config, self.interrupts, self.series = config, interrupts, series(config)
+        self._run, self._console = run, console
         refuse_different(self.series)
         self.data, self.network = prepare(config)
         self.model = language_model(config, self.network)
@@ -172,10 +174,11 @@ class Experiment:
     def fit(self, checkpoint: Path | None, measured: int) -> None:
         """Train to the last step, from a checkpoint if there is one; `measured`: the last step that the journal has.
 
-        Raises TrainingStopped where one of the user's callbacks ended it sooner.
+        Raises TrainingStopped where one of the user's callbacks ended it sooner, UserError where the loss of the first
+        step is not finite, before any update.
         """
         self.measuring.measured = measured
-        with self.interrupts.deferred():
+        with self.interrupts.deferred(), loss_as_loaded(self.config):
             self.trainer.fit(self.model, self.data, ckpt_path=checkpoint)
             # Of a run with nothing left to train, Lightning calls no callback, and leaves the network on the CPU.
             if self.series:
@@ -188,25 +191,32 @@ class Experiment:
             raise TrainingStopped(self.trainer.global_step, self.trainer.max_steps)
 
     def _measure_series(self) -> None:
-        """Measure the checkpoints of others that the journal lacks, each as it is; the network then has the last one.
-        Raises Interrupted."""
+        """Measure the checkpoints of a series that the journal lacks, each as it is; the network then has the last one.
+        Raises Interrupted, and UserError for a checkpoint that cannot be measured."""
         self.model.to(self.trainer.strategy.root_device)
         self.measuring.due = [step for step in self.series if step > self.measuring.measured]
         self.measuring.snapshots.plan([*self.series])
         self.measuring.begin(self.trainer)
         self.checkpointing.begin()
         held, last = min(self.series), max(self.series)
+        copies = Copies(self._run, self.measuring.measured) if self.trainer.is_global_zero else None
         with self.progress.over(self.measuring.due) if self.progress else nullcontext(lambda: None) as show:
             while self.measuring.due:
                 step = self.measuring.due[0]
                 if step != held:
                     put_checkpoint(self.series[step], self.data, self.network)
                     held = step
-                try:
+                if copies and (same := copies.add(step, self.network)):
+                    self._say_copy(step, same)
+                with loss_as_loaded(self.series[step]):
                     self.measuring.measure(self.trainer, self.model, step, last=step == last)
-                except TrainingDiverged as error:
-                    raise UserError(f"{named(self.series[step])}: {error}; leave this checkpoint out") from None
                 show()
                 self.checkpointing.end_if_asked(self.trainer, done=not self.measuring.due)
         if held != last:  # all of them were measured before
             put_checkpoint(self.series[last], self.data, self.network)
+
+    def _say_copy(self, step: int, same: list[int]) -> None:
+        own, *others = [named(self.series[s]) if s in self.series else f"step {s}" for s in (step, *same)]
+        said = f"{own} has the same weights, to the bit, as {' and '.join(others)}: curves are flat from copy to copy"
+        if self._console:
+            self._console.print(said, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""Checkpoints of a model that others trained, measured as the steps of one run: here those of one of our own."""
+"""Checkpoints of a pretrained model, measured as the steps of one run: here those of a run of the package."""
 
 import json
 import os
@@ -203,6 +203,25 @@ def test_revisions_of_a_model_on_the_hub_are_steps_likewise(exported: Path, trai
     assert of_validation(run) == of_validation(trained)
 
 
+def test_copies_are_named_once_and_kept_in_the_status(taskcluster_train: Train, theirs: Path, tmp_path: Path) -> None:
+    for name in ("step100", "checkpoint-10"):
+        shutil.copyfile(theirs / "step9/model.safetensors", theirs / name / "model.safetensors")
+    later = shutil.move(theirs / "step100", tmp_path / "step100")
+    same = "has the same weights, to the bit, as model.path='theirs/step9'"
+    outcome = taskcluster_train(*THEIRS)
+    assert (outcome.exit_code, outcome.out.count("the same weights")) == (0, 1)
+    assert f"model.path='theirs/checkpoint-10' {same}:" in outcome.out
+    shutil.move(later, theirs)
+    outcome = taskcluster_train(*THEIRS)
+    assert (outcome.exit_code, outcome.out.count("the same weights")) == (0, 1)
+    assert f"model.path='theirs/step100' {same} and model.path='theirs/checkpoint-10':" in outcome.out
+    run = RunFolder(tmp_path / "probed")
+    assert run.status()["copies"] == [[9, 10, 100]]
+    assert "the same weights" not in taskcluster_train(*THEIRS).out
+    rows = of_validation(run)
+    assert all(rows[1].items() <= row.items() for row in rows[2:])
+
+
 def reconfigured(checkpoint: Path, **changes: object) -> None:
     config = json.loads((checkpoint / "config.json").read_text()) | changes
     (checkpoint / "config.json").write_text(json.dumps(config))
@@ -246,6 +265,21 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {
     "two of one number": (
         lambda theirs: shutil.copytree(theirs / "step9", theirs / "v009"), (),
         "model.path='theirs' has two checkpoints of one step, step9 and v009; leave one of them out",
+    ),
+    "names that may be several steps": (
+        lambda theirs: (theirs / "step9").rename(theirs / "7b-2024"), (),
+        "model.path='theirs': '7b-2024' does not say which number is its step (7b, 2024); name it as step1000 or",
+    ),
+    "a revision of a folder": (
+        lambda theirs: None, ("model.revision=step9",), "leave it out, or write model.path=theirs/step9",
+    ),
+    "an adapter": (
+        lambda theirs: (theirs / "step9/config.json").rename(theirs / "step9/adapter_config.json"), (),
+        "model.path='theirs/step9' cannot be loaded (it is an adapter",
+    ),
+    "another epsilon": (
+        lambda theirs: reconfigured(theirs / "step9", layer_norm_epsilon=1e-3), (),
+        "in layer_norm_epsilon (0.001, not 1e-05); leave it out",
     ),
     "no checkpoints": (
         lambda theirs: [shutil.rmtree(folder) for folder in theirs.iterdir()], (),
@@ -298,5 +332,5 @@ def test_a_checkpoint_without_numbers_is_named(taskcluster_train: Train, theirs:
     save_file(lost, theirs / "checkpoint-10" / "model.safetensors", {"format": "pt"})
     outcome = taskcluster_train(*THEIRS)
     assert outcome.exit_code == 2
-    assert "model.path='theirs/checkpoint-10': the loss is not finite at step 10; leave" in outcome.err
+    assert "model.path='theirs/checkpoint-10' has NaN or infinite values in transformer" in outcome.err
     assert [row["step"] for row in RunFolder(tmp_path / "probed").rows()] == [0, 9]

@@ -1,4 +1,4 @@
-"""Models that others trained: probed as they are, fine-tuned, refused; against transformers' own passes."""
+"""Pretrained models: probed as they are, fine-tuned, refused; against transformers' own passes."""
 
 import json
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import SMALL, Outcome
-from networks import ARCHITECTURES, small
-from tokenizers import ByteLevelBPETokenizer
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from networks import ARCHITECTURES, byte_tokenizer, small
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from taskcluster import load_run, observe
 from taskcluster.cli import composed
@@ -27,21 +27,13 @@ LONG = "data.template='This is a question: {instruction} {x} -> {y}.'"
 SMOLLM2 = next((Path(__file__).parents[2] / ".models" / "smollm2").glob("*.gguf"), None)
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Of bytes, and of pairs of them that are frequent."""
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(["This is a question: abc red -> blue."] * 3, vocab_size=280, min_frequency=2)
-    trained.add_special_tokens(["<|endoftext|>"])
-    return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="<|endoftext|>")
-
-
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a saved model, with its tokenizer, for each architecture."""
     folder = tmp_path_factory.mktemp("saved")
     for seed, architecture in enumerate(ARCHITECTURES):
         small(architecture, vocab_size=300, seed=seed).save_pretrained(folder / architecture)
-        tokenizer().save_pretrained(folder / architecture)
+        byte_tokenizer().save_pretrained(folder / architecture)
     return folder
 
 
@@ -139,17 +131,64 @@ def reconfigured(source: Path, target: Path, **changes: Any) -> Path:
 
 def with_tokens(source: Path, target: Path) -> Path:
     without(source, target)
-    larger = tokenizer()
+    larger = byte_tokenizer()
     larger.add_tokens([f"<{k}>" for k in range(40)])
     larger.save_pretrained(target)
     return target
 
 
+def reweighed(source: Path, target: Path, **changes: torch.Tensor) -> Path:
+    """changes: values of weights; __ for the dots of their names."""
+    without(source, target)
+    weights = load_file(source / "model.safetensors")
+    weights |= {name.replace("__", "."): value for name, value in changes.items()}
+    save_file(weights, target / "model.safetensors", {"format": "pt"})
+    return target
+
+
+def with_adapter(source: Path, target: Path) -> Path:
+    without(source, target)
+    (target / "adapter_config.json").write_text('{"base_model_name_or_path": "a/b", "peft_type": "LORA"}')
+    return target
+
+
+def adapter(source: Path, target: Path) -> Path:
+    with_adapter(source, target)
+    (target / "config.json").unlink()
+    return target
+
+
+def sharded(source: Path, target: Path) -> Path:
+    without(source, target, "model.safetensors")
+    AutoModelForCausalLM.from_pretrained(source).save_pretrained(target, max_shard_size="10KB")
+    return target
+
+
+def damaged(source: Path, target: Path, shard: int, size: int | None) -> Path:
+    """A part of the weights cut to `size` bytes, or removed."""
+    file = sorted(sharded(source, target).glob("model-*.safetensors"))[shard]
+    file.write_bytes(file.read_bytes()[:size])
+    if size is None:
+        file.unlink()
+    return target
+
+
+def without_index(source: Path, target: Path) -> Path:
+    (sharded(source, target) / "model.safetensors.index.json").write_text("{")
+    return target
+
+
+NORM, NAN, INF = (
+    "gpt_neox__layers__1__input_layernorm__bias",
+    torch.full((16,), torch.nan),
+    torch.full((16,), -torch.inf),
+)
+
 EMPTY_Y = "task.tasks=[{instructions:[a,b],mapping:{x:'',z:y}},{instructions:[c,d],mapping:{x:y,z:z}}]"
 
 MISTAKES: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...], str]] = {
     "no path": (lambda source, target: "", ("model.path=null",), "model.path=None: give a folder, or a model's name"),
-    "no folder": (lambda source, target: target, (), "cannot be loaded .*; give a folder or a model's name, in model"),
+    "no folder": (lambda source, target: target, (), "model.path=.* cannot be loaded .*; give a folder, or a model"),
     "no model": (lambda source, target: without(source, target, "model."), (), "model.path=.* cannot be loaded"),
     "no tokenizer": (
         lambda source, target: without(source, target, "tokenizer"), (), "data.tokenizer=.* cannot be loaded"
@@ -167,6 +206,53 @@ MISTAKES: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...], str]]
         lambda source, target: source, ("task=custom", "task.val_fraction=0.5", EMPTY_Y), "template gives y no token"
     ),
     "many tokens": (with_tokens, (), r"model.path=.* has 300 embeddings for the 3\d\d tokens of data.tokenizer"),
+    "a weight without a place": (
+        lambda source, target: reweighed(source, target, gpt_neox__layers__2__mlp__bias=torch.ones(3)), (),
+        r"model.path=.* has weights that its architecture has no place for, such as gpt_neox.layers.2.mlp.bias \(1 in",
+    ),
+    "fewer layers than weights": (
+        lambda source, target: reconfigured(source, target, num_hidden_layers=1), (),
+        r"has no place for, such as gpt_neox.layers.1.attention.dense.bias \(12 in all\); give the config.json that",
+    ),
+    "a weight of another shape": (
+        lambda source, target: reweighed(source, target, **{NORM: torch.ones(3)}), (),
+        r"model.path=.* has gpt_neox.layers.1.input_layernorm.bias of shape \[3\], but its config.json asks for \[16\]",
+    ),
+    "another width": (
+        lambda source, target: reconfigured(source, target, intermediate_size=32), (),
+        r"dense_4h_to_h.weight of shape \[16, 64\], but its config.json asks for \[16, 32\]; give the config.json",
+    ),
+    "NaN": (
+        lambda source, target: reweighed(source, target, **{NORM: NAN}), (),
+        "model.path=.* has NaN or infinite values in gpt_neox.layers.1.input_layernorm.bias, read as float32; restore",
+    ),
+    "infinity": (lambda source, target: reweighed(source, target, **{NORM: INF}), (), "NaN or infinite values in gpt"),
+    "too large for a precision": (
+        lambda source, target: reweighed(source, target, **{NORM: torch.full((16,), 1e6)}), ("model.dtype=float16",),
+        "infinite values in gpt_neox.layers.1.input_layernorm.bias, read as float16; choose model.dtype=float32, or",
+    ),
+    "too large for its states": (
+        lambda source, target: reweighed(source, target, **{NORM: torch.full((16,), 6e4)}), ("model.dtype=float16",),
+        "model: the logits of GPTNeoXForCausalLM are NaN in torch.float16; choose model.dtype=float32",
+    ),
+    "an adapter": (adapter, (), r"model.path=.* cannot be loaded \(it is an adapter, .*\); merge it into that one"),
+    "an adapter beside a model": (with_adapter, (), r"cannot be loaded \(it is an adapter"),
+    "quantized weights": (
+        lambda source, target: reconfigured(source, target, quantization_config={"quant_method": "fp8"}), (),
+        r"model.path=.* cannot be loaded \(its weights are quantized, fp8\); give the model in float32",
+    ),
+    "a cut file": (
+        lambda source, target: damaged(source, target, 1, 900), (),
+        r"model.path=.* cannot be loaded \(model-00002-of-000\d\d.safetensors is damaged: .*\); restore it",
+    ),
+    "an empty file": (
+        lambda source, target: damaged(source, target, 0, 0), (), "model-00001-of-000.*.safetensors is damaged: header"
+    ),
+    "a missing file": (
+        lambda source, target: damaged(source, target, 1, None), (),
+        r"\(model-00002-of-000\d\d.safetensors, which model.safetensors.index.json names, is missing\); restore it",
+    ),
+    "a damaged index": (without_index, (), r"\(model.safetensors.index.json is damaged\); restore it"),
     "a precision": (lambda source, target: source, ("model.dtype=float8",), "model.dtype='float8'"),
     "no GGUF file": (lambda source, target: source, ("model.gguf_file=none.gguf",), "cannot be loaded"),
 }  # fmt: skip
@@ -179,6 +265,32 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(saved: Path, tmp_path: P
     with pytest.raises(UserError, match=sentence) as refused:
         built(path, *overrides)
     assert "\n" not in str(refused.value)
+
+
+MASK = torch.ones(1, 1, 64, 64).tril()
+HARMLESS = {
+    "gpt2": {"transformer__h__0__attn__bias": MASK, "transformer__h__1__attn__masked_bias": torch.tensor(-1e4)},
+    "llama": {"model__layers__0__self_attn__rotary_emb__inv_freq": torch.ones(4)},
+    "gpt_neox": {
+        "gpt_neox__layers__0__attention__bias": MASK,
+        "gpt_neox__layers__0__attention__masked_bias": torch.tensor(-1e4),
+        "gpt_neox__layers__0__attention__rotary_emb__inv_freq": torch.ones(2),
+    },
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_buffers_that_older_versions_saved_change_nothing(saved: Path, tmp_path: Path, architecture: str) -> None:
+    path = reweighed(saved / architecture, tmp_path / "made", **HARMLESS[architecture])
+    same = zip(*(built(p)[1].state_dict().values() for p in (path, saved / architecture)), strict=True)
+    assert all(torch.equal(one, other) for one, other in same)
+
+
+def test_weights_in_several_files_are_those_of_one(saved: Path, tmp_path: Path) -> None:
+    path = sharded(saved / "llama", tmp_path / "made")
+    assert len([*path.glob("model-*.safetensors")]) > 2
+    same = zip(*(built(p)[1].state_dict().values() for p in (path, saved / "llama")), strict=True)
+    assert all(torch.equal(one, other) for one, other in same)
 
 
 def test_an_architecture_without_blocks_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,12 +309,12 @@ def test_a_gguf_file_needs_its_packages(saved: Path, monkeypatch: pytest.MonkeyP
         built(saved / "llama", "model.gguf_file=m.gguf")
 
 
-def test_a_mistake_is_told_by_the_command_before_anything_is_written(
+def test_the_command_reports_a_mistake_in_one_sentence_before_anything_is_written(
     taskcluster_train: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     outcome = taskcluster_train(*PROBED, "model=pretrained", f"model.path={tmp_path}/nowhere", "hydra.run.dir=run")
     assert outcome.exit_code == 2
-    assert outcome.err.startswith("taskcluster-train: data.tokenizer=")
+    assert outcome.err.startswith(f"taskcluster-train: model.path='{tmp_path}/nowhere' cannot be loaded")
     assert outcome.err.count("\n") == 1
     assert not [*(tmp_path / "run").rglob("*")]
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a model that others trained, as steps."""
+"""The checkpoints of a pretrained model as steps."""
 
 from pathlib import Path
 
@@ -72,3 +72,50 @@ def test_two_of_one_step_are_refused() -> None:
 def test_a_journal_counts_up_to_the_first_checkpoint_that_it_lacks(there: list[int], last: int | None) -> None:
     steps = series(probing("model.path=a/b", "model.revisions=[v9,v10,v100]"))
     assert measured_up_to(steps, [{"step": step} for step in there]) == last
+
+
+def test_a_folder_with_a_name_that_may_be_several_steps_is_refused(tmp_path: Path) -> None:
+    folder(tmp_path, "step1", "7b-2024")
+    with pytest.raises(
+        UserError, match=r"^model.path='.*': '7b-2024' does not say which number is its step \(7b, 2024"
+    ):
+        series(probing(f"model.path={tmp_path}"))
+
+
+def test_revisions_of_models_that_have_none_are_refused_with_the_key_that_was_given(tmp_path: Path) -> None:
+    folder(tmp_path, "step1", "step2")
+    several, one = f"model.path={tmp_path}", f"model.path={tmp_path}/step1"
+    only = "is a folder, and only models on the hub have revisions; leave it out"
+    refusals = {
+        (several, "model.revision=step1"): (
+            f"model.revision='step1', but model.path='{tmp_path}' {only}, or write model.path={tmp_path}/step1"
+        ),
+        (several, "model.revision=main"): f"model.revision='main', but model.path='{tmp_path}' {only}",
+        (one, "model.revision=v1"): f"model.revision='v1', but model.path='{tmp_path}/step1' {only}",
+        (one, "model.gguf_file=m.gguf", "model.revision=v1"): f"model.revision='v1', but model.path='{tmp_path}/step1'",
+        (one, "data.tokenizer_revision=v1"): (
+            f"data.tokenizer_revision='v1', but data.tokenizer='{tmp_path}/step1' {only}"
+        ),
+        ("model.path=a/b", "model.revisions=[step1]", "model.gguf_file=m.gguf"): (
+            "model.gguf_file='m.gguf' is given together with model.revisions; leave one of them out"
+        ),
+        ("model.path=a/b", "model.revisions=[step1,step01]"): (
+            "model.revisions has two checkpoints of one step, step01 and step1"
+        ),
+    }
+    for words, sentence in refusals.items():
+        with pytest.raises(UserError) as refused:
+            series(probing(*words))
+        assert str(refused.value).startswith(sentence)
+    with pytest.raises(UserError, match=r"^data.tokenizer_revision='v1', but data.tokenizer="):
+        series(RunConfig.of(composed("data=text", f"data.tokenizer={tmp_path}", "data.tokenizer_revision=v1")))
+    follows = ("model.path=a/b", "model.revision=step1", f"data.tokenizer={tmp_path}/step1")
+    assert series(probing(*follows)) == {}  # of the model's revision alone
+
+
+def test_folders_of_adapters_are_checkpoints_that_can_be_refused(tmp_path: Path) -> None:
+    folder(tmp_path, "step1")
+    (tmp_path / "step2").mkdir()
+    (tmp_path / "step2" / "adapter_config.json").touch()
+    assert list(series(probing(f"model.path={tmp_path}"))) == [1, 2]
+    assert series(probing(f"model.path={tmp_path}/step2")) == {}
