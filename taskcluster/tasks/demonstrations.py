@@ -57,9 +57,15 @@ def demonstration_sets(shown: Mapping[str, str], size: int, count: int, layout: 
     Raises ValueError, naming an argument of the families, where there are too few pairs for that.
     """
     if size > len(shown):
-        raise ValueError(f"n_demonstrations={size} exceeds the {len(shown)} pairs to show; lower it, or raise n_pool")
-    if count > math.perm(len(shown), size):
-        raise ValueError(f"n_sets={count} exceeds the sets that {len(shown)} pairs make; lower it, or raise n_pool")
+        pairs_shown = f"{len(shown)} pair{'s' * (len(shown) != 1)}"
+        raise ValueError(
+            f"n_demonstrations={size} exceeds the {pairs_shown} to show; lower it to {len(shown)}, or raise n_pool"
+        )
+    if count > (possible := math.perm(len(shown), size)):
+        raise ValueError(
+            f"n_sets={count} exceeds the {possible} sets of n_demonstrations={size} from n_pool={len(shown)} pairs; "
+            f"lower it to {possible}, or raise n_pool"
+        )
     pairs, sets = list(shown.items()), dict[str, None]()
     while len(sets) < count:
         sets["".join(layout.pair(x, y) for x, y in rng.sample(pairs, size))] = None

@@ -7,9 +7,9 @@ Patterns become one position automaton (Glushkov, 1961): a position is a literal
 the set of positions that a string can end at. A string is tested against all patterns at once, from its last symbol to
 its first, and no pattern makes it backtrack. Its last symbols leave many patterns possible, and the states that these
 lead to, large and few, are remembered. The small ones before them are worked out each time, so memory does not grow
-with the strings that are tested. The libraries interegular and greenery give the same answers with a machine for each pattern, and take many
-times as long (benchmarks/language.py); they read dialects that differ from Python's, and do not return for a pattern of
-a million symbols.
+with the strings that are tested. The libraries interegular and greenery give the same answers with a machine for each
+pattern, and take many times as long (benchmarks/language.py); they read dialects that differ from Python's, and do not
+return for a pattern of a million symbols.
 """
 
 import re

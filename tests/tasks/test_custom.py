@@ -184,7 +184,7 @@ def test_tasks_that_are_not_as_they_should_be_are_refused(changes: dict[str, Any
 
 
 def test_a_family_of_one_task_is_refused() -> None:
-    with pytest.raises(ValueError, match="the family has 1 tasks"):
+    with pytest.raises(ValueError, match="the family has 1 task;"):
         TaskFamily((Task(0, ("a",), (("a", "b"),), {"x": "y"}),), "instruction", 0.5, 0)
 
 
@@ -207,6 +207,23 @@ def test_long_repeats_are_drawn_alone() -> None:
     assert max(map(len, first.instructions[0])) > 150
     assert {len(i) for i in second.instructions[0]} == {121}
     assert max(map(len, second.instructions[1])) > 110
+
+
+@pytest.mark.parametrize(
+    ("holdout", "fraction", "instructions", "reason"),
+    [
+        ("instruction", 0.5, ["a"], "holdout='instruction' needs two instructions a task, and task 1 has 1;"),
+        ("instruction", 0.1, ["a", "b"], "without validation, as it holds out none of the 2 instructions .*raise it"),
+        ("instruction", 0.9, ["a", "b"], "without training, as it holds out too many of the 2 instr.* lower it"),
+        ("pair", 0.9, ["a", "b"], "without training, as it holds out too many of the 6 pairs of task .*; lower it"),
+        ("x", 0.1, ["a", "b"], "without validation, as it holds out none of the 3 inputs of task 0; raise it"),
+        ("x", 0.9, ["a", "b"], "without training, as it holds out too many of the 3 inputs of task 0; lower it"),
+    ],
+)
+def test_why_a_task_cannot_be_divided_is_named(holdout: Any, fraction: float, instructions: Any, reason: str) -> None:
+    lists = [{"instructions": ["c", "d"], "mapping": CAPITALS}, {"instructions": instructions, "mapping": LANGUAGES}]
+    with pytest.raises(ValueError, match=reason):
+        custom_family(lists, 9, holdout=holdout, val_fraction=fraction, seed=0)
 
 
 @pytest.mark.parametrize(
