@@ -26,10 +26,12 @@ class Layout:
         except ValueError:
             parts = []
         fixed = [""]
+        plain = not any(form or conversion for _, _, form, conversion in parts)
         for literal, name, _, _ in parts:
             fixed[-1] += literal
             fixed += [""] * (name is not None)
-        if [name for _, name, _, _ in parts if name is not None] != ["x", "y"] or not fixed[1].endswith(" "):
+        names = [name for _, name, _, _ in parts if name is not None]
+        if names != ["x", "y"] or not plain or not fixed[1].endswith(" "):
             raise ValueError(f"layout={text!r} must hold {{x}} and then {{y}}, once each and with a space before {{y}}")
         self._before, self._between, self._after = fixed
         self._written = re.compile("(.*?)".join(map(re.escape, fixed)), re.DOTALL)

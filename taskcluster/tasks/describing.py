@@ -53,9 +53,9 @@ class Description(NamedTuple):
         Raises ValueError, naming the key at fault, for templates and numbers that cannot be used.
         """
         own = self.templates or {}
-        if self.describe == "demonstrations" and (own or self.n_instructions):
-            key = f"templates of {', '.join(own)}" if own else f"n_instructions={self.n_instructions}"
-            raise ValueError(f"describe='demonstrations' does not use {key}; leave it out, or set describe=instruction")
+        if own and self.describe == "demonstrations":
+            used = "describe='demonstrations' does not use templates"
+            raise ValueError(f"{used} (of {', '.join(own)}); leave them out, or set describe=instruction")
         for unknown in sorted(own.keys() - queried.keys()):
             hint = did_you_mean(unknown, queried) or f"; choose from {', '.join(queried)}"
             raise ValueError(f"templates={unknown!r} is not the name of a task{hint}")

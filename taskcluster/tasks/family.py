@@ -95,8 +95,8 @@ class TaskFamily:
             _check_slots(self.tasks)
         if self.holdout == "description" and any(len(task.descriptions) < 2 for task in self.tasks):
             raise ValueError(
-                "holdout='description' needs two descriptions a task, such as regexes, templates or sets of demonstrations; "
-                "add to them, or set holdout=instruction"
+                "holdout='description' needs two descriptions a task, such as regexes, templates or sets of "
+                "demonstrations; add to them, or set holdout=instruction"
             )
         if self.holdout == "pair" and any(len(task.mapping) < 2 for task in self.tasks):
             raise ValueError("holdout='pair' needs two mappings a task; add to them, or set holdout=instruction")
@@ -187,8 +187,8 @@ class TaskFamily:
         held_out = len(self._inputs_held_out & {*task.mapping}) if by_input else round(self.val_fraction * size)
         side, part, change = ("training", "too many", "lower") if held_out else ("validation", "none", "raise")
         return (
-            f"val_fraction={self.val_fraction} leaves a task without {side}, as it holds out {part} of the {size} {kind} "
-            f"of task {task.task_id}; {change} it"
+            f"val_fraction={self.val_fraction} leaves a task without {side}, as it holds out {part} of the {size} "
+            f"{kind} of task {task.task_id}; {change} it"
         )
 
     @cached_property

@@ -69,13 +69,13 @@ def _named(rows: Sequence[Row], columns: Sequence[str] | None, task: str) -> tup
         raise Unusable(
             line,
             f"has {_columns(len(first))} ({shown(first)}), not an input and an output; correct it, or, if it is a "
-            "header, name two of its columns, as in columns=[word,translation]",
+            "header, name two of its columns, as in task.columns=[word,translation]",
         )
     if looks_like_header(first, [row.cells for row in rows[1:] if len(row.cells) == 2], task):
         raise Unusable(
             line,
-            f"{shown(first)} looks like a header; name its columns, as in columns=[{','.join(first)}], or, if it is a "
-            "pair, put a line with input and output in front",
+            f"{shown(first)} looks like a header; name its columns, as in task.columns=[{','.join(first)}], or, if "
+            "it is a pair, put a line with input and output in front",
         )
     return None
 

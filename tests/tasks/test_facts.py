@@ -196,8 +196,7 @@ def test_holding_out_a_description_holds_out_a_structure() -> None:
         ({"n_inputs": 500}, "n_inputs=500 exceeds the 2.. countries"),
         ({"n_inputs": 115, "relations": ["plural", "length"], "describe": "demonstrations"}, "exceeds the 110 words"),
         ({"describe": "demonstrations", "n_pool": 500}, "n_pool=500 leaves none of the 2.. countries"),
-        ({"describe": "demonstrations", "templates": {"capital": ["{x}"]}}, "does not use templates of capital"),
-        ({"describe": "demonstrations", "n_instructions": 9}, "does not use n_instructions=9"),
+        ({"describe": "demonstrations", "templates": {"capital": ["{x}"]}}, "does not use templates .of capital"),
         ({"n_instructions": 5}, "n_instructions=5 is not from 6 to 64"),
         ({"n_instructions": 65}, "n_instructions=65 is not from 6 to 64"),
         ({"templates": {"captal": ["{x}"]}}, "templates='captal' is not the name of a task; did you mean 'capital'"),
@@ -206,8 +205,9 @@ def test_holding_out_a_description_holds_out_a_structure() -> None:
         ({"describe": "demonstrations", "n_demonstrations": 11}, "n_demonstrations=11 exceeds the 10 pairs"),
         (
             {"describe": "demonstrations", "n_pool": 2, "n_demonstrations": 2},
-            "n_sets=40 exceeds the 2 sets .*lower it to 2",
+            "n_sets=40 exceeds the 2 sets ",
         ),
+        ({"describe": "demonstrations", "layout": "{x!r} {y}\n"}, "must hold {x} and then {y}"),
         ({"describe": "demonstrations", "layout": "{x}{y}\n"}, "with a space before {y}"),
         ({"describe": "demonstrations", "layout": "{y} {x} "}, "must hold {x} and then {y}"),
         (

@@ -183,6 +183,18 @@ def test_one_file_is_refused(tmp_path: Path) -> None:
         family(tmp_path)
 
 
+def test_a_header_is_refused_before_training_and_named_by_a_key(taskcluster_train: Any, tmp_path: Path) -> None:
+    for language, word in (("de", "Hund"), ("fr", "chien")):
+        (tmp_path / f"{language}.csv").write_text(f"word,translation\ndog,{word}\ncat,{word[:3]}\n")
+    said = "de.csv, line 1: ['word', 'translation'] looks like a header"
+    outcome: Outcome = taskcluster_train("task=pairs", f"task.path={tmp_path}")
+    assert outcome.exit_code == 2
+    assert said in outcome.err
+    outcome = taskcluster_train("task=pairs", f"task.path={tmp_path}", "task.columns=[word,translation]")
+    (line,) = outcome.err.splitlines()
+    assert "task.n_pool=10 leaves no pair of task de to ask about" in line
+
+
 def test_a_bad_line_is_said_in_one_sentence(taskcluster_train: Any, folder: Path) -> None:
     (folder / "bad.csv").write_text("a,b,c\n")
     outcome: Outcome = taskcluster_train("task=pairs", f"task.path={folder}")
