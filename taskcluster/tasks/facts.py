@@ -60,10 +60,10 @@ def facts_family(
                 "about; lower it"
             )
         if size > len(known):
-            shown = f" and are not demonstrated (n_pool={n_pool})" if description.n_shown else ""
+            asked = f" and are not demonstrated (n_pool={n_pool})" if description.n_shown else ""
             most = len(known) - description.n_shown
             raise ValueError(
-                f"n_inputs={n_inputs} exceeds the {most} {kind} that have all of these relations{shown}; "
+                f"n_inputs={n_inputs} exceeds the {most} {kind} that have all of these relations{asked}; "
                 f"lower it to {most} or below"
             )
         inputs = list(known)[:size]
