@@ -43,15 +43,22 @@ def custom_family(
     """Tasks with `instructions_per_task` instructions drawn from their regexes, or with the instructions they list.
 
     Texts are strings of symbols where all tasks have regexes, and words where one lists its instructions.
-    Raises ValueError, naming the regex or the instruction, for a regex that is invalid or whose language is too small,
-    and for an instruction that names two tasks.
+    Raises ValueError, naming the regex or the instruction, for a regex that is invalid, given twice or of too small a
+    language, and for an instruction that names two tasks.
     """
     most = max(len(task.regexes or ()) for task in tasks)
     if most > instructions_per_task:
         raise ValueError(
-            f"instructions_per_task={instructions_per_task} is too few for a task of {most} regexes; raise it"
+            f"instructions_per_task={instructions_per_task} is too few for a task of {most} regexes; "
+            f"raise it to {most} or more"
         )
-    draw = Drawer(list(chain.from_iterable(task.regexes or () for task in tasks)), random.Random(f"{seed}/tasks"))
+    regexes = list(chain.from_iterable(task.regexes or () for task in tasks))
+    if repeated := [regex for regex in regexes if regexes.count(regex) > 1]:
+        raise ValueError(
+            f"regex {repeated[0]!r} is given {regexes.count(repeated[0])} times; keep it in one task, once"
+        )
+    remedy = "widen it, let it overlap less with the others, or lower instructions_per_task"
+    draw = Drawer(regexes, random.Random(f"{seed}/tasks"), remedy)
     _refuse_shared(tasks, draw)
     made = tuple(
         Task(task_id, tuple(task.regexes), draw.instructions(task.regexes, instructions_per_task), task.mapping)

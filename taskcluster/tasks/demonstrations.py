@@ -26,10 +26,12 @@ class Layout:
         except ValueError:
             parts = []
         fixed = [""]
+        plain = not any(form or conversion for _, _, form, conversion in parts)
         for literal, name, _, _ in parts:
             fixed[-1] += literal
             fixed += [""] * (name is not None)
-        if [name for _, name, _, _ in parts if name is not None] != ["x", "y"] or not fixed[1].endswith(" "):
+        names = [name for _, name, _, _ in parts if name is not None]
+        if names != ["x", "y"] or not plain or not fixed[1].endswith(" "):
             raise ValueError(f"layout={text!r} must hold {{x}} and then {{y}}, once each and with a space before {{y}}")
         self._before, self._between, self._after = fixed
         self._written = re.compile("(.*?)".join(map(re.escape, fixed)), re.DOTALL)
@@ -57,9 +59,15 @@ def demonstration_sets(shown: Mapping[str, str], size: int, count: int, layout: 
     Raises ValueError, naming an argument of the families, where there are too few pairs for that.
     """
     if size > len(shown):
-        raise ValueError(f"n_demonstrations={size} exceeds the {len(shown)} pairs to show; lower it, or raise n_pool")
-    if count > math.perm(len(shown), size):
-        raise ValueError(f"n_sets={count} exceeds the sets that {len(shown)} pairs make; lower it, or raise n_pool")
+        pairs_shown = f"{len(shown)} pair{'s' * (len(shown) != 1)}"
+        raise ValueError(
+            f"n_demonstrations={size} exceeds the {pairs_shown} to show; lower it to {len(shown)}, or raise n_pool"
+        )
+    if count > (possible := math.perm(len(shown), size)):
+        raise ValueError(
+            f"n_sets={count} exceeds the {possible} sets of n_demonstrations={size} from n_pool={len(shown)} pairs; "
+            f"lower it to {possible}, or raise n_pool"
+        )
     pairs, sets = list(shown.items()), dict[str, None]()
     while len(sets) < count:
         sets["".join(layout.pair(x, y) for x, y in rng.sample(pairs, size))] = None

@@ -53,8 +53,12 @@ class Description(NamedTuple):
         Raises ValueError, naming the key at fault, for templates and numbers that cannot be used.
         """
         own = self.templates or {}
-        for unknown in own.keys() - queried.keys():
-            raise ValueError(f"templates={unknown!r} is the name of no task" + did_you_mean(unknown, queried))
+        if own and self.describe == "demonstrations":
+            used = "describe='demonstrations' does not use templates"
+            raise ValueError(f"{used} (of {', '.join(own)}); leave them out, or set describe=instruction")
+        for unknown in sorted(own.keys() - queried.keys()):
+            hint = did_you_mean(unknown, queried) or f"; choose from {', '.join(queried)}"
+            raise ValueError(f"templates={unknown!r} is not the name of a task{hint}")
         made = []
         for task_id, (name, mapping) in enumerate(queried.items()):
             if self.describe == "demonstrations":
@@ -76,7 +80,9 @@ class Description(NamedTuple):
         count = sum(map(len, groups.values()))
         wanted = count if self.n_instructions is None else self.n_instructions
         if not len(groups) <= wanted <= count:
-            raise ValueError(f"n_instructions={wanted} is not from {len(groups)} to {count}, as {name} has; change it")
+            raise ValueError(
+                f"n_instructions={wanted} is not from {len(groups)} to {count}, the paraphrases of {name}; change it"
+            )
         rng = random.Random(f"{self.seed}/instructions/{name}")
         in_rounds = chain.from_iterable(zip_longest(*(rng.sample(group, len(group)) for group in groups.values())))
         chosen = {*[instruction for instruction in in_rounds if instruction is not None][:wanted]}

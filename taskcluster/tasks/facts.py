@@ -54,10 +54,17 @@ def facts_family(
             continue
         known = source.facts(chosen)
         size = n_inputs + description.n_shown
-        if size > len(known):
+        if description.n_shown >= len(known):
             raise ValueError(
-                f"n_inputs={n_inputs} exceeds the {len(known) - description.n_shown} {kind} that have all of these "
-                "relations and are not demonstrated; lower it"
+                f"n_pool={n_pool} leaves none of the {len(known)} {kind} that have all of these relations to ask "
+                "about; lower it"
+            )
+        if size > len(known):
+            asked = f" and are not demonstrated (n_pool={n_pool})" if description.n_shown else ""
+            most = len(known) - description.n_shown
+            raise ValueError(
+                f"n_inputs={n_inputs} exceeds the {most} {kind} that have all of these relations{asked}; "
+                f"lower it to {most} or below"
             )
         inputs = list(known)[:size]
         pool = {*random.Random(f"{seed}/pool").sample(inputs, description.n_shown)}

@@ -87,22 +87,22 @@ class TaskFamily:
 
     def __post_init__(self) -> None:
         if len(self.tasks) < 2:
-            raise ValueError(f"the family has {len(self.tasks)} tasks; give it two or more")
+            number = f"{len(self.tasks)} task{'s' * (len(self.tasks) != 1)}"
+            raise ValueError(f"the family has {number}; give it two or more")
         for index, task in enumerate(self.tasks):
             _check(index, task)
         if self.x_inside:
             _check_slots(self.tasks)
         if self.holdout == "description" and any(len(task.descriptions) < 2 for task in self.tasks):
             raise ValueError(
-                "holdout='description' needs two descriptions a task; add to them (regexes_per_task, say), "
-                "or hold out instructions"
+                "holdout='description' needs two descriptions a task, such as regexes, templates or sets of "
+                "demonstrations; add to them, or set holdout=instruction"
             )
         if self.holdout == "pair" and any(len(task.mapping) < 2 for task in self.tasks):
-            raise ValueError("holdout='pair' needs two mappings a task; add to them, or hold out instructions")
-        if not all(self._held_out(task) for task in self.tasks):
-            raise ValueError(
-                f"val_fraction={self.val_fraction} leaves a task without validation or training; change it"
-            )
+            raise ValueError("holdout='pair' needs two mappings a task; add to them, or set holdout=instruction")
+        for task in self.tasks:
+            if not self._held_out(task):
+                raise ValueError(self._not_divided(task))
 
     @property
     def instructions(self) -> list[tuple[int, str]]:
@@ -176,6 +176,21 @@ class TaskFamily:
         n = round(self.val_fraction * len(instructions) * len(inputs))
         return set(diagonal[:n]) if n <= len(diagonal) else set()
 
+    def _not_divided(self, task: Task) -> str:
+        """Why a task has no validation, or no training."""
+        instructions, inputs = sum(map(len, task.instructions)), len(task.mapping)
+        sizes = {"instruction": ("instructions", instructions), "pair": ("pairs", instructions * inputs)}
+        kind, size = sizes.get(self.holdout, ("inputs", inputs))
+        if size < 2:
+            return f"holdout={self.holdout!r} needs two {kind} a task, and task {task.task_id} has {size}; add to them"
+        by_input = self.holdout == "x"
+        held_out = len(self._inputs_held_out & {*task.mapping}) if by_input else round(self.val_fraction * size)
+        side, part, change = ("training", "too many", "lower") if held_out else ("validation", "none", "raise")
+        return (
+            f"val_fraction={self.val_fraction} leaves a task without {side}, as it holds out {part} of the {size} "
+            f"{kind} of task {task.task_id}; {change} it"
+        )
+
     @cached_property
     def _inputs_held_out(self) -> set[str]:
         """The same for all tasks."""
@@ -190,7 +205,7 @@ def _check(index: int, task: Task) -> None:
     if len(task.descriptions) != len(task.instructions):
         raise ValueError(
             f"task {index} has {len(task.descriptions)} descriptions and {len(task.instructions)} groups of "
-            "instructions; give it a group for each description"
+            "instructions; give it one group for each description"
         )
     if not task.mapping or not all(task.instructions):
         missing = "a description without instructions" if task.mapping else "an empty mapping"

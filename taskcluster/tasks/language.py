@@ -1,30 +1,45 @@
 """The languages of bounded regular expressions, exactly.
 
 in:  patterns made of literals, classes, alternations, groups and bounded repetition
-out: which patterns' whole languages hold a string, how many strings a language has, its longest string
+out: which patterns' whole languages hold a string; the strings of a language, their number and the longest length
 
 Patterns become one position automaton (Glushkov, 1961): a position is a literal or class of a pattern, and a state is
-the set of positions that a string can end at. A string is tested against all patterns at once, and no pattern makes it
-backtrack. A string's first symbols leave many patterns possible, and the states that these lead to, large and few, are
-remembered. The small ones that follow are worked out each time, so memory does not grow with the strings that are
-tested. The libraries interegular and greenery give the same answers with a machine for each pattern, and take many
-times as long (benchmarks/language.py); they read dialects that differ from Python's, and do not return for a pattern of
-a million symbols.
+the set of positions that a string can end at. A string is tested against all patterns at once, from its last symbol to
+its first, and no pattern makes it backtrack. Its last symbols leave many patterns possible, and the states that these
+lead to, large and few, are remembered. The small ones before them are worked out each time, so memory does not grow
+with the strings that are tested. The libraries interegular and greenery give the same answers with a machine for each
+pattern, and take many times as long (benchmarks/language.py); they read dialects that differ from Python's, and do not
+return for a pattern of a million symbols.
 """
 
 import re
 import re._parser as sre  # type: ignore[import-not-found]  # Python's own
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+MAX_DEPTH = 50  # groups and repetitions inside each other
 MAX_POSITIONS = 2_000  # symbols in one pattern once its repetitions are written out
-MAX_STATES = 200_000  # sets of positions reached while a single pattern is counted
+MAX_REACHED = 3_000_000  # positions in all states that are reached while strings are counted
 FEW = 32  # positions up to which a step from a state is worked out each time
-START = 0  # the position before the first symbol
+START, END = 0, -1  # the positions before the first symbol and after the last
 
 State = frozenset[int]
+Part = tuple[bool, set[int], set[int], int]
+EMPTY: Part = (True, set(), set(), 0)
+UNSUPPORTED = {
+    sre.ANY: "a dot, which matches nearly every symbol",
+    sre.NOT_LITERAL: "a class that is negated",
+    sre.SUBPATTERN: "a group that sets a flag",
+    sre.AT: "an anchor or a boundary such as ^, $ or \\b, which is not needed: a whole string has to match",
+    sre.GROUPREF: "a backreference",
+    sre.GROUPREF_EXISTS: "a conditional group",
+    sre.ASSERT: "a lookaround",
+    sre.ASSERT_NOT: "a lookaround",
+    sre.FAILURE: "a lookaround",
+    sre.POSSESSIVE_REPEAT: "a possessive repetition",
+    sre.ATOMIC_GROUP: "an atomic group",
+}
 
 
 class Automaton:
@@ -37,47 +52,62 @@ class Automaton:
     def __init__(self, patterns: Sequence[str]) -> None:
         self._symbols: list[frozenset[str]] = [frozenset()]  # position -> what it may be
         self._follow: list[set[int]] = [set()]  # position -> positions that may come next
-        self._ends: dict[int, int] = {}  # position -> the pattern that may end there
+        self._starts: dict[int, int] = {}  # position -> the pattern that may start there
+        self._ends: set[int] = set()  # positions where a pattern may end
         self.max_lengths: list[int] = []
         for index, pattern in enumerate(patterns):
-            self._size, self._pattern = 0, pattern
+            self._size, self._depth, self._pattern = 0, 0, pattern
             _, first, last, length = self._sequence(parse(pattern))
             self._link({START}, first)
-            self._ends.update(dict.fromkeys(last, index))
+            self._starts.update(dict.fromkeys(first, index))
+            self._ends |= last
             self.max_lengths.append(length)
-        self._next = [self._by_symbol(after) for after in self._follow]  # position -> symbol -> positions
-        self._known: dict[str, tuple[int, ...]] = {}  # the beginning of a string -> the positions that it can end at
+        before: list[set[int]] = [set() for _ in self._symbols]
+        for position, after in enumerate(self._follow):
+            for following in after:
+                before[following].add(position)
+        self._before = [self._by_symbol(positions) for positions in (*before, self._ends)]  # END is the last of them
+        self._known: dict[str, tuple[int, ...]] = {}  # the ending of a string -> the positions that it can start at
 
     def owners(self, string: str) -> set[int]:
         """Indices of the patterns that match the whole string."""
-        at: tuple[int, ...] = (START,)
-        for k, symbol in enumerate(string, start=1):
+        at: tuple[int, ...] = (END,)
+        for k, symbol in enumerate(reversed(string), start=1):
             if k > 1 and len(at) <= FEW:
-                at = self._step(at, symbol)
+                at = self._step_back(at, symbol)
             else:
-                if (beginning := string[:k]) not in self._known:
-                    self._known[beginning] = self._step(at, symbol)
-                at = self._known[beginning]
-        return {self._ends[p] for p in at if p in self._ends}
+                if (ending := string[-k:]) not in self._known:
+                    self._known[ending] = self._step_back(at, symbol)
+                at = self._known[ending]
+        return {self._starts[p] for p in at if p in self._starts}
 
     def count(self) -> int:
         """Number of distinct non-empty strings in the union of all languages."""
-        reached = {start := frozenset({START})}
-
-        @cache
-        def strings_from(state: State) -> int:
-            total = 0
-            for target, symbols in self._targets(state).items():
-                reached.add(target)
-                if len(reached) > MAX_STATES:
+        waiting: list[Counter[State]] = [Counter() for _ in self._symbols]  # lowest position -> state -> strings so far
+        waiting[START][frozenset({START})] = 1
+        total = reached = 0
+        for level in waiting:  # each step raises the lowest position, so a state is complete when its turn comes
+            for state, strings in level.items():
+                for target, symbols in self._targets(state).items():
+                    reached += len(target) * (target not in waiting[min(target)])
+                    waiting[min(target)][target] += strings * symbols
+                    total += strings * symbols * any(p in self._ends for p in target)
+                if reached > MAX_REACHED:
                     raise ValueError(f"regex {self._pattern!r} is too ambiguous to count; write it with fewer overlaps")
-                total += symbols * (any(p in self._ends for p in target) + strings_from(target))
-            return total
+        return total
 
-        return strings_from(start)
+    def strings(self) -> Iterator[str]:
+        """Every non-empty string in the union of all languages, once."""
+        stack: list[tuple[str, tuple[int, ...]]] = [("", (END,))]
+        while stack:
+            string, at = stack.pop()
+            if any(p in self._starts for p in at):
+                yield string
+            symbols = sorted({symbol for p in at for symbol in self._before[p]}, reverse=True)
+            stack += [(symbol + string, self._step_back(at, symbol)) for symbol in symbols]
 
-    def _step(self, at: tuple[int, ...], symbol: str) -> tuple[int, ...]:
-        return tuple({q for p in at for q in self._next[p].get(symbol, ())})
+    def _step_back(self, at: tuple[int, ...], symbol: str) -> tuple[int, ...]:
+        return tuple({q for p in at for q in self._before[p].get(symbol, ())})
 
     def _by_symbol(self, positions: Iterable[int]) -> dict[str, tuple[int, ...]]:
         """The positions that hold each symbol."""
@@ -94,17 +124,21 @@ class Automaton:
 
     # A part of a pattern is (may be empty, first positions, last positions, longest length).
 
-    def _sequence(self, items: Any) -> tuple[bool, set[int], set[int], int]:
-        empty, first, last, length = True, set[int](), set[int](), 0
+    def _sequence(self, items: Any) -> Part:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            self._refuse(f"nests more than {MAX_DEPTH} groups, alternations and repetitions; write it flatter")
+        empty, first, last, length = EMPTY
         for item in items:
             part_empty, part_first, part_last, part_length = self._part(*item)
             self._link(last, part_first)
             first = first | part_first if empty else first
             last = last | part_last if part_empty else part_last
             empty, length = empty and part_empty, length + part_length
+        self._depth -= 1
         return empty, first, last, length
 
-    def _part(self, op: Any, value: Any) -> tuple[bool, set[int], set[int], int]:
+    def _part(self, op: Any, value: Any) -> Part:
         if op is sre.LITERAL:
             return self._class({chr(value)})
         if op is sre.IN:
@@ -115,17 +149,28 @@ class Automaton:
             empty, first, last, length = zip(*(self._sequence(branch) for branch in value[1]), strict=True)
             return any(empty), set().union(*first), set().union(*last), max(length)
         if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
-            low, high, items = value
-            if high is sre.MAXREPEAT:
-                self._refuse("repeats without an upper bound; write {m,n} instead of * or +")
-            if high > MAX_POSITIONS:
-                self._refuse_size()
-            once = (sre.SUBPATTERN, (None, 0, 0, items))
-            return self._sequence([once] * low + [(sre.BRANCH, (None, [[once], []]))] * (high - low))
-        return self._refuse(
-            f"uses {str(op).lower()}, which has no finite set of symbols here; "
-            "use literals, classes such as [a-d], alternations, ? and {m,n}"
-        )
+            return self._repeat(*value)
+        what = UNSUPPORTED.get(op) or str(op).lower().replace("_", " ")
+        return self._refuse(f"uses {what}; use literals, classes such as [a-d], alternations, ? and {{m,n}} alone")
+
+    def _repeat(self, low: int, high: int, items: Any) -> Part:
+        """Copies in a chain, of which a string passes the last ones, at least `low`.
+
+        So each copy has one copy before it, and strings of many lengths share states when they are counted.
+        """
+        if high is sre.MAXREPEAT:
+            self._refuse("repeats without an upper bound; write {m,n} instead of * or +")
+        if has_only_empty(items):
+            return self._sequence(items)
+        if high > MAX_POSITIONS:
+            self._refuse_size()
+        empty, first, last, length = EMPTY
+        for copy in range(high):
+            empty, copy_first, copy_last, copy_length = self._sequence(items)
+            self._link(last, copy_first)
+            first = first | copy_first if empty or copy <= high - low else first
+            last, length = copy_last, length + copy_length
+        return empty or low == 0, first, last, length
 
     def _members(self, op: Any, value: Any) -> set[str]:
         if op is sre.LITERAL:
@@ -134,7 +179,7 @@ class Automaton:
             return {chr(code) for code in range(value[0], value[1] + 1)}
         return self._refuse("has a class that is negated or a shorthand such as \\d; list its symbols instead")
 
-    def _class(self, symbols: set[str]) -> tuple[bool, set[int], set[int], int]:
+    def _class(self, symbols: set[str]) -> Part:
         self._size += len(symbols)
         if self._size > MAX_POSITIONS:
             self._refuse_size()
@@ -154,11 +199,16 @@ class Automaton:
         raise ValueError(f"regex {self._pattern!r} {reason}")
 
 
+def has_only_empty(items: Any) -> bool:
+    """Whether parts of a pattern match the empty string alone."""
+    return bool(items.getwidth()[1] == 0)
+
+
 def parse(pattern: str) -> Any:
     """The parts of a pattern, (op, value) each. Raises ValueError, naming the pattern, for one that is invalid."""
     try:
         items = sre.parse(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
+    except (re.error, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"regex {pattern!r} is not valid ({error}); correct it") from None
     if items.state.flags != re.UNICODE:
         raise ValueError(f"regex {pattern!r} sets a flag; leave the flags out")

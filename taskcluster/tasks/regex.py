@@ -18,6 +18,7 @@ from taskcluster.tasks.language import Automaton
 from taskcluster.validation import Bounds, Fraction, Seed, validated
 
 ROOM = 8  # a random regex has at least this many times the strings drawn from it, so few draws are thrown away
+MORE = "raise n_atoms, class_size or max_repeat, or lengthen alphabet"
 ATTEMPTS = 1_000  # at a random regex with room enough, before the settings are called impossible
 
 
@@ -50,10 +51,15 @@ def random_family(
     """
     symbols = [re.escape(symbol) for symbol in sorted(set(alphabet))]
     _check_sizes(symbols, n_atoms, class_size, n_tasks, n_inputs, n_outputs, n_mappings)
-    if not 0 <= instructions_spread <= instructions_per_task - regexes_per_task:
+    if instructions_per_task < regexes_per_task:
+        raise ValueError(
+            f"instructions_per_task={instructions_per_task} is too few for regexes_per_task={regexes_per_task}; "
+            f"raise it to {regexes_per_task} or more"
+        )
+    if instructions_spread > instructions_per_task - regexes_per_task:
         raise ValueError(
             f"instructions_spread={instructions_spread} leaves a task with fewer instructions than regexes; "
-            f"keep it at {max(instructions_per_task - regexes_per_task, 0)} or below"
+            f"keep it at {instructions_per_task - regexes_per_task} or below"
         )
     rng = random.Random(f"{seed}/tasks")
     counts = _counts(n_tasks, instructions_per_task, instructions_spread, rng)
@@ -61,7 +67,7 @@ def random_family(
     fresh = _random_regexes(symbols, n_atoms, class_size, max_repeat, room, rng)
     regexes = [list(islice(fresh, regexes_per_task)) for _ in range(n_tasks)]
     mappings = _mappings(n_tasks, n_inputs, n_outputs, n_mappings, rng)
-    draw = Drawer(list(chain.from_iterable(regexes)), rng)
+    draw = Drawer(list(chain.from_iterable(regexes)), rng, "lower instructions_per_task or n_tasks, or " + MORE)
     tasks = tuple(
         Task(task_id, tuple(own), draw.instructions(own, count), mapping)
         for task_id, (own, mapping, count) in enumerate(zip(regexes, mappings, counts, strict=True))
@@ -91,16 +97,26 @@ def _random_regexes(
     failures = 0
     while failures < ATTEMPTS:
         regex = "".join(rng.choice(atoms)() for _ in range(rng.randint(*n_atoms)))
-        if regex in seen or Automaton([regex]).count() < room:
+        if regex in seen or _count(regex, n_atoms, max_repeat) < room:
             failures += 1
             continue
         failures = 0
         seen.add(regex)
         yield regex
     raise ValueError(
-        f"n_atoms={n_atoms} over this alphabet give no regex with {room} strings or more; "
-        "raise n_atoms, class_size or max_repeat, or lower instructions_per_task"
+        f"n_atoms={n_atoms} over this alphabet give {f'only {len(seen)} regexes' if seen else 'no regex'} with {room} "
+        "strings or more; "
+        f"lower instructions_per_task or n_tasks, or {MORE}"
     )
+
+
+def _count(regex: str, n_atoms: list[int], max_repeat: int) -> int:
+    try:
+        return Automaton([regex]).count()
+    except ValueError:
+        raise ValueError(
+            f"max_repeat={max_repeat} makes regexes of n_atoms={n_atoms} too large; lower max_repeat or n_atoms"
+        ) from None
 
 
 def _counts(n_tasks: int, mean: int, spread: int, rng: random.Random) -> list[int]:
@@ -137,7 +153,10 @@ def _check_sizes(
         if low > high:
             raise ValueError(f"{name}={[low, high]} has a lower bound above its upper bound; swap them")
     if class_size[1] > len(symbols):
-        raise ValueError(f"class_size={class_size} exceeds the {len(symbols)} symbols of the alphabet; lower it")
+        number = f"{len(symbols)} symbol{'s' * (len(symbols) > 1)}"
+        raise ValueError(
+            f"class_size={class_size} exceeds the {number} of the alphabet; lower it, or lengthen alphabet"
+        )
     if n_mappings > n_inputs:
         raise ValueError(f"n_mappings={n_mappings} exceeds n_inputs={n_inputs}; lower it, or raise n_inputs")
     if n_tasks * n_mappings < 2 * n_inputs:

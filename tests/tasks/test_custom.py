@@ -184,5 +184,58 @@ def test_tasks_that_are_not_as_they_should_be_are_refused(changes: dict[str, Any
 
 
 def test_a_family_of_one_task_is_refused() -> None:
-    with pytest.raises(ValueError, match="the family has 1 tasks"):
+    with pytest.raises(ValueError, match="the family has 1 task;"):
         TaskFamily((Task(0, ("a",), (("a", "b"),), {"x": "y"}),), "instruction", 0.5, 0)
+
+
+def drawn(*regexes: list[str], n: int) -> TaskFamily:
+    tasks = [{"regexes": own, "mapping": {"x": str(k)}} for k, own in enumerate(regexes)]
+    return custom_family(tasks, n, holdout="instruction", val_fraction=0.4, seed=0)
+
+
+def test_strings_that_draws_seldom_give_are_found() -> None:
+    """Draws give m once in 16,384."""
+    rare = "".join(f"(?:{symbol}|" for symbol in "abcdefghijklmn") + "m" + ")" * 14
+    family = drawn([rare], ["[xyz]{9}"], n=14)
+    assert {*family.tasks[0].instructions[0]} == {*"abcdefghijklmn"}
+    with pytest.raises(ValueError, match=r"gives only 14 of 15 instructions .*its language has 14 strings"):
+        drawn([rare], ["[xyz]{9}"], n=15)
+
+
+def test_long_repeats_are_drawn_alone() -> None:
+    first, second = drawn(["[pq]{1,200}"], ["a[pq]{120}", "[pq]{50,150}b"], n=40).tasks
+    assert max(map(len, first.instructions[0])) > 150
+    assert {len(i) for i in second.instructions[0]} == {121}
+    assert max(map(len, second.instructions[1])) > 110
+
+
+@pytest.mark.parametrize(
+    ("holdout", "fraction", "instructions", "reason"),
+    [
+        ("instruction", 0.5, ["a"], "holdout='instruction' needs two instructions a task, and task 1 has 1;"),
+        ("instruction", 0.1, ["a", "b"], "without validation, as it holds out none of the 2 instructions .*raise it"),
+        ("instruction", 0.9, ["a", "b"], "without training, as it holds out too many of the 2 instr.* lower it"),
+        ("pair", 0.9, ["a", "b"], "without training, as it holds out too many of the 6 pairs of task .*; lower it"),
+        ("x", 0.1, ["a", "b"], "without validation, as it holds out none of the 3 inputs of task 0; raise it"),
+        ("x", 0.9, ["a", "b"], "without training, as it holds out too many of the 3 inputs of task 0; lower it"),
+    ],
+)
+def test_why_a_task_cannot_be_divided_is_named(holdout: Any, fraction: float, instructions: Any, reason: str) -> None:
+    lists = [{"instructions": ["c", "d"], "mapping": CAPITALS}, {"instructions": instructions, "mapping": LANGUAGES}]
+    with pytest.raises(ValueError, match=reason):
+        custom_family(lists, 9, holdout=holdout, val_fraction=fraction, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("regexes", "n", "reason"),
+    [
+        ((["a{2000}"], ["b{1,2000}"]), 100, r"'a\{2000\}' gives only 1 of 100 .*its language has 1 string\)"),
+        ((["a{0}"], ["b{1,9}"]), 2, r"'a\{0\}' gives only 0 of 2 .*its language has 0 strings"),
+        ((["[ab]{1,200}"], ["[ab]{1,201}"]), 2, r"gives only 0 of 2 .*400 were drawn.*overlap less"),
+        ((["[abc]{3}"], ["[abc]{3}"]), 2, r"regex '\[abc\]\{3\}' is given 2 times"),
+        ((["[abc]{3}", "d", "e"], ["f{1,9}"]), 2, "too few for a task of 3 regexes; raise it to 3"),
+    ],
+)
+def test_languages_too_small_are_refused_soon(regexes: Any, n: int, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        drawn(*regexes, n=n)

@@ -16,6 +16,8 @@ from taskcluster.tasks.pairs import pairs_family
 EXAMPLES = Path(taskcluster.__file__).parents[1] / "docs" / "examples" / "pairs"
 PAIRS = {"dog": "chien, ou chienne", 'the "big" cat': "chat", "élan": "elk\\moose", "a": "1.5"}
 
+SHOW = {"describe": "demonstrations", "n_demonstrations": 1, "n_sets": 2}
+
 
 def family(folder: Path, **changes: Any) -> TaskFamily:
     """A family from conf/task/pairs.yaml with some values changed; all pairs, and none of them to demonstrate."""
@@ -74,7 +76,7 @@ def test_what_is_written_in_any_format_is_read(tmp_path: Path, header: bool) -> 
         ("bad.jsonl", '{"input": "a", "output": "b"}\n["a"]', "bad.jsonl, line 2: ['a'] has no input and output"),
         ("bad.csv", "input,output\na,b\nc,d,e\n", "bad.csv, line 3: has 3 columns"),
         ("bad.csv", 'a,b\nc,"d\n', "bad.csv, line 2: is not readable"),
-        ("bad.tsv", "a\tb\nc d\n", "bad.tsv, line 2: has 1 columns"),
+        ("bad.tsv", "a\tb\nc d\n", "bad.tsv, line 2: has 1 column (['c d']), not 2"),
         ("bad.tsv", "a\tb\nc\t \n", "bad.tsv, line 2: input or output is empty"),
         ("bad.csv", "", "no pairs in bad.csv"),
     ],
@@ -98,6 +100,13 @@ def test_the_first_output_of_an_input_counts_and_long_pairs_are_left_out(folder:
     assert family(folder, max_length=6, tasks=["more", "first_letter"]).tasks[0].mapping == {"b": "1", "a": "first"}
     with pytest.raises(ValueError, match=r"max_length=1 leaves no pair of to-french\.json"):
         family(folder, max_length=1, tasks=["first_letter", "to-french"])
+
+
+def test_inputs_with_several_outputs_are_said_once_a_file(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "more.csv").write_text("dog,1\ncat,2\ndog,3\ncat,2\ndog,4\n")
+    family(folder)
+    (message,) = caplog.messages
+    assert message == "more.csv gives several outputs to 1 of its inputs, such as 'dog'; the first is used ('1')"
 
 
 def test_tasks_are_chosen_by_name_and_pairs_by_seed() -> None:
@@ -135,8 +144,26 @@ def test_a_file_without_templates_is_told_by_its_name(folder: Path) -> None:
         ({"path": "nowhere"}, "path='nowhere' is not a folder"),
         ({"path": None}, "path=None: give the folder"),
         ({"tasks": ["first_letter", "to-frensh"]}, "tasks='to-frensh' is not a file of .*did you mean 'to-french'"),
-        ({"n_pairs": 5}, "n_pairs=5 leaves task first_letter with 4 pairs"),
-        ({"describe": "demonstrations", "n_pool": 4, "n_demonstrations": 1, "n_sets": 4}, "n_pool=4 leaves task first"),
+        ({"tasks": ["to-french", "to-french"]}, "names one twice"),
+        ({"columns": ["a", "a"]}, "columns=.* names one column twice"),
+        (
+            {"columns": ["word", "translation"]},
+            "first_letter.json, line 2: .* has no word and translation",
+        ),
+        ({"n_pairs": 5}, "n_pairs=5 leaves task first_letter with 4 pairs; lower it to 4$"),
+        ({"n_pairs": 4, "max_length": 6}, "with 1 pair; lower it to 1, or raise max_length=6"),
+        ({**SHOW, "n_pool": 4}, "n_pool=4 leaves no pair of task first_letter to ask about.*lower it$"),
+        ({**SHOW, "n_pool": 4, "n_pairs": 1}, "^n_pool=4 leaves no pair of task first"),
+        (
+            {**SHOW, "n_pool": 3, "n_pairs": 2},
+            r"n_pairs=2 leaves .* with 1 pair .*\(n_pool=3\); lower it to 1 or",
+        ),
+        ({**SHOW, "n_pool": 2, "n_demonstrations": 3}, "n_demonstrations=3 exceeds the 2 pairs to show; lower it to 2"),
+        ({**SHOW, "n_pool": 2, "n_sets": 3}, "n_sets=3 exceeds the 2 sets of n_demonstrations=1 from n_pool=2"),
+        (
+            {**SHOW, "n_pool": 2, "templates": {"to-french": ["{x}"]}},
+            "demonstrations' does not use templates",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused(folder: Path, changes: dict[str, Any], reason: str) -> None:
@@ -152,8 +179,20 @@ def test_two_files_of_one_name_are_refused(folder: Path) -> None:
 
 def test_one_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "alone.tsv", PAIRS)
-    with pytest.raises(ValueError, match="holds 1 files"):
+    with pytest.raises(ValueError, match="holds 1 file of"):
         family(tmp_path)
+
+
+def test_a_header_is_refused_before_training_and_named_by_a_key(taskcluster_train: Any, tmp_path: Path) -> None:
+    for language, word in (("de", "Hund"), ("fr", "chien")):
+        (tmp_path / f"{language}.csv").write_text(f"word,translation\ndog,{word}\ncat,{word[:3]}\n")
+    said = "de.csv, line 1: ['word', 'translation'] looks like a header"
+    outcome: Outcome = taskcluster_train("task=pairs", f"task.path={tmp_path}")
+    assert outcome.exit_code == 2
+    assert said in outcome.err
+    outcome = taskcluster_train("task=pairs", f"task.path={tmp_path}", "task.columns=[word,translation]")
+    (line,) = outcome.err.splitlines()
+    assert "task.n_pool=10 leaves no pair of task de to ask about" in line
 
 
 def test_a_bad_line_is_said_in_one_sentence(taskcluster_train: Any, folder: Path) -> None:
