@@ -133,8 +133,9 @@ def job(cfg: "DictConfig") -> None:
                 from taskcluster.training.analysis import analyze
                 from taskcluster.training.progress import quieten
             quieten()
-            run = RunFolder(Path(cfg.run))
-            analysis = plan(run, Path(cfg.place), cfg.name, list(cfg.steps), json.loads(cfg.changes))
+            asked = cfg.analysis
+            run = RunFolder(Path(asked.run))
+            analysis = plan(run, Path(asked.place), asked.name, list(asked.steps), json.loads(asked.changes))
             try:
                 analyze(analysis, streams.console(plain=True))
             except (MeasureFailed, FloatingPointError) as error:
@@ -143,7 +144,7 @@ def job(cfg: "DictConfig") -> None:
                 said = f"{error.filename or analysis.target.path}: {error.strerror}; rerun the same command to resume"
                 raise Reported(1, said) from error
     except Interrupted as signal:
-        say(PROGRAM, f"{cfg.run}: interrupted by {signal}; rerun the same command to resume")
+        say(PROGRAM, f"{cfg.analysis.run}: interrupted by {signal}; rerun the same command to resume")
         raise
 
 

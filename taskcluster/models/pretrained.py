@@ -16,7 +16,7 @@ from pydantic import PositiveInt
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from taskcluster.data.tokenizer import quietly, refuse_gguf_without_its_packages
+from taskcluster.data.sources import Source
 from taskcluster.validation import validated
 
 WEIGHTS = ("*.safetensors", "*.gguf")
@@ -45,21 +45,16 @@ def pretrained(
     """
     if path is None:
         raise ValueError("path=None: give a folder, or a model's name on Hugging Face's hub")
-    if gguf_file:
-        refuse_gguf_without_its_packages(gguf_file)
-    try:
-        with quietly():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path,
-                revision=revision or "main",
-                gguf_file=gguf_file,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                trust_remote_code=trust_remote_code,
-                output_loading_info=True,
-            )
-    except Exception as error:  # transformers and its parsers raise many kinds
-        raise ValueError(_refusal(path, revision, error)) from None
+    with Source(path, revision, gguf_file).reading(_advice(path)):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=revision or "main",
+            gguf_file=gguf_file,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
     network: PreTrainedModel = loaded[0]
     found: dict[str, Any] = loaded[1]
     if missing := sorted(found["missing_keys"]):
@@ -90,16 +85,13 @@ def traits(path: str, revision: str | None) -> dict[str, str]:
     """What the checkpoints of one model have in common: values of config.json and, in a folder, shapes of weights, by
     their names. Of the weights only names and shapes are read. Raises ValueError where they cannot be.
     """
-    try:
-        with quietly():
-            config, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
+    with Source(path, revision).reading(_advice(path)):
+        config, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
         found = {key: str(value) for key, value in config.items() if key not in OF_A_FILE}
         for file in _weight_files(Path(path)) if Path(path).is_dir() else ():
             with safe_open(file, framework="pt") as weights:
                 names = weights.keys()
                 found |= {name: f"of shape {weights.get_slice(name).get_shape()}" for name in names}
-    except Exception as error:  # as above
-        raise ValueError(_refusal(path, revision, error)) from None
     return found
 
 
@@ -111,12 +103,10 @@ def _weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted({*json.loads(index.read_text())["weight_map"].values()})]
 
 
-def _refusal(path: str, revision: str | None, error: Exception) -> str:
-    reason = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
-    said = f"path={path!r}{f' at revision {revision!r}' if revision else ''} cannot be loaded ({reason})"
-    if Path(path).is_dir() and not [file for pattern in WEIGHTS for file in Path(path).glob(pattern)]:
-        return f"{said}; give a folder with config.json and model.safetensors, as save_pretrained writes them"
-    return f"{said}; give a folder, or a model's name on Hugging Face's hub"
+def _advice(path: str) -> str:
+    if [file for pattern in WEIGHTS for file in Path(path).glob(pattern)]:
+        return ""
+    return "give a folder with config.json and model.safetensors, as save_pretrained writes them"
 
 
 def _forget_quantization(network: Any) -> None:

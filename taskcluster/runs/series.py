@@ -81,6 +81,11 @@ def _of_hub(path: str, revision: object, revisions: object) -> list[_Named]:
             f"model.revisions are those of a model on the hub, but model.path={path!r} is a folder; leave them out, "
             f"as its checkpoints are the folders in it, such as {EXAMPLE}"
         )
+    if numbers := [value for value in revisions if not isinstance(value, str)]:
+        raise UserError(
+            f"model.revisions: {numbers[0]} is not read as text; put revisions in quotes, as in "
+            '\'model.revisions=["1000","2e3"]\''
+        )
     if unnumbered := [name for name in revisions if _step(str(name)) < 0]:
         raise UserError(
             f"model.revisions: {str(unnumbered[0])!r} has no number to sort it by; name revisions such as step1000"

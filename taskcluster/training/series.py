@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.tokenizer import load_tokenizer
+from taskcluster.data.tokenizer import load_tokenizer, render_frame
 from taskcluster.models.pretrained import traits
 from taskcluster.runs.checkpoints import refuse_other_weights
 from taskcluster.runs.series import Series
@@ -51,14 +51,19 @@ def _traits(config: RunConfig) -> Mapping[str, str]:
     try:
         found = {} if model.get("gguf_file") else traits(str(model["path"]), _text(model, "revision"))
     except ValueError as error:
-        raise UserError(f"model.{error}") from None
+        raise UserError(config.model.named(str(error))) from None
     if not (name := _text(data, "tokenizer")):
         return found
     try:
         tokenizer = load_tokenizer(name, _text(data, "tokenizer_revision"), _text(data, "tokenizer_gguf_file"))
     except ValueError as error:
-        raise UserError(f"data.{error}") from None
+        raise UserError(config.data.named(str(error))) from None
     parts: dict[str, object] = json.loads(tokenizer.backend_tokenizer.to_str())
+    if data.get("chat"):
+        try:
+            parts["chat frame"] = render_frame(tokenizer)
+        except ValueError as error:
+            raise UserError(f"{named(config)}: data.{error}") from None
     return {**found, **{f"the tokenizer's {key}": str(part) for key, part in parts.items() if key not in OF_A_CALL}}
 
 
