@@ -142,7 +142,8 @@ def refuse_altered(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> 
     distinct = [*dict.fromkeys(texts)]
     for text, rendered in zip(distinct, _rendered(tokenizer, map(as_content, distinct)), strict=True):
         if rendered != (expected := frame.opening + text + frame.closing):
-            at = next((k for k, pair in enumerate(zip(rendered, expected)) if len({*pair}) > 1), len(rendered))
+            pairs = enumerate(zip(rendered, expected, strict=False))
+            at = next((k for k, (one, other) in pairs if one != other), len(rendered))
             near = expected[max(at - SHOWN, len(frame.opening)) : at + SHOWN]
             raise ValueError(
                 f"chat=True: {CHAT} changes {expected[at : at + 1]!r} in the text {near!r}; write data.template, "
