@@ -31,8 +31,8 @@ T = TypeVar("T")
 
 FOLLOWED = {"tokenizer": "path", "tokenizer_revision": "revision", "tokenizer_gguf_file": "gguf_file"}  # in data=text
 
-LENGTH = "trainer.max_steps, which alone decides how long a run trains"
-OURS = "nothing: taskcluster sets it"
+LENGTH = "use trainer.max_steps, which alone decides how long a run trains"
+OURS = "leave it out, as taskcluster sets it"
 
 INSTEAD = {  # of keys of Lightning's Trainer that would take a run out of our hands
     "max_epochs": LENGTH,
@@ -42,12 +42,12 @@ INSTEAD = {  # of keys of Lightning's Trainer that would take a run out of our h
     "overfit_batches": LENGTH,
     "fast_dev_run": LENGTH,
     "barebones": LENGTH,
-    "logger": "the group logger",
-    "callbacks": "the group callbacks",
-    "plugins": "the group callbacks",
-    "enable_checkpointing": "the group callbacks",
-    "default_root_dir": "hydra.run.dir",
-    "model_registry": "hydra.run.dir",
+    "logger": "use the group logger",
+    "callbacks": "use the group callbacks",
+    "plugins": "use the group callbacks",
+    "enable_checkpointing": "use the group callbacks",
+    "default_root_dir": "use hydra.run.dir",
+    "model_registry": "use hydra.run.dir",
     "enable_progress_bar": OURS,
     "enable_model_summary": OURS,
     "num_sanity_val_steps": OURS,
@@ -191,7 +191,7 @@ class Trainer(Node):
     def _is_ours(self) -> Self:
         for key, value in (self.model_extra or {}).items():
             if key in INSTEAD:
-                raise ValueError(f"{key}={value!r} cannot be set; use {INSTEAD[key]}")
+                raise ValueError(f"{key}={value!r} cannot be set; {INSTEAD[key]}")
         if str(self.precision).startswith("transformer-engine"):
             raise ValueError(f"precision={self.precision!r} is not supported; choose bf16-mixed or 32-true")
         return self

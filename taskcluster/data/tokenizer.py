@@ -88,7 +88,7 @@ def load_tokenizer(name: str, revision: str | None = None, gguf_file: str | None
     Raises ValueError where there is none, or only one that does not say which characters a token holds.
     """
     source = Source(name, revision, gguf_file, ("tokenizer", "tokenizer_revision", "tokenizer_gguf_file"))
-    advice = "save the model's tokenizer there, or give that of another model as data.tokenizer"
+    advice = "save the model's tokenizer there, or set data.tokenizer to another model's"
     with source.reading(advice):
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=revision or "main", gguf_file=gguf_file, trust_remote_code=False
