@@ -53,7 +53,7 @@ class Source(NamedTuple):
 
     def _refuse_absent(self) -> None:
         from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_repo_id
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
         if self.gguf_file:
             refuse_gguf_without_its_packages(self.gguf_file, self.keys[2])
