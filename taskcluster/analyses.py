@@ -75,10 +75,10 @@ def _planned(run: RunFolder, request: Request) -> PlannedAnalysis:
     target, root = target_of(request.place(run), request.name), request.output or request.root
     try:
         analysis = request.plan(run)
-        words = [f"steps={analysis.steps}".replace(" ", "")]
         given = {"run": run.path, "place": request.place(run), "name": request.name}
         given |= {"changes": json.dumps(analysis.changes)}
-        words += [f"{key}={quoted(str(value))}" for key, value in given.items()]
+        texts = [f"{key}:{quoted(str(value))}" for key, value in given.items()]
+        words = [f"analysis={{steps:{analysis.steps},{','.join(texts)}}}"]  # a dictionary is never an option's name
         if analysis.is_finished:
             return PlannedAnalysis(words, root, target, "already finished", 0, analysis=analysis)
         analysis.refuse_place()

@@ -1,4 +1,4 @@
-"""taskcluster-analyze: measure runs again from their checkpoints, or a model that others trained."""
+"""taskcluster-analyze: measure runs again from their checkpoints, or a pretrained model."""
 
 import argparse
 import os
@@ -24,14 +24,14 @@ EXAMPLES = """
   taskcluster-analyze multirun/seeds hydra/launcher=joblib                runs side by side; also submitit_slurm and ray
   taskcluster-analyze RUN name=wide data.probe_size=4000 steps=last       a larger probe set, at the last step
   taskcluster-analyze RUN "measures=[interventions]" "measures.interventions.alphas=[0.5,1,2]" "steps=[0,600]"
-  taskcluster-analyze model=pretrained model.path=FOLDER task=facts       no run: a model that others trained, or the
-                                                                          folder of its checkpoints (step1000/ ...)
+  taskcluster-analyze model=pretrained model.path=FOLDER task=facts       no run: a pretrained model, or the folder of
+                                                                          its checkpoints (step1000/ ...)
 
 Each run gets a folder analysis/NAME in the form of a run folder, with journal, results and figures; report and
 dashboard show it beside the run. Rerun the same command to resume. Keys that an analysis can set:
 measures, measures.*, clusterer, clusterer.*, data.probe_size, data.probe_seed, data.probe_final_norm; hydra/launcher
-and hydra.launcher.*. Without a folder, all keys of taskcluster-train can be set, and the run of no steps is written
-that taskcluster-train experiment=probe makes, or experiment=probe_demonstrations for tasks that are told so.
+and hydra.launcher.*. Without a folder, the command is shorthand for taskcluster-train experiment=probe, or for
+experiment=probe_demonstrations where prompts are few-shot, and takes all keys of taskcluster-train.
 """
 
 OWN = ("name", "steps", "output")
@@ -61,7 +61,7 @@ def _arguments() -> tuple[list[str], Path | None]:
         prog=PROGRAM,
         usage=f"{PROGRAM} FOLDER [name=NAME] [steps=all|last|[STEP,...]] [output=FOLDER] [KEY=VALUE ...]\n"
         f"       {PROGRAM} model=pretrained model.path=FOLDER [KEY=VALUE ...]",
-        description="Measure runs again from their checkpoints, or a model that others trained.",
+        description="Measure runs again from their checkpoints, or a pretrained model.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -133,8 +133,9 @@ def job(cfg: "DictConfig") -> None:
                 from taskcluster.training.analysis import analyze
                 from taskcluster.training.progress import quieten
             quieten()
-            run = RunFolder(Path(cfg.run))
-            analysis = plan(run, Path(cfg.place), cfg.name, list(cfg.steps), json.loads(cfg.changes))
+            asked = cfg.analysis
+            run = RunFolder(Path(asked.run))
+            analysis = plan(run, Path(asked.place), asked.name, list(asked.steps), json.loads(asked.changes))
             try:
                 analyze(analysis, streams.console(plain=True))
             except (MeasureFailed, FloatingPointError) as error:
@@ -143,7 +144,7 @@ def job(cfg: "DictConfig") -> None:
                 said = f"{error.filename or analysis.target.path}: {error.strerror}; rerun the same command to resume"
                 raise Reported(1, said) from error
     except Interrupted as signal:
-        say(PROGRAM, f"{cfg.run}: interrupted by {signal}; rerun the same command to resume")
+        say(PROGRAM, f"{cfg.analysis.run}: interrupted by {signal}; rerun the same command to resume")
         raise
 
 

@@ -8,11 +8,13 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
+from hydra._internal.config_repository import ConfigRepository
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
@@ -26,6 +28,8 @@ from taskcluster.validation import UserError, did_you_mean
 
 COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment where another command becomes this one
 TRAIN = os.environ.get(COMMAND, "taskcluster-train")  # in whose name mistakes are reported
+
+PLAIN = ("name", "resume", "ckpt_path", "seed", "seeds")  # keys of train.yaml that are no groups
 
 # What a user can do wrong before the first run begins.
 MISTAKES = (HydraException, OmegaConfBaseException, UserError, yaml.YAMLError, ValueError, OSError, RecursionError)
@@ -164,10 +168,20 @@ def from_wandb(name: str, default: str | None = None) -> str | ListConfig | None
     return value or default
 
 
+def keep_plain_keys() -> None:
+    """Let no folder of a user's, such as seed/ beside task/, make Hydra read seed=1 as the choice of an option."""
+    exists = ConfigRepository.group_exists
+    if not hasattr(exists, "__wrapped__"):
+        ConfigRepository.group_exists = wraps(exists)(  # type: ignore[method-assign]
+            lambda self, config_path: config_path not in PLAIN and exists(self, config_path)
+        )
+
+
 # On import: processes that a launcher starts need all. (Hydra checks conf/hydra/launcher against what the plugins
 # register under those names, and warns that it does.)
 OmegaConf.register_new_resolver("run_folder", lambda *, _root_: run_folder(job_config(_root_)), replace=True)
 OmegaConf.register_new_resolver("wandb", from_wandb, replace=True)
+keep_plain_keys()
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
 
 

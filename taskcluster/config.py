@@ -29,8 +29,10 @@ from taskcluster.validation import Duration, Seed, UserError, did_you_mean, sent
 
 T = TypeVar("T")
 
-LENGTH = "trainer.max_steps, which alone decides how long a run trains"
-OURS = "nothing: taskcluster sets it"
+FOLLOWED = {"tokenizer": "path", "tokenizer_revision": "revision", "tokenizer_gguf_file": "gguf_file"}  # in data=text
+
+LENGTH = "use trainer.max_steps, which alone decides how long a run trains"
+OURS = "leave it out, as taskcluster sets it"
 
 INSTEAD = {  # of keys of Lightning's Trainer that would take a run out of our hands
     "max_epochs": LENGTH,
@@ -40,12 +42,12 @@ INSTEAD = {  # of keys of Lightning's Trainer that would take a run out of our h
     "overfit_batches": LENGTH,
     "fast_dev_run": LENGTH,
     "barebones": LENGTH,
-    "logger": "the group logger",
-    "callbacks": "the group callbacks",
-    "plugins": "the group callbacks",
-    "enable_checkpointing": "the group callbacks",
-    "default_root_dir": "hydra.run.dir",
-    "model_registry": "hydra.run.dir",
+    "logger": "use the group logger",
+    "callbacks": "use the group callbacks",
+    "plugins": "use the group callbacks",
+    "enable_checkpointing": "use the group callbacks",
+    "default_root_dir": "use hydra.run.dir",
+    "model_registry": "use hydra.run.dir",
     "enable_progress_bar": OURS,
     "enable_model_summary": OURS,
     "num_sanity_val_steps": OURS,
@@ -80,6 +82,7 @@ class Node(_Strict, extra="allow"):
     target: str = Field(alias="_target_")
     _key: str = PrivateAttr("")
     _given: dict[str, object] = PrivateAttr(default_factory=dict)
+    _followed: dict[str, str] = PrivateAttr(default_factory=dict)  # the keys whose values arguments follow
 
     @classmethod
     def of(cls, given: object, key: str) -> Self:
@@ -104,6 +107,13 @@ class Node(_Strict, extra="allow"):
         """As they were given."""
         return deepcopy(self._given)
 
+    def named(self, message: str) -> str:
+        """A sentence that may begin with an argument at fault, with the whole key to correct."""
+        name, equals, rest = message.partition("=")
+        if name not in self._given:
+            return f"{self._key}: {message}"
+        return self._followed.get(name, f"{self._key}.{name}") + equals + rest
+
     def build(
         self,
         kind: type[T],
@@ -127,13 +137,11 @@ class Node(_Strict, extra="allow"):
         try:
             made = target(*args, **values, **kwargs)
         except ValidationError as error:
-            raise UserError(sentences(error, key, accepted or ())) from None
+            raise UserError(sentences(error, key, accepted or (), self._followed)) from None
         except UserError:
             raise
         except (ValueError, TypeError, ImportError) as error:
-            message = " ".join(str(error).split())
-            named = message.split("=")[0] in values  # our own constructors begin with the key at fault
-            raise UserError(f"{key}.{message}" if named else f"{key}: {message}") from error
+            raise UserError(self.named(" ".join(str(error).split()))) from error
         if not isinstance(made, kind):
             names = type(made).__name__, kind.__name__
             raise UserError(f"{key}._target_={self.target!r} gives a {names[0]} instead of a {names[1]}; correct it")
@@ -183,7 +191,7 @@ class Trainer(Node):
     def _is_ours(self) -> Self:
         for key, value in (self.model_extra or {}).items():
             if key in INSTEAD:
-                raise ValueError(f"{key}={value!r} cannot be set; use {INSTEAD[key]}")
+                raise ValueError(f"{key}={value!r} cannot be set; {INSTEAD[key]}")
         if str(self.precision).startswith("transformer-engine"):
             raise ValueError(f"precision={self.precision!r} is not supported; choose bf16-mixed or 32-true")
         return self
@@ -243,7 +251,18 @@ class RunConfig(_Strict):
         for group in ("measures", "callbacks"):
             for name, part in getattr(config, group).items():
                 part._key = f"{group}.{name}"
+        model, data = config.model._given, config.data._given
+        same = {
+            key for key, of in FOLLOWED.items() if data.get(key) is not None and repr(data[key]) == repr(model.get(of))
+        }
+        config.data._followed = {key: f"model.{FOLLOWED[key]}" for key in same}
         return config
+
+    def with_frame(self, frame: Mapping[str, str]) -> Self:
+        """The same with the frame of the tokenizer's chat template, recorded when the run begins."""
+        composed = self.as_dict()
+        composed["data"] = {**self.data._given, "_target_": self.data.target, "chat_frame": dict(frame)}
+        return self.of(composed)
 
     def as_dict(self) -> dict[str, object]:
         """As it was composed: for config.yaml, checkpoints, other processes, and whatever compares runs."""

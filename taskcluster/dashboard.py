@@ -89,7 +89,7 @@ def _root(given: str) -> Path:
         reason = "is a file" if root.exists() else "does not exist"
         raise UserError(f"{given} {reason}; name the folder that holds the runs, such as multirun or outputs")
     if not os.access(root, os.R_OK | os.X_OK):
-        raise UserError(f"{given} cannot be read; name a folder that can")
+        raise UserError(f"{given} cannot be read; name a folder that you may read")
     return root.resolve()
 
 

@@ -63,7 +63,9 @@ class Multirun:
     def run(self, batch_size: int | None) -> list[Sequence[JobReturn]]:
         """Do what is to be done, so many jobs at once or all. Raises UserError for a size that is none."""
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise UserError(f"hydra.sweeper.max_batch_size={batch_size}: give the jobs at once, at least 1")
+            raise UserError(
+                f"hydra.sweeper.max_batch_size={batch_size}: give the number of jobs to run at once, 1 or more"
+            )
         size = batch_size or max(1, len(self.runs))
         return [self._run(self.runs[k : k + size], k) for k in range(0, len(self.runs), size)]
 

@@ -6,8 +6,9 @@ Constructors that users configure carry `@validated`: pydantic checks each argum
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, validate_call
@@ -43,18 +44,47 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def sentences(error: ValidationError, prefix: str = "", keys: Iterable[str] = ()) -> str:
-    """Every problem pydantic found, as `prefix.key=value: what it should be`. `keys` are those that exist."""
-    return "; ".join(_sentence(problem, prefix, keys) for problem in error.errors(include_url=False))
+def not_text(key: str, value: object) -> str:
+    """Of a value that YAML took for a number, such as 12e4567: what to write instead."""
+    read = "a truth value" if isinstance(value, bool) else "a number"
+    if key.rpartition(".")[2].isdecimal():
+        return f"{key}={value!r} is read as {read}, not as text; put it in quotes"
+    typed = _typed(key) or str(value)
+    return (
+        f"{key}={typed} is read as {read}, not as text; write '{key}=\"{typed}\"', with both pairs of quotes in a shell"
+    )
 
 
-def _sentence(problem: Any, prefix: str, keys: Iterable[str]) -> str:
-    key = ".".join([prefix, *map(str, problem["loc"])]).strip(".")
+def _typed(key: str) -> str:
+    """What the command line gives a key, "" where it gives nothing."""
+    from hydra.core.hydra_config import HydraConfig  # only where something is wrong
+
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    given = [word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{key}=")]
+    return given[-1] if given else ""
+
+
+def sentences(
+    error: ValidationError,
+    prefix: str = "",
+    keys: Iterable[str] = (),
+    followed: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Every problem pydantic found, as `prefix.key=value: what it should be`. `keys` are those that exist; `followed`
+    are those, elsewhere, whose values some only follow."""
+    return "; ".join(_sentence(problem, prefix, keys, followed) for problem in error.errors(include_url=False))
+
+
+def _sentence(problem: Any, prefix: str, keys: Iterable[str], followed: Mapping[str, str]) -> str:
+    first, *inner = map(str, problem["loc"] or ("",))
+    key = ".".join([followed.get(first, f"{prefix}.{first}"), *inner]).strip(".")
     kind, value = problem["type"], problem["input"]
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{key} is not a key of {prefix or 'the configuration'}" + did_you_mean(str(problem["loc"][-1]), keys)
     if kind in ("missing_argument", "missing_keyword_only_argument", "missing"):
         return f"{key} is missing; give it a value"
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return not_text(key, value)
     message = problem["msg"].removeprefix("Value error, ")
     if kind == "value_error" and isinstance(value, dict) and "=" in message.split(" ")[0]:  # about one key of several
         return f"{key}.{message}"

@@ -7,6 +7,9 @@ import pytest
 import torch
 from conftest import SMALL, Outcome
 
+from taskcluster.cli import PLAIN, composed
+from taskcluster.runs.options import CONF
+
 Train = Callable[..., Outcome]
 
 REGEXES = "task=custom", "task.tasks=[{regexes:['REGEX'],mapping:{p:q}},{regexes:['z[ab]{5}'],mapping:{p:r}}]"
@@ -266,6 +269,30 @@ def test_a_mistake_on_the_command_line_is_one_sentence(
     assert line.startswith("taskcluster-train: ")
     assert sentence in line
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_keys_that_are_no_groups_are_known() -> None:
+    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+    assert {*PLAIN} == {*composed()} - groups
+
+
+SHADOWS = ("run", "steps", "name", "seed", "seeds", "resume", "ckpt_path", "multirun", "analysis", "place", "changes")
+
+
+@pytest.mark.parametrize("given", [("--config-dir", "mine"), ("hydra.searchpath=[file://{cwd}/mine]",)])
+def test_folders_beside_the_users_groups_hide_no_key(
+    taskcluster_train: Train, tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    for name in (*SHADOWS, "hydra/run", "hydra/sweep", "hydra/job"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        (tmp_path / "mine" / name / "option.yaml").write_text("a: 1\n")
+    words = [word.format(cwd=tmp_path) for word in given]
+    keys = ["name=f", "seed=1", "seeds.kmeans=2", "resume=never", "ckpt_path=null", "hydra.job.name=x"]
+    outcome = taskcluster_train(*SMALL, REFUSED, *keys, *words)
+    assert outcome.err == f"taskcluster-train: {REFUSED} does not divide n_embd=16; use one of 1, 2, 4, 8, 16\n"
+    outcome = taskcluster_train(*SMALL, REFUSED, *keys[:1], "seed=1,2", "-m", *words)
+    assert outcome.err.count(f"refused: {REFUSED} does not divide") == 2
+    assert "did you mean 'seed'" in taskcluster_train(*SMALL, "sed=3", *words).err
 
 
 def test_a_folder_that_is_gone_is_said_to_be(

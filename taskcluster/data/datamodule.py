@@ -21,7 +21,17 @@ from transformers import PreTrainedTokenizerFast
 from taskcluster.data.batches import Batch, LossOn, Packer, Padding
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
-from taskcluster.data.tokenizer import OF_SENTENCES, OF_TEXT, in_chat, load_tokenizer, own_template, own_tokenizer
+from taskcluster.data.tokenizer import (
+    OF_SENTENCES,
+    OF_TEXT,
+    Frame,
+    in_chat,
+    load_tokenizer,
+    own_template,
+    own_tokenizer,
+    refuse_altered,
+    render_frame,
+)
 from taskcluster.tasks.family import Example, TaskFamily
 from taskcluster.validation import Seed, validated
 
@@ -72,7 +82,7 @@ class SequenceDataModule(pl.LightningDataModule):
     tokenizer: the name or folder of another model's, or None for our own; tokenizer_revision, tokenizer_gguf_file: see
     `load_tokenizer`; template: the text of a prompt, which our own tokenizer needs not, with {instruction}, {x} and
     {y}; prefix: text in front of every prompt; chat: whether the tokenizer's chat template is put around what precedes
-    y.
+    y; chat_frame: what that template wrote when the run began, {"opening": text, "closing": text}, None to render it.
     layout: "shared_prefix", each instruction with all its examples in one row; "sequences", each example by itself;
     "padded", likewise, in lines of their own filled up on the padding_side: for models that take no mask of (T, T).
     batch_size: sequences an update; with shared prefixes those of as many instructions as make that number on average.
@@ -80,7 +90,7 @@ class SequenceDataModule(pl.LightningDataModule):
     where a state cannot depend on x; examples of these, drawn evenly over (task, x), at "input".
     probe_final_norm: whether measured states of the last layer are after the final norm, or before it.
 
-    probe: {split: Rows} with the splits "train" and "val".
+    probe: {split: Rows} with the splits "train" and "val"; chat_frame: a Frame, None without chat.
     """
 
     @validated
@@ -101,16 +111,23 @@ class SequenceDataModule(pl.LightningDataModule):
         tokenizer_revision: str | None = None,
         tokenizer_gguf_file: str | None = None,
         probe_final_norm: bool = True,
+        chat_frame: dict[Literal["opening", "closing"], str] | None = None,
     ) -> None:
         super().__init__()
         self.family, self.batch_size, self.loss_on, self.seed = family, batch_size, loss_on, seed
         self.probe_final_norm = probe_final_norm
         self.padding: Padding | None = padding_side if layout == "padded" else None
-        source = (tokenizer_revision, tokenizer_gguf_file)
+        source, split = (tokenizer_revision, tokenizer_gguf_file), family.split()
         self.tokenizer, self.template = _tokenizer_and_template(
             family, tokenizer, template, prefix or "", chat, *source
         )
-        prompts, split = Prompts(family, self.tokenizer, self.template), family.split()
+        self.chat_frame: Frame | None = None
+        if chat:
+            self.chat_frame = Frame(**chat_frame) if chat_frame else render_frame(self.tokenizer)
+            self.template = in_chat(self.template, self.tokenizer, self.chat_frame)
+            if not chat_frame:
+                refuse_altered(map(self.template.turn, chain.from_iterable(split.values())), self.tokenizer)
+        prompts = Prompts(family, self.tokenizer, self.template)
         pad = self.tokenizer.pad_token_id or 0
         self.train_rows = rows_of(prompts.stream(split["train"]), shared=layout == "shared_prefix", pad=pad)
         self.n_rows = max(1, round(batch_size * len(self.train_rows) / len(split["train"])))
@@ -153,8 +170,7 @@ def _tokenizer_and_template(
         own = Template(template or own_template(family), prefix)
         return own_tokenizer(family, own), own
     theirs = Template(template or (OF_SENTENCES if family.x_inside else OF_TEXT), prefix)
-    loaded = load_tokenizer(tokenizer, revision, gguf_file)
-    return loaded, in_chat(theirs, loaded) if chat else theirs
+    return load_tokenizer(tokenizer, revision, gguf_file), theirs
 
 
 def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[Example]:

@@ -67,21 +67,26 @@ class Template:
             fixed[-1] += literal
             fixed += [""] * (name is not None)
         self.text, self.prefix, self.x_inside = text, prefix, names == [*INSIDE]
+        self._opening = self._closing = ""
         self._before, *between, self._after = fixed
         self._between = between[0], between[-1]
 
     def in_turn(self, opening: str, closing: str) -> "Template":
         """The same with what precedes y as a turn of a conversation, between the marks that open and close it."""
         turn = copy(self)
-        turn.prefix = opening + self.prefix
-        first, last = self._between
-        turn._between = first, last.rstrip() + closing
+        turn._opening, turn._closing = opening, closing
+        turn._between = self._between[0], self._between[1].rstrip()
         return turn
+
+    def turn(self, example: Example) -> str:
+        """What the turn of an example says."""
+        text, _, (y, _), _ = self.render(example)
+        return text[len(self._opening) : y - len(self._closing)]
 
     def render(self, example: Example) -> Rendered:
         """An example as text."""
         first, last = self._between
-        text = self.prefix + self._before
+        text = self._opening + self.prefix + self._before
         if self.x_inside:
             ahead, _, behind = example.instruction.partition(SLOT)
             text += ahead
@@ -92,7 +97,7 @@ class Template:
             before = max(len(text) - 1, 0) if example.instruction else len(text), len(text)
             text += first
         x = len(text), len(text) + len(example.x)
-        text += example.x + behind + last
+        text += example.x + behind + last + self._closing
         y = len(text), len(text) + len(example.y)
         return Rendered(text + example.y + self._after, x, y, before)
 

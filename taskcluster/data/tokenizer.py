@@ -9,19 +9,17 @@ as OF_SYMBOLS does, x and y are one token each, written <x:red> and <y:blue>: a 
 name are then different tokens. It refuses what is not in its vocabulary.
 """
 
-import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
-from importlib.util import find_spec
-from io import StringIO
+from collections.abc import Callable, Iterable
 from itertools import chain
+from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from taskcluster.data.prompts import FIELDS, Template
+from taskcluster.data.sources import Source
 from taskcluster.tasks.family import TaskFamily
 
 PAD, SEP = SPECIAL = "<pad>", "<sep>"  # ids 0 and 1
@@ -34,6 +32,8 @@ OF_TEXT = "{instruction} {x} -> {y}"
 SENTENCES = pre_tokenizers.Sequence(
     [pre_tokenizers.Split(Regex(r"[^\S\n]+"), "removed"), pre_tokenizers.Split(Regex(r"\w+|\n|[^\w\s]"), "isolated")]
 )
+CHAT, MARK = "the tokenizer's chat template", "qZ-content-Zq"  # a text that no filter leaves as it is
+SHOWN = 30  # characters on both sides of what a chat template changes
 FEWEST = 4  # tokens: of a folder without a tokenizer transformers makes one of two special tokens
 
 
@@ -87,72 +87,96 @@ def load_tokenizer(name: str, revision: str | None = None, gguf_file: str | None
 
     Raises ValueError where there is none, or only one that does not say which characters a token holds.
     """
-    if gguf_file:
-        refuse_gguf_without_its_packages(gguf_file)
-    try:
-        with quietly():
-            tokenizer = AutoTokenizer.from_pretrained(
-                name, revision=revision or "main", gguf_file=gguf_file, trust_remote_code=False
-            )
-    except Exception as error:  # transformers and its parsers raise many kinds
-        reason = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
-        raise ValueError(_unloaded(name, reason)) from None
-    if len(tokenizer) < FEWEST:
-        raise ValueError(_unloaded(name, "there is none beside the model"))
+    source = Source(name, revision, gguf_file, ("tokenizer", "tokenizer_revision", "tokenizer_gguf_file"))
+    advice = "save the model's tokenizer there, or set data.tokenizer to another model's"
+    with source.reading(advice):
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=revision or "main", gguf_file=gguf_file, trust_remote_code=False
+        )
+        if len(tokenizer) < FEWEST:
+            raise ValueError("there is no tokenizer beside the model")
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"tokenizer={name!r} is not a fast tokenizer; give a folder that holds a tokenizer.json")
     return tokenizer
 
 
-def _unloaded(name: str, reason: str) -> str:
-    where = "give a folder or a model's name, in model.path for model=pretrained"
-    return f"tokenizer={name!r} cannot be loaded ({reason}); {where}"
+class Frame(NamedTuple):
+    """What a chat template writes around the text of a user's turn, up to where the model's reply begins."""
+
+    opening: str
+    closing: str
 
 
-def in_chat(template: Template, tokenizer: PreTrainedTokenizerFast) -> Template:
-    """The template with what precedes y as a user's turn, and y as the beginning of the model's, by the tokenizer's own
-    chat template.
+def render_frame(tokenizer: PreTrainedTokenizerFast) -> Frame:
+    """The frame that the tokenizer's chat template gives now: some write today's date. A token that the tokenizer sets
+    in front of every text anyway is left out.
 
-    Raises ValueError for a tokenizer that has none.
+    Raises ValueError where there is no such frame.
     """
-    mark = "<<content>>"
+    if not tokenizer.chat_template:
+        raise ValueError("chat=True: the tokenizer has no chat template; leave it out, or use a chat model's")
+    (opening, closing), _ = _frame(tokenizer)
+    bos = tokenizer.bos_token
+    if bos and tokenizer.backend_tokenizer.encode("").ids[:1] == [tokenizer.bos_token_id]:
+        opening = opening.lstrip().removeprefix(bos) if opening.lstrip().startswith(bos) else opening
+        written = (bos + opening + closing).count(bos)
+    else:
+        written = (opening + closing).count(bos) if bos else 0
+    if written > 1:
+        raise ValueError(f"chat=True: {CHAT} begins a text with {written} tokens {bos}; correct it to write one")
+    return Frame(opening, closing)
+
+
+def in_chat(template: Template, tokenizer: PreTrainedTokenizerFast, frame: Frame | None = None) -> Template:
+    """The template with what precedes y as a user's turn, and y as the beginning of the model's, by the tokenizer's own
+    chat template, or in the frame that it gave before.
+
+    Raises ValueError for a tokenizer that gives no such frame.
+    """
+    return template.in_turn(*(frame or render_frame(tokenizer)))
+
+
+def refuse_altered(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> None:
+    """Raise ValueError for the first user's turn that the tokenizer's chat template does not hold as it is."""
+    frame, as_content = _frame(tokenizer)
+    distinct = [*dict.fromkeys(texts)]
+    for text, rendered in zip(distinct, _rendered(tokenizer, map(as_content, distinct)), strict=True):
+        if rendered != (expected := frame.opening + text + frame.closing):
+            pairs = enumerate(zip(rendered, expected, strict=False))
+            at = next((k for k, (one, other) in pairs if one != other), len(rendered))
+            near = expected[max(at - SHOWN, len(frame.opening)) : at + SHOWN]
+            raise ValueError(
+                f"chat=True: {CHAT} changes {expected[at : at + 1]!r} in the text {near!r}; write data.template, "
+                "data.prefix and the texts of the tasks without it, or leave chat out"
+            )
+
+
+def _frame(tokenizer: PreTrainedTokenizerFast) -> tuple[Frame, Callable[[str], object]]:
+    """The frame as the template writes it, and the form of a content that the template reads: a text, or a list."""
+    for as_content in (str, _as_parts):
+        (turns,) = _rendered(tokenizer, [as_content(MARK)])
+        if MARK in turns:
+            opening, closing, *more = turns.split(MARK)
+            if more:
+                raise ValueError(f"chat=True: {CHAT} repeats the user's turn; correct it, or leave chat out")
+            return Frame(opening, closing), as_content
+    raise ValueError(f"chat=True: {CHAT} loses or changes the text of the user's turn; correct it, or leave chat out")
+
+
+def _as_parts(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]
+
+
+def _rendered(tokenizer: PreTrainedTokenizerFast, contents: Iterable[object]) -> list[str]:
+    """Each content as the only turn of a conversation, up to where the reply begins."""
+    turns: Any = [[{"role": "user", "content": content}] for content in contents]
     try:
-        turns = tokenizer.apply_chat_template(
-            [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
-        )
-    except ValueError:
-        raise ValueError("chat=True: the tokenizer has no chat template; leave it out, or use a chat model's") from None
-    opening, _, closing = str(turns).rpartition(mark)
-    first = tokenizer("")["input_ids"][:1]
-    if first == [tokenizer.bos_token_id]:  # which the tokenizer sets in front of every text anyway
-        opening = opening.removeprefix(tokenizer.bos_token)
-    return template.in_turn(opening, closing)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """A context without the bars and reports of transformers: what they warn of is refused."""
-    from transformers.utils import logging as reports
-
-    bars, loggers = reports.is_progress_bar_enabled(), [*map(logging.getLogger, ("transformers", "huggingface_hub"))]
-    levels = [logger.level for logger in loggers]
-    reports.disable_progress_bar()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stderr(StringIO()):  # where GGUF files have a bar of their own
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            reports.enable_progress_bar()
-
-
-def refuse_gguf_without_its_packages(gguf_file: str) -> None:
-    """Raise ValueError where a package that reads GGUF files is not installed."""
-    if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:
+        rendered: Any = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # whatever a template does
+        reason = " ".join(str(error).split())
+        if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
+            reason = f"none of {', '.join(sorted(tokenizer.chat_template))} is named default"
         raise ValueError(
-            f"gguf_file={gguf_file!r} needs the package {missing[0]}; install taskcluster-lm[pretrained], or "
-            "pip install gguf accelerate"
-        )
+            f"chat=True: {CHAT} cannot be used for a user's turn alone ({reason}); correct it, or leave chat out"
+        ) from None
+    return list(rendered)

@@ -96,7 +96,7 @@ def parts_of(data: SequenceDataModule, n_prompts: int, seed: int) -> dict[str, l
     """Validation examples of every task, each with an x of its own, in parts. Raises UserError for too few."""
     family = data.family
     if not family.layout:
-        raise UserError("measures.vectors needs a task told by demonstrations; choose task.describe=demonstrations")
+        raise UserError("measures.vectors needs few-shot prompts; choose task.describe=demonstrations")
     by_task: dict[int, dict[str, list[Example]]] = {task.task_id: {} for task in family.tasks}
     for example in family.split()["val"]:
         by_task[example.task_id].setdefault(example.x, []).append(example)

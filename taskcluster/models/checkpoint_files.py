@@ -18,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from taskcluster.data.sources import Unusable
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # transformers reads the first if there are both
 
 # Keys of config.json that architectures know and that change no state of loaded weights in evaluation.
@@ -30,10 +32,6 @@ INERT = re.compile(
 # Buffers that older versions saved, and that architectures now make from their config: masks and rotary frequencies.
 BUFFERS = re.compile(r"(^|\.)((attn|attention)\.(masked_)?bias|rotary_emb\.inv_freq|position_ids)$")
 HEADS = ("lm_head.weight", "embed_out.weight")  # which may be saved or left out where they are tied to the embedding
-
-
-class Unusable(ValueError):
-    """Files that cannot be used: the reason, a semicolon, and what to do."""
 
 
 def settings(path: str, revision: str | None, trust_remote_code: bool) -> dict[str, object]:

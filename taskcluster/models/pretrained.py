@@ -7,7 +7,8 @@ out: a causal LM with its weights, refused in one sentence where file and archit
 Weights are read from safetensors or GGUF files alone, which hold no code, as pickles may.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,8 @@ import torch
 from pydantic import PositiveInt
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from taskcluster.data.tokenizer import quietly, refuse_gguf_without_its_packages
-from taskcluster.models.checkpoint_files import BUFFERS, Unusable, files, settings, shapes
+from taskcluster.data.sources import Source, Unusable
+from taskcluster.models.checkpoint_files import BUFFERS, files, settings, shapes
 from taskcluster.validation import validated
 
 WEIGHTS = ("*.safetensors", "*.gguf")
@@ -44,24 +45,19 @@ def pretrained(
     """
     if path is None:
         raise ValueError("path=None: give a folder, or a model's name on Hugging Face's hub")
-    if gguf_file:
-        refuse_gguf_without_its_packages(gguf_file)
-    try:
-        with quietly():
-            if not gguf_file:
-                settings(path, revision, trust_remote_code)  # which refuses adapters and quantized weights
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path,
-                revision=revision or "main",
-                gguf_file=gguf_file,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                trust_remote_code=trust_remote_code,
-                ignore_mismatched_sizes=True,  # they are refused below, with their shapes
-                output_loading_info=True,
-            )
-    except Exception as error:  # transformers and its parsers raise many kinds
-        raise ValueError(_refusal(path, revision, error)) from None
+    with _reading(path, revision, gguf_file):
+        if not gguf_file:
+            settings(path, revision, trust_remote_code)  # which refuses adapters and quantized weights
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=revision or "main",
+            gguf_file=gguf_file,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,  # they are refused below, with their shapes
+            output_loading_info=True,
+        )
     network: PreTrainedModel = loaded[0]
     source = _source(path, revision)
     _refuse_other_weights(source, loaded[1])
@@ -129,16 +125,13 @@ def traits(path: str, revision: str | None, trust_remote_code: bool) -> dict[str
     """What the checkpoints of one model have in common: values of config.json that matter and, in a folder, shapes of
     weights, by their names. Of the weights only names and shapes are read. Raises ValueError where they cannot be.
     """
-    try:
-        with quietly():
-            found = settings(path, revision, trust_remote_code)
+    with _reading(path, revision):
+        found = settings(path, revision, trust_remote_code)
         if not Path(path).is_dir():
             return found
         named = shapes(Path(path), tied=bool(found.get("tie_word_embeddings")))
-    except Exception as error:  # as above
-        raise ValueError(_refusal(path, revision, error)) from None
-    if not named:
-        raise ValueError(_refusal(path, revision, FileNotFoundError("it has no model.safetensors")))
+        if not named:
+            raise FileNotFoundError("it has no model.safetensors")
     return {**found, **named}
 
 
@@ -146,20 +139,19 @@ def _source(path: str, revision: str | None) -> str:
     return f"path={path!r}{f' at revision {revision!r}' if revision else ''}"
 
 
-def _refusal(path: str, revision: str | None, error: Exception) -> str:
-    """The reason in one line, and what to do."""
-    try:
-        files(path, revision)  # transformers does not name the file that is damaged
-    except Unusable as damage:
-        error = damage
-    reason = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
-    if isinstance(error, Unusable):
-        reason, _, advice = reason.partition("; ")
-        return f"{_source(path, revision)} cannot be loaded ({reason}); {advice}"
-    said = f"{_source(path, revision)} cannot be loaded ({reason})"
-    if Path(path).is_dir() and not [file for pattern in WEIGHTS for file in Path(path).glob(pattern)]:
-        return f"{said}; give a folder with config.json and model.safetensors, as save_pretrained writes them"
-    return f"{said}; give a folder, or a model's name on Hugging Face's hub"
+@contextmanager
+def _reading(path: str, revision: str | None, gguf_file: str | None = None) -> Iterator[None]:
+    """`Source.reading`, which names a damaged file, as transformers does not."""
+    there = [file for pattern in WEIGHTS for file in Path(path).glob(pattern)]
+    advice = "" if there else "give a folder with config.json and model.safetensors, as save_pretrained writes them"
+    with Source(path, revision, gguf_file).reading(advice):
+        try:
+            yield
+        except Unusable:
+            raise
+        except Exception:
+            files(path, revision)
+            raise
 
 
 def _forget_quantization(network: Any) -> None:

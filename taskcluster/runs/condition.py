@@ -25,8 +25,8 @@ NOT_TEXT = re.compile(r"[\d.+-]\S*\d|\d|-?(nan|inf\w*)|true|false|null")  # as o
 
 REFERENCE = re.compile(r"\$\{(?:oc\.select:)?(\w+)(?:\.\w+)*\}")  # ${seeds.tasks}: the part that it leads to
 
-# Keys that change no number of a run.
-WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer.max_time")
+# Keys that change no number of a run, or that follow from the others when it begins, as data.chat_frame does.
+WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer.max_time", "data.chat_frame")
 
 # The seeds of components, each with the source of randomness that it follows unless set by itself (see train.yaml).
 FOLLOWS = {

@@ -26,6 +26,13 @@ class Start(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+def with_recorded_frame(run: RunFolder, config: RunConfig) -> RunConfig:
+    """The configuration with the chat frame of the run in the folder, if there is one: a chat template may write
+    today's date, and the prompts of one run must have the same."""
+    frame = run.config().get("data", {}).get("chat_frame")
+    return config.with_frame(frame) if frame and config.data.arguments.get("chat") else config
+
+
 def is_finished(run: RunFolder, config: RunConfig) -> bool:
     """Whether the folder holds this very run, finished. Raises UserError where one of its files is damaged."""
     if run.state != "finished" or config.resume == "never" or not run.config() or run.differing_keys(config.as_dict()):
@@ -128,7 +135,7 @@ def _change_of_length(run: RunFolder, old: int | None, new: int) -> tuple[str, .
         return ()
     return (
         f"trainer.max_steps is {new} instead of {old}: from here on the learning rate follows the schedule of {new} "
-        "steps, so the result differs from that of a run with {new} steps from the beginning",
+        f"steps, so the result differs from that of a run with {new} steps from the beginning",
     )
 
 

@@ -116,6 +116,11 @@ def _of_hub(given: Mapping[str, object]) -> list[_Named]:
             f"model.revisions are those of a model on the hub, but model.path={path!r} is a folder; leave them out, "
             f"as its checkpoints are the folders in it, such as {EXAMPLE}"
         )
+    if numbers := [value for value in revisions if not isinstance(value, str)]:
+        raise UserError(
+            f"model.revisions: {numbers[0]} is not read as text; put revisions in quotes, as in "
+            '\'model.revisions=["1000","2e3"]\''
+        )
     return [_Named(str(name), path, str(name)) for name in revisions]
 
 

@@ -1,4 +1,4 @@
-"""python -m taskcluster.tracking.upload RUN ...: give W&B what it lacks of runs that nobody trains, from their folders.
+"""python -m taskcluster.tracking.upload RUN ...: upload to W&B what it lacks of runs that are not training.
 
 Can be repeated: what is there is left as it is.
 """
@@ -43,7 +43,8 @@ def upload(folders: Sequence[Path], console: Console) -> int:
 if __name__ == "__main__":
     streams.guard()
     parser = Parser(
-        prog="python -m taskcluster.tracking.upload", description="Give W&B what it lacks of runs that nobody trains."
+        prog="python -m taskcluster.tracking.upload",
+        description="Upload to W&B what it lacks of runs that are not training.",
     )
     parser.add_argument("folders", type=Path, metavar="RUN", nargs="+", help="folder of a run with logger=wandb")
     sys.exit(upload(parser.parse_args().folders, streams.console()))

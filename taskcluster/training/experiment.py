@@ -120,10 +120,11 @@ class Experiment:
         label: str = "",
     ) -> None:
         refuse_device(config.trainer)
-        self.config, self.interrupts, self.series = config, interrupts, series(config)
+        self.interrupts, self.series = interrupts, series(config)
         self._run, self._console = run, console
         refuse_different(self.series)
         self.data, self.network = prepare(config)
+        self.config = config = config.with_frame(frame._asdict()) if (frame := self.data.chat_frame) else config
         self.model = language_model(config, self.network)
         self.measurement = measuring(config, self.data)
         self.measuring = config.callbacks["measurement"].build(

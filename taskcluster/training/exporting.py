@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from transformers import PretrainedConfig
 
-from taskcluster.data.tokenizer import quietly
+from taskcluster.data.sources import quietly
 from taskcluster.metrics import shown
 from taskcluster.pages.rendering import render
 from taskcluster.runs.files import replace_file

@@ -11,7 +11,7 @@ from taskcluster.processes.meeting import Meeting
 from taskcluster.processes.places import ALONE
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.provenance import changes, surroundings
-from taskcluster.runs.resume import Start, find_start, is_concluded, is_finished, is_illustrated
+from taskcluster.runs.resume import Start, find_start, is_concluded, is_finished, is_illustrated, with_recorded_frame
 from taskcluster.runs.starts import writing
 from taskcluster.tracking.mirror import mirror_of
 from taskcluster.training.experiment import Experiment
@@ -37,6 +37,7 @@ def train(
     """
     patience = PATIENCE if of_many else AT_ONCE  # a worker that ends at once would end those beside it
     quieten()
+    config = with_recorded_frame(run, config)
     if is_finished(run, config):
         conclude_again(config, run, interrupts, console)
     else:
@@ -60,6 +61,7 @@ def train_on(
     with untouched():
         with interrupts.deferred(patience):
             experiment = Experiment(config, run, interrupts, meeting.place if meeting else ALONE, console, label)
+            config = experiment.config
             mirror = mirror_of(config.logger, config.as_dict(), run, console)
             facts = surroundings(experiment.trainer.strategy.root_device)
         with run.locked():

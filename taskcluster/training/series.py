@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.tokenizer import load_tokenizer
+from taskcluster.data.tokenizer import load_tokenizer, render_frame
 from taskcluster.models.architecture import accepted, sample
 from taskcluster.models.pretrained import traits
 from taskcluster.models.training_module import TrainingDiverged
@@ -89,7 +89,7 @@ def _of_model(config: RunConfig) -> Mapping[str, object]:
     try:
         return traits(str(model["path"]), _text(model, "revision"), bool(model.get("trust_remote_code")))
     except ValueError as error:
-        raise UserError(f"model.{error}") from None
+        raise UserError(config.model.named(str(error))) from None
 
 
 def _traits(config: RunConfig) -> Mapping[str, object]:
@@ -100,15 +100,18 @@ def _traits(config: RunConfig) -> Mapping[str, object]:
     try:
         tokenizer = load_tokenizer(name, _text(data, "tokenizer_revision"), _text(data, "tokenizer_gguf_file"))
     except ValueError as error:
-        raise UserError(f"data.{error}") from None
-    return {**_of_model(config), **_of_tokenizer(tokenizer, bool(data.get("chat")))}
+        raise UserError(config.data.named(str(error))) from None
+    return {**_of_model(config), **_of_tokenizer(config, tokenizer)}
 
 
-def _of_tokenizer(tokenizer: PreTrainedTokenizerFast, chat: bool) -> Mapping[str, object]:
+def _of_tokenizer(config: RunConfig, tokenizer: PreTrainedTokenizerFast) -> Mapping[str, object]:
     """What decides the ids of a text, and of a turn of a chat."""
     parts: dict[str, object] = json.loads(tokenizer.backend_tokenizer.to_str())
-    if chat:
-        parts |= {"chat template": tokenizer.chat_template, "special tokens": tokenizer.special_tokens_map}
+    if config.data.arguments.get("chat"):
+        try:
+            parts |= {"chat frame": render_frame(tokenizer), "special tokens": tokenizer.special_tokens_map}
+        except ValueError as error:
+            raise UserError(f"{named(config)}: data.{error}") from None
     return {f"the tokenizer's {key}": part for key, part in parts.items() if key not in WITHOUT_EFFECT}
 
 

@@ -66,6 +66,32 @@ def test_offline_equals_live_to_the_bit(small_run: RunFolder, taskcluster_analyz
     assert all(file.read_bytes() == content for file, content in before.items())
 
 
+def test_folders_beside_the_users_groups_hide_no_key(
+    small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path
+) -> None:
+    for name in (
+        "run",
+        "place",
+        "steps",
+        "name",
+        "changes",
+        "analysis",
+        "seed",
+        "seeds",
+        "resume",
+        "output",
+        "hydra/run",
+    ):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        (tmp_path / "mine" / name / "option.yaml").write_text("a: 1\n")
+    words = ("measures=[clustering]", "name=it's {wide}", "steps=last")
+    refused = taskcluster_analyze("run", "--config-dir", "mine", *words)
+    assert 'name="it\'s {wide}" cannot be the name of a folder' in refused.err
+    outcome = taskcluster_analyze("run", "--config-dir", "mine", "measures=[clustering]", "name=wide", "steps=last")
+    assert outcome.exit_code == 0, outcome.err
+    assert [row["step"] for row in analysis(small_run, "wide").rows()] == [6]
+
+
 def test_controls_and_interventions_equal_live_to_the_bit(
     taskcluster_train: Analyze, taskcluster_analyze: Analyze, tmp_path: Path
 ) -> None:

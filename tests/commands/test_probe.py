@@ -92,7 +92,7 @@ def test_tasks_told_by_sentences_get_interventions_after_neutral_questions(
     [
         (
             ["name=demos", "model=pretrained", "model.path=./nowhere", *PAIRS],
-            "data.tokenizer='./nowhere' cannot be loaded",
+            "model.path='./nowhere' cannot be loaded (it is not a folder)",
         ),
         (["model=gpt2", "task=pairs", "task.path=nowhere"], "task.path='nowhere' is not a folder"),
         (["modle=pretrained"], "modle"),

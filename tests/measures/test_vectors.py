@@ -135,7 +135,7 @@ def test_only_chosen_layers_are_tried() -> None:
 
 
 def test_a_family_without_demonstrations_is_refused() -> None:
-    with pytest.raises(UserError, match=r"measures\.vectors needs a task told by demonstrations"):
+    with pytest.raises(UserError, match=r"measures\.vectors needs few-shot prompts; choose"):
         Vectors(data(layout=""), KMeans(None, 4, 0), ["mean"], None, 12, 1, 2, 0, None)
 
 

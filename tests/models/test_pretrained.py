@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import SMALL, Outcome
+from huggingface_hub import errors
 from networks import ARCHITECTURES, byte_tokenizer, small
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -39,7 +40,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def built(path: Path | str, *overrides: str) -> tuple[SequenceDataModule, PreTrainedModel]:
     words = [word for word in PROBED if not (word.startswith("task.") and "task=custom" in overrides)]
-    return prepare(RunConfig.of(composed(*words, "model=pretrained", f"model.path='{path}'", *overrides)))
+    return prepare(RunConfig.of(composed(*words, "model=pretrained", f"model.path={path}", *overrides)))
 
 
 def plain(path: Path, data: SequenceDataModule, split: str = "val") -> tuple[torch.Tensor, list[bool], float]:
@@ -184,14 +185,21 @@ NORM, NAN, INF = (
     torch.full((16,), -torch.inf),
 )
 
+
+def with_gguf(source: Path, target: Path) -> Path:
+    without(source, target)
+    (target / "m.gguf").write_bytes(b"GGUF" + bytes(20))
+    return target
+
+
 EMPTY_Y = "task.tasks=[{instructions:[a,b],mapping:{x:'',z:y}},{instructions:[c,d],mapping:{x:y,z:z}}]"
 
 MISTAKES: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...], str]] = {
     "no path": (lambda source, target: "", ("model.path=null",), "model.path=None: give a folder, or a model's name"),
-    "no folder": (lambda source, target: target, (), "model.path=.* cannot be loaded .*; give a folder, or a model"),
+    "no folder": (lambda source, target: target, (), "^model.path=.* cannot be loaded .it is not a folder.; give"),
     "no model": (lambda source, target: without(source, target, "model."), (), "model.path=.* cannot be loaded"),
     "no tokenizer": (
-        lambda source, target: without(source, target, "tokenizer"), (), "data.tokenizer=.* cannot be loaded"
+        lambda source, target: without(source, target, "tokenizer"), (), "^model.path=.* cannot be loaded"
     ),
     "a pickle": (pickled, (), "model.path=.*; give a folder with config.json and model.safetensors"),
     "no output layer": (headless, (), "model.path=.* lacks 1 weights, such as (lm_head|embed_out).weight"),
@@ -254,7 +262,22 @@ MISTAKES: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...], str]]
     ),
     "a damaged index": (without_index, (), r"\(model.safetensors.index.json is damaged\); restore it"),
     "a precision": (lambda source, target: source, ("model.dtype=float8",), "model.dtype='float8'"),
-    "no GGUF file": (lambda source, target: source, ("model.gguf_file=none.gguf",), "cannot be loaded"),
+    "no GGUF file": (
+        lambda source, target: source, ("model.gguf_file=none.gguf",),
+        "^model.gguf_file='none.gguf' is not in .*gpt_neox, which holds no GGUF file",
+    ),
+    "another GGUF file": (
+        with_gguf, ("model.gguf_file=none.gguf",), "^model.gguf_file='none.gguf' is not in .*, which holds m.gguf",
+    ),
+    "a damaged GGUF file": (with_gguf, ("model.gguf_file=m.gguf",), "^model.path=.* cannot be loaded"),
+    "a file": (lambda source, target: source / "config.json", (), "^model.path=.* cannot be loaded .it is a file"),
+    "a number": (lambda source, target: 12, (), "^model.path=12 is read as a number, not as text"),
+    "a tokenizer of its own": (
+        lambda source, target: source, ("data.tokenizer=./no",), "^data.tokenizer='./no' cannot be loaded"
+    ),
+    "a revision of the tokenizer": (
+        lambda source, target: source, ("data.tokenizer_revision=7",), "^data.tokenizer_revision=7 is read as a number"
+    ),
 }  # fmt: skip
 
 
@@ -304,8 +327,10 @@ def test_an_architecture_without_blocks_is_refused(saved: Path, monkeypatch: pyt
 
 
 def test_a_gguf_file_needs_its_packages(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskcluster.data.tokenizer.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"gguf_file='m.gguf' needs the package gguf; install taskcluster-lm\[pretr"):
+    monkeypatch.setattr("taskcluster.data.sources.find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match=r"^model.gguf_file='m.gguf' needs the package gguf; install taskcluster-lm\[pretr"
+    ):
         built(saved / "llama", "model.gguf_file=m.gguf")
 
 
@@ -314,9 +339,77 @@ def test_the_command_reports_a_mistake_in_one_sentence_before_anything_is_writte
 ) -> None:
     outcome = taskcluster_train(*PROBED, "model=pretrained", f"model.path={tmp_path}/nowhere", "hydra.run.dir=run")
     assert outcome.exit_code == 2
-    assert outcome.err.startswith(f"taskcluster-train: model.path='{tmp_path}/nowhere' cannot be loaded")
-    assert outcome.err.count("\n") == 1
+    said = f"model.path='{tmp_path}/nowhere' cannot be loaded (it is not a folder); give the folder that holds it"
+    assert outcome.err == f"taskcluster-train: {said}\n"
     assert not [*(tmp_path / "run").rglob("*")]
+
+
+@pytest.mark.parametrize("typed", ["12e4567", "1234567", "1e5", "true", "1_000", "nan"])
+def test_a_revision_that_is_read_as_a_number_is_named_as_it_was_typed(
+    taskcluster_train: Callable[..., Outcome], saved: Path, typed: str
+) -> None:
+    words = [*PROBED, "model=pretrained", f"model.path={saved}/llama", "hydra.run.dir=run"]
+    outcome = taskcluster_train(*words, f"model.revision={typed}")
+    assert outcome.exit_code == 2
+    read = "a truth value" if typed.lower() in ("true", "false") else "a number"
+    advice = f"write 'model.revision=\"{typed}\"', with both pairs of quotes in a shell"
+    assert outcome.err == f"taskcluster-train: model.revision={typed} is read as {read}, not as text; {advice}\n"
+    quoted = taskcluster_train(*words, f'model.revision="{typed}"', "model.dtype=float8")
+    assert "model.dtype='float8'" in quoted.err
+    several = taskcluster_train(*words, "model.path=a/b", f"model.revisions=[step1,{typed}]")
+    assert several.exit_code == 2
+    assert several.err.startswith("taskcluster-train: model.revisions: ")
+    assert "is not read as text; put revisions in quotes" in several.err
+
+
+def test_a_revision_of_a_file_that_is_read_as_a_number_is_refused(saved: Path) -> None:
+    config = composed(*PROBED, "model=pretrained", f"model.path={saved}/llama")
+    for group, key in (("model", "revision"), ("data", "tokenizer_revision")):
+        config[group][key] = 0x10  # as YAML reads it, while the command line takes it for text
+    with pytest.raises(UserError, match=r"^model\.revision=16 is read as a number, not as text"):
+        prepare(RunConfig.of(config))
+
+
+HUB = {  # what transformers raises of names on the hub, and what is said
+    "OfflineModeIsEnabled": "it is not a folder, and Hugging Face's hub is switched off by HF_HUB_OFFLINE",
+    "LocalEntryNotFoundError": "it is not a folder, Hugging Face's hub cannot be reached, and the cache has no copy",
+    "RepositoryNotFoundError": "it is neither a folder nor a public model on Hugging Face's hub",
+    "GatedRepoError": "access to it has to be granted on its page; log in with `hf auth login` afterwards",
+}
+
+
+@pytest.mark.parametrize("kind", HUB)
+def test_what_the_hub_answers_is_said_in_plain_words(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, kind)
+    with pytest.raises(UserError) as refused:
+        built("org/name")
+    advice = "correct the name, or give a folder or another model on Hugging Face's hub"
+    assert str(refused.value) == f"model.path='org/name' cannot be loaded ({HUB[kind]}); {advice}"
+
+
+def test_a_revision_that_the_hub_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "RevisionNotFoundError")
+    with pytest.raises(UserError, match=r"^model.revision='v9' is not a branch, tag or commit of 'org/name' on"):
+        built("org/name", "model.revision=v9")
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Let transformers fail as with an answer of the hub's, of which it shows its own words."""
+    error = getattr(errors, kind)
+
+    def load(*_: object, **__: object) -> None:
+        try:
+            raise error.__new__(error)
+        except error as cause:
+            raise OSError("We couldn't connect to 'https://huggingface.co'\nCheck your internet") from cause
+
+    monkeypatch.setattr("taskcluster.data.tokenizer.AutoTokenizer.from_pretrained", load)
+
+
+def test_a_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
+    monkeypatch.setenv("HOME", str(saved))
+    with pytest.raises(UserError, match=f"model.path='~/llama' cannot be loaded .*; write {saved}/llama"):
+        built("'~/llama'")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,0 +1,124 @@
+"""Every sentence that a user can get, read from the source: listed in messages.txt, and checked for common faults.
+
+`python tests/test_messages.py` writes the list again after sentences have changed; read what `git diff` shows.
+"""
+
+import ast
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "taskcluster"
+LIST = Path(__file__).with_name("messages.txt")
+
+SAYS = {"say", "report", "print", "add_argument", "Parser", "not_text", "refusal"}  # besides what is raised
+PROSE = re.compile(r"[a-z]{2,}[,;:]? [a-z]+[,;:]? [a-z]+")  # three words: a sentence, wherever it is put together
+CODE = re.compile(r"</|=>|datum\.|\bimport |^\s*<|\\[bdsw]|\.\*|\(\.|-src '")  # of pages, charts and patterns
+DATA = {"tasks/paraphrases.py", "tasks/words.py", "tasks/countries.py"}
+
+PLACEHOLDERS = {"{instruction}", "{x}", "{y}"}  # which users write themselves
+BANNED = re.compile(
+    r"\b(anew|goes on|aloud|whoever|whatever|others trained|never trained on|never seen|what lasts|turns the answers?"
+    r"|(is|are) (told|due|asked|put in))\b",
+    re.IGNORECASE,
+)
+
+
+class Sentence(NamedTuple):
+    """text: with its expressions in braces; written: without them; raised: whether it is an error's; formatted: whether
+    `format` fills it in."""
+
+    text: str
+    written: str
+    raised: bool
+    formatted: bool
+
+
+def sentences(file: Path) -> list[Sentence]:
+    """What a module raises or prints, and all other prose in it but docstrings."""
+    tree = ast.parse(file.read_text())
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    filled = {node.value.id for node in ast.walk(tree) if is_format(node) and isinstance(node.value, ast.Name)}
+    found: dict[str, Sentence] = {}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.JoinedStr | ast.Constant) or isinstance(parents[node], ast.JoinedStr | ast.Expr):
+            continue
+        if isinstance(node, ast.Constant) and not isinstance(node.value, str):
+            continue
+        text, written = shown(node)
+        statement, calls = around(node, parents)
+        prose = PROSE.search(re.sub(r"\{.*?\}", "it", text)) or isinstance(statement, ast.Raise) or calls & SAYS
+        if prose and " " in text.strip() and not CODE.search(text):
+            names = {ast.unparse(target) for target in getattr(statement, "targets", ())}
+            formatted = is_format(parents[node]) or bool(names & filled)
+            found[text] = Sentence(text, written, isinstance(statement, ast.Raise), formatted)
+    return [*found.values()]
+
+
+def is_format(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "format"
+
+
+def shown(node: ast.JoinedStr | ast.Constant) -> tuple[str, str]:
+    """A string with its expressions in braces, and without them."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    texts = [part.value if isinstance(part, ast.Constant) else f"{{{ast.unparse(part.value)}}}" for part in parts]
+    return "".join(map(str, texts)), "\0".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+
+
+def around(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> tuple[ast.AST, set[str]]:
+    """The statement that a string is in, and the functions that it is given to."""
+    calls = set()
+    while not isinstance(node, ast.stmt):
+        node = parents[node]
+        if isinstance(node, ast.Call):
+            calls.add(ast.unparse(node.func).rpartition(".")[2])
+    return node, calls
+
+
+FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if str(file.relative_to(PACKAGE)) not in DATA]
+ALL = {file: found for file in FILES if (found := sentences(file))}
+
+
+def listed() -> str:
+    blocks = ([f"# {file.relative_to(PACKAGE)}", *(" ".join(s.text.split()) for s in ALL[file])] for file in ALL)
+    return "\n\n".join(map("\n".join, blocks)) + "\n"
+
+
+def test_the_list_of_sentences_is_up_to_date() -> None:
+    assert LIST.read_text() == listed(), "run `python tests/test_messages.py`, and read what changed"
+
+
+@pytest.mark.parametrize("file", ALL, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_sentences_are_whole_and_plain(file: Path) -> None:
+    for said in ALL[file]:
+        names = {*re.findall(r"\{[a-z_][\w.]*\}", said.written)} - PLACEHOLDERS
+        assert said.formatted or not names, f"{said.text!r} lacks an f before its quotes"
+        assert not said.raised or "  " not in said.text, f"{said.text!r} has two spaces in a row"
+        assert not said.raised or not said.text.endswith("."), f"{said.text!r} ends with a full stop"
+        assert not BANNED.search(said.text), f"{said.text!r} is not plain English"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('raise ValueError(f"x={x}: use " "{new} of them")', "lacks an f"),
+        ('raise UserError("a sentence with {key} in it")', "lacks an f"),
+        ('said = "choose one of the {names}"', "lacks an f"),
+        ('raise UserError("two  spaces")', "two spaces in a row"),
+        ('raise UserError(f"{x} is wrong.")', "ends with a full stop"),
+        ('say(PROGRAM, "train it anew")', "not plain English"),
+    ],
+)
+def test_a_sentence_that_is_wrong_is_noticed(tmp_path: Path, line: str, reason: str) -> None:
+    (tmp_path / "module.py").write_text(f"{line}\nFINE = 'all {{of}} it is fine'\nprint(FINE.format(of=1))\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ALL, tmp_path, sentences(tmp_path / "module.py"))
+        with pytest.raises(AssertionError, match=reason):
+            test_sentences_are_whole_and_plain(tmp_path)
+
+
+if __name__ == "__main__":
+    LIST.write_text(listed())
