@@ -84,8 +84,8 @@ def _refuse_other_computation(name: str, longest: int, loaded: PreTrainedModel, 
 
 def _of_model(config: RunConfig) -> Mapping[str, object]:
     model = config.model.arguments
-    if model.get("gguf_file"):
-        return {}
+    if model.get("gguf_file") or not all(isinstance(model.get(key), str | None) for key in ("path", "revision")):
+        return {}  # what is not text is refused where the model is built
     try:
         return traits(str(model["path"]), _text(model, "revision"), bool(model.get("trust_remote_code")))
     except ValueError as error:
