@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from taskcluster import imports, streams
+from taskcluster import environment, imports
 from taskcluster.arguments import Parser, say
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
@@ -20,7 +20,7 @@ AutoModelForCausalLM.from_pretrained(DIR) loads it, and so does taskcluster-trai
 
 
 def main() -> None:
-    streams.guard()
+    environment.prepare()
     parser = Parser(
         prog="taskcluster-export",
         usage="taskcluster-export RUN DIR [step=STEP]",

@@ -108,7 +108,7 @@ def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return [folder / "model.safetensors"]
-    return [folder / name for name in sorted({*json.loads(index.read_text())["weight_map"].values()})]
+    return [folder / name for name in sorted({*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})]
 
 
 def _refusal(path: str, revision: str | None, error: Exception) -> str:
