@@ -76,7 +76,7 @@ def _is_text_without_encoding(call: ast.Call) -> bool:
     of_path = isinstance(call.func, ast.Attribute) and name == "open"
     if of_path and isinstance(call.func.value, ast.Name) and call.func.value.id in ("os", "self", "Image"):
         return False
-    modes = [mode for mode in call.args[0 if of_path else 1 :][:1] + [keywords.get("mode")] if mode]
+    modes = [mode for mode in [*call.args[0 if of_path else 1 :][:1], keywords.get("mode")] if mode]
     return not any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)
 
 

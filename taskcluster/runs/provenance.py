@@ -46,7 +46,8 @@ def _commit() -> dict[str, str]:
         return {}
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        return {"commit": subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=2).stdout.strip()}
+        described = subprocess.run(command, capture_output=True, check=True, timeout=2).stdout
+        return {"commit": described.decode().strip()}
     except (OSError, subprocess.SubprocessError):
         return {}
 
