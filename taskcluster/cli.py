@@ -17,7 +17,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from taskcluster import __version__, environment
+from taskcluster import __version__, environment, streams
 from taskcluster.arguments import arranged, say
 from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
 from taskcluster.runs.condition import run_folder
@@ -56,7 +56,7 @@ class Job:
         self.exit_code = 0
 
     def __call__(self, cfg: DictConfig) -> int:
-        environment.prepare()  # a launcher may have started this process
+        streams.guard()  # a launcher may have started this process
         self.exit_code = Job.stopped or self._attempt(cfg)
         return self.exit_code
 

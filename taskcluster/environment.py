@@ -2,16 +2,24 @@
 
 import os
 import pwd
+import sys
 
 from taskcluster import streams
 
 
 def prepare() -> None:
-    """Guard the standard streams, and name a home and a user where the system knows none, as in a container that runs
-    under any user id: libraries ask for both when they are imported, and end the process without an answer.
+    """Guard the standard streams, and settle what libraries and files are named by. Called first by every command.
 
-    The home is then `/`, as in a login without one: nothing is found there, and nobody else can put anything there.
+    In a locale that knows ASCII alone (LC_ALL=C without Python's UTF-8 mode) the command starts again in that mode:
+    otherwise names of files and arguments would not be text.
+
+    Where the system knows no user and no home, as in a container that runs under any user id, both get a name, as
+    libraries ask for them when they are imported. The home is then `/`, as in a login without one: nobody else can put
+    anything there.
     """
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     streams.guard()
     try:
         pwd.getpwuid(os.getuid())

@@ -116,7 +116,8 @@ class RunFolder:
         self.figures.mkdir(exist_ok=True)
         for folder in (self.path, self.checkpoints):
             for abandoned in folder.glob(".*.partial"):
-                abandoned.unlink()
+                if not abandoned.is_dir():  # as that of a report is
+                    abandoned.unlink()
         for saved, file in self.saved():
             if saved > last:
                 drop_checkpoint(file)

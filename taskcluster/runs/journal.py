@@ -24,11 +24,11 @@ Row = dict[str, Any]
 
 TIMES = ("time", "elapsed", "measuring")  # the keys of a line that differ between two runs of one configuration
 
-SPLITS = {"train": "train", "val": "validation"}
+SPLITS = {"train": "train", "val": "validation"}  # as the keys have them, and in words
 
 
 class Key(NamedTuple):
-    """metric: "ari", "accuracy", ...; split: train or validation; layer: None for what has none."""
+    """metric: "ari", "accuracy", ...; split: train or val; layer: None for what has none."""
 
     metric: str
     split: str
@@ -45,9 +45,9 @@ def parse(key: str) -> Key | None:
         case [metric, split, layer] if split in SPLITS:
             if not re.fullmatch(r"layer_[0-9]{1,4}", layer):
                 raise ValueError(f"{key} names no layer")
-            return Key(metric, SPLITS[split], int(layer.removeprefix("layer_")))
+            return Key(metric, split, int(layer.removeprefix("layer_")))
         case [split, metric] if split in SPLITS:
-            return Key(metric, SPLITS[split], None)
+            return Key(metric, split, None)
     return None
 
 

@@ -179,7 +179,7 @@ def seen(sweep: Path) -> tuple[list[str], list[str], list[str]]:
     points = [point for _, of_condition in found.points() for point in of_condition]
     assert points
     assert tables(found, points)
-    assert sum(map(len, found.tidy())) > 0
+    assert all(rows for _, _, rows in found.tidy())
     dashboard = Dashboard(sweep, None)  # type: ignore[arg-type]
     dashboard.warm_up()
     told = json.loads(dashboard._everything())
