@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import SMALL, Outcome
+from faults import fill
 from planted import config, plant, wanted
 
 from taskcluster import load_run
@@ -352,7 +353,7 @@ def test_a_report_that_cannot_be_written_is_one_sentence(sweep: Path, kind: str)
     from taskcluster.pages.report import write
 
     REPLACED[kind](sweep / "report")
-    with pytest.raises(UserError, match=r"report: .*; move it away, or make .* a folder that can be written to"):
+    with pytest.raises(UserError, match=r"report: it is not a folder; move it away, or choose another place"):
         write(sweep)
 
 
@@ -361,8 +362,23 @@ def test_a_folder_in_place_of_a_part_of_the_report_is_one_sentence(sweep: Path, 
     from taskcluster.pages.report import write
 
     (sweep / "report" / name).mkdir(parents=True)
-    with pytest.raises(UserError, match="move it away"):
+    with pytest.raises(UserError, match=f"report/{name}: Is a directory; move it away"):
         write(sweep)
+    assert not list((sweep / "report").glob(".*"))
+
+
+def test_a_report_on_a_full_disk_is_one_sentence_and_the_one_before_stays(whole: Path, small_disk: Path) -> None:
+    from taskcluster.pages.report import write
+
+    root = small_disk / "s"
+    shutil.copytree(whole, root)
+    before = listing(write(root).parent)
+    filler = fill(small_disk)
+    with pytest.raises(UserError, match=r"report: No space left on device; make room and rerun the command"):
+        write(root)
+    assert listing(root / "report") == before
+    filler.unlink()
+    write(root)
 
 
 DAMAGES = [
