@@ -44,6 +44,7 @@ def filling(folder: Path) -> Iterator[Path]:
 
     Raises UserError, which names the folder and says what to do, where it cannot be written to.
     """
+    partial = folder
     try:
         exists = folder.is_dir()
         partial = folder / partial_name("files") if exists else folder.with_name(partial_name(folder.name))
@@ -58,6 +59,10 @@ def filling(folder: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
+        named = Path(str(error.filename or folder))
+        inside = named.is_relative_to(partial) or named.is_relative_to(folder) or folder.is_relative_to(named)
+        if error.errno is None or not inside:
+            raise  # of another file
         raise UserError(_unwritable(folder, error)) from error
 
 
@@ -80,20 +85,17 @@ def _errors_of_the_system() -> Iterator[None]:
     """Libraries in Rust raise errors of their own kinds for those of the system, whose number is in the message."""
     try:
         yield
-    except (OSError, UserError):
-        raise
     except Exception as error:
-        if not (number := re.search(r"\(os error (\d+)\)", str(error))):
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if not number or isinstance(error, UserError):
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _unwritable(folder: Path, error: OSError) -> str:
     """What a user does about an error, in a sentence."""
-    if error.errno is None and (number := re.search(r"\(os error (\d+)\)", str(error))):  # of polars
-        error = OSError(int(number[1]), os.strerror(int(number[1])))
     name = Path(error.filename2 or error.filename or folder).name
-    reason = error.strerror or str(error)
+    reason = error.strerror
     if error.errno in FULL:
         return f"{folder}: {reason}; make room and rerun the command, or choose a place on another disk"
     if error.errno in IN_THE_WAY:

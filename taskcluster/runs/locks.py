@@ -62,7 +62,7 @@ def hold(folder: Path) -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if not is_ours():
-            raise OSError(errno.EBUSY, "another process has taken over this run", str(folder / ".holder"))
+            raise OSError(errno.EBUSY, "deleted, or another process has taken over this run", str(folder / ".holder"))
 
     def beat() -> None:
         while not released.wait(HEARTBEAT):
@@ -229,7 +229,7 @@ def _born(pid: int) -> str:
 
     Raises OSError where the system does not say.
     """
-    state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return "" if state in "ZX" else fields[18]
 
 

@@ -6,14 +6,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from taskcluster import environment, imports
+from taskcluster import imports, streams
 from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
 from taskcluster.processes.places import Place
 
 
 def main() -> None:
     """One that process 0 has started, on the same machine."""
-    environment.prepare()
+    streams.guard()
     rank, world_size, port, parent = map(int, sys.argv[1:])
     place = Place(rank, rank, world_size, 1, "process 0", port=port)
     try:

@@ -166,7 +166,7 @@ def test_a_process_that_lost_the_lock_writes_nothing_more(tmp_path: Path, how: s
             lambda: run.write_results({}),
         )
         for write in writes:
-            with pytest.raises(OSError, match="another process has taken over this run"):
+            with pytest.raises(OSError, match="deleted, or another process has taken over this run"):
                 write()
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
