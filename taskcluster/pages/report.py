@@ -33,8 +33,8 @@ def _write(found: Findings, title: str, folder: Path) -> None:
     columns = Columns(found)
     intervals = []
     names = {*shown.names}
-    for name, of_condition in found.points():
-        intervals.append(columns.intervals(name, of_condition))
+    for condition, (name, of_condition) in zip(found.conditions, found.points(), strict=True):
+        intervals.append(columns.intervals(name, condition.runs[0], of_condition))
         points += of_condition if name in names else []
     written = {"table": columns.table(), "intervals": polars.concat(intervals)}
     for name, table in written.items():

@@ -35,6 +35,7 @@ INTERVALS: Schema = {
     **dict.fromkeys(("iqm", "iqm_lower", "iqm_upper"), polars.Float64),
 }
 LARGEST = 2**63  # whole numbers of 64 bits are below
+EXACT = 2**53  # up to which a float holds every whole number
 
 
 class Columns:
@@ -42,34 +43,35 @@ class Columns:
 
     def __init__(self, found: Findings) -> None:
         self._found = found
-        self._configs = {run.path: flatten(run.config) for run in found.runs}
+        self._configs = [flatten(run.config) for run in found.runs]
         swept = dict.fromkeys(key for condition in found.conditions for key in condition.settings)
         seeds = dict.fromkeys(key for run in found.runs for key in separate_seeds(run.config))
         self._swept, self._seeds = (self._typed(keys) for keys in (swept, seeds))
 
     def table(self) -> polars.DataFrame:
         """Every number of every run, a row each."""
-        seeds = {**self._typed(["seed"]), **self._seeds}
-        labels = {"condition": polars.String, **self._swept, "run": polars.String, **seeds}
+        seeds: Schema = {**self._typed(["seed"]), **self._seeds}
+        labels: Schema = {"condition": polars.String, **self._swept, "run": polars.String, **seeds}
 
         def cells(name: str, run: Finished) -> dict[str, Any]:
-            return {"condition": name, "run": run.path, **self._cells(run, self._swept), **self._cells(run, seeds)}
+            return {"condition": name, "run": run.path, **_cells(run, self._swept), **_cells(run, seeds)}
 
         return polars.concat(
             _labelled(rows, NUMBERS, cells(name, run), labels) for name, run, rows in self._found.tidy()
         )
 
-    def intervals(self, name: str, points: Sequence[Point]) -> polars.DataFrame:
-        """Those of a condition."""
-        run = next(condition for own, condition in self._found.named() if own == name).runs[0]
-        cells = {"condition": name, **self._cells(run, self._swept)}
+    def intervals(self, name: str, run: Finished, points: Sequence[Point]) -> polars.DataFrame:
+        """Those of a condition, one of whose runs is given."""
+        cells = {"condition": name, **_cells(run, self._swept)}
         return _labelled(points, INTERVALS, cells, {"condition": polars.String, **self._swept})
 
     def _typed(self, keys: Iterable[str]) -> Schema:
-        return {key: _type([config.get(key) for config in self._configs.values()]) for key in keys}
+        return {key: _type([config.get(key) for config in self._configs]) for key in keys}
 
-    def _cells(self, run: Finished, schema: Schema) -> dict[str, Any]:
-        return {key: _cell(self._configs[run.path].get(key), kind) for key, kind in schema.items()}
+
+def _cells(run: Finished, schema: Schema) -> dict[str, Any]:
+    config = flatten(run.config)
+    return {key: _cell(config.get(key), kind) for key, kind in schema.items()}
 
 
 def _labelled(
@@ -81,13 +83,15 @@ def _labelled(
 
 
 def _type(values: Sequence[Any]) -> type[polars.DataType]:
-    """That of all values which are there; text where they have several."""
-    kinds = {type(value) for value in values if value is not None}
+    """One that holds all values which are there exactly: text where no type of numbers does."""
+    there = [value for value in values if value is not None]
+    kinds = {type(value) for value in there}
     if kinds == {bool}:
         return polars.Boolean
-    if kinds == {int} and all(-LARGEST <= value < LARGEST for value in values if value is not None):
+    if kinds == {int} and all(-LARGEST <= value < LARGEST for value in there):
         return polars.Int64
-    return polars.Float64 if kinds and kinds <= {int, float} else polars.String
+    exact = float in kinds <= {int, float} and all(isinstance(v, float) or abs(v) <= EXACT for v in there)
+    return polars.Float64 if exact else polars.String
 
 
 def _cell(value: Any, kind: type[polars.DataType]) -> Any:
