@@ -5,7 +5,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars
@@ -33,13 +34,21 @@ PAIRS = {"été": "Sommer", "naïf": "naïv", "日本": "Япония", "cœur":
 OTHERS = {"été": "summer", "naïf": "naïve", "日本": "Japan🗾", "cœur": "heart", "élève": "pupil", "garçon": "boy"}
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every user can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("machine", MACHINES)
-def test_all_commands_work(tmp_path: Path, machine: str) -> None:
+def test_all_commands_work(place: Path, machine: str) -> None:
     """On tasks whose texts and names are not ASCII, in a folder whose name has a space and is not ASCII either."""
     prefix = MACHINES[machine]
     if prefix[0] == "setpriv" and subprocess.run([*ANOTHER, sys.executable, "-c", ""], check=False).returncode:
         pytest.skip("needs the right to become another user")
-    folder = tmp_path / "größe x"
+    folder = place / "größe x"
     _write_tasks(folder / "tâches")
     folder.chmod(0o777)
     small = [word for word in SMALL if not word.startswith("task.")]
