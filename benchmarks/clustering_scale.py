@@ -75,7 +75,7 @@ def fitted(name: str, n: int, k: int, width: int) -> Found:
     states, truth = planted(n, k, width)
     fit = fitter(name)
     fit(states[:100].clone(), 5)
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before, started = memory("VmRSS"), time.process_time()
     labels = fit(states, k)
     seconds, gib = time.process_time() - started, memory("VmHWM") - before
@@ -135,7 +135,7 @@ def inertia(states: Tensor, labels: Tensor, k: int) -> float:
 
 def memory(name: str) -> float:
     """Of this process, as Linux counts it, in GiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**20
 
 

@@ -35,7 +35,7 @@ def watch(command: list[str], journal: Path) -> tuple[Stamped, float]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while True:
         ended = process.poll() is not None
-        lines = journal.read_text().split("\n")[:-1] if journal.exists() else []
+        lines = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal.exists() else []
         seen += [(time.monotonic() - started, json.loads(line)) for line in lines[len(seen) :]]
         if ended:
             break

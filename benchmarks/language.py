@@ -50,7 +50,7 @@ def timed(act: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
 
 def main() -> None:
     table = Table("tasks", "question", "ours, s", "interegular, s", "greenery, s")
-    options = yaml.safe_load((CONF / "task" / "regex.yaml").read_text()) | {"seed": 0}
+    options = yaml.safe_load((CONF / "task" / "regex.yaml").read_text(encoding="utf-8")) | {"seed": 0}
     del options["_target_"]
     machines = [lambda p: interegular.parse_pattern(p).to_fsm(), lambda p: greenery.parse(p).to_fsm()]
     for n_tasks in (50, 500):

@@ -81,14 +81,14 @@ def measure_theirs(folder: str, words: list[str]) -> None:
 
 def tell(measured: Callable[[], object], limit: float) -> None:
     """Print the peak of `measured` above what the process has before it, and the ceiling, in bytes, as JSON."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, of loading, is forgotten
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak so far, of loading, is forgotten
     before = in_bytes("VmRSS")
     measured()
     print(json.dumps({"peak": in_bytes("VmHWM") - before, "ceiling": limit, "before": before}))
 
 
 def in_bytes(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 

@@ -62,7 +62,7 @@ def row(
 
 def record(rows: list[Row]) -> None:
     """Print rows as a table and keep them in results.json, in place of older ones of the same benchmark and peer."""
-    old: list[Row] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    old: list[Row] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
     new = {(r["benchmark"], r["peer_name"]) for r in rows}
     kept = [r for r in old if (r["benchmark"], r["peer_name"]) not in new]
     RESULTS.write_text(json.dumps(kept + rows, indent=2) + "\n")
@@ -91,5 +91,5 @@ def cells(r: Row) -> list[str]:
 
 if __name__ == "__main__":  # results.json as Markdown
     print("| " + " | ".join(HEADER) + " |\n|" + "---|" * len(HEADER))
-    for r in json.loads(RESULTS.read_text()):
+    for r in json.loads(RESULTS.read_text(encoding="utf-8")):
         print("| " + " | ".join(cells(r)) + " |")

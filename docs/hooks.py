@@ -41,7 +41,7 @@ def configuration() -> str:
 
 def _file(file: Path, prefix: str) -> Iterator[str]:
     """The comment at the top of a file of the configuration, and tables of its keys and of what it is made of."""
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     lines, content, root = text.splitlines(), yaml.safe_load(text), yaml.compose(text)
     assert isinstance(root, MappingNode)
     first = root.start_mark.line
@@ -138,9 +138,10 @@ def metrics() -> str:
     parts = ["## At every measured step", "\n".join([*head, *map(row, ALWAYS)])]
     declared = {*ALWAYS}
     for file in sorted((CONF / "measures").glob("*.yaml")):
-        (given,) = (value for name, value in yaml.safe_load(file.read_text()).items() if name != "defaults")
+        (given,) = (value for name, value in yaml.safe_load(file.read_bytes()).items() if name != "defaults")
         if "_target_" not in given:  # another option with other values
-            parts += [f"## `measures=[{file.stem}]`", file.read_text().splitlines()[0].removeprefix("# ")]
+            first = file.read_text(encoding="utf-8").splitlines()[0]
+            parts += [f"## `measures=[{file.stem}]`", first.removeprefix("# ")]
             continue
         module, _, target = given["_target_"].rpartition(".")
         measure = getattr(import_module(module), target)

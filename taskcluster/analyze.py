@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskcluster import streams
+from taskcluster import environment, streams
 from taskcluster.arguments import Parser, readable, say
 from taskcluster.validation import UserError
 
@@ -43,7 +43,7 @@ EXPERIMENTS = {"demonstrations": "probe_demonstrations"}  # without a folder, by
 
 
 def main() -> None:
-    streams.guard()
+    environment.prepare()
     words, config_dir = _arguments()
     from taskcluster import cli  # only now, so that --help is quick
     from taskcluster.processes.interrupts import AT_ONCE, Interrupts

@@ -19,7 +19,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from taskcluster import __version__, streams
+from taskcluster import __version__, environment, streams
 from taskcluster.arguments import arranged, say
 from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
 from taskcluster.runs.condition import run_folder
@@ -88,7 +88,7 @@ def run(train: Callable[[DictConfig], None]) -> None:
 
     `train` raises Reported for the failures that it foresees, and Interrupted after a signal.
     """
-    streams.guard()
+    environment.prepare()
     job = Job(train)
     with answering(TRAIN):
         sys.argv[1:] = _arranged(sys.argv[1:])

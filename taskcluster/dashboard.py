@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvicorn
 
-from taskcluster import streams
+from taskcluster import environment
 from taskcluster.arguments import Parser, say
 from taskcluster.pages.vega import Vega
 from taskcluster.validation import UserError
@@ -25,7 +25,7 @@ PORT = 8642
 
 
 def main() -> None:
-    streams.guard()
+    environment.prepare()
     arguments = _arguments(sys.argv[1:])
     vega = Vega()
     try:

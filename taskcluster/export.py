@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from taskcluster import imports, streams
+from taskcluster import environment, imports
 from taskcluster.arguments import Parser, say
+from taskcluster.runs.files import filling, refuse_taken
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
 
@@ -20,7 +21,7 @@ AutoModelForCausalLM.from_pretrained(DIR) loads it, and so does taskcluster-trai
 
 
 def main() -> None:
-    streams.guard()
+    environment.prepare()
     parser = Parser(
         prog="taskcluster-export",
         usage="taskcluster-export RUN DIR [step=STEP]",
@@ -36,16 +37,15 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         step = _step(arguments.step)
-        with imports.large():  # only now, so that --help is quick
-            from taskcluster.training.exporting import export
+        refuse_taken(arguments.folder)
+        with filling(arguments.folder) as folder:
+            with imports.large():  # only now, so that --help is quick, and so is a refusal
+                from taskcluster.training.exporting import export
 
-        exported = export(arguments.run, arguments.folder, step)
+            exported = export(arguments.run, folder, step)
         print(f"The model of step {exported} is in {text(str(arguments.folder))}", flush=True)
     except UserError as error:
         say("taskcluster-export", str(error))
-        sys.exit(2)
-    except OSError as error:
-        say("taskcluster-export", f"{error.filename or arguments.folder}: {error.strerror}; choose another DIR")
         sys.exit(2)
 
 

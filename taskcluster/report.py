@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from taskcluster import imports, streams
+from taskcluster import environment, imports
 from taskcluster.arguments import Parser, say
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
 
 
 def main() -> None:
-    streams.guard()
+    environment.prepare()
     parser = Parser(
         prog="taskcluster-report",
         description="Write FOLDER/report: index.html (a page that needs no network), report.md, figures as PNG, SVG "

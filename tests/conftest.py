@@ -3,8 +3,9 @@
 import gc
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,3 +153,15 @@ def family(**changes: Any) -> TaskFamily:
 @pytest.fixture(scope="session")
 def default_family() -> TaskFamily:
     return family()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB in memory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a file system ({mounted.stderr.strip()})")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)

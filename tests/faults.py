@@ -166,6 +166,19 @@ def assert_equal(one: Any, other: Any, at: str) -> None:
         assert one == other, at
 
 
+def fill(disk: Path) -> Path:
+    """Leave not a byte."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (2**20, 2**12, 1):
+            try:
+                while file.write(b"\0" * size):
+                    pass
+            except OSError:
+                continue
+    return filler
+
+
 def wandb_steps(file: Path) -> list[int]:
     """Steps of the rows with a validation loss in an offline W&B run.
 

@@ -20,6 +20,7 @@ COLUMNS = 4  # panels in a row, of metrics by layer
 
 BESIDE: dict[str, Kind] = {"baselines": "baseline", "nuisance": "nuisance"}  # charts of what metrics are compared with
 
+SPLIT = "datum.value == 'val' ? 'validation' : datum.value"  # in words
 TOLD = ("condition", "metric", "split", "layer", "step", "n", "mean", "lower", "upper")  # of a point, in every chart
 OVER_MAP = ("lower_over_map", "upper_over_map")  # in maps besides
 OVER_STEPS = ("lower_over_steps", "upper_over_steps")  # in curves of a report
@@ -163,7 +164,7 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
     )
     return (
         _side_by_side(panel, [*titles.values()], data, in_rows(by_condition))
-        .transform_filter(alt.datum.split == "validation")
+        .transform_filter(alt.datum.split == "val")
         .transform_calculate(where=f"({titles})[datum.metric]")
         .properties(title="By layer and step, on validation")
     )
@@ -189,7 +190,7 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
     column = alt.Column("name:N", title=None, sort=[*dict.fromkeys(names.values())], header=alt.Header(labelLimit=320))
     return (
         panel.facet(column=column, **in_rows(by_condition), data=data)
-        .transform_filter(alt.datum.split == "validation")
+        .transform_filter(alt.datum.split == "val")
         .transform_calculate(name=f"({names})[datum.metric]", place=f"({places})[datum.metric]")
         .properties(title="By position and layer at the last step, on validation")
     )
@@ -291,12 +292,12 @@ def in_rows(by_condition: bool) -> dict[str, Any]:
 
 
 def _splits() -> alt.Column:
-    return alt.Column("split:N", title=None)
+    return alt.Column("split:N", title=None, header=alt.Header(labelExpr=SPLIT))
 
 
 def _dashes() -> alt.StrokeDash:
-    scale = alt.Scale(domain=["train", "validation"], range=[[4, 3], [1, 0]])
-    legend = alt.Legend(symbolType="stroke", symbolStrokeColor="gray", symbolOpacity=1)
+    scale = alt.Scale(domain=["train", "val"], range=[[4, 3], [1, 0]])
+    legend = alt.Legend(symbolType="stroke", symbolStrokeColor="gray", symbolOpacity=1, labelExpr=SPLIT)
     return alt.StrokeDash("split:N", title=None, scale=scale, legend=legend)
 
 

@@ -63,7 +63,7 @@ def by_layer(data: Any, grouped: Sequence[tuple[Metric, Sequence[Metric]]], kind
     ).properties(width=300, height=240)
     header = alt.Header(labelLimit=320)
     column = alt.Column("where:N", title=None, sort=[*fields["where"].values()], header=header)
-    chart = panel.facet(column=column, **rows, data=data).transform_filter(alt.datum.split == "validation")
+    chart = panel.facet(column=column, **rows, data=data).transform_filter(alt.datum.split == "val")
     return chart.transform_calculate(**{name: f"({of})[datum.metric]" for name, of in fields.items()}).properties(
         title=TITLES[kind]
     )

@@ -12,7 +12,6 @@ import altair as alt
 from taskcluster.metrics import PLACES, Catalogue, Metric
 from taskcluster.pages.charts import Chart, Points, in_rows, inline, place
 from taskcluster.results.instruments import ALL, LAST, Agreement, instruments
-from taskcluster.runs.journal import SPLITS
 
 TOLD = ("condition", "metric", "layer", "step", "n", "mean", "lower", "upper")
 DARK = 0.55  # correlations beyond this are on a dark ground
@@ -83,7 +82,7 @@ def _last(points: Points, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
     return [
         {key: point[key] for key in TOLD}
         for point in points
-        if point["metric"] in keys and point["split"] == SPLITS["val"] and point["step"] == ends[point["condition"]]
+        if point["metric"] in keys and point["split"] == "val" and point["step"] == ends[point["condition"]]
     ]
 
 

@@ -1,17 +1,16 @@
 """The report of a multirun: a page, a summary, figures, and tables of every number and interval."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import polars
 
 from taskcluster.pages import charts, instruments, rendering, sweeps
 from taskcluster.results.aggregate import Point
+from taskcluster.results.columns import Columns
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
+from taskcluster.runs.files import filling
 from taskcluster.runs.records import text
-from taskcluster.validation import UserError
 
 FORMATS = ("png", "svg", "pdf")
 MOST_GAPS = 100  # sentences about what is missing
@@ -23,25 +22,21 @@ def write(root: Path) -> Path:
     Raises UserError where there is no finished run, or the folder cannot be written to.
     """
     found, folder = Findings(root), root / "report"
-    try:
-        folder.mkdir(exist_ok=True)
-        return _write(found, text(root.resolve().name), folder)
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or folder}: {error.strerror or error}; move it away, or make {folder} a folder that can "
-            "be written to"
-        ) from error
+    with filling(folder) as partial:
+        _write(found, text(root.resolve().name), partial)
+    return folder / "index.html"
 
 
-def _write(found: Findings, title: str, folder: Path) -> Path:
+def _write(found: Findings, title: str, folder: Path) -> None:
     shown = found.to_read()
     points: list[Point] = []
+    columns = Columns(found)
     intervals = []
     names = {*shown.names}
-    for name, of_condition in found.points():
-        intervals.append(_frame(of_condition))
+    for condition, (name, of_condition) in zip(found.conditions, found.points(), strict=True):
+        intervals.append(columns.intervals(name, condition.runs[0], of_condition))
         points += of_condition if name in names else []
-    written = {"table": _together(map(_frame, found.tidy())), "intervals": _together(intervals)}
+    written = {"table": columns.table(), "intervals": polars.concat(intervals)}
     for name, table in written.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
@@ -65,13 +60,3 @@ def _write(found: Findings, title: str, folder: Path) -> Path:
     for name in ("report.md", "index.html"):
         template = "report.md" if name.endswith("md") else "report.html"
         (folder / name).write_bytes(rendering.render(template, **content).encode(errors="replace"))
-    return folder / "index.html"
-
-
-def _frame(rows: list[dict[str, Any]]) -> polars.DataFrame:
-    return polars.DataFrame(rows, infer_schema_length=None)
-
-
-def _together(frames: Iterable[polars.DataFrame]) -> polars.DataFrame:
-    """One below the other. Of a condition at a time, as dictionaries take ten times the room of columns."""
-    return polars.concat(frames, how="diagonal_relaxed")

@@ -1,12 +1,10 @@
 // What the server has told so far: metrics, runs, conditions, and the points of each condition by step.
 
-const SPLITS = { train: "train", val: "validation" };
-
 // "ari/val/layer_3" or "val/accuracy" -> {metric, split, layer}, as in journal.parse.
 function parse(key) {
   const parts = key.split("/");
-  if (parts.length === 2) return { metric: parts[1], split: SPLITS[parts[0]], layer: null };
-  return { metric: parts[0], split: SPLITS[parts[1]], layer: Number(parts[2].replace("layer_", "")) };
+  if (parts.length === 2) return { metric: parts[1], split: parts[0], layer: null };
+  return { metric: parts[0], split: parts[1], layer: Number(parts[2].replace("layer_", "")) };
 }
 
 export class Store {

@@ -65,7 +65,7 @@ def library() -> str:
     """
     kept = user_cache_path("taskcluster") / f"vega-{VERSION}.js"
     with suppress(OSError):
-        return kept.read_text()
+        return kept.read_text(encoding="utf-8")
     import vl_convert
 
     script: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]

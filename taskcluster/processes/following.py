@@ -33,7 +33,7 @@ def come(place: Place, folder: Path, abandoned: Callable[[], bool]) -> Meeting:
             found = [file for file in folder.glob(".meeting-*") if file.name == place.meeting]
             if not found:
                 continue
-            address, port = json.loads(found[0].read_text())
+            address, port = json.loads(found[0].read_text(encoding="utf-8"))
         with suppress(OSError, RuntimeError):
             socket.create_connection((address, port), timeout=5).close()
             meeting = Meeting(connect(address, port), place, place.world_size)

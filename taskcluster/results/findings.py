@@ -126,18 +126,15 @@ class Findings:
         """Of the instruments that were measured, for each condition by its name."""
         return {name: agreements_of([run.rows for run in c.runs], self.catalogue) for name, c in self.named()}
 
-    def tidy(self) -> Iterator[list[dict[str, Any]]]:
-        """A row for every number of every run, a condition after another.
+    def tidy(self) -> Iterator[tuple[str, Finished, list[Row]]]:
+        """A row for every number of every run, with the name of its condition and the run, a condition after another.
 
         metric: as in the journal; "claim: NAME"; "emergence of METRIC" (a step); "METRIC with another KMeans seed", a
         control, whose repetitions are counted.
         """
         for name, condition in self.named():
-            yield [
-                {"condition": name, "run": run.path, "seed": run.seed, **row}
-                for run in condition.runs
-                for row in _numbers(run)
-            ]
+            for run in condition.runs:
+                yield name, run, list(_numbers(run))
 
     def _read(self, folder: RunFolder, root: Path) -> tuple[Finished, str, Mapping[str, Any]] | None:
         path = text(str(folder.path.relative_to(root)))
@@ -204,9 +201,9 @@ def _numbers(run: Finished) -> Iterator[dict[str, Any]]:
         if run.rises(metric):
             keys = run.keys(metric)
             deepest = len(keys) - 1 if metric.by_layer else None
-            yield row(end, f"emergence of {metric.key}", run.emergence(keys[-1]), "validation", deepest)
+            yield row(end, f"emergence of {metric.key}", run.emergence(keys[-1]), "val", deepest)
     for key, layers in run.results.get("controls", {}).items():
         if control := run.catalogue.get(key):
             for layer, values in enumerate(layers):
                 for k, value in enumerate(values):
-                    yield row(end, f"{control.of} {control.where}", value, "validation", layer, k)
+                    yield row(end, f"{control.of} {control.where}", value, "val", layer, k)

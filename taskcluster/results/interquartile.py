@@ -8,7 +8,7 @@ from taskcluster.results.bootstrap import MANY, labels_of
 from taskcluster.results.cells import Table, as_text
 from taskcluster.results.findings import Findings
 from taskcluster.results.statistics import Interval
-from taskcluster.runs.journal import SPLITS, number
+from taskcluster.runs.journal import number
 
 IQM = ("iqm", "iqm_lower", "iqm_upper")
 
@@ -20,7 +20,7 @@ percentile bootstrap of {MANY} runs or more, drawn within task sets where severa
 
 def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
     """Of the conditions with MANY runs or more; [] without any."""
-    there = {(p["condition"], p["metric"], p["layer"]): p for p in points if "iqm" in p and p["split"] == SPLITS["val"]}
+    there = {(p["condition"], p["metric"], p["layer"]): p for p in points if "iqm" in p and p["split"] == "val"}
     rows = []
     for name, condition in found.named():
         strata = len({*labels_of([run.task_set for run in condition.runs], len(condition.runs)).tolist()})

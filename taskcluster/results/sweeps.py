@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from taskcluster.metrics import Catalogue, Metric
 from taskcluster.results.aggregate import Condition, Point
-from taskcluster.runs.journal import SPLITS
 
 FEWEST = 3  # values of a key that make a curve
 
@@ -46,7 +45,7 @@ def against(points: Sequence[Point], found: Swept, metrics: Sequence[Metric]) ->
     chosen = {metric.key for metric in metrics}
     ends: dict[tuple[str, str], Point] = {}
     for point in points:
-        if point["split"] == SPLITS["val"] and point["metric"] in chosen and point["condition"] in found.values:
+        if point["split"] == "val" and point["metric"] in chosen and point["condition"] in found.values:
             place = (point["condition"], point["metric"])
             if place not in ends or _order(point) >= _order(ends[place]):
                 ends[place] = point

@@ -120,7 +120,7 @@ def _by_layer(found: Findings, points: Sequence[Point], metric: Metric) -> Table
     together = {
         (point["condition"], point["layer"]): over_layers(point)
         for point in points  # of each condition the last step counts
-        if (point["metric"], point["split"]) == (metric.key, SPLITS["val"])
+        if (point["metric"], point["split"]) == (metric.key, "val")
     }
     deepest = max(len(run.keys(metric)) for run in found.runs)
     several = any(len(condition.runs) > 1 for condition in found.conditions)
@@ -145,7 +145,7 @@ def _by_layer(found: Findings, points: Sequence[Point], metric: Metric) -> Table
 
 def _by_layer_and_step(found: Findings, points: Sequence[Point], metric: Metric) -> Table:
     """The numbers of a map, a row for each step."""
-    chosen = [point for point in points if (point["metric"], point["split"]) == (metric.key, SPLITS["val"])]
+    chosen = [point for point in points if (point["metric"], point["split"]) == (metric.key, "val")]
     deepest = max(point["layer"] for point in chosen)
     by_row: dict[tuple[str, int], dict[int, Point]] = {}
     for point in chosen:

@@ -74,16 +74,22 @@ def digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(_text(values).encode(errors="surrogatepass")).hexdigest()[:12]
 
 
-def own_seeds(config: Config) -> dict[str, Any]:
-    """Those set by themselves, by the shortest name that is clear: {"kmeans": 3}, {"probe_seed": 5}."""
+def separate_seeds(config: Config) -> dict[str, Any]:
+    """Seeds that do not follow `seed`: {"seeds.kmeans": 3}, {"data.probe_seed": 5}."""
     sources = config.get("seeds") or {}
     seed = config.get("seed")
-    own = {key: value for key, value in sources.items() if value != seed}
+    own = {f"seeds.{key}": value for key, value in sources.items() if value != seed}
     for key, value in flatten(config).items():
         of_a_part = is_seed(key) and key != "seed" and not key.startswith("seeds.")
         if of_a_part and value != sources.get(FOLLOWS.get(key, ""), seed):
-            own["probe_seed" if key == "data.probe_seed" else key] = value
+            own[key] = value
     return own
+
+
+def own_seeds(config: Config) -> dict[str, Any]:
+    """The same by the shortest name that is clear: {"kmeans": 3}, {"probe_seed": 5}."""
+    own = separate_seeds(config)
+    return {"probe_seed" if key == "data.probe_seed" else key.removeprefix("seeds."): own[key] for key in own}
 
 
 def seeds_of(config: Config) -> str:

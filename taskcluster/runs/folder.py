@@ -45,6 +45,7 @@ class RunFolder:
         self.figures = path / "figures"
         self.journal = path / "metrics.jsonl"
         self.training = path / "training.jsonl"
+        self._refuse_loss = _unlocked
 
     @property
     def name(self) -> str:
@@ -66,16 +67,20 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the right to write here, which ends with the process at the latest."""
+        """Hold the right to write here, which ends with the process at the latest.
+
+        Until then journals and records are written only while no other process has taken the right: OSError.
+        """
         with ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locks.hold(self.path))
+                self._refuse_loss = held.enter_context(locks.hold(self.path))
             except OSError as error:
                 raise UserError(f"{self.path}: {error.strerror}; choose a folder that can be written to") from None
             try:
                 yield
             finally:
+                self._refuse_loss = _unlocked
                 if not (self.path / "status.json").exists():  # nothing came of it
                     (self.path / ".lock").unlink(missing_ok=True)
 
@@ -96,23 +101,28 @@ class RunFolder:
             if os.path.lexists(folder) and not folder.is_dir():
                 raise UserError(f"{folder} is not a folder; move it away, or choose another")
 
+    @property
+    def journals(self) -> tuple[Path, Path]:
+        return self.journal, self.training
+
     def start(self, config: Mapping[str, Any], step: int | None, declared: Iterable[Metric]) -> None:
         """Prepare to resume after `step`, or to begin where it is None: everything written later is dropped.
 
         declared: the metrics that the journal will have.
         """
+        last = -1 if step is None else step
+        kept = {file: [row for row in journal.read(file) if row["step"] <= last] for file in self.journals}
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.figures.mkdir(exist_ok=True)
         for folder in (self.path, self.checkpoints):
             for abandoned in folder.glob(".*.partial"):
-                abandoned.unlink()
-        last = -1 if step is None else step
+                if not abandoned.is_dir():  # as that of a report is
+                    abandoned.unlink()
         for saved, file in self.saved():
             if saved > last:
                 drop_checkpoint(file)
-        for file in (self.journal, self.training):
-            kept = [row for row in journal.read(file) if row["step"] <= last]
-            self._write(file.name, "".join(json.dumps(row) + "\n" for row in kept))
+        for file, rows in kept.items():
+            self._write(file.name, "".join(json.dumps(row) + "\n" for row in rows))
         self._write_json("catalogue.json", {"metrics": [asdict(metric) for metric in declared]})
         self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
@@ -134,15 +144,18 @@ class RunFolder:
 
         elapsed: seconds since training began; measuring: those that this row took.
         """
+        self._refuse_loss()
         times = {"time": now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
         journal.append(self.journal, {**row, **times})
 
     def append_training(self, row: Mapping[str, Any], elapsed: float) -> None:
         """Add a line to training.jsonl likewise."""
+        self._refuse_loss()
         journal.append(self.training, {**row, "elapsed": round(elapsed, 3)})
 
     def rows(self) -> list[Row]:
-        """The journal, first step first, up to a line that a crash tore or that is damaged otherwise."""
+        """The journal, first step first, up to a line that a crash tore or that is damaged otherwise. Of a journal that
+        two processes wrote, no line is returned: UserError."""
         return journal.read(self.journal)
 
     def checkpoint(self, step: int, measured: bool = True) -> Path:
@@ -178,7 +191,12 @@ class RunFolder:
         self._write(name, json.dumps(content, indent=2) + "\n")
 
     def _write(self, name: str, text: str) -> None:
+        self._refuse_loss()
         replace_file(self.path / name, text.encode())
+
+
+def _unlocked() -> None:
+    """Without the lock, no other process can take it away; see locks.hold."""
 
 
 def drop_checkpoint(checkpoint: Path) -> None:

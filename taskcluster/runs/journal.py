@@ -18,16 +18,17 @@ from typing import Any, NamedTuple
 import orjson
 
 from taskcluster.runs.records import LARGEST, contents
+from taskcluster.validation import UserError
 
 Row = dict[str, Any]
 
 TIMES = ("time", "elapsed", "measuring")  # the keys of a line that differ between two runs of one configuration
 
-SPLITS = {"train": "train", "val": "validation"}
+SPLITS = {"train": "train", "val": "validation"}  # as the keys have them, and in words
 
 
 class Key(NamedTuple):
-    """metric: "ari", "accuracy", ...; split: train or validation; layer: None for what has none."""
+    """metric: "ari", "accuracy", ...; split: train or val; layer: None for what has none."""
 
     metric: str
     split: str
@@ -44,9 +45,9 @@ def parse(key: str) -> Key | None:
         case [metric, split, layer] if split in SPLITS:
             if not re.fullmatch(r"layer_[0-9]{1,4}", layer):
                 raise ValueError(f"{key} names no layer")
-            return Key(metric, SPLITS[split], int(layer.removeprefix("layer_")))
+            return Key(metric, split, int(layer.removeprefix("layer_")))
         case [split, metric] if split in SPLITS:
-            return Key(metric, SPLITS[split], None)
+            return Key(metric, split, None)
     return None
 
 
@@ -71,7 +72,7 @@ def layers_of(row: Mapping[str, Any], metric: str) -> list[float]:
 
 def append(file: Path, row: Mapping[str, Any]) -> None:
     """Add a line and wait until it is on the disk. Numbers that are not finite become null."""
-    with file.open("a") as lines:
+    with file.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps({key: finite(value) for key, value in row.items()}) + "\n")
         lines.flush()
         os.fsync(lines.fileno())
@@ -80,22 +81,39 @@ def append(file: Path, row: Mapping[str, Any]) -> None:
 def read(file: Path) -> list[Row]:
     """The lines, up to the first that a crash tore or that is damaged otherwise; [] where there is no file.
 
-    Raises UserError for anything but a readable file.
+    Raises UserError for anything but a readable file, and for one that two processes wrote.
     """
-    return complete(contents(file) or b"")[0]
+    try:
+        return complete(contents(file) or b"")[0]
+    except WrittenTwice as error:
+        raise UserError(
+            f"{file} is damaged ({error}); restore a copy of it, or move {file.parent} away and rerun the command"
+        ) from None
 
 
-def complete(content: bytes) -> tuple[list[Row], int, str]:
+class WrittenTwice(ValueError):
+    """The step of a line is not above that of the line before it. Nothing says which lines belong together."""
+
+
+def complete(content: bytes, last: int = -1) -> tuple[list[Row], int, str]:
     """The lines that are whole, up to the first that is not, how many bytes they are, and what is wrong with a line
     that ends and still is not whole, "" where there is none.
+
+    last: the step of the line before the content, -1 for none. Raises WrittenTwice.
     """
     rows: list[Row] = []
     length = 0
     for line in content.split(b"\n")[:-1]:  # what follows the last newline is empty or torn
         try:
-            rows.append(_checked(orjson.loads(line)))
+            row = _checked(orjson.loads(line))
         except ValueError as error:
             return rows, length, f"line {len(rows) + 1}: {error}"
+        if row["step"] <= last:
+            again = " again" * any(row["step"] == before["step"] for before in rows)
+            where = f"line {len(rows) + 1} has step {row['step']}{again} after step {last}"
+            raise WrittenTwice(f"{where}: two processes wrote this file")
+        rows.append(row)
+        last = row["step"]
         length += len(line) + 1
     return rows, length, ""
 

@@ -3,9 +3,14 @@
 .lock     locked with flock(2) by the process that writes, where the file system has it
 .holder   while somebody writes: {"host", "boot", "container", "pid", "born", "flock"}, created exclusively
 
-flock alone ends with its process, however that dies and wherever it ran, but some file systems and network mounts lack
-it, or refuse it at times. There the record decides: a process of this machine can be looked for; one of another machine
-is taken to be alive until its record is deleted.
+flock ends with its process, however that dies, but some file systems lack it, and some network mounts grant it to each
+machine separately. So the record decides as well. The process of a record can be looked up if the record was written in
+this container and since this machine booted. Any other process counts as alive until nothing in the folder has changed
+for SILENCE seconds: a thread of the holder touches the record every HEARTBEAT seconds, as measurements may last longer.
+Ages are differences between times of the file system, so the clocks of machines need not agree. Another boot under the
+same host name is no proof of death: containers and cloned machines share names.
+
+A process that was suspended for longer than that, and whose place another has taken, finds out before it writes again.
 """
 
 import errno
@@ -13,8 +18,9 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,23 +31,52 @@ from taskcluster.validation import UserError
 
 PATIENCE = 1.0  # seconds that a lock is waited for: a reader holds it for a moment
 
+HEARTBEAT = 30.0  # seconds between two touches of the record
+SILENCE = 600.0  # seconds after which a process of another machine counts as dead
+
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # flock(2) on such a mount
 
 NAMES = (".lock", ".holder")
 
+WRITTEN = (".holder", "metrics.jsonl", "training.jsonl", "status.json", "checkpoints")  # while a run is active
+
+Record = dict[str, Any]
+
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder. Raises UserError where another process does, OSError where nobody can."""
+def hold(folder: Path) -> Iterator[Callable[[], None]]:
+    """Hold the lock of a folder. Raises UserError where another process does, OSError where nobody can.
+
+    Gives what raises OSError once another process has taken the lock, to be called before anything is written.
+    """
     end = time.monotonic() + PATIENCE
     while (lock := _take(folder)) is None:
         if time.monotonic() > end:
             raise UserError(_refusal(folder))
         time.sleep(PATIENCE / 20)
+    own, released = _own(), threading.Event()
+
+    def is_ours() -> bool:
+        found = _holder(folder)
+        return found == {} or (found is not None and own.items() <= found.items())  # {}: cannot be read at the moment
+
+    def check() -> None:
+        if not is_ours():
+            raise OSError(errno.EBUSY, "deleted, or another process has taken over this run", str(folder / ".holder"))
+
+    def beat() -> None:
+        while not released.wait(HEARTBEAT):
+            with suppress(OSError):
+                if is_ours():
+                    os.utime(folder / ".holder")
+
+    threading.Thread(target=beat, daemon=True).start()
     try:
-        yield
+        yield check
     finally:
-        (folder / ".holder").unlink(missing_ok=True)
+        released.set()
+        if is_ours():
+            (folder / ".holder").unlink(missing_ok=True)
         os.close(lock)
 
 
@@ -53,17 +88,20 @@ def held(folder: Path) -> bool:
         return False
     try:
         locked = _flock(lock, fcntl.LOCK_SH)
-        return locked is False or _is_alive(_holder(folder), bool(locked))
+        return locked is False or _is_alive(folder, _holder(folder), bool(locked), time.time())
     finally:
         os.close(lock)
 
 
 def _take(folder: Path) -> int | None:
     """The open lock file once the lock is ours, None while it is another's."""
-    if held(folder):  # also of a folder that only its owner may write to
-        return None
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    lock = os.open(folder / ".lock", flags, 0o666)
+    try:
+        lock = os.open(folder / ".lock", flags, 0o666)
+    except PermissionError:
+        if held(folder):  # by somebody else, who alone may write here
+            return None
+        raise
     try:
         locked = _flock(lock, fcntl.LOCK_EX)
         if locked is not False and _enter(folder, bool(locked)):
@@ -93,7 +131,7 @@ def _enter(folder: Path, locked: bool) -> bool:
     record, own = folder / ".holder", folder / f".holder-{os.getpid()}-{time.monotonic_ns()}"
     before = _holder(folder)
     if before is not None:
-        if _is_alive(before, locked):
+        if _is_alive(folder, before, locked, _clock(folder)):
             return False
         try:
             os.rename(record, own)  # of several that saw it, one gets it
@@ -105,28 +143,25 @@ def _enter(folder: Path, locked: bool) -> bool:
             own.unlink()
             return False
         own.unlink()
-    born = ""
-    with suppress(OSError):
-        born = _born(os.getpid())
     try:
         file = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
         return False
     try:
-        with os.fdopen(file, "w") as content:
-            json.dump(_here() | {"pid": os.getpid(), "born": born, "flock": locked}, content)
+        with os.fdopen(file, "w", encoding="utf-8") as content:
+            json.dump(_own() | {"flock": locked}, content)
     except BaseException:
         record.unlink(missing_ok=True)
         raise
     return True
 
 
-def _holder(folder: Path) -> dict[str, Any] | None:
+def _holder(folder: Path) -> Record | None:
     """The record of a folder, {} for one that cannot be read, None where there is none."""
     return _read(folder / ".holder")
 
 
-def _read(record: Path) -> dict[str, Any] | None:
+def _read(record: Path) -> Record | None:
     try:
         file = os.open(record, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -142,22 +177,51 @@ def _read(record: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and type(content.get("pid")) is int else {}
 
 
-def _is_alive(holder: dict[str, Any] | None, locked: bool) -> bool:
-    """Whether the process of a record still holds the lock. locked: whether the caller has flock(2) on the file."""
+def _is_alive(folder: Path, holder: Record | None, locked: bool, now: float) -> bool:
+    """Whether the process of a record still holds the lock. locked: whether the caller has flock(2) on the file; now:
+    the time, in seconds, by the clock that times the folder's files."""
     if holder is None:
         return False
-    if holder and all(holder.get(key) == value for key, value in _here().items()):
+    here = _here()
+    if here.items() <= holder.items():
         return _runs(holder["pid"], str(holder.get("born")))
-    return not (locked and holder.get("flock", True))
+    if locked and holder.get("flock") and here["boot"] and holder.get("boot") == here["boot"]:
+        return False  # one kernel grants flock to one process, whatever their containers
+    return now - _last_active(folder) < SILENCE
+
+
+def _last_active(folder: Path) -> float:
+    """When a process last wrote in a folder, 0 for never."""
+    times = [0.0]
+    for name in WRITTEN:
+        with suppress(OSError):
+            times.append(os.lstat(folder / name).st_mtime)
+    return max(times)
+
+
+def _clock(folder: Path) -> float:
+    """The time by the clock of the file system, or by this machine's where it may not write."""
+    with suppress(OSError):
+        os.utime(folder / ".lock", follow_symlinks=False)
+        return os.lstat(folder / ".lock").st_mtime
+    return time.time()
 
 
 def _here() -> dict[str, str]:
     """What two processes have in common that can look for each other: the host since it booted, and the container."""
     here = {"host": socket.gethostname(), "boot": "", "container": ""}
     with suppress(OSError):
-        here["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        here["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         here["container"] = os.readlink("/proc/self/ns/pid")
     return here
+
+
+def _own() -> Record:
+    """What tells this process from any other."""
+    born = ""
+    with suppress(OSError):
+        born = _born(os.getpid())
+    return _here() | {"pid": os.getpid(), "born": born}
 
 
 def _born(pid: int) -> str:
@@ -165,7 +229,7 @@ def _born(pid: int) -> str:
 
     Raises OSError where the system does not say.
     """
-    state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return "" if state in "ZX" else fields[18]
 
 
@@ -178,9 +242,11 @@ def _runs(pid: int, born: str) -> bool:
 
 def _refusal(folder: Path) -> str:
     holder = _holder(folder)
-    if not holder or holder.get("flock", True) or holder.get("host") == socket.gethostname():
+    if not holder or _here().items() <= holder.items():
         return f"{folder} is in use by another process; wait for its end, or end it"
+    idle = max(_clock(folder) - _last_active(folder), 0)
     return (
-        f"{folder} is in use by another process, number {holder['pid']} on {holder.get('host')}; wait for its end, or "
-        f"end it. If it was killed, delete {folder / '.holder'}: this file system cannot tell"
+        f"{folder} is in use by another process, number {holder['pid']} on {holder.get('host')}, which was active "
+        f"{idle:.0f} s ago; wait for its end, or end it. If it is certainly dead, rerun the command in "
+        f"{max(SILENCE - idle, 0):.0f} s, or delete {folder / '.holder'}"
     )

@@ -46,7 +46,8 @@ def _commit() -> dict[str, str]:
         return {}
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        return {"commit": subprocess.run(command, capture_output=True, text=True, check=True, timeout=2).stdout.strip()}
+        described = subprocess.run(command, capture_output=True, check=True, timeout=2).stdout
+        return {"commit": described.decode().strip()}
     except (OSError, subprocess.SubprocessError):
         return {}
 
@@ -55,6 +56,6 @@ def _processor() -> str:
     if torch.accelerator.is_available() and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.exists() else []
+    lines = described.read_text(encoding="utf-8").splitlines() if described.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or "unknown processor")

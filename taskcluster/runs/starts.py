@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import now
+from taskcluster.validation import UserError
 
 
 class Ends(NamedTuple):
@@ -54,7 +55,7 @@ class _Recorder:
     def leave(self, failure: BaseException) -> None:
         if self._finished:
             return
-        with suppress(OSError):  # a full disk, say, of which the failure itself tells
+        with suppress(OSError, UserError):  # a full disk, say, of which the failure itself tells
             if isinstance(failure, Exception):
                 self._end("failed", f"{type(failure).__name__}: {failure}")
             else:

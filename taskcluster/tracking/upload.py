@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from taskcluster import streams
+from taskcluster import environment, streams
 from taskcluster.arguments import Parser, say
 from taskcluster.config import Node
 from taskcluster.runs.folder import RunFolder
@@ -41,7 +41,7 @@ def upload(folders: Sequence[Path], console: Console) -> int:
 
 
 if __name__ == "__main__":
-    streams.guard()
+    environment.prepare()
     parser = Parser(
         prog="python -m taskcluster.tracking.upload",
         description="Upload to W&B what it lacks of runs that are not training.",

@@ -19,14 +19,11 @@ from taskcluster.runs.files import replace_file
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.training.command import command
 from taskcluster.training.loading import LoadedRun, load_run
-from taskcluster.validation import UserError
 
 
 def export(run: Path, folder: Path, step: int | None = None) -> int:
-    """Write the model of a step, the last one by default, to a folder that does not exist yet or is empty, and return
-    the step. Raises UserError where there is no such step, and for a folder that holds something."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something already; give a folder that does not exist yet")
+    """Write the model of a step, the last one by default, to an empty folder, and return the step. Raises UserError
+    where there is no such step."""
     loaded = load_run(run, step)
     with _keeping_keys(loaded.network.config), quietly():
         loaded.network.save_pretrained(folder)

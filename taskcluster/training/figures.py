@@ -51,7 +51,7 @@ def draw(run: RunFolder) -> None:
     wanted = charts.of_conditions(points, known)
     wanted |= instruments.of_conditions(points, {run.name: agreements_of([rows], known)}, known)
     if (run.figures / "tsne.json").is_file():
-        wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text()))
+        wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text(encoding="utf-8")))
     specifications = rendering.draw(wanted, run.figures, ("png", "svg"))
     page = rendering.render("run.html", title=run.name, claims=run.results()["claims"], charts=specifications)
     replace_file(run.figures / "index.html", page.encode())

@@ -77,11 +77,13 @@ def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, 
             other settings.
 
     Raises:
-        UserError: there is no run, or no checkpoint of the step, or this version cannot build the configuration.
+        UserError: there is no run, or no checkpoint of the step, or this version cannot build the configuration, or the
+            journal has a step twice.
     """
     run = RunFolder(Path(folder).absolute())
     if not (composed := run.config()):
         raise UserError(f"{folder} is not the folder of a run; choose one with a config.yaml")
+    run.rows()  # of a journal that two processes wrote, nothing says whose checkpoints are here
     config = RunConfig.of(changed(composed, changes or {}))
     saved = run.as_built or [step for step, _ in run.saved()]
     if not saved:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from taskcluster.runs.journal import Row, complete
+from taskcluster.runs.journal import Row, WrittenTwice, complete
 
 Line = TypeVar("Line")
 
@@ -46,6 +46,7 @@ class Lines(Generic[Line]):
         self._path, self._parse = path, parse
         self._seen: Any = None
         self._length = 0
+        self._last = -1  # step
 
     def read(self, restarted: bool) -> tuple[list[Line], bool]:
         """The lines that came, and whether they replace all that were read before; restarted: whether they must."""
@@ -53,10 +54,14 @@ class Lines(Generic[Line]):
         if stamp == self._seen and not restarted:
             return [], False
         replaced = restarted or not (stamp and self._seen) or stamp[0] != self._seen[0] or stamp[1] < self._length
-        begin = 0 if replaced else self._length
-        rows, length, problem = complete(read_plain(self._path, begin)) if stamp else ([], 0, "")
+        begin, last = (0, -1) if replaced else (self._length, self._last)
+        try:
+            rows, length, problem = complete(read_plain(self._path, begin), last) if stamp else ([], 0, "")
+        except WrittenTwice as error:
+            raise ValueError(f"{self._path.name} is damaged: after byte {begin}, {error}") from None
         if problem:
             raise ValueError(f"{self._path.name} is damaged after byte {begin + length} ({problem})")
+        self._last = rows[-1]["step"] if rows else last
         lines = [self._parse(row) for row in rows]
         self._seen, self._length = stamp, begin + length
         return lines, replaced

@@ -9,7 +9,7 @@ import numpy as np
 from taskcluster.metrics import mapped
 from taskcluster.results.aggregate import Condition, ranges, task_set
 from taskcluster.results.statistics import intervals, widening
-from taskcluster.runs.journal import SPLITS, parse
+from taskcluster.runs.journal import parse
 from taskcluster.runs.records import text
 from taskcluster.watch.run import Run
 
@@ -72,7 +72,7 @@ class Pool:
             named = [found for key in curves if (found := parse(key))]
             self._ranges = ranges([key.metric for key in named], known)
             tiled = {metric.key for metric in mapped(known, "map") + mapped(known, "path")}
-            on_validation = [(k, key.metric) for k, key in enumerate(named) if key.split == SPLITS["val"]]
+            on_validation = [(k, key.metric) for k, key in enumerate(named) if key.split == "val"]
             self._maps = {m: [k for k, metric in on_validation if metric == m] for m in sorted(tiled)}
         for run in self._runs:
             run.dirty, run.replaced = set(), False

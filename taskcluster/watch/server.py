@@ -39,7 +39,7 @@ from taskcluster.watch.files import is_plain, read_plain
 from taskcluster.watch.watcher import Curves, Live, Watcher
 
 PAGES = Path(__file__).parents[1] / "pages"
-PAGE = (PAGES / "dashboard.html").read_text()
+PAGE = (PAGES / "dashboard.html").read_text(encoding="utf-8")
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 LIBRARY = f"vega-{VERSION}.js"
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z_.-]+)(?::[0-9]+)?", re.IGNORECASE)  # as a browser sends it
@@ -82,7 +82,7 @@ class Dashboard:
         answers = {
             "": _file(PAGE.replace("LIBRARY", LIBRARY), "text/html"),
             **{
-                path.name: _file(path.read_text(), KINDS[path.suffix])
+                path.name: _file(path.read_text(encoding="utf-8"), KINDS[path.suffix])
                 for path in PAGES.iterdir()
                 if path.suffix in KINDS
             },

@@ -12,15 +12,19 @@ from typing import Any
 
 import pytest
 from conftest import SMALL, Outcome
+from faults import fill
 from planted import config, plant, wanted
 
+from taskcluster import load_run
 from taskcluster.dashboard import Dashboard
 from taskcluster.metrics import OWN
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
+from taskcluster.runs.analyses import Analysis
 from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.resume import find_start, is_finished
 from taskcluster.validation import UserError
+from taskcluster.watch.run import Live
 from taskcluster.watch.watcher import Watcher
 
 FILES = (
@@ -176,7 +180,7 @@ def seen(sweep: Path) -> tuple[list[str], list[str], list[str]]:
     points = [point for _, of_condition in found.points() for point in of_condition]
     assert points
     assert tables(found, points)
-    assert sum(map(len, found.tidy())) > 0
+    assert all(rows for _, _, rows in found.tidy())
     dashboard = Dashboard(sweep, None)  # type: ignore[arg-type]
     dashboard.warm_up()
     told = json.loads(dashboard._everything())
@@ -224,6 +228,46 @@ def test_a_value_of_one_run_takes_no_other_along(sweep: Path, case: int) -> None
     file = sweep / "seed=1" / name
     edit(file)
     assert_only_the_second_suffers(sweep)
+
+
+@pytest.mark.parametrize("again", [[0], [1], [4], [0, 1, 2, 3, 4]], ids=str)
+def test_a_journal_that_two_processes_wrote_is_named_by_every_reader(sweep: Path, again: list[int]) -> None:
+    """Lines of the journal once more at its end, where the last step would hide it."""
+    run = RunFolder(sweep / "seed=1")
+    lines = run.journal.read_text().splitlines(keepends=True)
+    run.journal.write_text("".join([*lines, *(lines[k] for k in again), *lines[4:] * (again[-1] != 4)]))
+    step = 50 * again[0]
+    problem = f"line 6 has step {step} again after step 200: two processes wrote this file"
+    said = f"{run.journal} is damaged ({problem}); restore a copy of it, or move {run.path} away and rerun the command"
+    state, sentence = assert_only_the_second_suffers(sweep)
+    assert (state, sentence) == ("damaged", said)
+    assert said in Findings(sweep).gaps
+    (problem_live,) = [live.problem for live in scanned(sweep) if live.name == "seed=1"]
+    assert problem in problem_live
+    with pytest.raises(UserError, match="two processes wrote this file"):
+        load_run(run.path)
+    with pytest.raises(UserError, match="two processes wrote this file"):
+        _ = Analysis(run, run, [0], {}, wanted(1)).done
+    run.write_status("interrupted")
+    with pytest.raises(UserError, match="two processes wrote this file"):
+        find_start(run, wanted(1))
+
+
+def scanned(root: Path) -> list[Live]:
+    live = Watcher(root)
+    live.scan()
+    return live.runs()
+
+
+def test_a_live_page_notices_a_second_writer(sweep: Path) -> None:
+    run = RunFolder(sweep / "seed=1")
+    live = Watcher(sweep)
+    live.scan()
+    with run.training.open("a") as lines:
+        lines.write('{"step": 190}\n')
+    live.scan()
+    (problem,) = [found.problem for found in live.runs() if found.name == "seed=1"]
+    assert problem.endswith("line 1 has step 190 after step 200: two processes wrote this file")
 
 
 def listing(folder: Path) -> list[tuple[str, int]]:
@@ -309,7 +353,7 @@ def test_a_report_that_cannot_be_written_is_one_sentence(sweep: Path, kind: str)
     from taskcluster.pages.report import write
 
     REPLACED[kind](sweep / "report")
-    with pytest.raises(UserError, match=r"report: .*; move it away, or make .* a folder that can be written to"):
+    with pytest.raises(UserError, match=r"report: it is not a folder; move it away, or choose another place"):
         write(sweep)
 
 
@@ -318,8 +362,23 @@ def test_a_folder_in_place_of_a_part_of_the_report_is_one_sentence(sweep: Path, 
     from taskcluster.pages.report import write
 
     (sweep / "report" / name).mkdir(parents=True)
-    with pytest.raises(UserError, match="move it away"):
+    with pytest.raises(UserError, match=f"report/{name}: Is a directory; move it away"):
         write(sweep)
+    assert not list((sweep / "report").glob(".*"))
+
+
+def test_a_report_on_a_full_disk_is_one_sentence_and_the_one_before_stays(whole: Path, small_disk: Path) -> None:
+    from taskcluster.pages.report import write
+
+    root = small_disk / "s"
+    shutil.copytree(whole, root)
+    before = listing(write(root).parent)
+    filler = fill(small_disk)
+    with pytest.raises(UserError, match=r"report: No space left on device; make room and rerun the command"):
+        write(root)
+    assert listing(root / "report") == before
+    filler.unlink()
+    write(root)
 
 
 DAMAGES = [

@@ -1,5 +1,6 @@
 """taskcluster-export: what transformers loads again is the model of the run, to the bit."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 import yaml
 from conftest import SMALL, Outcome, composed
+from faults import fill
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taskcluster import export, load_run
@@ -98,3 +100,51 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(
         assert reason in outcome.err
         assert outcome.err.count("\n") == 1
     assert not (tmp_path / "model").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_attempt_works(
+    taskcluster_export: Export, trained: RunFolder, small_disk: Path
+) -> None:
+    folder = small_disk / "model"
+    filler = fill(small_disk)
+    os.truncate(filler, filler.stat().st_size - 2**14)  # room for some of the files
+    outcome = taskcluster_export(trained.path, folder)
+    advice = "make room and rerun the command, or choose a place on another disk"
+    assert (outcome.exit_code, outcome.out) == (2, "")
+    assert outcome.err == f"taskcluster-export: {folder}: No space left on device; {advice}\n"
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+    filler.unlink()
+    assert taskcluster_export(trained.path, folder).exit_code == 0
+    assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() > 0
+
+
+@pytest.mark.parametrize("kind", ["file", "full", "below a file", "dangling link"])
+def test_a_target_that_cannot_be_used_is_refused_before_the_run_is_loaded(
+    taskcluster_export: Export, trained: RunFolder, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        pytest.fail("loads the run")
+
+    monkeypatch.setattr("taskcluster.training.exporting.load_run", fail)
+    target = tmp_path / "model"
+    if kind == "full":
+        target.mkdir()
+        (target / "mine").touch()
+    elif kind == "dangling link":
+        target.symlink_to("nowhere")
+    else:
+        target.touch()
+    before = sorted(tmp_path.rglob("*"))
+    outcome = taskcluster_export(trained.path, target / "x" if kind == "below a file" else target)
+    assert (outcome.exit_code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert str(target) in outcome.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_empty_folder_is_filled(taskcluster_export: Export, trained: RunFolder, tmp_path: Path) -> None:
+    """Such as a mount, which cannot be replaced."""
+    (tmp_path / "model").mkdir()
+    inode = (tmp_path / "model").stat().st_ino
+    assert taskcluster_export(trained.path, tmp_path / "model").exit_code == 0
+    assert (tmp_path / "model").stat().st_ino == inode
+    assert {"config.json", "model.safetensors", "README.md"} <= {file.name for file in (tmp_path / "model").iterdir()}

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ import psutil
 import pytest
 import torch
 from conftest import SMALL
-from faults import RUN, Command, assert_identical, train, wandb_steps
+from faults import RUN, Command, assert_identical, fill, train, wandb_steps
 
 from taskcluster.runs.folder import RunFolder, digest_file
 
@@ -302,31 +301,6 @@ def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
     assert run.state == "running"
     first.kill()
     assert run.state == "killed"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MB in memory."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"needs the right to mount a file system ({mounted.stderr.strip()})")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Leave not a byte."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (2**20, 2**12, 1):
-            try:
-                while file.write(b"\0" * size):
-                    pass
-            except OSError:
-                continue
-    return filler
 
 
 @pytest.mark.parametrize("logger", ["none", pytest.param("wandb", marks=pytest.mark.lasting)])

@@ -200,7 +200,7 @@ def test_a_harmed_run_leaves_the_others_alone(
     assert watcher.runs()[0].state == "finished"
     found = Findings(root)
     assert all(tables(found, [point for _, of_condition in found.points() for point in of_condition]))
-    assert "seed=0" in {row["run"] for rows in found.tidy() for row in rows}
+    assert "seed=0" in {run.path for _, run, _ in found.tidy()}
     with suppress(UserError):
         if is_finished(run, wanted(1)):
             is_concluded(run)

@@ -27,7 +27,7 @@ def drawn(chart: Any) -> list[dict[str, Any]]:
 def test_every_layer_of_both_splits_is_drawn_at_every_step() -> None:
     values = drawn(charts.of_conditions(POINTS, KNOWN)["ari"])
     assert len(values) == 2 * 2 * 4 * 5
-    last = [v for v in values if (v["condition"], v["split"], v["step"], v["layer"]) == ("a", "validation", 200, 3)]
+    last = [v for v in values if (v["condition"], v["split"], v["step"], v["layer"]) == ("a", "val", 200, 3)]
     assert [v["mean"] for v in last] == [pytest.approx(0.85)]
 
 

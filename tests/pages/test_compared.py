@@ -29,7 +29,7 @@ def rules(svg: str) -> int:
 def test_a_number_is_a_rule_and_layers_are_a_line() -> None:
     specification = charts.of_conditions(ALONE, KNOWN)["baselines"].to_dict()
     values = specification["data"]["values"]
-    assert {(v["metric"], v["layer"]) for v in values if v["split"] == "validation"} == {
+    assert {(v["metric"], v["layer"]) for v in values if v["split"] == "val"} == {
         ("ari_symbols", None), *((key, k) for key in ("ari", "ari_untrained") for k in range(4))
     }  # fmt: skip
     assert {v["step"] for v in values} == {200}

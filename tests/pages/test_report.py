@@ -67,11 +67,11 @@ def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
     names = ["model.n_layer=2", "model.n_layer=3"]
     for row in summary["ARI by layer, at the separator"]:
         for name, n_layers, *cells in zip(names, (3, 4), row[1::3], row[2::3], row[3::3], strict=True):
-            found = values(name, "ari", "validation", int(row[0]))
-            p = f"{max(values(name, 'ari_p', 'validation', int(row[0])), default=0):.3f}"
+            found = values(name, "ari", "val", int(row[0]))
+            p = f"{max(values(name, 'ari_p', 'val', int(row[0])), default=0):.3f}"
             assert cells == ([shown(found, within=(-0.5, 1)), ends(found, n_layers), p] if found else ["-"] * 3)
     for row in summary["Accuracy and loss"]:
-        assert row[2] == shown(values(row[0], "accuracy", "validation"), within=(0, 1))
+        assert row[2] == shown(values(row[0], "accuracy", "val"), within=(0, 1))
         assert row[3] == shown(values(row[0], "loss", "train"))
     claims = json.loads((sweep / "model.n_layer=2/seed=0/results.json").read_text())["claims"]
     within = {claim["name"]: tuple(claim["range"]) for claim in claims}
@@ -84,7 +84,7 @@ def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
         later = [b - a for a, b in zip(accuracy, ari, strict=True)]
         assert row[2:5] == [shown(column, digits=0) for column in (accuracy, ari, later)]
     for row in summary["Controls of the ARI, at the separator"]:
-        repeated = values(row[0], "ari with another KMeans seed", "validation", int(row[1]))
+        repeated = values(row[0], "ari with another KMeans seed", "val", int(row[1]))
         assert row[2] == shown([sum(repeated[k : k + 3]) / 3 for k in (0, 3, 6)], within=(-0.5, 1))
         assert float(row[5]) == pytest.approx(0.005)
         assert row[6] == "0.020"
@@ -120,7 +120,7 @@ def test_a_map_has_a_table_whose_intervals_hold_in_all_its_cells(tmp_path: Path)
     assert table[-1][4] == f"0.750 {ends(list(aris), 5 * 4)}"
     assert "(20)" in (tmp_path / "report/report.md").read_text()
     intervals = polars.read_csv(tmp_path / "report/intervals.csv", infer_schema_length=None)
-    last = intervals.filter(step=200, metric="ari", split="validation", layer=3).row(0, named=True)
+    last = intervals.filter(step=200, metric="ari", split="val", layer=3).row(0, named=True)
     of_map = interval(list(aris), (-0.5, 1), 20)
     assert (last["lower_over_map"], last["upper_over_map"]) == pytest.approx((of_map.lower, of_map.upper))
     assert (last["n"], last["cells"], last["mean"]) == (3, 20, pytest.approx(0.75))
@@ -239,7 +239,7 @@ def test_ten_runs_have_interquartile_means(tmp_path: Path) -> None:
     assert mean == pytest.approx(sum(aris) / 12, abs=6e-4)
     assert row[4:] == ["12", "1"]
     points = polars.read_csv(tmp_path / "report/intervals.csv", infer_schema_length=None)
-    last = points.filter(step=200, metric="ari", split="validation", layer=3).row(0, named=True)
+    last = points.filter(step=200, metric="ari", split="val", layer=3).row(0, named=True)
     assert last["iqm_lower"] < last["iqm"] < last["iqm_upper"]
     assert points.filter(step=100)["iqm"].is_null().all()
 

@@ -104,11 +104,11 @@ def test_a_seed_set_by_itself_is_named() -> None:
 def test_points_are_means_over_the_runs_that_have_the_step() -> None:
     journals = [rows(0.8), rows(0.9), rows(0.7)[:2]]
     points = {(p["step"], p["metric"], p["split"], p["layer"]): p for p in over_runs(journals, KNOWN)}
-    last = points[200, "ari", "validation", 3]
+    last = points[200, "ari", "val", 3]
     assert (last["n"], last["mean"]) == (2, pytest.approx(0.85))
     assert last["lower"] < 0.8 < 0.9 < last["upper"]
     assert points[50, "ari", "train", 3]["n"] == 3
-    assert points[0, "accuracy", "validation", None]["mean"] == 0
+    assert points[0, "accuracy", "val", None]["mean"] == 0
 
 
 def test_one_run_has_points_without_interval() -> None:
@@ -119,7 +119,7 @@ def test_one_run_has_points_without_interval() -> None:
 
 def test_intervals_over_a_map_are_wider_by_the_number_of_its_cells() -> None:
     points = over_runs([rows(0.8), rows(0.85), rows(0.9)], {})
-    (last,) = [p for p in points if (p["step"], p["metric"], p["split"], p["layer"]) == (200, "ari", "validation", 3)]
+    (last,) = [p for p in points if (p["step"], p["metric"], p["split"], p["layer"]) == (200, "ari", "val", 3)]
     assert last["cells"] == 5 * 4  # steps by layers
     for family, cells in (("", 1), ("_over_layers", 4), ("_over_map", 20)):
         half = t.ppf(1 - 0.05 / 2 / cells, 2) * 0.05 / 3**0.5

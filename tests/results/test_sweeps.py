@@ -50,7 +50,7 @@ def test_its_curves_hold_the_mean_of_the_last_step_in_the_last_layer() -> None:
     points = {(p["value"], p["metric"]): p for p in against(POINTS, found, comparable(KNOWN))}
     for n, aris in ARIS.items():
         point = points[n, "ari"]
-        assert (point["step"], point["layer"], point["split"]) == (200, 3, "validation")
+        assert (point["step"], point["layer"], point["split"]) == (200, 3, "val")
         assert point["mean"] == pytest.approx(sum(aris) / 2)
 
 

@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskcluster.metrics import OWN
 from taskcluster.processes.interrupts import Interrupted
+from taskcluster.runs import journal
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.starts import writing
@@ -117,3 +120,43 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         replace_file(file, b"new")
     assert file.read_bytes() == b"old"
+
+
+JOURNALS = {
+    "a step twice in succession": ([0, 10, 10], "line 3 has step 10 again after step 10"),
+    "a step again later": ([0, 10, 20, 10, 30], "line 4 has step 10 again after step 20"),
+    "two whole runs": ([0, 10, 20, 0, 10, 20], "line 4 has step 0 again after step 20"),
+    "steps in turn": ([0, 10, 5], "line 3 has step 5 after step 10"),
+}
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "training.jsonl"])
+@pytest.mark.parametrize("case", JOURNALS)
+def test_a_journal_that_two_processes_wrote_is_refused_and_nothing_is_changed(
+    tmp_path: Path, case: str, name: str
+) -> None:
+    steps, problem = JOURNALS[case]
+    file = tmp_path / name
+    file.write_text("".join(f'{{"step": {step}}}\n' for step in steps))
+    run = RunFolder(tmp_path)
+    run.checkpoints.mkdir()
+    run.checkpoint(30).touch()
+    before = file.read_bytes()
+    with pytest.raises(UserError) as refused:
+        run.start(CONFIG, 20, OWN)
+    assert str(refused.value) == (
+        f"{file} is damaged ({problem}: two processes wrote this file); restore a copy of it, or move {tmp_path} away "
+        "and rerun the command"
+    )
+    assert file.read_bytes() == before
+    assert run.checkpoint(30).exists()
+
+
+@given(st.lists(st.integers(0, 50), max_size=12))
+def test_a_journal_is_read_whole_if_and_only_if_its_steps_ascend(steps: list[int]) -> None:
+    content = "".join(f'{{"step": {step}}}\n' for step in steps).encode()
+    if steps == sorted({*steps}):
+        assert [row["step"] for row in journal.complete(content)[0]] == steps
+    else:
+        with pytest.raises(journal.WrittenTwice):
+            journal.complete(content)

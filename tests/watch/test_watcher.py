@@ -84,7 +84,7 @@ def test_the_points_are_those_of_the_report(tmp_path: Path) -> None:
     shown = [point for point in expected if point["metric"] in ("ari", "ari_within_x", "accuracy", "loss")]
     assert len(found) == len(shown) > 0
     for point in shown:
-        split = {"train": "train", "validation": "val"}[point["split"]]
+        split = point["split"]
         layer = "" if point["layer"] is None else f"/layer_{point['layer']}"
         key = f"{point['metric']}/{split}{layer}" if layer else f"{split}/{point['metric']}"
         assert found[key, point["step"]] == pytest.approx([point[k] for k in ("n", "mean", "lower", "upper")], abs=1e-6)

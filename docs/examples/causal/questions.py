@@ -68,9 +68,7 @@ def correlations(table: pl.DataFrame, clusters: str, effect: str) -> tuple[list[
 
 
 def main(file: str) -> None:
-    table = pl.read_csv(file, infer_schema_length=None).filter(
-        pl.col("split").is_null() | (pl.col("split") == "validation")
-    )
+    table = pl.read_csv(file, infer_schema_length=None).filter(pl.col("split").is_null() | (pl.col("split") == "val"))
     for condition in table["condition"].unique(maintain_order=True):
         own = table.filter(pl.col("condition") == condition)
         print(f"\n## {condition}\n\n| | |\n|---|---|")
