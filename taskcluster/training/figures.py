@@ -24,6 +24,7 @@ from taskcluster.results.instruments import agreements_of
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import DRAWN
+from taskcluster.runs.verdicts import judged
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import AT, Snapshots, layers, spread
 
@@ -53,7 +54,7 @@ def draw(run: RunFolder) -> None:
     if (run.figures / "tsne.json").is_file():
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text()))
     specifications = rendering.draw(wanted, run.figures, ("png", "svg"))
-    page = rendering.render("run.html", title=run.name, claims=run.results()["claims"], charts=specifications)
+    page = rendering.render("run.html", title=run.name, claims=judged(run.results()), charts=specifications)
     replace_file(run.figures / "index.html", page.encode())
 
 
