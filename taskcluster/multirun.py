@@ -127,9 +127,8 @@ class Multirun:
         table = Table(title="Runs", title_justify="left")
         metrics = list({metric.key: metric for run in self.runs for metric in _shown(run.folder)}.values())
         outcomes = [_outcome(run.folder, metrics) for run in self.runs]
-        judged = any(verdicts != "-" for *_, verdicts in outcomes)
-        columns = ["run", "status", "steps", *(metric.short for metric in metrics), *["claims"] * judged, "at the start"]
-        for column in columns:
+        claims = ["claims"] * any(verdicts != "-" for *_, verdicts in outcomes)
+        for column in ("run", "status", "steps", *(metric.short for metric in metrics), *claims, "at the start"):
             table.add_column(column, overflow="fold")
         states = []
         for run, (state, *values, verdicts) in zip(self.runs, outcomes, strict=True):
@@ -138,7 +137,7 @@ class Multirun:
             states.append(state)
             if state == "new":
                 state = "refused" if run.exit_code == 2 else "not begun"
-            table.add_row(run.name, state, *values, *[verdicts] * judged, run.plan)
+            table.add_row(run.name, state, *values, *[verdicts] * len(claims), run.plan)
         self.console.print(table)
         return states
 

@@ -36,4 +36,3 @@ def draw(charts: Mapping[str, Chart], folder: Path, formats: Sequence[str]) -> d
 def render(template: str, **values: Any) -> str:
     """A page from a template of this folder. A chart of the value `charts` is live where the template has its name."""
     return _templates.get_template(template).render(library=library, verdict=verdict, **values)
-

@@ -7,7 +7,7 @@ from typing import Any
 import polars
 
 from taskcluster.pages import charts, instruments, rendering, sweeps
-from taskcluster.results.aggregate import Point
+from taskcluster.results.aggregate import FOR_CHARTS, Point
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
 from taskcluster.runs.records import text
@@ -39,7 +39,7 @@ def _write(found: Findings, title: str, folder: Path) -> Path:
     intervals = []
     names = {*shown.names}
     for name, of_condition in found.points():
-        intervals.append(_frame(of_condition))
+        intervals.append(_frame([{key: p[key] for key in p if key not in FOR_CHARTS} for p in of_condition]))
         points += of_condition if name in names else []
     written = {"table": _together(map(_frame, found.tidy())), "intervals": _together(intervals)}
     for name, table in written.items():

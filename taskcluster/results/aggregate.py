@@ -29,6 +29,7 @@ from taskcluster.runs.journal import Row, parse
 R = TypeVar("R")
 
 Point = dict[str, Any]  # of a chart
+FOR_CHARTS = ("least", "most", "runs")  # of a point
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,9 @@ def over_runs(journals: Sequence[Sequence[Row]], known: Catalogue, task_sets: Se
 
     Others hold together: "lower_over_steps", "upper_over_steps" at all steps of a curve; of numbers by layer also
     "lower_over_layers", "upper_over_layers" in all layers of the step, and "lower_over_map", "upper_over_map" in all
-    layers and steps, of which there are "cells". From MANY runs on, points of the last step have "iqm", the
-    interquartile mean, with "iqm_lower" and "iqm_upper".
+    layers and steps, of which there are "cells". For charts, points have "least" and "most" of the runs' values, and of
+    several runs, but fewer than DRAWN, "runs", the value of each. From MANY runs on, points of the last step have
+    "iqm", the interquartile mean, with "iqm_lower" and "iqm_upper".
     """
     by_step = [{row["step"]: row for row in rows} for rows in journals]
     named: list[dict[str, Any]] = []
@@ -139,6 +141,10 @@ def over_runs(journals: Sequence[Sequence[Row]], known: Catalogue, task_sets: Se
         name | dict(zip(Interval._fields, of_point, strict=True))
         for name, *of_point in zip(named, *numbers, strict=True)
     ]
+    for point, of_runs in zip(points, values.T.tolist(), strict=True):
+        finite = [value for value in of_runs if math.isfinite(value)] or [math.nan]
+        several = [value if math.isfinite(value) else None for value in of_runs] if 1 < len(of_runs) < DRAWN else None
+        point |= {"runs": several, "least": min(finite), "most": max(finite)}
     _hold_together(points, values, labels, within)
     if len(journals) >= MANY:
         last = [k for k, point in enumerate(points) if point["step"] == points[-1]["step"]]

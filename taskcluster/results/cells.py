@@ -79,9 +79,8 @@ def as_text(found: Interval, digits: int = 3) -> str:
 
 def ends(found: Interval, digits: int = 3) -> str:
     if math.isfinite(found.lower):
-        return f"[{found.lower:z.{digits}f}, {found.upper:z.{digits}f}]"
-    if found.n > 1 and found.sd == 0:
-        return "the same in all runs"
+        same = found.sd == 0
+        return "the same in all runs" if same else f"[{found.lower:z.{digits}f}, {found.upper:z.{digits}f}]"
     return TOO_FEW if found.n else "-"
 
 

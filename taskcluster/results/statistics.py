@@ -19,7 +19,8 @@ from taskcluster.results.bootstrap import blocks, labels_of, studentized
 CONFIDENCE = 0.95
 FEWEST = 3  # runs that give an interval
 DRAWN = 5  # runs from which charts show intervals; of fewer they show each
-SHARE = 2 / 3  # of its range, beyond which an interval says nothing
+SHARE = 0.6  # of the range between two bounds, beyond which an interval says nothing
+NEAR = 1 / 2  # of the distance of the mean from a single bound: a larger standard error is too large for the logarithm
 REACH = 10  # standard deviations from the mean, beyond which an interval without two bounds says nothing
 RISE = 0.1  # a curve that rises by less does not emerge
 
@@ -99,8 +100,9 @@ def moments(values: np.ndarray, labels: np.ndarray) -> Moments:
     least, most = least.min(1, initial=math.inf), most.max(1, initial=-math.inf)
     mean = np.where(n > 0, np.where(there, values, 0).sum(0) / np.maximum(n, 1), np.nan)
     mean = np.where(n > 0, np.clip(mean, least, most), np.nan)  # which rounding may move out of the range
-    squares = np.where(there, values - mean, 0) ** 2
-    sd = np.where(n > 1, np.sqrt(squares.sum(0) / np.maximum(n - 1, 1)), np.nan)
+    with np.errstate(over="ignore"):
+        squares = np.where(there, values - mean, 0) ** 2
+        sd = np.where(n > 1, np.sqrt(squares.sum(0) / np.maximum(n - 1, 1)), np.nan)
     sd = np.where((n > 1) & (most - least <= ROUNDING * np.maximum(abs(least), abs(most))), 0.0, sd)
     error, freedom = sd / np.sqrt(np.maximum(n, 1)), n - 1.0
     for columns, block, of_block in blocks(values, labels):
@@ -142,16 +144,21 @@ def telling(
     """The ends of intervals, NaN for those that say nothing:
 
     - over fewer than FEWEST runs, as Student's t with one degree of freedom is 13 standard errors wide on each side;
-    - without length, as runs that are all the same do not tell how much others would differ;
     - between two bounds, over more than SHARE of the range;
-    - without two bounds, with an end more than REACH standard deviations from the mean. On a logarithmic scale this is
-      where the standard error comes near the distance from the bound, and the delta method no longer holds.
+    - with one bound, of a mean whose standard error is more than NEAR of its distance from the bound, where the delta
+      method does not hold;
+    - without two bounds, with an end more than REACH standard deviations from the mean.
+
+    Of runs that are all the same the interval has no length: it says that they are, not how much others would differ.
     """
     n, mean, sd, lower, upper = (np.asarray(part, dtype=float) for part in (n, mean, sd, lower, upper))
-    width, room = upper - lower, np.asarray(high, dtype=float) - np.asarray(low, dtype=float)
+    low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
     with np.errstate(invalid="ignore"):
-        wide = np.where(np.isfinite(room), width > SHARE * room, np.maximum(upper - mean, mean - lower) > REACH * sd)
-    nothing = (n < FEWEST) | ~(width > 0) | ~np.isfinite(width) | wide
+        width, distance = upper - lower, np.minimum(abs(mean - low), abs(high - mean))
+        far = (np.maximum(upper - mean, mean - lower) > REACH * sd) | (sd > NEAR * distance * np.sqrt(n))
+        wide = np.where(np.isfinite(high - low), width > SHARE * (high - low), far)
+    nothing = (n < FEWEST) | ~np.isfinite(width) | wide
+    lower, upper = np.where(sd == 0, mean, (lower, upper))
     return np.where(nothing, np.nan, lower), np.where(nothing, np.nan, upper)
 
 

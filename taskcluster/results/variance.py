@@ -86,7 +86,7 @@ def variance_components(values: np.ndarray, seeds: Sequence[Mapping[str, str]]) 
 
 def _said(sd: float, lower: float, upper: float, freedom: int, total: float, within: Range) -> Interval:
     """An s.d. with its interval, unless this says nothing: its upper end is above SHARE of the largest s.d. between the
-    metric's bounds, which is half of their distance, or without two bounds above REACH times the s.d. of all sources."""
+    metric's bounds, half of their distance, or without two bounds above REACH times the s.d. of all sources."""
     most = SHARE * (within[1] - within[0]) / 2 if math.isfinite(within[1] - within[0]) else REACH * total
     ends = (lower, upper) if lower < upper <= most else (math.nan, math.nan)
     return Interval(freedom + 1, sd, math.nan, *ends)

@@ -13,7 +13,7 @@ def judged(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def verdict(claim: Mapping[str, Any]) -> str:
-    """"pass", "FAIL", or why a claim is not decided, if its record says that."""
+    """ "pass", "FAIL", or why a claim is not decided, if its record says that."""
     why = claim.get("undecided")
     return WORDS.get(claim["passed"]) or ("not decided" + (f": {why}" if why else ""))
 
