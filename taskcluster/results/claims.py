@@ -40,7 +40,7 @@ class Claim:
 
     @property
     def passed(self) -> bool | None:
-        return None if self.undecided else self._holds
+        return None if self.undecided or math.isnan(self.value) else self._holds
 
     @property
     def _holds(self) -> bool:

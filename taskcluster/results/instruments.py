@@ -59,8 +59,9 @@ def pooled(correlations: Sequence[tuple[float, int]]) -> Interval:
     """
     ends = [1 - 3 / (n * (n**2 - 1)) if n > 1 else math.nan for _, n in correlations]
     of_z = interval([math.atanh(min(max(rho, -end), end)) for (rho, _), end in zip(correlations, ends, strict=True)])
-    n, sd, (mean, *ends) = of_z.n, of_z.sd, map(math.tanh, (of_z.mean, of_z.lower, of_z.upper))
-    return Interval(n, mean, sd, *map(float, telling(n, mean, sd, *ends, -1, 1)))
+    mean, lower, upper = (math.tanh(end) for end in (of_z.mean, of_z.lower, of_z.upper))
+    lower, upper = map(float, telling(of_z.n, mean, of_z.sd, lower, upper, -1, 1))
+    return of_z._replace(mean=mean, lower=lower, upper=upper)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
