@@ -312,19 +312,20 @@ def test_conditions_of_different_numbers_of_runs_and_metrics_that_one_has(tmp_pa
 
 
 def test_runs_in_which_no_claim_is_decided_have_no_table_of_claims(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
     for seed in range(3):
-        plant(tmp_path / f"seed={seed}", 0.03, config(seed))  # only accuracy rises
-        results = tmp_path / f"seed={seed}/results.json"
+        plant(root / f"seed={seed}", 0.03, config(seed))  # only accuracy rises
+        results = root / f"seed={seed}/results.json"
         content = json.loads(results.read_text())
         for claim in content["claims"]:
             claim |= {"passed": None, "undecided": "accuracy did not rise by 0.25"}
         results.write_text(json.dumps(content))
-    page = report.write(tmp_path)
+    page = report.write(root)
     for text in (page.read_text(), (page.parent / "report.md").read_text(), (page.parent / "table.csv").read_text()):
         assert "claim" not in re.sub("<script>.*</script>", "", text, flags=re.DOTALL)
     content["claims"][0]["passed"] = True  # in one run of three
     results.write_text(json.dumps(content))
-    report.write(tmp_path)
+    report.write(root)
     first, *others = tables((page.parent / "report.md").read_text())["The paper's claims"]
     assert first[3].endswith(", holds in 1 of 1, 2 not decided")
     assert {row[3].rpartition(", ")[2] for row in others} == {"3 not decided"}
