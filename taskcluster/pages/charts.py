@@ -228,7 +228,7 @@ def _lines(color: alt.Color, y: alt.Y, bands: bool = False, **dashes: alt.Stroke
     behind = [band(base, *OVER_STEPS, 0.07)] if bands else []
     points = told(base.mark_circle(size=18, opacity=1).encode(y=y), FIELDS)
     lines = base.mark_line().encode(y=y, **dashes)
-    return alt.layer(*behind, band(base, "lower", "upper", 0.2), *each_run(base, **dashes), lines, points)
+    return alt.layer(*behind, band(base, "lower", "upper", 0.2), *each_run(base, False, **dashes), lines, points)
 
 
 def _shade() -> alt.Color:

@@ -18,7 +18,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from taskcluster.measures.observation import Observation, observe
-from taskcluster.pages import charts, instruments, rendering
+from taskcluster.pages import charts, instruments, marks, rendering
 from taskcluster.results.aggregate import over_runs
 from taskcluster.results.instruments import agreements_of
 from taskcluster.runs.files import replace_file
@@ -89,7 +89,7 @@ def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> charts.Chart:
     """Of three checkpoints: the first, one from the middle, and the last."""
     steps = sorted({point["step"] for point in points})
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}
-    few = charts.inline([point for point in points if point["step"] in shown])
+    few = marks.inline([point for point in points if point["step"] in shown])
     return charts.tsne(few, n_tasks, "t-SNE of validation states at the end of the instruction, coloured by task")
 
 

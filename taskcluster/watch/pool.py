@@ -48,7 +48,7 @@ class Pool:
         self._ranges = ranges([], {})  # of the curves' metrics
         self._maps: dict[str, list[int]] = {}  # metric -> which curves are its cells' on validation
         self._replaced = 0  # the version in which all points were last replaced
-        self._points: dict[int, tuple[int, list[list[Any]]]] = {}  # step -> version; n, ..., runs, each (K,)
+        self._points: dict[int, tuple[int, list[Any]]] = {}  # step -> version; n, ..., runs, each (K,)
         self._all = False
 
     def set(self, condition: "Condition[Run]", version: int) -> None:
@@ -87,8 +87,8 @@ class Pool:
         steps = sorted(step for step, (version, _) in self._points.items() if replaced or version > since)
         if not steps and not replaced:
             return None
-        numbers = ([self._points[step][1][k] for step in steps] for k in range(5))
-        return Curves(self.id, replaced, self._curves, steps, *numbers, self._wider())
+        n, mean, lower, upper, runs = ([self._points[step][1][k] for step in steps] for k in range(5))
+        return Curves(self.id, replaced, self._curves, steps, n, mean, lower, upper, runs, self._wider())
 
     def _wider(self) -> dict[str, list[float | None]]:
         counts = np.arange(len(self._runs) + 1)
@@ -99,7 +99,7 @@ class Pool:
                 (found[metric],) = _sendable(widening(counts, n_cells)[None])
         return found
 
-    def _blocks(self, steps: Sequence[int]) -> list[list[list[Any]]]:
+    def _blocks(self, steps: Sequence[int]) -> list[list[Any]]:
         """n, mean, lower, upper and runs of every curve, for each step."""
         nothing: dict[str, float] = {}
         rows = [[run.rows.get(step, nothing) for step in steps] for run in self._runs]

@@ -10,7 +10,7 @@ from planted import rows
 
 from taskcluster.metrics import ACCURACY, ARI, LOSS, OWN, Metric, catalogue
 from taskcluster.pages import charts
-from taskcluster.pages.marks import axis
+from taskcluster.pages.marks import axis, inline
 from taskcluster.results.aggregate import over_runs
 
 KNOWN = catalogue(OWN)
@@ -56,7 +56,7 @@ def test_every_chart_renders_with_either_theme(name: str, dark: bool) -> None:
 
 def test_a_band_is_drawn_only_where_there_is_an_interval() -> None:
     def bands(condition: str) -> int:
-        data = charts.inline([p for p in POINTS if p["condition"] == condition and p["metric"] == "ari"])
+        data = inline([p for p in POINTS if p["condition"] == condition and p["metric"] == "ari"])
         svg = vl_convert.vegalite_to_svg(charts.against_step(data, ARI, "title").to_dict())
         return svg.count('fill-opacity="0.2"')
 
@@ -102,12 +102,12 @@ def test_no_interval_sets_an_axis(n_runs: int) -> None:
 def test_an_axis_without_bounds_has_room_for_every_mean_and_run() -> None:
     logit = Metric("logit", "logit", by_layer=False)
     points = [{"metric": "logit", "mean": 3.0, "least": -2.0, "most": 7.0, "lower": -90.0, "upper": 90.0}]
-    assert axis(logit, charts.inline(points)).to_dict()["scale"]["domain"] == [-2, 7]
+    assert axis(logit, inline(points)).to_dict()["scale"]["domain"] == [-2, 7]
     same = [{"metric": "logit", "mean": 3.0, "least": 3.0, "most": 3.0}]
-    low, high = axis(logit, charts.inline(same)).to_dict()["scale"]["domain"]
+    low, high = axis(logit, inline(same)).to_dict()["scale"]["domain"]
     assert low < 3 < high
     nothing = [{"metric": "logit", "mean": None, "least": None, "most": None}]
-    assert "domain" not in axis(logit, charts.inline(nothing)).to_dict()["scale"]
+    assert "domain" not in axis(logit, inline(nothing)).to_dict()["scale"]
 
 
 def test_a_tooltip_says_that_runs_are_too_few_or_all_the_same() -> None:
@@ -134,7 +134,7 @@ def test_a_source_can_be_named_and_fed_later() -> None:
 
 def test_panels_stand_by_checkpoint_and_layer() -> None:
     points = [{"x": 0.0, "y": 1.0, "task": 3, "step": step, "layer": layer} for step in (0, 9) for layer in (0, 6)]
-    svg = vl_convert.vegalite_to_svg(charts.tsne(charts.inline(points), n_tasks=5, title="t-SNE").to_json())
+    svg = vl_convert.vegalite_to_svg(charts.tsne(inline(points), n_tasks=5, title="t-SNE").to_json())
     for label in ("step", "layer", ">9<", ">6<"):
         assert label in svg
 
