@@ -72,7 +72,9 @@ def fisher(values: np.ndarray) -> Ends:
 
 
 def covered(ends: Ends, truth: float) -> str:
-    return f"{np.mean((ends[0] <= truth + 1e-12) & (ends[1] >= truth - 1e-12)):.1%}"
+    """The share that covers of the intervals that are there."""
+    there = ends[:, np.isfinite(ends).all(0)]
+    return f"{np.mean((there[0] <= truth + 1e-12) & (there[1] >= truth - 1e-12)):.1%}"
 
 
 def of_means() -> None:
@@ -83,16 +85,25 @@ def of_means() -> None:
             expanded = Z.cdf(-((n / (n - 1)) ** 0.5) * t.ppf(0.975, n - 1))
             found = [percentile(values, level, lambda drawn: drawn.mean(0)) for level in (0.025, expanded)]
             found = [found[0], accelerated(values), found[1], studentized(values, zeros)]
+            found = [np.nan_to_num(ends, nan=9) for ends in found]
             found.append(np.array(intervals(values, *WITHIN[name])[3:]))
-            print(f"  {name:17} n = {n:2}", *(covered(np.nan_to_num(ends, nan=9), MEANS[name]) for ends in found))
-    print("\nMeans, few runs: Student's t, Fisher's z of each run; the report's, and its mean length beside Student's")
+            print(f"  {name:17} n = {n:2}", *(covered(ends, MEANS[name]) for ends in found))
+    print(
+        "\nMeans, few runs: Student's t, Fisher's z of each run; the report's, its mean length beside Student's, absent"
+    )
     for name in DRAWN:
         for n in (3, 5, 9):
             values = DRAWN[name](n, np.random.default_rng(n))
             ours = np.array(intervals(values, *WITHIN[name])[3:])
             others = [student(values), *([fisher(values)] if name == "rank correlation" else [])]
-            longer = (ours[1] - ours[0]).mean() / (others[0][1] - others[0][0]).mean()
-            print(f"  {name:17} n = {n:2}", *(covered(e, MEANS[name]) for e in (*others, ours)), f"{longer:.2f}")
+            there = np.isfinite(ours[0])
+            longer = (ours[1] - ours[0])[there].mean() / (others[0][1] - others[0][0])[there].mean()
+            shares = (
+                *(covered(ends, MEANS[name]) for ends in (*others, ours)),
+                f"{longer:.2f}",
+                f"{1 - there.mean():.1%}",
+            )
+            print(f"  {name:17} n = {n:2}", *shares)
 
 
 def of_interquartile_means() -> None:

@@ -23,6 +23,7 @@ from taskcluster.planning import Planned, common_root
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, layers_of, number
+from taskcluster.runs.verdicts import held, judged
 from taskcluster.validation import UserError
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
@@ -127,17 +128,18 @@ class Multirun:
         """Print a table of what came of every run; their states."""
         table = Table(title="Runs", title_justify="left")
         metrics = list({metric.key: metric for run in self.runs for metric in _shown(run.folder)}.values())
-        for column in ("run", "status", "steps", *(metric.short for metric in metrics), "claims", "at the start"):
+        outcomes = [_outcome(run.folder, metrics) for run in self.runs]
+        claims = ["claims"] * any(verdicts != "-" for *_, verdicts in outcomes)
+        for column in ("run", "status", "steps", *(metric.short for metric in metrics), *claims, "at the start"):
             table.add_column(column, overflow="fold")
         states = []
-        for run in self.runs:
-            state, *values = _outcome(run.folder, metrics)
+        for run, (state, *values, verdicts) in zip(self.runs, outcomes, strict=True):
             if run.exit_code is None or state == "damaged":
                 run.exit_code = run.exit_code or int(state != "finished")
             states.append(state)
             if state == "new":
                 state = "refused" if run.exit_code == 2 else "not begun"
-            table.add_row(run.name, state, *values, run.plan)
+            table.add_row(run.name, state, *values, *[verdicts] * len(claims), run.plan)
         self.console.print(table)
         return states
 
@@ -164,11 +166,10 @@ def _shown(run: RunFolder) -> list[Metric]:
 def _outcome(run: RunFolder, metrics: Sequence[Metric]) -> list[str]:
     """What a run came to, for the table: state, steps, metrics on validation, in the last layer, and claims."""
     try:
-        state, rows, claims = run.state, run.rows(), run.results().get("claims", [])
+        state, rows, claims = run.state, run.rows(), judged(run.results())
     except UserError:
         return ["damaged", *["-"] * (2 + len(metrics))]
     last = rows[-1] if rows else {}
     values = [layers_of(last, m.stem("val")) if m.by_layer else [number(last, m.stem("val"))] for m in metrics]
-    judged = [claim["passed"] for claim in claims if claim["passed"] is not None]
-    held = f"{sum(judged)} of {len(judged)}" if state == "finished" else "-"
-    return [state, str(last.get("step", "-")), *(fixed(own[-1]) if own else "-" for own in values), held]
+    verdicts = held([claim["passed"] for claim in claims]) if state == "finished" else "-"
+    return [state, str(last.get("step", "-")), *(fixed(own[-1]) if own else "-" for own in values), verdicts]

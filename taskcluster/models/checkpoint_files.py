@@ -109,7 +109,7 @@ def _local(path: str, revision: str | None, name: str) -> Path | None:
 
 def _shards(index: Path) -> list[str]:
     try:
-        return sorted({*json.loads(index.read_text())["weight_map"].values()})
+        return sorted({*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Unusable(f"{index.name} is damaged; restore it") from None
 

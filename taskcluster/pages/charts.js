@@ -91,7 +91,7 @@ export class Chart {
   shown() {
     const [from, to] = (!this.kind.unzoomed && this.context.view.steps) || [-Infinity, Infinity];
     const all = this.#conditions().flatMap((condition) => this.#rows(condition, this.#steps(condition)));
-    return all.filter(({ step }) => from <= step && step <= to);
+    return all.filter(({ step }) => from <= step && step <= to).map(({ runs, ...row }) => row);
   }
 
   async #drawAll() {
@@ -361,10 +361,11 @@ function adapt(node, scale, width, height, markers) {
   if ("width" in node && "height" in node) Object.assign(node, { width, height });
   if (node.select?.type === "interval") node.select.zoom = "wheel![event.ctrlKey || event.metaKey]";
   if (node.mark?.type === "area") delete node.encoding.strokeDash; // bands have no dashes, and Vega-Lite would say so
-  if (markers === "none" && node.layer) node.layer = node.layer.filter(({ encoding }) => !encoding.tooltip);
+  if (markers === "none" && node.layer) node.layer = node.layer.filter(({ encoding }) => !encoding.tooltip && !encoding.y.field.startsWith("runs"));
   if (node.mark?.type === "line" || node.encoding?.tooltip) node.mark.tooltip = { content: "data" };
   if (node.encoding?.tooltip) {
     delete node.encoding.tooltip;
+    if (node.transform) node.transform = node.transform.filter(({ as }) => !as?.startsWith("interval"));
     if (markers === "unseen") Object.assign(node.mark, { size: 70, opacity: 0 });
   }
   if (width < CRAMPED && node.x?.field === "step") node.x.title = "step";

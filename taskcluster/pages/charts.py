@@ -12,6 +12,8 @@ import altair as alt
 
 from taskcluster.metrics import PLACES, Catalogue, Kind, Metric, View, belonging, mapped, shown
 from taskcluster.pages import compared
+from taskcluster.pages.marks import axis, band, bars, each_run, inline, told
+from taskcluster.results.aggregate import FOR_CHARTS
 
 Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.HConcatChart | alt.LayerChart
@@ -22,13 +24,11 @@ BESIDE: dict[str, Kind] = {"baselines": "baseline", "nuisance": "nuisance"}  # c
 
 SPLIT = "datum.value == 'val' ? 'validation' : datum.value"  # in words
 TOLD = ("condition", "metric", "split", "layer", "step", "n", "mean", "lower", "upper")  # of a point, in every chart
+LINES = (*TOLD, *FOR_CHARTS)  # in charts of lines
 OVER_MAP = ("lower_over_map", "upper_over_map")  # in maps besides
+ALL_CELLS = ("_over_map", "in all cells")
+FIELDS = ("condition:N", "split:N", "layer:O", "step:Q")
 OVER_STEPS = ("lower_over_steps", "upper_over_steps")  # in curves of a report
-
-
-def inline(points: Points) -> alt.Data:
-    """Points as part of the specification."""
-    return alt.Data(values=list(points))
 
 
 def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
@@ -36,20 +36,20 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     ends = {point["condition"]: point["step"] for point in points}  # the last step of each
     many, measured = len(ends) > 1, {point["metric"] for point in points}
 
-    def of(metrics: Sequence[Metric], last: bool = False, told: Sequence[str] = TOLD) -> alt.Data:
+    def of(metrics: Sequence[Metric], last: bool = False, fields: Sequence[str] = LINES) -> alt.Data:
         keys = {metric.key for metric in metrics}
-        chosen = [{key: point[key] for key in told} for point in points if point["metric"] in keys]
-        return inline([p for p in chosen if p["step"] == ends[p["condition"]]] if last else chosen)
+        chosen = [point for point in points if point["metric"] in keys]
+        return inline([p for p in chosen if p["step"] == ends[p["condition"]]] if last else chosen, fields)
 
     def wanted(view: View, by_layer: bool) -> list[Metric]:
         return [metric for metric in shown(known, view, by_layer) if metric.key in measured]
 
     there = {key: metric for key, metric in known.items() if key in measured}
-    told = (*TOLD, *OVER_STEPS)
+    of_curves = (*LINES, *OVER_STEPS)
     curves: dict[str, Chart] = {}
     for metric in wanted("curves", True):
         beside = [other for other in belonging(there, metric, "baseline") if not other.by_layer]
-        data = of([metric, *beside], told=told)
+        data = of([metric, *beside], fields=of_curves)
         curves[metric.key] = against_step(data, metric, _titled(metric), many, beside, bands=True)
     by_layer = {
         f"{group[0].key}_by_layer": by_layer_at_the_end(of(group, last=True), group)
@@ -57,13 +57,13 @@ def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
     }
     once = wanted("curves", False)
     title = listed([m.label for m in once])
-    learned = {"learning": learning(of(once, told=told), once, title, bands=True)} if once else {}
+    learned = {"learning": learning(of(once, fields=of_curves), once, title, bands=True)} if once else {}
     first = dict(list(curves.items())[:1])
     maps: dict[str, Chart] = {}
     if tiled := mapped(there, "map"):
-        maps["map"] = by_layer_and_step(of(tiled, told=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
+        maps["map"] = by_layer_and_step(of(tiled, fields=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
     if tiled := mapped(there, "path"):
-        maps["path"] = by_layer_and_position(of(tiled, last=True, told=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
+        maps["path"] = by_layer_and_position(of(tiled, last=True, fields=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
     asides: dict[str, Chart] = {}
     for name, kind in BESIDE.items():
         if grouped := compared.groups(there, kind):
@@ -106,10 +106,11 @@ def against_step(
     beside: Sequence[Metric] = (),
     bands: bool = False,
 ) -> Chart:
-    """One line a layer with the band of its interval, train beside validation; `by_condition`: a row for each; beside:
-    baselines, each a dashed rule; `bands`: behind it, lighter, the band that holds at all steps at once."""
+    """One line a layer with the band of its interval, or with few runs as thin lines, train beside validation;
+    `by_condition`: a row for each; beside: baselines, each a dashed rule; `bands`: behind it, lighter, the band that
+    holds at all steps at once."""
     color = alt.Color("layer:O", title="layer", legend=alt.Legend(symbolOpacity=1, symbolType="stroke"))
-    panel = _lines(color, _axis(metric), bands)
+    panel = _lines(color, axis(metric, data), bands)
     if beside:
         panel = alt.layer(panel.transform_filter(alt.datum.metric == metric.key), compared.rules(beside))
     panel = panel.properties(width=320, height=240 - 60 * by_condition)
@@ -118,7 +119,7 @@ def against_step(
 
 def layer_by_condition(data: Any, metric: Metric, title: str) -> Chart:
     """One layer: a line a condition, train beside validation."""
-    panel = _lines(_conditions(), _axis(metric)).properties(width=320, height=240)
+    panel = _lines(_conditions(), axis(metric, data)).properties(width=320, height=240)
     return panel.add_params(_zoom()).facet(column=_splits(), data=data).properties(title=title)
 
 
@@ -127,7 +128,8 @@ def learning(data: Any, metrics: Sequence[Metric], title: str, bands: bool = Fal
     `against_step`."""
     panels = []
     for metric in metrics:
-        panel = _lines(_conditions(), _axis(metric), bands, strokeDash=_dashes()).properties(width=320, height=240)
+        y = axis(metric, data, alone=True)
+        panel = _lines(_conditions(), y, bands, strokeDash=_dashes()).properties(width=320, height=240)
         panels.append(panel.transform_filter(alt.datum.metric == metric.key).add_params(_zoom(metric.key)))
     return alt.hconcat(*panels, data=data).properties(title=title)
 
@@ -136,11 +138,11 @@ def by_layer_at_the_end(data: Any, metrics: Sequence[Metric]) -> Chart:
     """Metrics of one axis by layer, a column for each: a line a condition with intervals, train dashed."""
     where = {metric.key: metric.where for metric in metrics}
     x = alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0))
-    base, y = alt.Chart().encode(x=x, color=_conditions(), detail="split:N"), _axis(metrics[0])
-    bars = base.mark_rule().encode(y="lower:Q", y2="upper:Q").transform_filter("isValid(datum.lower)")
+    base, y = alt.Chart().encode(x=x, color=_conditions(), detail="split:N"), axis(metrics[0], data)
+    runs = each_run(base, strokeDash=_dashes())
     lines = base.mark_line().encode(y=y, strokeDash=_dashes())
-    points = base.mark_circle(size=40, opacity=1).encode(y=y, tooltip=_hover())
-    panel = alt.layer(bars, lines, points).properties(width=240, height=240)
+    points = told(base.mark_circle(size=40, opacity=1).encode(y=y), FIELDS)
+    panel = alt.layer(bars(base), *runs, lines, points).properties(width=240, height=240)
     panels = _side_by_side(panel, [*where.values()], data)
     return panels.transform_calculate(where=f"({where})[datum.metric]").properties(
         title=f"{metrics[0].name} by layer at the last step"
@@ -151,17 +153,17 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
     """Metrics between 0 and 1 on validation as maps, layer against step, a column for each; `by_condition`: a row for
     each."""
     titles = {metric.key: f"{metric.name}, {metric.where}" for metric in metrics}
-    panel = (
+    tiles = (
         alt.Chart()
         .mark_rect()
         .encode(
             x=alt.X("step:O", title="step (optimizer updates)", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("layer:O", title="layer (0: embedding)", sort="descending"),
             color=_shade(),
-            tooltip=_hover(*OVER_MAP),
         )
         .properties(width=320, height=200)
     )
+    panel = told(tiles, FIELDS, ALL_CELLS)
     return (
         _side_by_side(panel, [*titles.values()], data, in_rows(by_condition))
         .transform_filter(alt.datum.split == "val")
@@ -176,17 +178,17 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
     """
     order = [*dict.fromkeys(place(metric) for metric in sorted(metrics, key=_in_the_prompt))]
     names, places = {m.key: _with_edit(m, metrics) for m in metrics}, {m.key: place(m) for m in metrics}
-    panel = (
+    tiles = (
         alt.Chart()
         .mark_rect()
         .encode(
             x=alt.X("layer:O", title="layer (0: embedding)", scale=_gaps(), axis=alt.Axis(labelAngle=0)),
             y=alt.Y("place:N", title=None, scale=_gaps(domain=order), axis=alt.Axis(labelLimit=320)),
             color=_shade(),
-            tooltip=["place:N", *_hover(*OVER_MAP)],
         )
         .properties(width=320, height=alt.Step(34))
     )
+    panel = told(tiles, ("place:N", *FIELDS), ALL_CELLS)
     column = alt.Column("name:N", title=None, sort=[*dict.fromkeys(names.values())], header=alt.Header(labelLimit=320))
     return (
         panel.facet(column=column, **in_rows(by_condition), data=data)
@@ -219,19 +221,15 @@ def tsne(data: Any, n_tasks: int, title: str) -> Chart:
 
 
 def _lines(color: alt.Color, y: alt.Y, bands: bool = False, **dashes: alt.StrokeDash) -> Any:
-    """A line and a band for each colour, against the step; what the pointer is on is named; `bands`: see
-    `against_step`."""
+    """A line for each colour, against the step, with a band, or with thin lines of few runs; what the pointer is on is
+    named; `bands`: see `against_step`."""
     x = alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False))
     base = alt.Chart().encode(x=x, color=color, detail="split:N")
 
-    def band(lower: str, upper: str, opacity: float) -> Any:
-        area = base.mark_area(fillOpacity=opacity).encode(y=alt.Y(f"{lower}:Q", title=""), y2=f"{upper}:Q")
-        return area.transform_filter(f"isValid(datum.{lower})")
-
-    behind = [band(*OVER_STEPS, 0.07)] if bands else []
-    points = base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=_hover())
+    behind = [band(base, *OVER_STEPS, 0.07)] if bands else []
+    points = told(base.mark_circle(size=18, opacity=1).encode(y=y), FIELDS)
     lines = base.mark_line().encode(y=y, **dashes)
-    return alt.layer(*behind, band("lower", "upper", 0.2), lines, points)
+    return alt.layer(*behind, band(base, "lower", "upper", 0.2), *each_run(base, False, **dashes), lines, points)
 
 
 def _shade() -> alt.Color:
@@ -257,14 +255,6 @@ def _in_the_prompt(metric: Metric) -> int:
 def _zoom(panel: str = "") -> alt.Parameter:
     """Steps are zoomed with the wheel and moved by dragging."""
     return alt.selection_interval(name=f"steps_{panel}", bind="scales", encodings=["x"])
-
-
-def _axis(metric: Metric) -> alt.Y:
-    if metric.low is None:
-        return alt.Y("mean:Q", title=metric.axis, scale=alt.Scale(zero=False))
-    if metric.high is None:
-        return alt.Y("mean:Q", title=metric.axis)
-    return alt.Y("mean:Q", title=metric.axis, scale=alt.Scale(domain=[metric.low, metric.high], clamp=True))
 
 
 def _titled(metric: Metric) -> str:
@@ -299,9 +289,3 @@ def _dashes() -> alt.StrokeDash:
     scale = alt.Scale(domain=["train", "val"], range=[[4, 3], [1, 0]])
     legend = alt.Legend(symbolType="stroke", symbolStrokeColor="gray", symbolOpacity=1, labelExpr=SPLIT)
     return alt.StrokeDash("split:N", title=None, scale=scale, legend=legend)
-
-
-def _hover(*others: str) -> list[Any]:
-    titles = {field: field.replace("_over_map", ", all cells") for field in ("mean", "lower", "upper", *others)}
-    numbers = [alt.Tooltip(f"{field}:Q", format=".3f", title=title) for field, title in titles.items()]
-    return ["condition:N", "split:N", "layer:O", "step:Q", *numbers, "n:Q"]

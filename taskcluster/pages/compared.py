@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 
 from taskcluster.metrics import Catalogue, Kind, Metric, shown
+from taskcluster.pages.marks import axis, bars, each_run, told
 
 ITSELF = {"baseline": "trained network", "nuisance": "task"}  # what the metric is called beside others of this kind
 TITLES = {
@@ -41,25 +42,21 @@ def by_layer(data: Any, grouped: Sequence[tuple[Metric, Sequence[Metric]]], kind
     fields = labels(grouped, kind)
     first, order = grouped[0][0], [*dict.fromkeys(fields["label"].values())]
     x = alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0))
-    y = alt.Y("mean:Q", title=first.axis, scale=alt.Scale(domain=[first.low, first.high], clamp=True))
+    y = axis(first, data)
     legend = alt.Legend(labelLimit=240, symbolOpacity=1, symbolType="stroke")
     base = alt.Chart().encode(color=alt.Color("label:N", title=None, sort=order, legend=legend))
-    told = [
-        "label:N",
-        "condition:N",
-        "layer:O",
-        *(alt.Tooltip(f"{k}:Q", format=".3f") for k in ("mean", "lower", "upper")),
-    ]
+    named = ("label:N", "condition:N", "layer:O")
     of_layers = base.transform_filter("isValid(datum.layer)").encode(x=x)
     itself, others = "datum.role === 'itself'", "datum.role === 'beside'"
     panel = alt.layer(
-        of_layers.mark_rule().encode(y="lower:Q", y2="upper:Q").transform_filter("isValid(datum.lower)"),
+        bars(of_layers),
+        *(line.transform_filter(itself) for line in each_run(of_layers)),
         of_layers.mark_line(strokeWidth=1.5, strokeDash=THIN).encode(y=y).transform_filter(others),
         of_layers.mark_line(strokeWidth=3).encode(y=y).transform_filter(itself),
-        of_layers.mark_circle(size=30, opacity=1).encode(y=y, tooltip=told),
-        base.mark_rule(strokeWidth=1.5, strokeDash=THIN)
-        .encode(y=y, tooltip=told)
-        .transform_filter("!isValid(datum.layer)"),
+        told(of_layers.mark_circle(size=30, opacity=1).encode(y=y), named),
+        told(base.mark_rule(strokeWidth=1.5, strokeDash=THIN).encode(y=y), named).transform_filter(
+            "!isValid(datum.layer)"
+        ),
     ).properties(width=300, height=240)
     header = alt.Header(labelLimit=320)
     column = alt.Column("where:N", title=None, sort=[*fields["where"].values()], header=header)

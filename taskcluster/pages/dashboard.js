@@ -292,8 +292,9 @@ function tooltip(event, point) {
   shown.hidden = !point;
   if (!point) return;
   const number = (value) => (typeof value !== "number" ? value : Number.isInteger(value) ? value : value.toFixed(3));
-  const interval = point.lower == null ? [] : [["95 % interval", `${number(point.lower)} to ${number(point.upper)}`]];
-  if (point.together) interval.push(["in all cells", point.together.map(number).join(" to ")]);
+  const said = (ends) => (!ends ? "too few runs" : ends[0] === ends[1] ? "the same in all runs" : ends.map(number).join(" to "));
+  const interval = point.mean == null ? [] : [["95 % interval", said(point.lower == null ? null : [point.lower, point.upper])]];
+  if (point.together !== undefined) interval.push(["in all cells", said(point.together)]);
   const facts = [
     ...["condition", "split", "layer", "step", "task"].map((key) => [key, point[key]]),
     ["mean", point.mean], ...interval, ["runs", point.n],

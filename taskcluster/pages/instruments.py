@@ -10,10 +10,11 @@ from typing import Any
 import altair as alt
 
 from taskcluster.metrics import PLACES, Catalogue, Metric
-from taskcluster.pages.charts import Chart, Points, in_rows, inline, place
+from taskcluster.pages.charts import Chart, Points, in_rows, place
+from taskcluster.pages.marks import bars, each_run, inline, told
 from taskcluster.results.instruments import ALL, LAST, Agreement, instruments
 
-TOLD = ("condition", "metric", "layer", "step", "n", "mean", "lower", "upper")
+TOLD = ("condition", "metric", "layer", "step", "n", "mean", "lower", "upper", "runs")
 DARK = 0.55  # correlations beyond this are on a dark ground
 
 
@@ -23,7 +24,7 @@ def of_conditions(points: Points, agreements: Mapping[str, Sequence[Agreement]],
     if not metrics:
         return {}
     return {
-        "instruments": by_layer(inline(_last(points, metrics)), metrics, len(agreements) > 1),
+        "instruments": by_layer(inline(_last(points, metrics), TOLD), metrics, len(agreements) > 1),
         "agreement": agreement(inline(_cells(agreements, metrics)), metrics, len(agreements) > 1),
     }
 
@@ -40,10 +41,9 @@ def by_layer(data: alt.Data, metrics: Sequence[Metric], by_condition: bool) -> C
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], clamp=True))
     x = alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0))
     base = alt.Chart().encode(x=x, color=color, detail="metric:N")
-    hover = ["condition:N", "name:N", "layer:O", *_numbers(), "n:Q"]
-    bars = base.mark_rule(opacity=0.5).encode(y="lower:Q", y2="upper:Q").transform_filter("isValid(datum.lower)")
-    dots = base.mark_circle(size=30, opacity=1).encode(y=y, tooltip=hover)
-    panel = alt.layer(bars, base.mark_line().encode(y=y), dots).properties(width=320, height=240)
+    dots = told(base.mark_circle(size=30, opacity=1).encode(y=y), ("condition:N", "name:N", "layer:O"))
+    lines = *each_run(base), base.mark_line().encode(y=y)
+    panel = alt.layer(bars(base, 0.5), *lines, dots).properties(width=320, height=240)
     column = alt.Column("place:N", title=None, sort=_in_order(places.values()))
     return (
         panel.facet(column=column, **in_rows(by_condition), data=data)
@@ -59,10 +59,10 @@ def agreement(data: alt.Data, metrics: Sequence[Metric], by_condition: bool) -> 
     base = alt.Chart().encode(
         x=alt.X("other:N", title=None, scale=between, axis=alt.Axis(labelAngle=-40, labelLimit=240)),
         y=alt.Y("one:N", title=None, scale=between, axis=alt.Axis(labelLimit=240)),
-        tooltip=["condition:N", "one:N", "other:N", "over:N", *_numbers(), alt.Tooltip("n:Q", title="runs")],
     )
     scale = alt.Scale(domain=[-1, 1], scheme="redblue")
     tiles = base.mark_rect().encode(color=alt.Color("mean:Q", title="rank correlation", scale=scale))
+    tiles = told(tiles, ("condition:N", "one:N", "other:N", "over:N"))
     ink = alt.when(f"abs(datum.mean) > {DARK}").then(alt.value("white")).otherwise(alt.value("black"))
     numbers = base.mark_text(fontSize=10).encode(text=alt.Text("mean:Q", format=".2f"), color=ink)
     panel = alt.layer(tiles, numbers).properties(width=alt.Step(34), height=alt.Step(24))
@@ -72,15 +72,11 @@ def agreement(data: alt.Data, metrics: Sequence[Metric], by_condition: bool) -> 
     )
 
 
-def _numbers() -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{field}:Q", format=".3f") for field in ("mean", "lower", "upper")]
-
-
 def _last(points: Points, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
     ends = {point["condition"]: point["step"] for point in points}
     keys = {metric.key for metric in metrics}
     return [
-        {key: point[key] for key in TOLD}
+        point
         for point in points
         if point["metric"] in keys and point["split"] == "val" and point["step"] == ends[point["condition"]]
     ]
@@ -93,10 +89,10 @@ def _cells(agreements: Mapping[str, Sequence[Agreement]], metrics: Sequence[Metr
     for condition, of_condition in agreements.items():
         for found in of_condition:
             numbers = {key: None if value != value else value for key, value in found.correlation._asdict().items()}
-            told = {"condition": condition, "over": found.over, **numbers}
+            cell = {"condition": condition, "over": found.over, **numbers}
             if numbers["mean"] is not None:
                 for pair in ((found.metric, found.other), (found.other, found.metric)):
-                    cells.append({"one": names[pair[0]], "other": names[pair[1]], **told})
+                    cells.append({"one": names[pair[0]], "other": names[pair[1]], **cell})
     return cells
 
 

@@ -34,9 +34,10 @@ export class Ranges {
 
 const stepOf = ({ step }) => [step];
 
-// The values of a metric without a range, or of a chart's rows, which are all of it; with the bound that it may have.
+// Means and runs of a metric without a range, or of a chart's rows, which are all of it; with the bound that it may
+// have. Intervals may reach out of the axis.
 function ofMetric({ key, low, high }, only) {
-  const values = ({ metric, mean, lower, upper }) => (only && metric !== key ? [] : [low, high, mean, lower, upper]);
+  const values = ({ metric, mean, runs }) => (only && metric !== key ? [] : [low, high, mean, ...(runs ?? [])]);
   return { values: (row) => values(row).filter((value) => value !== null), ends: () => [], bounds: [low, high] };
 }
 

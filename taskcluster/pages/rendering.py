@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from taskcluster.pages.charts import Chart, theme
 from taskcluster.pages.vega import library
+from taskcluster.runs.verdicts import verdict
 
 FROM_SVG = {"svg": str.encode, "png": lambda svg: vl_convert.svg_to_png(svg, scale=2), "pdf": vl_convert.svg_to_pdf}
 
@@ -34,4 +35,4 @@ def draw(charts: Mapping[str, Chart], folder: Path, formats: Sequence[str]) -> d
 
 def render(template: str, **values: Any) -> str:
     """A page from a template of this folder. A chart of the value `charts` is live where the template has its name."""
-    return _templates.get_template(template).render(library=library, **values)
+    return _templates.get_template(template).render(library=library, verdict=verdict, **values)

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars
 
 from taskcluster.pages import charts, instruments, rendering, sweeps
-from taskcluster.results.aggregate import Point
+from taskcluster.results.aggregate import FOR_CHARTS, Point
 from taskcluster.results.columns import Columns
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
@@ -34,7 +34,8 @@ def _write(found: Findings, title: str, folder: Path) -> None:
     intervals = []
     names = {*shown.names}
     for condition, (name, of_condition) in zip(found.conditions, found.points(), strict=True):
-        intervals.append(columns.intervals(name, condition.runs[0], of_condition))
+        numbers = [{key: point[key] for key in point if key not in FOR_CHARTS} for point in of_condition]
+        intervals.append(columns.intervals(name, condition.runs[0], numbers))
         points += of_condition if name in names else []
     written = {"table": columns.table(), "intervals": polars.concat(intervals)}
     for name, table in written.items():

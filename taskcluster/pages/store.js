@@ -1,5 +1,7 @@
 // What the server has told so far: metrics, runs, conditions, and the points of each condition by step.
 
+const SHARE = 0.6; // of a range, beyond which an interval says nothing, as in statistics.py
+
 // "ari/val/layer_3" or "val/accuracy" -> {metric, split, layer}, as in journal.parse.
 function parse(key) {
   const parts = key.split("/");
@@ -61,8 +63,8 @@ export class Store {
     }
     condition.wider = curves.wider;
     curves.steps.forEach((step, k) => {
-      const [lower, upper] = [curves.lower?.[k], curves.upper?.[k]];
-      condition.steps.set(step, { n: curves.n[k], mean: curves.mean[k], lower, upper });
+      const [lower, upper, runs] = [curves.lower?.[k], curves.upper?.[k], curves.runs?.[k]];
+      condition.steps.set(step, { n: curves.n[k], mean: curves.mean[k], lower, upper, runs });
     });
     return curves.replaced ? null : curves.steps;
   }
@@ -84,6 +86,7 @@ export function rows(condition, steps, wanted) {
       found.push({
         condition: condition.name, metric, split, layer, step,
         n: point.n[k] ?? point.n, mean: point.mean[k], lower: point.lower?.[k] ?? null, upper: point.upper?.[k] ?? null,
+        runs: point.runs?.[k] ?? null,
       });
     }
   }
@@ -94,8 +97,8 @@ export function lastLayer(condition, metric) {
   return Math.max(...condition.curves.map((curve) => (curve.metric === metric.key ? curve.layer : 0)));
 }
 
-// The interval of a row that holds in all cells of its map together; null without one. It is wider on a scale without
-// the metric's bounds, as in statistics.limits.
+// The interval of a row that holds in all cells of its map together; null without one, or where it says nothing, as in
+// statistics.telling. It is wider on a scale without the metric's bounds, as in statistics.limits.
 export function overMap({ wider }, { low, high, least, key }, { n, mean, lower, upper }) {
   const times = wider[key]?.[n];
   if (!times || lower === null) return null;
@@ -103,7 +106,8 @@ export function overMap({ wider }, { low, high, least, key }, { n, mean, lower, 
   const [free, bounded] = unbounded(from, to);
   if (!(from < mean && mean < to)) return [lower, upper];
   const middle = free(mean);
-  return [lower, upper].map((end) => (from < end && end < to ? bounded(middle + times * (free(end) - middle)) : end));
+  const ends = [lower, upper].map((end) => (from < end && end < to ? bounded(middle + times * (free(end) - middle)) : end));
+  return ends[1] - ends[0] > SHARE * (to - from) ? null : ends;
 }
 
 // A function from values between two bounds to all numbers, and its inverse.

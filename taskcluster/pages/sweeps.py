@@ -10,11 +10,12 @@ from typing import Any
 import altair as alt
 
 from taskcluster.metrics import Catalogue
-from taskcluster.pages.charts import Chart, Points, inline
+from taskcluster.pages.charts import Chart, Points
+from taskcluster.pages.marks import bars, each_run, inline, told
 from taskcluster.results.aggregate import Condition
 from taskcluster.results.sweeps import against, comparable, swept
 
-TOLD = ("metric", "layer", "step", "n", "mean", "lower", "upper", "value")
+TOLD = ("metric", "layer", "step", "n", "mean", "lower", "upper", "runs", "value")
 
 WIDE = 10  # the largest value over the least from which an axis is logarithmic
 
@@ -38,13 +39,11 @@ def of_conditions(points: Points, named: Sequence[tuple[str, Condition[Any]]], k
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], clamp=True))
     legend = alt.Legend(symbolType="stroke", symbolOpacity=1, labelLimit=360)
     color = alt.Color("name:N", title=None, sort=order, scale=alt.Scale(domain=order), legend=legend)
-    numbers = [alt.Tooltip(f"{field}:Q", format=".3f") for field in ("mean", "lower", "upper")]
     base = alt.Chart().encode(x=x, color=color)
-    bars = base.mark_rule(opacity=0.5).encode(y="lower:Q", y2="upper:Q").transform_filter("isValid(datum.lower)")
-    dots = base.mark_circle(size=40, opacity=1).encode(
-        y=y, tooltip=["name:N", "value:Q", "layer:O", "step:Q", *numbers, "n:Q"]
-    )
-    data = inline([{key: point[key] for key in TOLD} for point in chosen])
-    chart = alt.layer(bars, base.mark_line().encode(y=y), dots, data=data).properties(width=420, height=280)
+    dots = told(base.mark_circle(size=40, opacity=1).encode(y=y), ("name:N", "value:Q", "layer:O", "step:Q"))
+    data = inline(chosen, TOLD)
+    runs = each_run(base, dots=True)
+    chart = alt.layer(bars(base, 0.5), *runs, base.mark_line().encode(y=y), dots, data=data)
+    chart = chart.properties(width=420, height=280)
     chart = chart.transform_calculate(name=f"({titles})[datum.metric]")
     return {"against": chart.properties(title=f"Against {found.key}, at the last step and layer, on validation")}

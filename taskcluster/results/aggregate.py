@@ -20,7 +20,7 @@ import numpy as np
 from taskcluster.metrics import Catalogue
 from taskcluster.results.bands import together
 from taskcluster.results.bootstrap import MANY, interquartile, labels_of
-from taskcluster.results.statistics import UNBOUNDED, Interval, intervals, limits, moments
+from taskcluster.results.statistics import DRAWN, UNBOUNDED, Interval, intervals, limits, moments, telling
 from taskcluster.runs.condition import decisive, digest
 from taskcluster.runs.condition import seeds_of as seeds_of
 from taskcluster.runs.folder import RunFolder
@@ -29,6 +29,7 @@ from taskcluster.runs.journal import Row, parse
 R = TypeVar("R")
 
 Point = dict[str, Any]  # of a chart
+FOR_CHARTS = ("least", "most", "runs")  # of a point
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,14 @@ def task_set(config: Mapping[str, Any]) -> str:
 
 def over_runs(journals: Sequence[Sequence[Row]], known: Catalogue, task_sets: Sequence[str] = ()) -> list[Point]:
     """A point {"step", "metric", "split", "layer", "n", "mean", "sd", "lower", "upper"} for each step and metric of the
-    journals of one condition's runs, which have these task sets. None stands for what is not a number. Intervals stay
-    in the metric's range.
+    journals of one condition's runs, which have these task sets. None stands for what is not a number, and for the ends
+    of an interval that says nothing (`statistics.telling`). Intervals stay in the metric's range.
 
     Others hold together: "lower_over_steps", "upper_over_steps" at all steps of a curve; of numbers by layer also
     "lower_over_layers", "upper_over_layers" in all layers of the step, and "lower_over_map", "upper_over_map" in all
-    layers and steps, of which there are "cells". From MANY runs on, points of the last step have "iqm", the
-    interquartile mean, with "iqm_lower" and "iqm_upper".
+    layers and steps, of which there are "cells". For charts, points have "least" and "most" of the runs' values, and of
+    several runs, but fewer than DRAWN, "runs", the value of each. From MANY runs on, points of the last step have
+    "iqm", the interquartile mean, with "iqm_lower" and "iqm_upper".
     """
     by_step = [{row["step"]: row for row in rows} for rows in journals]
     named: list[dict[str, Any]] = []
@@ -139,10 +141,17 @@ def over_runs(journals: Sequence[Sequence[Row]], known: Catalogue, task_sets: Se
         name | dict(zip(Interval._fields, of_point, strict=True))
         for name, *of_point in zip(named, *numbers, strict=True)
     ]
+    for point, of_runs in zip(points, values.T.tolist(), strict=True):
+        finite = [value for value in of_runs if math.isfinite(value)] or [math.nan]
+        several = [value if math.isfinite(value) else None for value in of_runs] if 1 < len(of_runs) < DRAWN else None
+        point |= {"runs": several, "least": min(finite), "most": max(finite)}
     _hold_together(points, values, labels, within)
     if len(journals) >= MANY:
         last = [k for k, point in enumerate(points) if point["step"] == points[-1]["step"]]
-        for k, of_point in zip(last, interquartile(values[:, last], labels).T.tolist(), strict=True):
+        iqm, *ends = interquartile(values[:, last], labels)
+        n, sd = ([points[k][key] for k in last] for key in ("n", "sd"))
+        found = iqm, *telling(n, iqm, sd, *ends, *(end[last] for end in within))
+        for k, of_point in zip(last, np.array(found).T.tolist(), strict=True):
             points[k] |= dict(zip(("iqm", "iqm_lower", "iqm_upper"), of_point, strict=True))
     return [{key: None if value != value else value for key, value in point.items()} for point in points]
 
@@ -166,8 +175,9 @@ def _hold_together(points: Sequence[Point], values: np.ndarray, labels: np.ndarr
         ends = (end.tolist() for end in limits(found, times, *within))
         for point, lower, upper, n_cells in zip(points, *ends, cells.tolist(), strict=True):
             if family == "steps" or point["layer"] is not None:
-                point[f"lower_over_{family}"] = min(lower, point["lower"])
-                point[f"upper_over_{family}"] = max(upper, point["upper"])
+                there = math.isfinite(lower) and math.isfinite(point["lower"])
+                point[f"lower_over_{family}"] = min(lower, point["lower"]) if there else math.nan
+                point[f"upper_over_{family}"] = max(upper, point["upper"]) if there else math.nan
             if family == "map" and point["layer"] is not None:
                 point["cells"] = n_cells
 

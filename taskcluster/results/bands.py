@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 from taskcluster.results.bootstrap import MANY, labels_of
-from taskcluster.results.statistics import CONFIDENCE, Moments, critical
+from taskcluster.results.statistics import CONFIDENCE, FEWEST, Moments, critical
 
 DRAWS = 2000
 
@@ -27,7 +27,7 @@ def together(
     """For the columns of values (R, M): how many standard errors wide the band of each one's family is, and how many
     cells with an interval the family has, each (M,). found: their moments; families: what each belongs to."""
     members: dict[Hashable, list[int]] = {}
-    for column in np.flatnonzero(found.n > 1).tolist():
+    for column in np.flatnonzero(found.n >= FEWEST).tolist():
         members.setdefault(families[column], []).append(column)
     cells = np.array([len(members.get(family, ())) for family in families], dtype=int)
     times = critical(found.freedom, np.maximum(cells, 1))

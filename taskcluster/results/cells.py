@@ -13,6 +13,8 @@ from taskcluster.results.statistics import UNBOUNDED, Interval, Range, interval
 from taskcluster.runs.journal import number
 from taskcluster.runs.records import text
 
+TOO_FEW = "too few runs"
+
 Column = Callable[[Finished], float]
 
 
@@ -68,13 +70,18 @@ def first_of(metric: Metric, later: Interval) -> str:
 
 
 def as_text(found: Interval, digits: int = 3) -> str:
+    """The mean with its interval, or with why it has none."""
     if not found.n:
         return "-"
-    return f"{found.mean:z.{digits}f}" + (f" {ends(found, digits)}" if found.n > 1 else "")
+    said = ends(found, digits)
+    return f"{found.mean:z.{digits}f} {said if said.startswith('[') else f'({said})'}"
 
 
 def ends(found: Interval, digits: int = 3) -> str:
-    return f"[{found.lower:z.{digits}f}, {found.upper:z.{digits}f}]" if found.n > 1 else "-"
+    if math.isfinite(found.lower):
+        same = found.sd == 0
+        return "the same in all runs" if same else f"[{found.lower:z.{digits}f}, {found.upper:z.{digits}f}]"
+    return TOO_FEW if found.n else "-"
 
 
 def of_map(point: Point) -> str:

@@ -12,7 +12,7 @@ from taskcluster.metrics import Metric, shown
 from taskcluster.results.aggregate import Condition, usual
 from taskcluster.results.cells import Table, as_text, ends, last_of
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.statistics import interval
+from taskcluster.results.statistics import FEWEST, interval
 
 NOTE = """Validation, last step; in the last layer of each where a metric has several. Mean of condition less reference
 over the seeds that both have [95 % interval]. The reference has the values that most conditions of the sweep have, and
@@ -32,15 +32,16 @@ class Pairs(NamedTuple):
 def tables(found: Findings) -> list[Table]:
     """[] where no two conditions of a sweep share seeds."""
     pairs = [one for one in _pairs(found) if one.values]
-    count = sum(len(one.values) > 1 for one in pairs)
+    count = sum(len(one.values) >= FEWEST for one in pairs)
     rows = []
     for (name, reference), metric, values, task_sets in pairs:
         low, high = metric.range
         within = low - high, high - low
         alone = interval(values, within, task_sets=task_sets)
         together = interval(values, within, max(count, 1), task_sets)
-        widest = together._replace(lower=min(together.lower, alone.lower), upper=max(together.upper, alone.upper))
-        rows.append([name, reference, metric.title, as_text(alone), ends(widest), str(alone.n)])
+        if math.isfinite(together.lower):  # the bootstrap's may be longer on one side
+            together = together._replace(lower=min(together.lower, alone.lower), upper=max(together.upper, alone.upper))
+        rows.append([name, reference, metric.title, as_text(alone), ends(together), str(alone.n)])
     columns = ["condition", "reference", "metric", "difference", "all comparisons", "pairs"]
     return [Table("Differences between conditions", columns, rows, NOTE.format(count=count))] if rows else []
 

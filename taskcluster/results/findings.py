@@ -28,6 +28,7 @@ from taskcluster.runs.condition import decisive, digest
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, finite, layers_of, number, parse
 from taskcluster.runs.records import FinishedConfig, FinishedStatus, check, text
+from taskcluster.runs.verdicts import judged
 from taskcluster.validation import UserError
 
 MOST = 50  # conditions that a reader can take in
@@ -101,6 +102,12 @@ class Findings:
         self.catalogue: Catalogue = {key: metric for run in self.runs for key, metric in run.catalogue.items()}
         self._miss_seeds()
 
+    @property
+    def claims(self) -> dict[str, Mapping[str, Any]]:
+        """The claims by name, as any run has them; {} where none is decided in any run."""
+        decided = any(judged(run.results) for run in self.runs)
+        return {claim["name"]: claim for run in self.runs for claim in run.results["claims"]} if decided else {}
+
     def named(self) -> Iterator[tuple[str, Condition[Finished]]]:
         """The conditions, each with its name."""
         return zip(self.names, self.conditions, strict=True)
@@ -127,14 +134,16 @@ class Findings:
         return {name: agreements_of([run.rows for run in c.runs], self.catalogue) for name, c in self.named()}
 
     def tidy(self) -> Iterator[tuple[str, Finished, list[Row]]]:
-        """A row for every number of every run, with the name of its condition and the run, a condition after another.
+        """A row for every number of every run, with the name of its condition and the run, a condition after another;
+        without claims where none is decided.
 
         metric: as in the journal; "claim: NAME"; "emergence of METRIC" (a step); "METRIC with another KMeans seed", a
         control, whose repetitions are counted.
         """
+        claims = bool(self.claims)
         for name, condition in self.named():
             for run in condition.runs:
-                yield name, run, list(_numbers(run))
+                yield name, run, list(_numbers(run, claims))
 
     def _read(self, folder: RunFolder, root: Path) -> tuple[Finished, str, Mapping[str, Any]] | None:
         path = text(str(folder.path.relative_to(root)))
@@ -185,7 +194,7 @@ def _finished(folder: RunFolder, path: str, status: Row, config: Row) -> Finishe
     return Finished(path, text(seeds_of(config)), rows, results, status, config, folder.catalogue())
 
 
-def _numbers(run: Finished) -> Iterator[dict[str, Any]]:
+def _numbers(run: Finished, claims: bool) -> Iterator[dict[str, Any]]:
     def row(step: int, metric: str, value: Any, split: Any = None, layer: Any = None, repetition: Any = None) -> Row:
         named = {"metric": metric, "split": split, "layer": layer, "repetition": repetition}
         return {"step": step, **named, "value": None if value is None else finite(float(value))}
@@ -195,7 +204,7 @@ def _numbers(run: Finished) -> Iterator[dict[str, Any]]:
             if named := parse(key):
                 yield row(line["step"], named.metric, value, named.split, named.layer)
     end = run.last["step"]
-    for claim in run.results["claims"]:
+    for claim in run.results["claims"] if claims else ():
         yield row(end, f"claim: {claim['name']}", claim["value"])
     for metric in shown(run.catalogue, "tables"):
         if run.rises(metric):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from taskcluster.metrics import Catalogue, Metric, shown
-from taskcluster.results.statistics import Interval, interval
+from taskcluster.results.statistics import Interval, interval, telling
 from taskcluster.runs.journal import Row, layers_of, parse
 
 ALL, LAST = "over layers and steps", "over layers, at the last step"
@@ -59,7 +59,9 @@ def pooled(correlations: Sequence[tuple[float, int]]) -> Interval:
     """
     ends = [1 - 3 / (n * (n**2 - 1)) if n > 1 else math.nan for _, n in correlations]
     of_z = interval([math.atanh(min(max(rho, -end), end)) for (rho, _), end in zip(correlations, ends, strict=True)])
-    return of_z._replace(mean=math.tanh(of_z.mean), lower=math.tanh(of_z.lower), upper=math.tanh(of_z.upper))
+    mean, lower, upper = (math.tanh(end) for end in (of_z.mean, of_z.lower, of_z.upper))
+    lower, upper = map(float, telling(of_z.n, mean, of_z.sd, lower, upper, -1, 1))
+    return of_z._replace(mean=mean, lower=lower, upper=upper)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

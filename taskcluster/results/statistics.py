@@ -17,12 +17,17 @@ from numpy.typing import ArrayLike
 from taskcluster.results.bootstrap import blocks, labels_of, studentized
 
 CONFIDENCE = 0.95
+FEWEST = 3  # runs that give an interval
+DRAWN = 5  # runs from which charts show intervals; of fewer they show each
+SHARE = 0.6  # of the range between two bounds, beyond which an interval says nothing
+NEAR = 1 / 2  # of the distance of the mean from a single bound: a larger standard error is too large for the logarithm
+REACH = 10  # standard deviations from the mean, beyond which an interval without two bounds says nothing
 RISE = 0.1  # a curve that rises by less does not emerge
 
 
 class Interval(NamedTuple):
-    """Over n finite values. sd: standard deviation (n - 1); lower, upper: of the interval for the mean. With one value
-    the last three are NaN, with none all are.
+    """Over n finite values. sd: standard deviation (n - 1), NaN for one value; lower, upper: of the interval for the
+    mean, NaN where it says nothing (`telling`). Without a value all are NaN.
     """
 
     n: int
@@ -41,6 +46,8 @@ class Moments(NamedTuple):
     error: np.ndarray
     freedom: np.ndarray
 
+
+ROUNDING = 1e-12  # relative difference below which values are the same
 
 Range = tuple[float, float]  # the least and the greatest value that a quantity can take
 
@@ -70,7 +77,7 @@ def intervals(
 
     low, high: bounds of the means. Below ten runs Student's t ("The Probable Error of a Mean", Biometrika 1908), as
     `limits` has it; from ten on the studentized bootstrap, cut at the bounds, of runs drawn within their task sets.
-    One value gives no interval.
+    Intervals that say nothing are NaN (`telling`).
     """
     labels = labels_of(task_sets, len(values))
     found = moments(values, labels)
@@ -80,7 +87,8 @@ def intervals(
         ends = studentized(block, of_block)
         cut = np.clip(ends, low[columns], high[columns])
         lower[columns], upper[columns] = np.where(np.isnan(ends), (lower[columns], upper[columns]), cut)
-    return found.n, found.mean, found.sd, np.minimum(lower, found.mean), np.maximum(upper, found.mean)
+    lower, upper = np.minimum(lower, found.mean), np.maximum(upper, found.mean)
+    return found.n, found.mean, found.sd, *telling(found.n, found.mean, found.sd, lower, upper, low, high)
 
 
 def moments(values: np.ndarray, labels: np.ndarray) -> Moments:
@@ -88,9 +96,14 @@ def moments(values: np.ndarray, labels: np.ndarray) -> Moments:
     the mean over these task sets, from the variance within them."""
     there = np.isfinite(values)
     n = there.sum(0)
+    least, most = (np.where(there, values, bound).T for bound in (math.inf, -math.inf))
+    least, most = least.min(1, initial=math.inf), most.max(1, initial=-math.inf)
     mean = np.where(n > 0, np.where(there, values, 0).sum(0) / np.maximum(n, 1), np.nan)
-    squares = np.where(there, values - mean, 0) ** 2
-    sd = np.where(n > 1, np.sqrt(squares.sum(0) / np.maximum(n - 1, 1)), np.nan)
+    mean = np.where(n > 0, np.clip(mean, least, most), np.nan)  # which rounding may move out of the range
+    with np.errstate(over="ignore"):
+        squares = np.where(there, values - mean, 0) ** 2
+        sd = np.where(n > 1, np.sqrt(squares.sum(0) / np.maximum(n - 1, 1)), np.nan)
+    sd = np.where((n > 1) & (most - least <= ROUNDING * np.maximum(abs(least), abs(most))), 0.0, sd)
     error, freedom = sd / np.sqrt(np.maximum(n, 1)), n - 1.0
     for columns, block, of_block in blocks(values, labels):
         groups = [block[of_block == label] for label in np.unique(of_block)]
@@ -100,7 +113,8 @@ def moments(values: np.ndarray, labels: np.ndarray) -> Moments:
 
 
 def limits(found: Moments, times: ArrayLike, low: ArrayLike, high: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper ends, each (M,): `times` standard errors below and above the mean, on a scale without the bounds.
+    """Lower and upper ends, each (M,): `times` standard errors below and above the mean, on a scale without the bounds;
+    NaN for intervals that say nothing (`telling`).
 
     The scale is the logit of the way from `low` to `high`, which for a correlation is Fisher's z ("Frequency
     Distribution of the Values of the Correlation Coefficient", Biometrika 1915), or the logarithm of the distance from
@@ -120,7 +134,32 @@ def limits(found: Moments, times: ArrayLike, low: ArrayLike, high: ArrayLike) ->
     plain = (np.isinf(below) & np.isinf(above)) | (below <= 0) | (above <= 0)
     lower = np.where(plain, np.maximum(found.mean - half, low), lower)
     upper = np.where(plain, np.minimum(found.mean + half, high), upper)
-    return np.minimum(lower, found.mean), np.maximum(upper, found.mean)
+    lower, upper = np.minimum(lower, found.mean), np.maximum(upper, found.mean)
+    return telling(found.n, found.mean, found.sd, lower, upper, low, high)
+
+
+def telling(
+    n: ArrayLike, mean: ArrayLike, sd: ArrayLike, lower: ArrayLike, upper: ArrayLike, low: ArrayLike, high: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of intervals, NaN for those that say nothing:
+
+    - over fewer than FEWEST runs, as Student's t with one degree of freedom is 13 standard errors wide on each side;
+    - between two bounds, over more than SHARE of the range;
+    - with one bound, of a mean whose standard error is more than NEAR of its distance from the bound, where the delta
+      method does not hold;
+    - without two bounds, with an end more than REACH standard deviations from the mean.
+
+    Of runs that are all the same the interval has no length: it says that they are, not how much others would differ.
+    """
+    n, mean, sd, lower, upper = (np.asarray(part, dtype=float) for part in (n, mean, sd, lower, upper))
+    low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    with np.errstate(invalid="ignore"):
+        width, distance = upper - lower, np.minimum(abs(mean - low), abs(high - mean))
+        far = (np.maximum(upper - mean, mean - lower) > REACH * sd) | (sd > NEAR * distance * np.sqrt(n))
+        wide = np.where(np.isfinite(high - low), width > SHARE * (high - low), far)
+    nothing = (n < FEWEST) | ~np.isfinite(width) | wide
+    lower, upper = np.where(sd == 0, mean, (lower, upper))
+    return np.where(nothing, np.nan, lower), np.where(nothing, np.nan, upper)
 
 
 def critical(freedom: ArrayLike, cells: ArrayLike = 1) -> np.ndarray:
@@ -135,8 +174,9 @@ def critical(freedom: ArrayLike, cells: ArrayLike = 1) -> np.ndarray:
 
 
 def widening(n: ArrayLike, cells: ArrayLike) -> np.ndarray:
-    """How many times as wide as alone an interval over n runs is among `cells`, on the scale of `limits`."""
-    freedom = np.asarray(n) - 1.0
+    """How many times as wide as alone an interval over n runs is among `cells`, on the scale of `limits`; NaN without
+    one."""
+    freedom = np.where(np.asarray(n) < FEWEST, np.nan, np.asarray(n) - 1.0)
     return critical(freedom, cells) / critical(freedom)
 
 
@@ -153,14 +193,14 @@ def emergence(steps: Sequence[int], values: Sequence[float]) -> float:
 
 def components(repeated: Sequence[Sequence[float]]) -> tuple[list[float], float, float]:
     """For each run's repetitions: the runs' means, the s.d. within runs and that between them beyond it; NaN without
-    two repetitions, or two runs, to tell them from.
+    two repetitions, or FEWEST runs, to tell them from.
     """
     groups = [values for values in repeated if len(values) > 1]
     means = [fmean(values) for values in groups]
     if not groups:
         return means, math.nan, math.nan
     within = fmean(variance(values) for values in groups)
-    if len(groups) < 2:
+    if len(groups) < FEWEST:
         return means, math.sqrt(within), math.nan
     between = variance(means) - within * fmean(1 / len(values) for values in groups)
     return means, math.sqrt(within), math.sqrt(max(between, 0.0))

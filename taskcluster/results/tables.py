@@ -14,6 +14,7 @@ from taskcluster.results import differences, interquartile, variance
 from taskcluster.results.aggregate import Point
 from taskcluster.results.bootstrap import MANY
 from taskcluster.results.cells import (
+    TOO_FEW,
     Table,
     as_text,
     at_the_end,
@@ -30,13 +31,16 @@ from taskcluster.results.cells import (
 from taskcluster.results.compared import P_VALUES, beside, by_chance, largest_p
 from taskcluster.results.findings import Findings
 from taskcluster.results.instruments import ALL, LAST
-from taskcluster.results.statistics import CONFIDENCE, RISE, UNBOUNDED, components, interval
+from taskcluster.results.statistics import CONFIDENCE, FEWEST, RISE, UNBOUNDED, components, interval
 from taskcluster.runs.journal import SPLITS, fixed
+from taskcluster.runs.verdicts import held
 
 MADE_WITH = ("machine", "device", "threads")
 EMERGENCE = f"""The step at which a curve has made half of its rise, on a line between measured steps: validation
 accuracy, and the metric on validation, in the last layer where it has several. A curve that rises by less than {RISE}
 does not emerge (-)."""
+CLAIMS = """Claims of Wu and Varshney (NAACL Findings 2025) about the ARI of clusters and tasks at the separator; the
+thresholds are ours. A claim is decided in runs in which what it is about has happened, such as a rise."""
 CONTROLS = """Validation, last step. s.d. of repetitions: of the same measurement of the same states. s.d. of training:
 over runs, less what repetitions add (variance components of one-way random effects: Searle, Casella and McCulloch,
 1992; 0 where they explain it all)."""
@@ -55,7 +59,7 @@ def tables(found: Findings, points: Sequence[Point]) -> list[Table]:
     mapped = [metric for metric in shown(found.catalogue, "map", by_layer=True) if metric.key in measured]
     return [
         _what_was_run(found),
-        _claims(found),
+        *_claims(found),
         *chain.from_iterable((_by_layer(found, points, metric), *beside(found, metric)) for metric in by_layer),
         *chain.from_iterable(beside(found, metric) for metric in found.catalogue.values() if metric not in by_layer),
         *(_by_layer_and_step(found, points, metric) for metric in mapped),
@@ -99,21 +103,19 @@ def _made_with(found: Findings) -> Table:
     return Table("Environment", ["", ""], rows, f"{resumed} of {len(found.runs)} runs were interrupted and resumed.")
 
 
-def _claims(found: Findings) -> Table:
+def _claims(found: Findings) -> list[Table]:
+    """[] where no claim of any run is decided."""
     rows = []
-    for claim in {claim["name"]: claim for run in found.runs for claim in run.results["claims"]}.values():
+    for claim in found.claims.values():
         cells = []
         for condition in found.conditions:
-            verdicts = [claim_of(run, claim["name"]).get("passed") for run in condition.runs]
-            judged = [passed for passed in verdicts if passed is not None]
-            held = f", holds in {sum(judged)} of {len(judged)}" if judged else ""
+            passed = [claim_of(run, claim["name"]).get("passed") for run in condition.runs]
+            decided = any(one is not None for one in passed)
             within = tuple(claim.get("range") or UNBOUNDED)
-            cells.append(as_text(over(condition, value_of(claim["name"]), within)) + held)
+            value = as_text(over(condition, value_of(claim["name"]), within))
+            cells.append(f"{value}, {'holds in ' * decided}{held(passed)}")
         rows.append([claim["name"], claim["paper"], f"{claim['relation']} {claim['threshold']}", *cells])
-    note = "Claims of Wu and Varshney (NAACL Findings 2025) about the ARI of clusters and tasks at the separator; the "
-    return Table(
-        "The paper's claims", ["claim", "paper", "threshold", *found.names], rows, note + "thresholds are ours."
-    )
+    return [Table("The paper's claims", ["claim", "paper", "threshold", *found.names], rows, CLAIMS)] if rows else []
 
 
 def _by_layer(found: Findings, points: Sequence[Point], metric: Metric) -> Table:
@@ -123,7 +125,7 @@ def _by_layer(found: Findings, points: Sequence[Point], metric: Metric) -> Table
         if (point["metric"], point["split"]) == (metric.key, "val")
     }
     deepest = max(len(run.keys(metric)) for run in found.runs)
-    several = any(len(condition.runs) > 1 for condition in found.conditions)
+    several = any(len(condition.runs) >= FEWEST for condition in found.conditions)
     tested = belonging(found.catalogue, metric, "p")
     rows = []
     for layer in range(deepest):
@@ -206,7 +208,8 @@ def _controls(found: Findings, metric: Metric) -> Table:
         for layer in range(max(len(run.keys(metric)) for run in condition.runs)):
             repeated = [layers[layer] for layers in noise if layer < len(layers)]
             means, own, training = components(repeated)
-            cells = [as_text(interval(means, metric.range)), fixed(own), fixed(training)]
+            few = 0 < len(means) < FEWEST
+            cells = [as_text(interval(means, metric.range)), fixed(own), TOO_FEW if few else fixed(training)]
             rows.append([name, str(layer), *cells, *by_chance(found.catalogue, condition, metric, layer)])
     columns = ["condition", "layer", f"{metric.name}, mean of repetitions", "s.d. of repetitions", "s.d. of training"]
     columns += ["chance: mean", "chance: largest"]

@@ -25,8 +25,9 @@ import numpy as np
 
 from taskcluster.metrics import shown
 from taskcluster.results.aggregate import Condition
-from taskcluster.results.cells import Table, last_of
+from taskcluster.results.cells import Table, as_text, last_of
 from taskcluster.results.findings import Findings, Finished
+from taskcluster.results.statistics import REACH, SHARE, Interval, Range
 from taskcluster.runs.condition import FOLLOWS, flatten
 
 SOURCES = {"tasks": "tasks", "model": "weights", "batches": "batches", "probe": "probe", "kmeans": "KMeans"}
@@ -83,6 +84,14 @@ def variance_components(values: np.ndarray, seeds: Sequence[Mapping[str, str]]) 
     return found
 
 
+def _said(sd: float, lower: float, upper: float, freedom: int, total: float, within: Range) -> Interval:
+    """An s.d. with its interval, unless this says nothing: its upper end is above SHARE of the largest s.d. between the
+    metric's bounds, half of their distance, or without two bounds above REACH times the s.d. of all sources."""
+    most = SHARE * (within[1] - within[0]) / 2 if math.isfinite(within[1] - within[0]) else REACH * total
+    ends = (lower, upper) if lower < upper <= most else (math.nan, math.nan)
+    return Interval(freedom + 1, sd, math.nan, *ends)
+
+
 def _same_group(paths: Sequence[tuple[str, ...]], depth: int) -> np.ndarray:
     """Whether two of R runs share their first seeds, (R, R)."""
     return np.array([[float(one[:depth] == other[:depth]) for other in paths] for one in paths])
@@ -110,9 +119,9 @@ def _table(found: Findings, condition: Condition[Finished]) -> Table | None:
     for k, metric in enumerate(metrics):
         total = sum(max(float(component.variance[k]), 0) for component in components)
         for c in components:
-            variance, lower, upper = (max(float(part[k]), 0) for part in (c.variance, c.lower, c.upper))
-            share = f"{variance / total:.0%}" if total else "-"
-            numbers = f"{math.sqrt(variance):.3f} [{math.sqrt(lower):.3f}, {math.sqrt(upper):.3f}]"
+            sd, lower, upper = (math.sqrt(max(float(part[k]), 0)) for part in (c.variance, c.lower, c.upper))
+            share = f"{sd**2 / total:.0%}" if total else "-"
+            numbers = as_text(_said(sd, lower, upper, c.freedom, math.sqrt(total), metric.range))
             rows.append([metric.title, SOURCES[c.source], numbers, share, str(c.freedom)])
         rows.append([metric.title, "all together", f"{math.sqrt(total):.3f}", "100%" if total else "-", "-"])
     columns = ["metric", "source", "s.d.", "share of the variance", "degrees of freedom"]

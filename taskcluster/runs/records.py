@@ -99,6 +99,7 @@ class Claim(_Record):
     relation: Literal["<", ">"]
     threshold: float
     range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    undecided: str = ""
     passed: bool | None
 
 

@@ -18,6 +18,7 @@ from taskcluster.metrics import LOSS, mapped, shown
 from taskcluster.runs import condition
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import SPLITS, Row, number
+from taskcluster.runs.verdicts import judged
 from taskcluster.tracking import account
 from taskcluster.tracking.tiles import tiles
 
@@ -117,10 +118,11 @@ class Session:
         else:  # a row that is there cannot be changed
             self._rows += 1
             self._wandb.summary.update(shown)
-        claims = self._run.results()["claims"]
-        verdict = {claim["name"]: {key: claim[key] for key in JUDGED} for claim in claims}
-        passed = sum(claim["passed"] is True for claim in claims)
-        self._wandb.summary.update({"claims": verdict, "claims_passed": passed})
+        if claims := judged(self._run.results()):
+            verdict = {claim["name"]: {key: claim[key] for key in JUDGED} for claim in claims}
+            passed = sum(claim["passed"] is True for claim in claims)
+            undecided = sum(claim["passed"] is None for claim in claims)
+            self._wandb.summary.update({"claims": verdict, "claims_passed": passed, "claims_undecided": undecided})
         if self._checkpoints != "none":
             self._upload([file for _, file in self._run.saved()][-1 if self._checkpoints == "final" else 0 :])
 

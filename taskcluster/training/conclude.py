@@ -17,12 +17,13 @@ from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import finite, fixed, layers_of, number
 from taskcluster.runs.records import text
+from taskcluster.runs.verdicts import judged, verdict
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training import figures
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import Snapshots
 
-VERDICTS = {True: Text("pass", style="green"), False: Text("FAIL", style="red"), None: Text("-")}
+STYLES = {True: "green", False: "red", None: ""}
 
 
 def conclude(run: RunFolder, tasks: TaskFamily) -> None:
@@ -68,13 +69,14 @@ def _make(loaded: LoadedRun, console: Console, run: RunFolder, more: Mapping[str
 
 
 def show(run: RunFolder, console: Console) -> None:
-    """Print the verdict on every claim, and where everything is."""
+    """Print the verdict on every claim if any is decided, the last metrics, and where everything is."""
     results = run.results()
     table = Table("claim", "paper", "here", "threshold", "verdict", title="The paper's claims", title_justify="left")
-    for claim in results["claims"]:
-        threshold = f"{claim['relation']} {claim['threshold']}"
-        table.add_row(claim["name"], claim["paper"], fixed(claim["value"]), threshold, VERDICTS[claim["passed"]])
-    console.print(table)
+    for claim in judged(results):
+        threshold, said = f"{claim['relation']} {claim['threshold']}", Text(verdict(claim), STYLES[claim["passed"]])
+        table.add_row(claim["name"], claim["paper"], fixed(claim["value"]), threshold, said)
+    if table.row_count:
+        console.print(table)
     final, known = results["final"], run.catalogue()
     for metric in shown(known, "runs", by_layer=False):
         value = fixed(number(final, metric.stem("val")))

@@ -17,6 +17,7 @@ from taskcluster.metrics import shown
 from taskcluster.pages.rendering import render
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.journal import Row, fixed, layers_of, number
+from taskcluster.runs.verdicts import judged
 from taskcluster.training.command import command
 from taskcluster.training.loading import LoadedRun, load_run
 
@@ -44,7 +45,7 @@ def card(loaded: LoadedRun) -> str:
         metric.title: [fixed(value, 2) for value in layers_of(row, metric.stem("val"))]
         for metric in shown(known, "runs", by_layer=True)
     }
-    claims = run.results().get("claims", []) if last else []
+    claims = judged(run.results()) if last else []
     return render(
         "card.md",
         name=run.name,

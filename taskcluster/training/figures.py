@@ -18,12 +18,13 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from taskcluster.measures.observation import Observation, observe
-from taskcluster.pages import charts, instruments, rendering
+from taskcluster.pages import charts, instruments, marks, rendering
 from taskcluster.results.aggregate import over_runs
 from taskcluster.results.instruments import agreements_of
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import DRAWN
+from taskcluster.runs.verdicts import judged
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import AT, Snapshots, layers, spread
 
@@ -53,7 +54,7 @@ def draw(run: RunFolder) -> None:
     if (run.figures / "tsne.json").is_file():
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text(encoding="utf-8")))
     specifications = rendering.draw(wanted, run.figures, ("png", "svg"))
-    page = rendering.render("run.html", title=run.name, claims=run.results()["claims"], charts=specifications)
+    page = rendering.render("run.html", title=run.name, claims=judged(run.results()), charts=specifications)
     replace_file(run.figures / "index.html", page.encode())
 
 
@@ -88,7 +89,7 @@ def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> charts.Chart:
     """Of three checkpoints: the first, one from the middle, and the last."""
     steps = sorted({point["step"] for point in points})
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}
-    few = charts.inline([point for point in points if point["step"] in shown])
+    few = marks.inline([point for point in points if point["step"] in shown])
     return charts.tsne(few, n_tasks, "t-SNE of validation states at the end of the instruction, coloured by task")
 
 

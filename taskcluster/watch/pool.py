@@ -8,7 +8,7 @@ import numpy as np
 
 from taskcluster.metrics import mapped
 from taskcluster.results.aggregate import Condition, ranges, task_set
-from taskcluster.results.statistics import intervals, widening
+from taskcluster.results.statistics import DRAWN, FEWEST, intervals, widening
 from taskcluster.runs.journal import parse
 from taskcluster.runs.records import text
 from taskcluster.watch.run import Run
@@ -18,6 +18,7 @@ DIGITS = 6  # after the point, of what is sent
 
 class Curves(NamedTuple):
     """Points of a condition. curves: K keys of the journal; steps: S of them; the rest: S x K, None for no number.
+    runs: the value of each run, where they are several, but fewer than DRAWN.
 
     replaced: whether these replace all that was known of the condition; wider: for each metric of a map, by the number
     of runs, how many times as wide an interval must be to hold in all cells of the map together (statistics.widening).
@@ -31,6 +32,7 @@ class Curves(NamedTuple):
     mean: list[list[float | None]]
     lower: list[list[float | None]]
     upper: list[list[float | None]]
+    runs: list[list[list[float | None]] | None]
     wider: dict[str, list[float | None]]
 
 
@@ -46,7 +48,7 @@ class Pool:
         self._ranges = ranges([], {})  # of the curves' metrics
         self._maps: dict[str, list[int]] = {}  # metric -> which curves are its cells' on validation
         self._replaced = 0  # the version in which all points were last replaced
-        self._points: dict[int, tuple[int, list[list[Any]]]] = {}  # step -> version; n, mean, lower, upper, each (K,)
+        self._points: dict[int, tuple[int, list[Any]]] = {}  # step -> version; n, ..., runs, each (K,)
         self._all = False
 
     def set(self, condition: "Condition[Run]", version: int) -> None:
@@ -85,30 +87,32 @@ class Pool:
         steps = sorted(step for step, (version, _) in self._points.items() if replaced or version > since)
         if not steps and not replaced:
             return None
-        n, mean, lower, upper = ([self._points[step][1][k] for step in steps] for k in range(4))
-        return Curves(self.id, replaced, self._curves, steps, n, mean, lower, upper, self._wider())
+        n, mean, lower, upper, runs = ([self._points[step][1][k] for step in steps] for k in range(5))
+        return Curves(self.id, replaced, self._curves, steps, n, mean, lower, upper, runs, self._wider())
 
     def _wider(self) -> dict[str, list[float | None]]:
         counts = np.arange(len(self._runs) + 1)
         found = {}
         for metric, cells in self._maps.items():
-            n_cells = sum(block[0][k] > 1 for _, block in self._points.values() for k in cells)
+            n_cells = sum(block[0][k] >= FEWEST for _, block in self._points.values() for k in cells)
             if n_cells:
                 (found[metric],) = _sendable(widening(counts, n_cells)[None])
         return found
 
-    def _blocks(self, steps: Sequence[int]) -> list[list[list[Any]]]:
-        """n, mean, lower and upper of every curve, for each step."""
+    def _blocks(self, steps: Sequence[int]) -> list[list[Any]]:
+        """n, mean, lower, upper and runs of every curve, for each step."""
         nothing: dict[str, float] = {}
         rows = [[run.rows.get(step, nothing) for step in steps] for run in self._runs]
         values = np.array([[[row.get(key, math.nan) for key in self._curves] for row in of_run] for of_run in rows])
         if not values.size:
-            return [[[], [], [], []] for _ in steps]
+            return [[[], [], [], [], None] for _ in steps]
         low, high = (np.tile(ends, len(steps)) for ends in self._ranges)
         task_sets = [task_set(run.config) for run in self._runs]
         flat = intervals(values.reshape(len(values), -1), low, high, task_sets)
         n, mean, _, lower, upper = (part.reshape(values.shape[1:]) for part in flat)
-        return [list(block) for block in zip(n.tolist(), *map(_sendable, (mean, lower, upper)), strict=True)]
+        drawn = 1 < len(values) < DRAWN
+        runs = [_sendable(values[:, s].T) if drawn else None for s in range(len(steps))]
+        return [list(block) for block in zip(n.tolist(), *map(_sendable, (mean, lower, upper)), runs, strict=True)]
 
 
 def _sendable(values: np.ndarray) -> list[list[float | None]]:

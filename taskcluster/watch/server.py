@@ -35,6 +35,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskcluster.pages.vega import VERSION, Vega
+from taskcluster.results.statistics import FEWEST
 from taskcluster.watch.files import is_plain, read_plain
 from taskcluster.watch.watcher import Curves, Live, Watcher
 
@@ -213,10 +214,10 @@ def _run(live: Live) -> dict[str, Any]:
 
 
 def _packed(curves: Curves) -> dict[str, Any]:
-    """Without what repeats: n is one number for a step at which all curves have the same, and a mean of one run has no
+    """Without what repeats: n is one number for a step at which all curves have the same, and means of few runs have no
     bounds.
     """
-    several = any(n > 1 for counts in curves.n for n in counts)
+    several = any(n >= FEWEST for counts in curves.n for n in counts)
     bounds = {} if several else {"lower": None, "upper": None}
     return curves._asdict() | {"n": [n[0] if len({*n}) == 1 else n for n in curves.n]} | bounds
 

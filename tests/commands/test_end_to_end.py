@@ -10,17 +10,20 @@ import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from conftest import SMALL, Outcome
 from faults import timeless, wandb_steps
+from rich.console import Console
 
 from taskcluster import load_run
 from taskcluster.runs.checkpoints import load_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES, read
+from taskcluster.training import conclude, figures
 
 Train = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
@@ -59,7 +62,7 @@ def test_a_run_leaves_its_journal_results_checkpoints_and_figures(trained: RunFo
     results = trained.results()
     assert len(results["claims"]) == 7
     assert results["final"] == trained.rows()[-1]
-    assert not all(claim["passed"] for claim in results["claims"])  # six steps teach nothing
+    assert {claim["passed"] for claim in results["claims"]} == {None}  # six steps teach nothing
     assert sorted(path.name for path in trained.checkpoints.iterdir()) == [
         f"step={step:06d}.ckpt{digest}" for step in (0, 2, 4, 6) for digest in ("", ".sha256")
     ]
@@ -74,10 +77,37 @@ def test_a_run_leaves_its_journal_results_checkpoints_and_figures(trained: RunFo
     assert {point["task"] for point in tsne["points"]} == set(range(tsne["n_tasks"]))
 
 
-def test_the_page_shows_the_verdict_and_loads_nothing(trained: RunFolder) -> None:
+def decided(run: RunFolder) -> list[dict[str, Any]]:
+    """Make the run one whose first claim fails, whose second one holds, and whose others are not decided."""
+    results = run.results()
+    for claim, passed in zip(results["claims"], (False, True), strict=False):
+        claim |= {"passed": passed, "undecided": ""}
+    run.write_results(results)
+    return results["claims"]
+
+
+def test_the_page_shows_verdicts_where_any_is_decided(small_run: RunFolder) -> None:
+    page = (small_run.figures / "index.html").read_text()
+    assert "claim" not in re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)
+    claims = decided(small_run)
+    figures.draw(small_run)
+    page = (small_run.figures / "index.html").read_text()
+    assert all(html.escape(claim["name"]) in page for claim in claims)
+    assert [page.count(f"<td>{said}") for said in ("pass", "FAIL", "not decided: ")] == [1, 1, 5]
+
+
+def test_the_terminal_shows_verdicts_where_any_is_decided(small_run: RunFolder) -> None:
+    console = Console(record=True, width=200)
+    conclude.show(small_run, console)
+    assert "claim" not in console.export_text()
+    decided(small_run)
+    conclude.show(small_run, console)
+    said = console.export_text()
+    assert [said.count(words) for words in ("The paper's claims", "FAIL", "not decided: accuracy")] == [1, 1, 5]
+
+
+def test_the_page_loads_nothing(trained: RunFolder) -> None:
     page = (trained.figures / "index.html").read_text()
-    assert all(html.escape(claim["name"]) in page for claim in trained.results()["claims"])
-    assert "FAIL" in page
     markup = re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)
     for loading in ("<script", "<link", "@import", "<img", "src="):
         assert loading not in markup

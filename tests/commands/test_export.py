@@ -65,7 +65,22 @@ def test_the_model_can_be_probed_and_exported_again(
     assert all(torch.equal(network.state_dict()[key], value) for key, value in run.network.state_dict().items())
 
 
-def test_the_card_has_the_command_the_verdict_and_the_numbers(
+def test_the_card_has_verdicts_where_any_is_decided(
+    taskcluster_export: Export, small_run: RunFolder, tmp_path: Path
+) -> None:
+    results = small_run.results()
+    results["claims"][0] |= {"passed": True, "undecided": ""}
+    small_run.write_results(results)
+    taskcluster_export(small_run.path, tmp_path / "last")
+    taskcluster_export(small_run.path, tmp_path / "first", "step=0")
+    card = (tmp_path / "last" / "README.md").read_text()
+    for claim in results["claims"]:
+        assert claim["name"].replace("|", "&#124;") in card
+    assert (card.count("| pass |"), card.count("| not decided: ")) == (1, 6)
+    assert "claims" not in (tmp_path / "first" / "README.md").read_text()
+
+
+def test_the_card_has_the_command_and_the_numbers(
     taskcluster_export: Export, trained: RunFolder, tmp_path: Path
 ) -> None:
     taskcluster_export(trained.path, tmp_path / "last")
@@ -74,8 +89,7 @@ def test_the_card_has_the_command_the_verdict_and_the_numbers(
     assert yaml.safe_load(card.split("---")[1])["library_name"] == "transformers"
     final = trained.rows()[-1]
     assert f"| accuracy | {final['val/accuracy']:.3f} |" in card
-    for claim in trained.results()["claims"]:
-        assert claim["name"].replace("|", "&#124;") in card
+    assert "claims" not in card  # of which six steps decide none
     assert "The claims" not in (tmp_path / "first" / "README.md").read_text()
     command = next(line for line in card.splitlines() if line.startswith("taskcluster-train "))
     again, made = RunConfig.of(composed(*command.replace("'", "").split()[1:])).as_dict(), trained.config()

@@ -60,7 +60,7 @@ def test_the_report_has_dashes_and_its_tables_nulls(apart: Sweep) -> None:
     title = "ARI by layer, at x, within each value of x"
     rows = [line for line in page.partition(title)[2].splitlines() if line.startswith("|")][2:5]
     assert [[cell.strip() for cell in row.strip("|").split("|")] for row in rows] == [
-        [str(k), "-", "-", "-"] for k in range(3)
+        [str(k), "-", "-"] for k in range(3)
     ]
     assert "nan" not in page.lower()
     numbers = polars.read_parquet(apart.root / "report/table.parquet").filter(polars.col("metric") == UNDEFINED[0])
@@ -106,7 +106,7 @@ def test_runs_with_and_without_a_metric_share_a_report(apart: Sweep, tmp_path: P
     ("rows", "unknown"),
     [
         ([], range(7)),
-        ([{"step": 20, "ari/val/layer_0": 0.1, "ari/val/layer_1": 0.7, "ari/train/layer_1": 0.7}], (0, 2, 4, 6)),
+        ([{"step": 20, "ari/val/layer_0": 0.1, "ari/val/layer_1": 0.7, "ari/train/layer_1": 0.7}], range(7)),
         ([{"step": 0}, {"step": 20}], range(7)),
         ([{"step": 0, "ari/val/layer_0": None}, {"step": 20, "ari/val/layer_0": None}], range(7)),
     ],

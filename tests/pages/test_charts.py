@@ -10,12 +10,13 @@ from planted import rows
 
 from taskcluster.metrics import ACCURACY, ARI, LOSS, OWN, Metric, catalogue
 from taskcluster.pages import charts
+from taskcluster.pages.marks import axis, inline
 from taskcluster.results.aggregate import over_runs
 
 KNOWN = catalogue(OWN)
 POINTS = [
     {"condition": name, **point}
-    for name, aris in (("a", (0.8, 0.9)), ("b", (0.5,)))
+    for name, aris in (("a", (0.8, 0.9, 0.85, 0.84, 0.83)), ("b", (0.5,)))
     for point in over_runs([*map(rows, aris)], KNOWN)
 ]
 
@@ -28,7 +29,7 @@ def test_every_layer_of_both_splits_is_drawn_at_every_step() -> None:
     values = drawn(charts.of_conditions(POINTS, KNOWN)["ari"])
     assert len(values) == 2 * 2 * 4 * 5
     last = [v for v in values if (v["condition"], v["split"], v["step"], v["layer"]) == ("a", "val", 200, 3)]
-    assert [v["mean"] for v in last] == [pytest.approx(0.85)]
+    assert [v["mean"] for v in last] == [pytest.approx(0.844)]
 
 
 def test_the_final_chart_shows_the_last_row() -> None:
@@ -55,7 +56,7 @@ def test_every_chart_renders_with_either_theme(name: str, dark: bool) -> None:
 
 def test_a_band_is_drawn_only_where_there_is_an_interval() -> None:
     def bands(condition: str) -> int:
-        data = charts.inline([p for p in POINTS if p["condition"] == condition and p["metric"] == "ari"])
+        data = inline([p for p in POINTS if p["condition"] == condition and p["metric"] == "ari"])
         svg = vl_convert.vegalite_to_svg(charts.against_step(data, ARI, "title").to_dict())
         return svg.count('fill-opacity="0.2"')
 
@@ -69,6 +70,54 @@ def test_behind_a_band_is_a_lighter_one_that_holds_at_all_steps() -> None:
         assert all(v["lower_over_steps"] <= v["lower"] <= v["upper"] <= v["upper_over_steps"] for v in several)
         svg = vl_convert.vegalite_to_svg(chart.to_dict())
         assert svg.count('fill-opacity="0.07"') == svg.count('fill-opacity="0.2"') > 0
+
+
+FEW = [{"condition": "a", **point} for point in over_runs([rows(0.8), rows(0.9), rows(0.7)], KNOWN)]
+
+
+def test_few_runs_are_thin_lines_without_a_band() -> None:
+    for name, lines in (("ari", 3 * 4 * 2), ("learning", 3 * 2 * 2), ("ari_by_layer", 3 * 2 * 2)):
+        svg = vl_convert.vegalite_to_svg(charts.of_conditions(FEW, KNOWN)[name].to_dict())
+        assert svg.count('stroke-width="0.8"') == lines
+        assert 'fill-opacity="0.2"' not in svg
+        many = vl_convert.vegalite_to_svg(charts.of_conditions(POINTS, KNOWN)[name].to_dict())
+        assert 'stroke-width="0.8"' not in many
+
+
+@pytest.mark.parametrize("n_runs", [1, 2, 4, 5, 12])
+def test_no_interval_sets_an_axis(n_runs: int) -> None:
+    journals = [rows(0.9) for _ in range(n_runs)]
+    for k, journal in enumerate(journals):
+        for row in journal:
+            row["val/loss"] *= 1 + 0.3 * k / n_runs
+    points = [{"condition": "a", **point} for point in over_runs(journals, KNOWN)]
+    for point in points:
+        if point["lower"] is not None:
+            point |= {"lower": -1000.0, "upper": 1000.0, "lower_over_steps": -1e6, "upper_over_steps": 1e6}
+    compiled = vl_convert.vegalite_to_vega(charts.of_conditions(points, KNOWN)["learning"].to_dict())
+    (loss,) = [scale for scale in compiled["scales"] if scale["name"].endswith("concat_1_y")]
+    assert loss["domain"] == [0, pytest.approx(4 * (1 + 0.3 * (n_runs - 1) / n_runs))]
+
+
+def test_an_axis_without_bounds_has_room_for_every_mean_and_run() -> None:
+    logit = Metric("logit", "logit", by_layer=False)
+    points = [{"metric": "logit", "mean": 3.0, "least": -2.0, "most": 7.0, "lower": -90.0, "upper": 90.0}]
+    assert axis(logit, inline(points)).to_dict()["scale"]["domain"] == [-2, 7]
+    same = [{"metric": "logit", "mean": 3.0, "least": 3.0, "most": 3.0}]
+    low, high = axis(logit, inline(same)).to_dict()["scale"]["domain"]
+    assert low < 3 < high
+    nothing = [{"metric": "logit", "mean": None, "least": None, "most": None}]
+    assert "domain" not in axis(logit, inline(nothing)).to_dict()["scale"]
+
+
+def test_a_tooltip_says_that_runs_are_too_few_or_all_the_same() -> None:
+    svg = vl_convert.vegalite_to_svg(charts.of_conditions(FEW, KNOWN)["ari"].to_dict())
+    assert "95 % interval: too few runs" not in svg  # three
+    assert "95 % interval: the same in all runs" in svg  # at step 0
+    two = [{"condition": "a", **point} for point in over_runs([rows(0.8), rows(0.9)], KNOWN)]
+    svg = vl_convert.vegalite_to_svg(charts.of_conditions(two, KNOWN)["ari"].to_dict())
+    assert "95 % interval: too few runs" in svg
+    assert "lower" not in svg
 
 
 def test_a_source_can_be_named_and_fed_later() -> None:
@@ -85,7 +134,7 @@ def test_a_source_can_be_named_and_fed_later() -> None:
 
 def test_panels_stand_by_checkpoint_and_layer() -> None:
     points = [{"x": 0.0, "y": 1.0, "task": 3, "step": step, "layer": layer} for step in (0, 9) for layer in (0, 6)]
-    svg = vl_convert.vegalite_to_svg(charts.tsne(charts.inline(points), n_tasks=5, title="t-SNE").to_json())
+    svg = vl_convert.vegalite_to_svg(charts.tsne(inline(points), n_tasks=5, title="t-SNE").to_json())
     for label in ("step", "layer", ">9<", ">6<"):
         assert label in svg
 

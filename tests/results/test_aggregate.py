@@ -102,12 +102,13 @@ def test_a_seed_set_by_itself_is_named() -> None:
 
 
 def test_points_are_means_over_the_runs_that_have_the_step() -> None:
-    journals = [rows(0.8), rows(0.9), rows(0.7)[:2]]
+    journals = [rows(0.8), rows(0.9), rows(0.85), rows(0.7)[:2]]
     points = {(p["step"], p["metric"], p["split"], p["layer"]): p for p in over_runs(journals, KNOWN)}
     last = points[200, "ari", "val", 3]
-    assert (last["n"], last["mean"]) == (2, pytest.approx(0.85))
+    assert (last["n"], last["mean"]) == (3, pytest.approx(0.85))
+    assert (last["runs"], last["least"], last["most"]) == (pytest.approx([0.8, 0.9, 0.85, None]), 0.8, 0.9)
     assert last["lower"] < 0.8 < 0.9 < last["upper"]
-    assert points[50, "ari", "train", 3]["n"] == 3
+    assert points[50, "ari", "train", 3]["n"] == 4
     assert points[0, "accuracy", "val", None]["mean"] == 0
 
 
@@ -118,22 +119,34 @@ def test_one_run_has_points_without_interval() -> None:
 
 
 def test_intervals_over_a_map_are_wider_by_the_number_of_its_cells() -> None:
-    points = over_runs([rows(0.8), rows(0.85), rows(0.9)], {})
+    points = over_runs([rows(ari) for ari in (0.8, 0.8, 0.85, 0.9, 0.9)], {})
     (last,) = [p for p in points if (p["step"], p["metric"], p["split"], p["layer"]) == (200, "ari", "val", 3)]
     assert last["cells"] == 5 * 4  # steps by layers
     for family, cells in (("", 1), ("_over_layers", 4), ("_over_map", 20)):
-        half = t.ppf(1 - 0.05 / 2 / cells, 2) * 0.05 / 3**0.5
+        half = t.ppf(1 - 0.05 / 2 / cells, 4) * 0.05 / 5**0.5
         ends = last[f"lower{family}"], last[f"upper{family}"]
         assert ends == pytest.approx((0.85 - half, 0.85 + half))
     assert "cells" not in next(p for p in points if p["metric"] == "accuracy")
 
 
 def test_intervals_end_where_the_metric_does() -> None:
-    points = over_runs([rows(0.5), rows(0.99)], KNOWN)
-    ends = {p["metric"]: (p["lower"], p["upper"]) for p in points if (p["step"], p["layer"]) == (200, 3)}
-    assert ends["ari"] == pytest.approx((-0.5, 1), abs=1e-5)  # not 0, which an ARI can be below
+    points = over_runs([rows(ari) for ari in (0.5, 0.99, 0.9, 0.95)], KNOWN)
+    there = 0
     for point in points:
         low, high = KNOWN[point["metric"]].range
         for family in ("", "_over_steps", "_over_layers", "_over_map"):
-            if f"lower{family}" in point:
+            if point.get(f"lower{family}") is not None:
+                there += 1
                 assert low <= point[f"lower{family}"] <= point["mean"] <= point[f"upper{family}"] <= high
+    assert there > 100
+
+
+def test_two_runs_have_points_without_any_interval_and_the_values_of_each() -> None:
+    for point in over_runs([rows(0.5), rows(0.99)], KNOWN):
+        assert {point[key] for key in point if key.startswith(("lower", "upper"))} == {None}
+        assert point["mean"] == pytest.approx(sum(point["runs"]) / 2)
+
+
+def test_five_runs_are_not_drawn_one_by_one() -> None:
+    assert {point["runs"] is None for point in over_runs([rows(0.5)] * 5, KNOWN)} == {True}
+    assert {point["runs"] is None for point in over_runs([rows(0.5)], KNOWN)} == {True}

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from taskcluster.metrics import Metric, catalogue
+from taskcluster.results.cells import as_text
 from taskcluster.results.instruments import ALL, LAST, Agreement, agreements_of, pooled
 from taskcluster.results.statistics import interval
 
@@ -42,7 +43,9 @@ def test_what_rises_together_agrees_and_what_falls_disagrees() -> None:
         nearly = 1 - 3 / (cells * (cells**2 - 1))
         assert between(found, "one", "same", over).mean == pytest.approx(nearly)
         assert between(found, "one", "opposite", over).mean == pytest.approx(-nearly)
-        assert all(-1 <= a.correlation.lower <= a.correlation.mean <= a.correlation.upper <= 1 for a in found)
+        assert all(
+            math.isnan(c.lower) or -1 <= c.lower <= c.mean <= c.upper <= 1 for c in (a.correlation for a in found)
+        )
 
 
 def test_correlations_are_scipys_averaged_as_fishers_z() -> None:
@@ -54,9 +57,11 @@ def test_correlations_are_scipys_averaged_as_fishers_z() -> None:
             for rows_of in journals
         ]
         z = interval([math.atanh(spearmanr(*pair).statistic) for pair in columns])
+        ends = (math.tanh(z.lower), math.tanh(z.upper))
         own = between(found, "one", "other", over)
         assert (own.n, own.mean) == (4, pytest.approx(math.tanh(z.mean)))
-        assert (own.lower, own.upper) == (pytest.approx(math.tanh(z.lower)), pytest.approx(math.tanh(z.upper)))
+        expected = ends if ends[1] - ends[0] <= 1.2 else (math.nan, math.nan)
+        assert (own.lower, own.upper) == pytest.approx(expected, nan_ok=True)
 
 
 def test_cells_in_which_one_was_not_measured_do_not_count() -> None:
@@ -87,3 +92,14 @@ def test_two_instruments_are_too_few_to_compare() -> None:
 def test_perfect_agreement_of_every_run_has_an_interval_of_no_width() -> None:
     found = pooled([(1.0, 10), (1.0, 10), (1.0, 10)])
     assert found.lower == pytest.approx(found.upper) == pytest.approx(1, abs=0.01)
+    assert as_text(found, 2) == "1.00 (the same in all runs)"
+    assert as_text(pooled([(-1.0, 10)] * 4), 2) == "-1.00 (the same in all runs)"
+
+
+@pytest.mark.parametrize(
+    "correlations", [[(1.0, 10)] * 2, [(0.3, 10), (0.4, 10)], [(0.9, 10), (-0.9, 10), (0.1, 10)], [(0.5, 4)]]
+)
+def test_correlations_that_tell_nothing_have_no_interval(correlations: list[tuple[float, int]]) -> None:
+    found = pooled(correlations)
+    assert math.isnan(found.lower)
+    assert as_text(found, 2).endswith("(too few runs)")

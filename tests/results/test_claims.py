@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from taskcluster.results.claims import judge
+from taskcluster.runs.verdicts import held, judged, verdict
 
 LAYERS = (0.05, 0.4, 0.7, 0.9)  # final validation ARI of layers 0 to 3
 
@@ -23,7 +24,7 @@ def journal(final: tuple[float, ...] = LAYERS, start: float = 0.05, train_gap: f
     return rows
 
 
-def verdicts(rows: list[dict[str, Any]]) -> list[bool]:
+def verdicts(rows: list[dict[str, Any]]) -> list[bool | None]:
     return [claim.passed for claim in judge(rows)]
 
 
@@ -42,7 +43,7 @@ def test_a_journal_like_the_papers_passes_every_claim() -> None:
         (3, journal(final=(0.05, 0.9, 0.8, 0.7))),
         (4, journal(final=(0.2, 0.4, 0.7, 0.9))),
         (5, journal(train_gap=0.15)),
-        (6, [{**row, "val/accuracy": -row["val/accuracy"]} for row in journal()]),
+        (6, [{**row, "val/accuracy": a} for row, a in zip(journal(), (0.0, 1.0, 0.9, 0.8, 0.7), strict=True)]),
     ],
 )
 def test_each_claim_can_fail_alone(failing: int, rows: list[dict[str, Any]]) -> None:
@@ -62,3 +63,98 @@ def test_numbers_that_are_missing_or_undefined_fail() -> None:
 
 def test_a_single_block_can_be_judged() -> None:
     assert all(verdicts(journal(final=(0.05, 0.9))))
+
+
+def run(accuracy: list[float | None], deepest: list[float | None], first: float = 0.05) -> list[dict[str, Any]]:
+    """A journal of these values, whose other layers go from `first` towards the last one."""
+    rows = []
+    for k, (correct, ari) in enumerate(zip(accuracy, deepest, strict=True)):
+        row: dict[str, Any] = {"step": 50 * k, "val/accuracy": correct}
+        for layer, share in enumerate((0, 0.5, 1)):
+            value = None if ari is None else first + share * (ari - first)
+            row |= {f"ari/{split}/layer_{layer}": value for split in ("train", "val")}
+        rows.append(row)
+    return rows
+
+
+STARTS, HIGH, SATURATES, DEEPER, FLAT, UNSEEN, TOGETHER = range(7)
+SHAPE = (SATURATES, DEEPER, FLAT, UNSEEN, TOGETHER)
+LEARNED = [0.0, 0.5, 0.9, 0.95, 0.98]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        run([0.9], [0.8]),
+        run([0.5, 0.5], [0.8, 0.8]),
+        run([0.02] * 5, [0.06, 0.05, 0.06, 0.07, 0.06]),
+        run([0.0, 0.02, 0.05, 0.08, 0.09], [0.05, 0.06, 0.08, 0.1, 0.12]),
+        run([0.4, 0.41, 0.42, 0.42, 0.43], [0.8, 0.81, 0.83, 0.8, 0.82]),
+        run([None] * 5, [None] * 5),
+        run([None] * 5, [0.05, 0.06, 0.05, 0.06, 0.05]),
+        run([0.9, 0.7, 0.5, 0.3, 0.1], [0.9, 0.7, 0.5, 0.3, 0.05]),
+    ],
+    ids=["empty", "one row", "flat", "untrained", "barely", "pretrained", "unmeasured", "no accuracy", "falling"],
+)
+def test_where_nothing_rose_nothing_is_decided(rows: list[dict[str, Any]]) -> None:
+    claims = judge(rows)
+    assert {claim.passed for claim in claims} == {None}
+    assert all(claim.undecided for claim in claims)
+
+
+def test_a_run_that_learned_only_accuracy_fails_to_end_high_and_says_nothing_of_the_shape() -> None:
+    found = verdicts(run(LEARNED, [0.05, 0.06, 0.07, 0.06, 0.08]))
+    assert found == [True, False, *[None] * 5]
+
+
+def test_clusters_without_accuracy_say_nothing_of_the_shape() -> None:
+    found = judge(run([0.02] * 5, [0.05, 0.3, 0.6, 0.7, 0.72]))
+    assert [claim.passed for claim in found] == [True, True, *[None] * 5]
+    assert found[SATURATES].undecided == "accuracy did not rise by 0.25"
+
+
+def test_what_was_there_before_training_is_no_rise() -> None:
+    found = judge(run([0.3, 0.5, 0.8, 0.9, 0.9], [0.8, 0.82, 0.84, 0.85, 0.85]))
+    assert (found[STARTS].passed, found[HIGH].passed) == (False, True)
+    assert {found[k].undecided for k in SHAPE} == {"the ARI of the last layer did not rise by 0.1"}
+    higher = verdicts(run([0.3, 0.5, 0.8, 0.9, 0.9], [0.3, 0.5, 0.8, 0.9, 0.92]))
+    assert higher[STARTS] is False
+    assert higher[SATURATES] is True
+
+
+def test_a_run_that_rises_and_falls_passes_nothing_that_is_about_a_rise() -> None:
+    fallen = verdicts(run(LEARNED, [0.05, 0.5, 0.9, 0.06, 0.05]))
+    assert fallen[HIGH] is False
+    assert not any(fallen[k] for k in SHAPE)
+    assert fallen[SATURATES] is None  # flat at the end, at the bottom
+    at_the_end = verdicts(run(LEARNED, [0.05, 0.5, 0.9, 0.9, 0.05]))
+    assert at_the_end[SATURATES] is False
+    both = verdicts(run([0.0, 0.5, 0.9, 0.1, 0.0], [0.05, 0.5, 0.9, 0.1, 0.05]))
+    assert both[TOGETHER] is None  # they fell together
+    forgotten = judge(run([0.0, 0.5, 0.9, 0.1, 0.0], [0.05, 0.5, 0.9, 0.9, 0.9]))
+    assert forgotten[DEEPER].undecided == "accuracy fell back by the end"
+
+
+def test_saturation_needs_a_measurement_between_the_first_and_the_last() -> None:
+    two = verdicts([journal()[0], journal()[-1]])
+    assert two[SATURATES] is None
+    assert [two[k] for k in (STARTS, HIGH, DEEPER, FLAT, UNSEEN, TOGETHER)] == [True] * 6
+
+
+def test_values_stay_beside_verdicts_that_are_not_given() -> None:
+    flat = judge(run([0.02] * 5, [0.06] * 5))
+    assert flat[SATURATES].value == 0
+    assert flat[UNSEEN].value == 0
+
+
+def test_what_is_said_of_verdicts() -> None:
+    assert held([True, False, True]) == "2 of 3"
+    assert held([True, None, False, None]) == "1 of 2, 2 not decided"
+    assert held([None, None]) == "2 not decided"
+    assert held([]) == "-"
+    old = {"passed": None}
+    assert (verdict(old), verdict({"passed": True}), verdict({"passed": False})) == ("not decided", "pass", "FAIL")
+    assert verdict({"passed": None, "undecided": "not measured"}) == "not decided: not measured"
+    assert judged({"claims": [old]}) == judged({}) == []
+    assert judged({"claims": [old, {"passed": False}]}) == [old, {"passed": False}]

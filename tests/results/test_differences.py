@@ -64,4 +64,4 @@ def test_one_condition_or_other_seeds_have_no_differences(tmp_path: Path) -> Non
     assert tables(Findings(tmp_path)) == []
     plant(tmp_path / "d", 0.7, config(1, n_layer=2))
     (row,) = [row for row in differences(tmp_path).rows if row[2] == "ARI at the separator"]
-    assert row[1:] == ["model.n_layer=3", "ARI at the separator", "-0.100", "-", "1"]
+    assert row[1:] == ["model.n_layer=3", "ARI at the separator", "-0.100 (too few runs)", "too few runs", "1"]

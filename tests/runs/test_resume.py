@@ -1,6 +1,5 @@
 """Where a run begins, and what is refused."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,9 +150,8 @@ def test_a_branch_with_nothing_left_to_train_is_measured(
     assert timeless(again) == timeless(run)[-1:]
     assert_equal(load(again.checkpoint(6))["state_dict"], load(run.checkpoint(6))["state_dict"], at="weights")
     assert again.status()["state"] == "finished"
-    verdicts = [claim["passed"] for claim in again.results()["claims"]]
-    assert [k for k, passed in enumerate(verdicts) if passed is None] == [0, 2, 4, 6]
-    assert re.search(r"saturates .*│ - +│ < 0.1 +│ - ", outcome.out)
+    assert {claim["passed"] for claim in again.results()["claims"]} == {None}
+    assert "claim" not in outcome.out
     before = again.journal.read_bytes()
     assert "already finished" in taskcluster_train(*SMALL, f"ckpt_path={run.checkpoint(6)}", "hydra.run.dir=again").out
     assert again.journal.read_bytes() == before

@@ -98,11 +98,7 @@ def test_a_run_is_there_with_all_that_belongs_to_it(server: WandbServer, run: Ru
     assert there.exit_code == 0
     assert there.values()["model"] == run.config()["model"]
     assert there.values()["versions"] == run.status()["starts"][0]["versions"]
-    claims = run.results()["claims"]
-    assert {name: claim["passed"] for name, claim in there.summary["claims"].items()} == {
-        claim["name"]: claim["passed"] for claim in claims
-    }
-    assert there.summary["claims_passed"] == sum(claim["passed"] for claim in claims)
+    assert not [key for key in there.summary if key.startswith("claims")]  # few steps decide none
     assert there.summary["val/accuracy"] == run.results()["final"]["val/accuracy"]
     for figure in ("ari", "ari_within_x", "ari_by_layer", "tsne"):
         content = (run.figures / f"{figure}.png").read_bytes()
@@ -251,7 +247,7 @@ def test_a_server_that_stays_away_costs_seconds_and_can_be_given_what_it_lacks(
     for _ in range(2):  # the second time there is nothing to do
         assert upload([run.path], Console()) == 0
         there = mirror(server, run)
-        assert (there.exit_code, "claims" in there.summary, "figures/tsne" in there.summary) == (0, True, True)
+        assert (there.exit_code, "figures/tsne" in there.summary) == (0, True)
 
 
 def test_an_interrupted_run_is_marked_and_goes_on(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
@@ -399,7 +395,7 @@ def test_an_upload_goes_to_the_run_that_the_folder_is(
     assert "already finished" in output
     assert run.status()["id"] == "second"
     assert mirror(server, run).exit_code == 0
-    assert "claims" in server.runs["second"].summary
+    assert "val/accuracy" in server.runs["second"].summary
 
 
 @pytest.mark.lasting

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
+from taskcluster.results.cells import as_text
 from taskcluster.results.statistics import interval
 
 RATE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)
@@ -24,7 +25,7 @@ PAIRS = {"at the separator": ("ari", "effect_add_instruction_end"), "at x": ("ar
 def said(values: Sequence[float | None], within: tuple[float, float], cells: int = 1, digits: int = 2) -> str:
     """Mean and interval; undefined values are left out."""
     found = interval([np.nan if value is None else value for value in values], within, cells)
-    return f"{found.mean:.{digits}f} [{found.lower:.{digits}f}, {found.upper:.{digits}f}]" if found.n else "-"
+    return as_text(found, digits)
 
 
 def by_layer(table: pl.DataFrame, metric: str) -> str:
@@ -42,7 +43,7 @@ def at_most(table: pl.DataFrame, metric: str) -> tuple[float, float]:
     rise = rise.with_columns(rise=pl.col("value") - pl.col("clean"))
     cells = rise.partition_by("layer", "step")
     found = [interval(cell["rise"].to_list(), (-1.0, 1.0), len(cells)) for cell in cells]
-    return max(cell.mean for cell in found), max(cell.upper for cell in found)
+    return max(cell.mean for cell in found), max(cell.upper for cell in found if cell.upper == cell.upper)
 
 
 def residuals(ranks: np.ndarray, given: np.ndarray) -> np.ndarray:
