@@ -1,0 +1,105 @@
+"""The tables of results in README.md and docs/, from kept CSV files.
+
+    python docs/tables.py          render the tables of all pages again, from docs/results/*.csv
+    python docs/tables.py RUNS     first write the CSV files of the sweeps in RUNS: RUNS/causal, RUNS/seeds_layers, ...
+
+in:  docs/results/NAME.csv: the columns, then the rows, cells as the page prints them
+out: in a page, below every line <!-- results: NAME -->, the table
+
+A line <!-- numbers: NAME --> puts no table on the page: it names a file whose numbers the text quotes. A sweep that is
+not in RUNS keeps its files. One with unfinished or missing runs is refused.
+"""
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from sweeps import causal, controls, depths, regexes, single, varied
+
+from taskcluster.results.cells import Table
+from taskcluster.results.findings import Findings
+from taskcluster.validation import UserError
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "results"
+MARKED = re.compile(r"^(<!-- results: (\w+) -->\n)(?:\|.*\n)*", re.MULTILINE)
+
+
+class Sweep(NamedTuple):
+    """n_runs: how many finished runs there must be; tables: by the name of their file."""
+
+    n_runs: int
+    tables: Callable[[Findings], Mapping[str, Table]]
+
+
+SWEEPS = {
+    "reproduce": Sweep(6, single.default_run),
+    "architectures": Sweep(2, single.architectures),
+    "layers": Sweep(1, single.deeper),
+    "recipes": Sweep(7, single.recipes),
+    "seeds_layers": Sweep(25, lambda found: depths.tables(found) | controls.tables(found)),
+    "causal": Sweep(20, causal.tables),
+    "regexes": Sweep(16, regexes.tables),
+    "variance": Sweep(25, varied.sources),
+    "n_instructions": Sweep(15, varied.instructions),
+    "facts": Sweep(3, varied.facts),
+}
+
+
+def pages() -> Iterator[Path]:
+    """The pages that may have tables of results."""
+    return (page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+
+
+def write(runs: Path) -> None:
+    """Write the files of every sweep in `runs`. Raises UserError where one is not whole."""
+    for name in [name for name in SWEEPS if (runs / name).is_dir()]:
+        found = Findings(runs / name)
+        if found.gaps or len(found.runs) != SWEEPS[name].n_runs:
+            missing = "; ".join(found.gaps) or f"it has {len(found.runs)} runs, not {SWEEPS[name].n_runs}"
+            raise UserError(f"{runs / name} is not whole ({missing}); run its command again")
+        for file, table in SWEEPS[name].tables(found).items():
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows([table.columns, *table.rows])
+            (FOLDER / f"{file}.csv").write_text(text.getvalue())
+
+
+def read(name: str) -> list[list[str]]:
+    """The columns and rows of a file."""
+    with (FOLDER / f"{name}.csv").open(newline="") as lines:
+        return list(csv.reader(lines))
+
+
+def rendered(page: str) -> str:
+    """The text of a page with its tables as the files have them."""
+
+    def table(found: re.Match[str]) -> str:
+        columns, *rows = [[cell.translate(ESCAPED) for cell in row] for row in read(found[2])]
+        lines = [columns, ["---"] * len(columns), *rows]
+        return found[1] + "".join("|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|\n" for row in lines)
+
+    return MARKED.sub(table, page)
+
+
+ESCAPED = str.maketrans({"|": "&#124;", "<": "&lt;"})
+
+
+def main(arguments: list[str]) -> None:
+    if arguments:
+        write(Path(arguments[0]))
+    for page in pages():
+        text = page.read_text()
+        if (new := rendered(text)) != text:
+            page.write_text(new)
+            print(page.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"tables.py: {error}")
