@@ -1,10 +1,10 @@
 """The tables of results in README.md and docs/, from kept CSV files.
 
     python docs/tables.py          render the tables of all pages again, from docs/results/*.csv
-    python docs/tables.py RUNS     first write the CSV files of the sweeps in RUNS: RUNS/causal, RUNS/seeds_layers, ...
+    python docs/tables.py RUNS     first write the files and figures of the sweeps in RUNS: RUNS/causal, RUNS/facts, ...
 
 in:  docs/results/NAME.csv: the columns, then the rows, cells as the page prints them
-out: in a page, below every line <!-- results: NAME -->, the table
+out: in a page, below every line <!-- results: NAME -->, the table; docs/images, the figures of these sweeps
 
 A line <!-- numbers: NAME --> puts no table on the page: it names a file whose numbers the text quotes. A sweep that is
 not in RUNS keeps its files. One with unfinished or missing runs is refused.
@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps import causal, controls, depths, regexes, single, varied
+from sweeps import causal, controls, depths, figures, regexes, single, varied
 
 from taskcluster.results.cells import Table
 from taskcluster.results.findings import Findings
 from taskcluster.validation import UserError
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "docs" / "results"
+FOLDER, IMAGES = ROOT / "docs" / "results", ROOT / "docs" / "images"
 MARKED = re.compile(r"^(<!-- results: (\w+) -->\n)(?:\|.*\n)*", re.MULTILINE)
 
 
@@ -37,10 +37,11 @@ class Sweep(NamedTuple):
 
 
 SWEEPS = {
-    "reproduce": Sweep(6, single.default_run),
+    "reproduce": Sweep(5, single.default_run),
+    "reproduce_one_thread": Sweep(1, single.one_thread),
     "architectures": Sweep(2, single.architectures),
     "layers": Sweep(1, single.deeper),
-    "recipes": Sweep(7, single.recipes),
+    "recipes": Sweep(8, single.recipes),
     "seeds_layers": Sweep(25, lambda found: depths.tables(found) | controls.tables(found)),
     "causal": Sweep(20, causal.tables),
     "regexes": Sweep(16, regexes.tables),
@@ -59,13 +60,14 @@ def write(runs: Path) -> None:
     """Write the files of every sweep in `runs`. Raises UserError where one is not whole."""
     for name in [name for name in SWEEPS if (runs / name).is_dir()]:
         found = Findings(runs / name)
-        if found.gaps or len(found.runs) != SWEEPS[name].n_runs:
-            missing = "; ".join(found.gaps) or f"it has {len(found.runs)} runs, not {SWEEPS[name].n_runs}"
-            raise UserError(f"{runs / name} is not whole ({missing}); run its command again")
+        if len(found.runs) != SWEEPS[name].n_runs:
+            said = "; ".join([f"{len(found.runs)} finished runs, not {SWEEPS[name].n_runs}", *found.gaps])
+            raise UserError(f"{runs / name} is not whole ({said}); run its command again to finish it")
         for file, table in SWEEPS[name].tables(found).items():
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows([table.columns, *table.rows])
             (FOLDER / f"{file}.csv").write_text(text.getvalue())
+        figures.draw(name, found, runs, IMAGES)
 
 
 def read(name: str) -> list[list[str]]:

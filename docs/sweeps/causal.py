@@ -13,7 +13,7 @@ from taskcluster.metrics import ARI, ARI_WITHIN_X, LOSS
 from taskcluster.results.cells import Table, over
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.instruments import rank_correlation
-from taskcluster.runs.journal import number
+from taskcluster.runs.journal import fixed, number
 
 SEPARATOR, X, INTO_X, BEFORE_X = "instruction_end", "input", "instruction_end_to_input", "instruction"
 EDITS = {
@@ -86,7 +86,7 @@ def tables(found: Findings) -> Mapping[str, Table]:
         "found_separator": effects("at the separator", {"ari": "ARI", **AT_SEPARATOR}),
         "found_x": effects("edit", AT_X),
         "found_where": effects("replaced by states of the other task", WHERE),
-        "found_into_x": effects("put into x", MOVED_INTO_X),
+        "found_into_x": effects("patched in at x", MOVED_INTO_X),
         "found_removed": effects("answers that stay", REMOVED),
         "found_losses": Table("", ["6 layers, layer 6", "loss on the whole sequence", "loss on y alone"], losses),
         "found_depths": Table("", ["layers", "effect at x in the last layer, difference added"], last_layers),
@@ -105,8 +105,8 @@ def _bounds(found: Findings, layers: Mapping[str, Runs]) -> Table:
     rows = []
     for words, keys in edits.items():
         bounds = [np.max([at_most(found, c, key) for key in keys], axis=0) for c in layers.values()]
-        rows.append([words, *(f"{mean:.3f}; {upper:.3f}" for mean, upper in bounds)])
-    return Table("", ["largest mean; largest upper end", *(f"{name} layers" for name in layers)], rows)
+        rows.append([words, *(f"{fixed(mean)}; {fixed(upper)}" for mean, upper in bounds)])
+    return Table("", ["largest mean; largest upper end", *(f"layers: {name}" for name in layers)], rows)
 
 
 def at_most(found: Findings, condition: Runs, key: str) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from taskcluster.results.cells import Table, as_text, at_the_end, over
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.statistics import Interval
 from taskcluster.results.tables import tables
+from taskcluster.runs.condition import decisive
 from taskcluster.runs.journal import fixed, layers_of, number
 
 Runs = Condition[Finished]
@@ -17,17 +18,22 @@ Runs = Condition[Finished]
 def select(found: Findings, **settings: Any) -> Runs:
     """The one condition with these settings; `__` in a name is a dot."""
     wanted = {key.replace("__", "."): value for key, value in settings.items()}
-    (one,) = (c for c in found.conditions if all(c.settings[key] == value for key, value in wanted.items()))
+    (one,) = (c for c in found.conditions if wanted.items() <= decisive(c.runs[0].config).items())
     return one
 
 
-def report(found: Findings, chosen: Sequence[Runs]) -> Mapping[str, Table]:
-    """The tables of a report over some of the conditions, by title."""
+def restricted(found: Findings, chosen: Sequence[Runs]) -> Findings:
+    """The same with some of the conditions."""
     fewer = copy(found)
     fewer.conditions = list(chosen)
     fewer.names = [name for c in chosen for name, other in found.named() if other is c]
     fewer.runs = [run for c in chosen for run in c.runs]
-    return {table.title: table for table in tables(fewer, [])}
+    return fewer
+
+
+def report(found: Findings, chosen: Sequence[Runs]) -> Mapping[str, Table]:
+    """The tables of a report over some of the conditions, by title."""
+    return {table.title: table for table in tables(restricted(found, chosen), [])}
 
 
 def columns(table: Table, names: Sequence[str]) -> Table:

@@ -52,8 +52,7 @@ def tables(found: Findings) -> Mapping[str, Table]:
 def _instruments(found: Findings, condition: Runs, wanted: Mapping[str, str], step: int) -> Table:
     digits = {"chosen_k": 0}
     rows = [
-        [words, *by_layer(found, condition, key, step=step, digits=digits.get(key, 2))]
-        for key, words in wanted.items()
+        [words, *by_layer(found, condition, key, step=step, digits=digits.get(key, 2))] for key, words in wanted.items()
     ]
     return Table("", numbered(condition), rows)
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 from sweeps.cells import columns, depth, last, report, select
 
+from taskcluster.metrics import ARI, ARI_WITHIN_X
 from taskcluster.results.cells import Table
 from taskcluster.results.findings import Findings
 
 CLAIMS = ["claim", "paper", "threshold"]
-EMERGENCE = ["condition", "metric", "accuracy emerges", "metric emerges", "metric less accuracy", "first"]
+CLUSTERS = (ARI.title, ARI_WITHIN_X.title)
 
 
 def tables(found: Findings) -> Mapping[str, Table]:
@@ -17,13 +18,14 @@ def tables(found: Findings) -> Mapping[str, Table]:
     made = report(found, conditions)
     names = [name for name, condition in found.named() if condition in conditions]
     deepest = {(name, str(depth(condition))) for name, condition in found.named() if condition in conditions}
+    emergence = made["When accuracy and clusters emerge"]
     noise = made["Controls of the ARI, at the separator"]
     accuracy = [[name, last(found, c, "accuracy")] for name, c in zip(names, conditions, strict=True)]
     return {
         "depth_claims": columns(made["The paper's claims"], [*CLAIMS, *names]),
         "depth_ari": columns(made["ARI by layer, at the separator"], ["layer", *names]),
         "depth_ari_within_x": columns(made["ARI by layer, at x, within each value of x"], ["layer", *names]),
-        "depth_emergence": columns(made["When accuracy and clusters emerge"], EMERGENCE),
+        "depth_emergence": emergence._replace(title="", rows=[row for row in emergence.rows if row[1] in CLUSTERS]),
         "depth_kmeans": Table("", noise.columns, [row for row in noise.rows if (row[0], row[1]) in deepest]),
         "depth_accuracy": Table("", ["", "accuracy"], accuracy),
     }

@@ -52,10 +52,9 @@ def tables(found: Findings) -> Mapping[str, Table]:
     compared = [[words, *(last(found, c, key) for key in LAST)] for words, c in others.items()]
     across = [[words, *by_layer(found, c, "ari_across_regexes")] for words, c in others.items()]
     splits = {"training regexes": "train", "unseen regexes": "val"}
-    texts = [
-        [words, last(found, unseen, key)] for key, words in (("ari_symbols", "bag of symbols"), ("probe", "probe"))
-    ]
-    accuracy = [[words, last(found, unseen, "accuracy", split)] for words, split in splits.items()]
+    beside = {"ari_symbols": "bag of symbols", "probe": "linear probe, last layer"}
+    texts = [[words, last(found, unseen, key)] for key, words in beside.items()]
+    accuracy = [[f"accuracy, {words}", last(found, unseen, "accuracy", split)] for words, split in splits.items()]
     made = report(found, [own])["The paper's claims"]
     return {
         "regexes": Table("", numbered(own), [[words, *by_layer(found, own, key)] for key, words in BY_LAYER.items()]),

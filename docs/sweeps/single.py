@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from sweeps.cells import plain
+from sweeps.cells import plain, select
 
 from taskcluster.metrics import ACCURACY, ARI, ARI_WITHIN_X
 from taskcluster.results.cells import Table, last_of
-from taskcluster.results.findings import Findings, Finished
+from taskcluster.results.findings import Findings
 from taskcluster.runs.journal import fixed, number
 
 AT_SEPARATOR, WITHIN_X = "at the separator", "at x, within each x"
@@ -65,6 +65,14 @@ def default_run(found: Findings) -> Mapping[str, Table]:
 POINTS = {"last layer": -1, "layer 1": 1}
 
 
+def one_thread(found: Findings) -> Mapping[str, Table]:
+    """The default run on one thread, whose rounding differs."""
+    numbers = [fixed(last_of(found.runs[0], metric)) for metric in (ACCURACY, ARI, ARI_WITHIN_X)]
+    return {
+        "default_one_thread": Table("", ["", "accuracy", ARI.title, ARI_WITHIN_X.title], [["one thread", *numbers]])
+    }
+
+
 def _clusterers(found: Findings, numbers: list[str]) -> Table:
     rows = []
     for name, words in CLUSTERERS.items():
@@ -80,17 +88,13 @@ def architectures(found: Findings) -> Mapping[str, Table]:
     for run in found.runs:
         claims = [claim["passed"] for claim in run.results["claims"]]
         within = plain(run, ARI_WITHIN_X.key)[-1]
-        name = {"LlamaConfig": "`model=llama`", "GPTNeoXConfig": "`model=gpt_neox`"}[_architecture(run)]
+        name = f"`model={run.config['model']['_target_'].rpartition('.')[2]}`"
         start = max(float(value) for value in plain(run, ARI.key, 0))
         last = [fixed(start, 2), within, f"{sum(claims)} of {len(claims)}"]
         rows.append([name, fixed(last_of(run, ACCURACY)), *plain(run, ARI.key), *last])
     numbers = [str(layer) for layer in range(len(rows[0]) - 5)]
     columns = ["", "accuracy", *numbers, "largest at step 0", "within x, last layer", "claims"]
     return {"architectures": Table("", columns, rows)}
-
-
-def _architecture(run: Finished) -> str:
-    return str(run.config["model"]["_target_"]).rpartition(".")[2]
 
 
 def deeper(found: Findings) -> Mapping[str, Table]:
@@ -104,26 +108,27 @@ def recipes(found: Findings) -> Mapping[str, Table]:
     """Three regexes a task, seed 0."""
     rows = []
     for words, wanted in RECIPES.items():
-        settings = {"optimizer._target_": ADAMW, "data.loss_on": "sequence", **COMMON, **wanted}
-        (run,) = (run for c in found.conditions if settings.items() <= c.settings.items() for run in c.runs)
+        (run,) = select(found, **(COMMON | wanted)).runs
         numbers = [fixed(last_of(run, metric), 2) for metric in (ACCURACY, ARI, ARI_WITHIN_X)]
         rows.append([words, f"{run.last['step']:,}", *numbers])
     return {"recipes": Table("", ["recipe", "steps", "accuracy", "ARI, last layer", "ARI within x, last layer"], rows)}
 
 
-ADAMW, MUON = "torch.optim.AdamW", "taskcluster.models.optimizers.MuonWithAdamW"
-COMMON = {"trainer.max_steps": 2000, "optimizer.lr": 0.003, "task.instructions_per_task": 152}
+COMMON: Mapping[str, object] = {
+    "optimizer___target_": "torch.optim.AdamW",
+    "optimizer__lr": 0.003,
+    "trainer__max_steps": 2000,
+    "task__instructions_per_task": 152,
+    "data__loss_on": "sequence",
+}
+MUON = {"optimizer___target_": "taskcluster.models.optimizers.MuonWithAdamW", "optimizer__lr": 0.005}
 RECIPES: Mapping[str, Mapping[str, object]] = {
-    "default (AdamW, learning rate 0.003, 152 instructions a task)": {"trainer.max_steps": 600},
+    "default (AdamW, learning rate 0.003, 152 instructions a task)": {"trainer__max_steps": 600},
     "longer": {},
-    "longer still": {"trainer.max_steps": 5000},
-    "learning rate 0.001": {"optimizer.lr": 0.001},
-    "loss on y alone": {"data.loss_on": "y"},
-    "456 instructions a task": {"task.instructions_per_task": 456},
-    "Muon (`optimizer=muon`)": {"optimizer._target_": MUON, "optimizer.lr": 0.005},
-    "Muon and 456 instructions: `experiment=regexes`": {
-        "optimizer._target_": MUON,
-        "optimizer.lr": 0.005,
-        "task.instructions_per_task": 456,
-    },
+    "longer still": {"trainer__max_steps": 5000},
+    "learning rate 0.001": {"optimizer__lr": 0.001},
+    "loss on y alone": {"data__loss_on": "y"},
+    "456 instructions a task": {"task__instructions_per_task": 456},
+    "Muon (`optimizer=muon`)": MUON,
+    "Muon and 456 instructions, as `experiment=regexes`": {**MUON, "task__instructions_per_task": 456},
 }
