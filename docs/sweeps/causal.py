@@ -97,16 +97,17 @@ def tables(found: Findings) -> Mapping[str, Table]:
 
 
 def _bounds(found: Findings, layers: Mapping[str, Runs]) -> Table:
-    edits = {
-        "edits at the separator": list(AT_SEPARATOR),
-        "controls at x": [f"effect_{control}_{X}" for control in CONTROLS],
-        "the separator's difference of centroids, added at x": [f"effect_add_{INTO_X}"],
+    of_edits = {
+        "edits at the separator, all depths and losses": (AT_SEPARATOR, layers),
+        "edits at the separator, loss on y alone": (AT_SEPARATOR, ["6, loss on y"]),
+        "controls at x": ([f"effect_{control}_{X}" for control in CONTROLS], ["6"]),
+        "the separator's difference of centroids, added at x": ([f"effect_add_{INTO_X}"], ["6"]),
     }
     rows = []
-    for words, keys in edits.items():
-        bounds = [np.max([at_most(found, c, key) for key in keys], axis=0) for c in layers.values()]
-        rows.append([words, *(f"{fixed(mean)}; {fixed(upper)}" for mean, upper in bounds)])
-    return Table("", ["largest mean; largest upper end", *(f"layers: {name}" for name in layers)], rows)
+    for words, (keys, names) in of_edits.items():
+        bounds = [at_most(found, layers[name], key) for key in keys for name in names]
+        rows.append([words, *(fixed(float(bound)) for bound in np.max(bounds, axis=0))])
+    return Table("", ["rise of the rate, at any layer and step", "largest mean", "largest upper end"], rows)
 
 
 def at_most(found: Findings, condition: Runs, key: str) -> tuple[float, float]:
