@@ -71,7 +71,9 @@ def write(runs: Path) -> None:
 
 
 def read(name: str) -> list[list[str]]:
-    """The columns and rows of a file."""
+    """The columns and rows of a file. Raises UserError where it is missing."""
+    if not (FOLDER / f"{name}.csv").is_file():
+        raise UserError(f"docs/results/{name}.csv, which a page names, is missing; write it from the runs of its sweep")
     with (FOLDER / f"{name}.csv").open(newline="") as lines:
         return list(csv.reader(lines))
 

@@ -122,6 +122,11 @@ def test_a_page_has_the_table_of_the_file(folder: Path, content: str, table: str
     assert tables.rendered(page.format(before)) == page.format(table)
 
 
+def test_a_missing_file_is_named(folder: Path) -> None:
+    with pytest.raises(UserError, match="other\\.csv, which a page names, is missing"):
+        tables.rendered("<!-- results: other -->\n")
+
+
 def sweep(root: Path, *missing: int) -> None:
     """Three depths, five seeds, whose ARI at the end is 0.6 with 2 layers, 0.7 with 4 and 0.8 with 6, in the mean."""
     others = {"data": {"loss_on": "sequence"}, "task": {"shuffle_outputs": False}}
