@@ -110,9 +110,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("content", "table"),
     [
-        ("layer,ARI\n0,0.1\n", "| layer | ARI |\n| --- | --- |\n| 0 | 0.1 |\n"),
-        (',"a, b"\n|x| < 1,\n', "| | a, b |\n| --- | --- |\n| &#124;x&#124; &lt; 1 | |\n"),
-        ("a\n", "| a |\n| --- |\n"),
+        ("layer,ARI\n0,0.1\n", "| layer | ARI |\n|---|---|\n| 0 | 0.1 |\n"),
+        (',"a, b"\n|x| < 1,\n', "| | a, b |\n|---|---|\n| &#124;x&#124; &lt; 1 | |\n"),
+        ("a\n", "| a |\n|---|\n"),
     ],
 )
 @pytest.mark.parametrize("before", ["", "| old |\n| --- |\n| 7 |\n"])
