@@ -133,7 +133,7 @@ def sweep(root: Path, *missing: int) -> None:
     for n_layer, ari in ((2, 0.6), (4, 0.7), (6, 0.8)):
         for seed in {*range(5)} - {*missing}:
             of_seed = ari + (seed - 2) / 100
-            path = root / "depths" / f"n_layer={n_layer}" / f"seed={seed}"
+            path = root / "depths" / f"folder={9 - n_layer}" / f"seed={seed}"  # the deepest is found first
             plant(path, of_seed, config(seed, n_layer, **others), kmeans=(-0.01, 0.01))
 
 
@@ -145,6 +145,7 @@ def test_files_are_written_from_the_runs_of_a_sweep(folder: Path, monkeypatch: p
     assert columns == ["layer", "model.n_layer=2", "model.n_layer=4", "model.n_layer=6"]
     assert [cell.split()[0] for cell in (rows[2][1], rows[4][2], rows[6][3])] == ["0.600", "0.700", "0.800"]
     assert rows[6][1:3] == ["-", "-"]
+    assert [row[0] for row in tables.read("depth_accuracy")[1:]] == columns[1:]
     held = [f"{rows[n_layer][k]}, holds in {n} of 5" for k, (n_layer, n) in enumerate(((2, 2), (4, 5), (6, 5)), 1)]
     assert tables.read("depth_claims")[2][3:] == held  # above 0.6
 
