@@ -1,0 +1,57 @@
+"""The figures of the pages that show kept runs: those of a run, or of a report over some conditions of a sweep."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from sweeps import regexes
+from sweeps.cells import Runs, restricted, select
+from sweeps.depths import of_sequences
+
+from taskcluster.pages import charts, instruments, rendering
+from taskcluster.pages import sweeps as against
+from taskcluster.results.findings import Findings
+
+
+class Figure(NamedTuple):
+    """chart: its name in a report; conditions: those that it shows."""
+
+    chart: str
+    conditions: Callable[[Findings], Sequence[Runs]] = lambda found: found.conditions
+
+
+OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
+    "seeds_layers": {
+        "report": Figure("ari", of_sequences),
+        "ari_by_layer": Figure("ari_by_layer", of_sequences),
+        "ari_within_x": Figure("ari_within_x", of_sequences),
+        "instruments": Figure("instruments", lambda found: of_sequences(found, 6)),
+        "agreement": Figure("agreement", lambda found: of_sequences(found, 6)),
+    },
+    "causal": {
+        "map": Figure("map", lambda found: of_sequences(found, 6)),
+        "effect_by_layer": Figure("effect_add_instruction_by_layer"),
+        "path": Figure("path"),
+    },
+    "regexes": {"regexes": Figure("baselines", lambda found: [select(found, regexes.THREE_REGEXES)])},
+    "n_instructions": {"instructions": Figure("against")},
+}
+OF_DEFAULT_RUN = ("ari", "baselines", "nuisance", "tsne")
+
+
+def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
+    """Write the figures of a sweep in `runs` to the folder `images`."""
+    if name == "reproduce":
+        for figure in OF_DEFAULT_RUN:
+            shutil.copyfile(runs / name / "seed=0" / "figures" / f"{figure}.png", images / f"{figure}.png")
+    for image, figure in OF_SWEEPS.get(name, {}).items():
+        shown = restricted(found, figure.conditions(found))
+        points = [point for _, of_condition in shown.points() for point in of_condition]
+        made = against.of_conditions(points, [*shown.named()], shown.catalogue)
+        made |= charts.of_conditions(points, shown.catalogue)
+        made |= instruments.of_conditions(points, shown.agreements(), shown.catalogue)
+        with TemporaryDirectory() as folder:
+            rendering.draw({image: made[figure.chart]}, Path(folder), ("png",))
+            shutil.copyfile(Path(folder) / f"{image}.png", images / f"{image}.png")
