@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help reproduce dashboard test smollm2 faults quick check format docs bench bench-end-to-end bench-gpu clean
+.PHONY: help reproduce dashboard test smollm2 faults quick check format messages tables docs bench bench-end-to-end bench-gpu clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -39,6 +39,12 @@ check: .venv/installed-dev ## lint, format and types
 format: .venv/installed-dev ## put the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+messages: .venv/installed-dev ## tests/messages.txt, every sentence a user can get
+	$(BIN)/python tests/test_messages.py
+
+tables: .venv/installed ## tables of results on the pages, from the runs in multirun/
+	$(BIN)/python docs/tables.py multirun
 
 docs: .venv/installed-docs ## the documentation as a site: open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
