@@ -138,8 +138,8 @@ def metrics() -> str:
     parts = ["## At every measured step", "\n".join([*head, *map(row, ALWAYS)])]
     declared = {*ALWAYS}
     for file in sorted((CONF / "measures").glob("*.yaml")):
-        (given,) = (value for name, value in yaml.safe_load(file.read_text()).items() if name != "defaults")
-        if "_target_" not in given:  # another option with other values
+        given = next(value for name, value in yaml.safe_load(file.read_text()).items() if name != "defaults")
+        if "_target_" not in given:  # other values of other options
             parts += [f"## `measures=[{file.stem}]`", file.read_text().splitlines()[0].removeprefix("# ")]
             continue
         module, _, target = given["_target_"].rpartition(".")

@@ -34,6 +34,7 @@ def pairs_family(
     val_fraction: Fraction,
     seed: Seed,
     shuffle_outputs: bool = False,
+    disjoint_demonstrations: bool = False,
 ) -> TaskFamily:
     """A task for each file, named as the file is without its ending.
 
@@ -46,7 +47,8 @@ def pairs_family(
     if path is None:
         raise ValueError("path=None: give the folder that holds a file for each task")
     files = _files(path, tasks)
-    description = Description(describe, templates, n_instructions, n_demonstrations, n_sets, n_pool, layout, seed)
+    sets = (n_demonstrations, n_sets, n_pool, layout, seed, disjoint_demonstrations)
+    description = Description(describe, templates, n_instructions, *sets)
     mappings = {name: _mapping(path, file, max_length) for name, file in files.items()}
     inputs = sorted({x for mapping in mappings.values() for x in mapping})
     random.Random(f"{seed}/pairs").shuffle(inputs)

@@ -47,7 +47,7 @@ def test_texts_that_have_nothing_to_do_with_tasks_score_about_zero() -> None:
 
 def test_words_are_what_is_counted_where_instructions_are_words() -> None:
     found = of_texts(
-        *([f"please {verb} {end}" for end in "pqrstu"] for verb in ("copy it", "turn it", "drop it")), words=True
+        *([f"please {verb} it {verb}{end}" for end in "pqrstu"] for verb in ("copy", "turn", "drop")), words=True
     )
     assert found["ari_symbols"] == found["ari_bigrams"] == 1
 
