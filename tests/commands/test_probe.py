@@ -23,7 +23,7 @@ PAIRS = (
     "clusterer.n_init=2",
 )
 MEASURES = (
-    "measures=[clustering_at_answer,interventions_at_answer,vectors]",
+    "measures=[clustering_at_answer,baselines_at_answer,interventions_at_answer,vectors]",
     "measures.interventions.layers=null",
     "measures.interventions.n_pairs=40",
     "measures.vectors.n_prompts=8",
@@ -81,6 +81,14 @@ def test_tasks_told_by_sentences_get_interventions_after_neutral_questions(
     run = RunFolder(next((tmp_path / "outputs" / "tiny").rglob("metrics.jsonl")).parent)
     (row,) = run.rows()
     assert "ari_within_x_at_answer/val/layer_2" in row
+    for of in ("ari_at_answer", "ari_within_x_at_answer"):
+        assert {f"{of}_{name}/val/layer_2" for name in ("untrained", "p", "shuffled", "fixed_k")} <= {*row}
+        assert {f"val/{of}_{name}" for name in ("symbols", "bigrams", "mean_embedding", "edit_distance")} <= {*row}
+        assert len(run.results()["controls"][f"{of}_kmeans_sd"]) == 3
+    highest = max(row[f"ari_at_answer/val/layer_{layer}"] for layer in range(3))
+    assert f"ARI at the answer, highest: {highest:.2f} at layer" in probed.out
+    assert f"bag of tokens {row['val/ari_at_answer_symbols']:.2f}" in probed.out
+    assert (run.figures / "baselines.png").is_file()
     assert [row[f"effect_add_answer/val/layer_{layer}"] is None for layer in range(3)] == [True, False, True]
     assert "What is the opposite of hot?" in run.config()["data"]["prefix"]
     assert run.state == "finished"
