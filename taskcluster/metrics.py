@@ -171,7 +171,6 @@ def control(of: Metric, key: str, kind: Kind, where: str, by_layer: bool = True)
     return replace(named, views=views, by_layer=by_layer)
 
 
-
 def kmeans_sd(of: Metric) -> Metric:
     """The standard deviation of an ARI over seeds of KMeans."""
     return control(of, "kmeans_sd", "noise", "with another KMeans seed")

@@ -53,7 +53,10 @@ class KMeansNoise(Control):
     def repeat(self, observation: Observation) -> Repetitions:
         return {
             kmeans_sd(score.metric): [
-                [own.ari(observation.labels[score.position]["task"]) for own in clusters_scored(observation, score, seeded)]
+                [
+                    own.ari(observation.labels[score.position]["task"])
+                    for own in clusters_scored(observation, score, seeded)
+                ]
                 for seeded in self._clusterers
             ]
             for score in self._scores

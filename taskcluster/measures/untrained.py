@@ -46,5 +46,7 @@ class Untrained(Measure):
         seen, found = observe(network, self._data, observation.split, self._at), dict[Metric, Values]()
         for score in self._scores:
             tasks = seen.labels[score.position]["task"]
-            found[of_untrained(score.metric)] = [own.ari(tasks) for own in clusters_scored(seen, score, self._clusterer)]
+            found[of_untrained(score.metric)] = [
+                own.ari(tasks) for own in clusters_scored(seen, score, self._clusterer)
+            ]
         return found

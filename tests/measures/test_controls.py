@@ -81,10 +81,15 @@ def test_seeds_are_as_many_as_it_is_told() -> None:
 
 def test_the_noise_is_of_the_positions_that_are_configured() -> None:
     measurement, network = measured_with(
-        "measures=[clustering_at_answer,kmeans_noise]", "measures.kmeans_noise.at=[answer]", "measures.kmeans_noise.n_seeds=2"
+        "measures=[clustering_at_answer,kmeans_noise]",
+        "measures.kmeans_noise.at=[answer]",
+        "measures.kmeans_noise.n_seeds=2",
     )
     journal, found = measurement(network), measurement.controls(network)
-    for key, of in (("ari_at_answer_kmeans_sd", "ari_at_answer"), ("ari_within_x_at_answer_kmeans_sd", "ari_within_x_at_answer")):
+    for key, of in (
+        ("ari_at_answer_kmeans_sd", "ari_at_answer"),
+        ("ari_within_x_at_answer_kmeans_sd", "ari_within_x_at_answer"),
+    ):
         assert [values[0] for values in found.pop(key)] == [journal[f"{of}/val/layer_{layer}"] for layer in range(3)]
     assert not found
 

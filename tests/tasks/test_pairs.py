@@ -138,7 +138,13 @@ def test_a_file_without_templates_is_told_by_its_name(folder: Path) -> None:
         ({"n_pairs": 5}, "n_pairs=5 leaves task first_letter with 4 pairs"),
         ({"describe": "demonstrations", "n_pool": 4, "n_demonstrations": 1, "n_sets": 4}, "n_pool=4 leaves task first"),
         (
-            {"describe": "demonstrations", "n_pool": 2, "n_demonstrations": 1, "n_sets": 3, "disjoint_demonstrations": True}
+            {
+                "describe": "demonstrations",
+                "n_pool": 2,
+                "n_demonstrations": 1,
+                "n_sets": 3,
+                "disjoint_demonstrations": True,
+            }
             | {"n_pairs": 1},
             "disjoint_demonstrations=True needs 3 pairs to show for n_sets=3 of 1, and there are 2; raise n_pool to 3",
         ),
