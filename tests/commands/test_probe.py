@@ -1,5 +1,6 @@
 """taskcluster-analyze without a run: a model that others trained, measured as it is."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import train
 
-from taskcluster.cli import CONF
+from taskcluster.analyze import main
+from taskcluster.cli import COMMAND, CONF, composed
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES
 from taskcluster.training.exporting import export
@@ -93,6 +95,27 @@ def test_tasks_told_by_sentences_get_interventions_after_neutral_questions(
     assert "What is the opposite of hot?" in run.config()["data"]["prefix"]
     assert run.state == "finished"
     assert not run.saved()
+
+
+@pytest.mark.parametrize("describe", ["instruction", "demonstrations"])
+def test_a_probe_has_every_baseline_but_what_is_left_out(describe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def become(program: str, command: list[str]) -> None:
+        raise SystemExit(" ".join(command))
+
+    words = ["task=facts", f"task.describe={describe}", "model=gpt2", "~measures.untrained"]
+    monkeypatch.setattr(os, "execv", become)
+    monkeypatch.setattr(sys, "argv", ["taskcluster-analyze", *words])
+    monkeypatch.setenv(COMMAND, "")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    experiment = {"instruction": "probe", "demonstrations": "probe_demonstrations"}[describe]
+    assert str(ended.value).endswith(f"experiment={experiment} {' '.join(words)}")
+    chosen = composed(f"experiment={experiment}", *words)["measures"]
+    assert {name for name, given in chosen.items() if given.get("at") in (["answer"], "answer")} >= {
+        *("clustering_at_answer", "nuisance", "surface", "chance", "kmeans_noise")
+    }
+    assert "untrained" not in chosen
+    assert composed(f"experiment={experiment}", *words[:-1])["measures"]["untrained"]["at"] == ["answer"]
 
 
 @pytest.mark.parametrize(
