@@ -138,8 +138,8 @@ def metrics() -> str:
     parts = ["## At every measured step", "\n".join([*head, *map(row, ALWAYS)])]
     declared = {*ALWAYS}
     for file in sorted((CONF / "measures").glob("*.yaml")):
-        (given,) = (value for name, value in yaml.safe_load(file.read_bytes()).items() if name != "defaults")
-        if "_target_" not in given:  # another option with other values
+        given = next(value for name, value in yaml.safe_load(file.read_bytes()).items() if name != "defaults")
+        if "_target_" not in given:  # other values of other options
             first = file.read_text(encoding="utf-8").splitlines()[0]
             parts += [f"## `measures=[{file.stem}]`", first.removeprefix("# ")]
             continue

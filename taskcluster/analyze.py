@@ -49,7 +49,7 @@ def main() -> None:
     from taskcluster.processes.interrupts import AT_ONCE, Interrupts
 
     with cli.answering(PROGRAM):
-        if all("=" in word and not _is_path(word) for word in words) and any(_key(word) is None for word in words):
+        if all(_is_override(word) for word in words) and any(_key(word) is None for word in words):
             _probe(words, config_dir)
         with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
             exit_code = _analyze(words, config_dir)
@@ -152,6 +152,11 @@ def _is_path(word: str) -> bool:
     """Whether a first word is a path rather than KEY=VALUE: runs are in folders such as seed=0."""
     key = word.partition("=")[0]
     return Path(word).exists() or (os.sep in key and not key.lstrip("+").startswith("hydra/"))
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word sets a key, or leaves one out (~measures.untrained), and is no path."""
+    return ("=" in word or word.startswith("~")) and not _is_path(word)
 
 
 def _key(word: str) -> str | None:

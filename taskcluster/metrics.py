@@ -171,8 +171,10 @@ def control(of: Metric, key: str, kind: Kind, where: str, by_layer: bool = True)
     return replace(named, views=views, by_layer=by_layer)
 
 
-ARI_KMEANS_SD = control(ARI, "kmeans_sd", "noise", "with another KMeans seed")
-ARI_WITHIN_X_KMEANS_SD = control(ARI_WITHIN_X, "kmeans_sd", "noise", "with another KMeans seed")
+def kmeans_sd(of: Metric) -> Metric:
+    """The standard deviation of an ARI over seeds of KMeans."""
+    return control(of, "kmeans_sd", "noise", "with another KMeans seed")
+
 
 # In the order of the prompt. A metric's position is one of these, where it is not that of a measure of your own.
 PLACES = {
@@ -188,7 +190,7 @@ OWN = (
     *ALWAYS,
     *(ARI, NMI, INERTIA),
     *at_x("input"),
-    *(ARI_KMEANS_SD, ARI_WITHIN_X_KMEANS_SD),
+    *(kmeans_sd(ARI), kmeans_sd(ARI_WITHIN_X)),
 )
 
 

@@ -14,7 +14,7 @@ from taskcluster.runs.starts import writing
 STEPS = (0, 50, 100, 150, 200)
 PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)
 PLANTED = (ARI, ARI_WITHIN_X)
-BESIDE = (*of_surface(ARI, 2, words=False), *of_nuisance("instruction_end", words=False, several=False).values())
+BESIDE = (*of_surface(ARI, 2, "symbols"), *of_nuisance("instruction_end", words=False, several=False).values())
 DECLARED = (*OWN, *BESIDE, *(control for metric in PLANTED for control in of_chance(metric)))
 LAYERS = 3  # of a run that begins here and grows
 FACTS = {"machine": "a machine", "device": "cpu", "threads": 2, "versions": {"python": "3.11", "torch": "2.13"}}

@@ -123,14 +123,21 @@ class Packer:
     """Batches of `rows`, which stay on `device` from the start; nothing waits for it.
 
     padding: the side of a sequence on which a line is filled up, or None for packed batches. skip: the tokens of a
-    common beginning that the batches do not have, where the loss is on y.
+    common beginning that the batches do not have, where the loss is on y. width: of every padded line; by default that
+    of the longest sequence in the batch.
     """
 
     def __init__(
-        self, rows: Rows, loss_on: LossOn, device: torch.device, padding: Padding | None = None, skip: int = 0
+        self,
+        rows: Rows,
+        loss_on: LossOn,
+        device: torch.device,
+        padding: Padding | None = None,
+        skip: int = 0,
+        width: int | None = None,
     ) -> None:
         self._rows, self._resident, self._padding = rows, rows.to(device), padding
-        self._loss_on, self._skip = loss_on, skip
+        self._loss_on, self._skip, self._width = loss_on, skip, width
         here, whole = self._resident, float(loss_on == "sequence")
         inside = here.positions < here.prefixes[here.row_of] - 1  # of a prefix, before its end
         times = here.counts[here.row_of] if padding is None else 1
@@ -198,9 +205,10 @@ class Packer:
         row, example = self._rows.sequences(chosen)
         prefixes = self._rows.prefixes[row][:, None]
         lengths = prefixes + self._rows.reads[example][:, None] - self._skip
-        place = torch.arange(int(lengths.max())).expand(len(row), -1)
+        width = self._width or int(lengths.max())
+        place = torch.arange(width).expand(len(row), -1)
         if self._padding == "left":
-            place = place - (lengths.max() - lengths)
+            place = place - (width - lengths)
         inside, place = (place >= 0) & (place < lengths), place + self._skip
         in_prefix = self._rows.starts[row][:, None] + place
         behind = self._rows.firsts[example][:, None] + place - prefixes

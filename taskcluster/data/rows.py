@@ -94,6 +94,15 @@ class Rows:
             return dict(zip(Labels._fields[:3], numbers[:, :3].unbind(1), strict=True))
         return dict(zip(Labels._fields, self.numbers.unbind(1), strict=True))
 
+    def read_at(self, position: Position) -> list[list[int]]:
+        """The tokens up to and including a position, all that a state there can depend on, in the order of `at`."""
+        at, tokens = self.at(position), self.tokens.tolist()
+        starts, prefixes = (of_row[self.row_of[at]] for of_row in (self.starts, self.prefixes))
+        if position == "instruction_end":
+            return [tokens[start : start + n] for start, n in zip(starts.tolist(), prefixes.tolist(), strict=True)]
+        spans = torch.stack([starts, starts + prefixes, self.firsts, at + 1], dim=1).tolist()
+        return [tokens[start:behind] + tokens[first:end] for start, behind, first, end in spans]
+
     def sequences(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Row and example, (n,) each, of every example of the rows with numbers `chosen`."""
         counts = self.counts[chosen]
@@ -103,13 +112,15 @@ class Rows:
 
     def prompts(self, examples: Tensor, pad: int, whole: bool = False) -> tuple[Tensor, Tensor, dict[Position, Tensor]]:
         """Examples with numbers `examples` (B,) up to the token that predicts y, or its last token if `whole`: tokens
-        (B, T), filled up with `pad` on the left; mask (B, T), 1 where a token is; and how many places before the last
-        each position is, (B,)."""
-        row = torch.arange(len(self.counts)).repeat_interleave(self.counts)[examples]
-        prefixes, firsts, answers = self.prefixes[row], self.firsts[examples], self.at("answer")[examples]
-        more = self.answers[examples] - 1 if whole else torch.zeros_like(answers)
-        lengths = prefixes + answers - firsts + 1 + more
-        place = torch.arange(int(lengths.max())) - (lengths.max() - lengths)[:, None]
+        (B, T), filled up with `pad` on the left to the T of the longest of all examples; mask (B, T), 1 where a token
+        is; and how many places before the last each position is, (B,)."""
+        every_row, every_answer = torch.arange(len(self.counts)).repeat_interleave(self.counts), self.at("answer")
+        every_more = self.answers - 1 if whole else torch.zeros_like(every_answer)
+        every_length = self.prefixes[every_row] + every_answer - self.firsts + 1 + every_more
+        row, answers, more = every_row[examples], every_answer[examples], every_more[examples]
+        prefixes, firsts, lengths = self.prefixes[row], self.firsts[examples], every_length[examples]
+        longest = int(every_length.max())
+        place = torch.arange(longest) - (longest - lengths)[:, None]
         within = torch.where(
             place < prefixes[:, None], self.starts[row][:, None] + place, (firsts - prefixes)[:, None] + place
         )

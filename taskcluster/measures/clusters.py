@@ -15,6 +15,7 @@ from torch import Tensor
 
 from taskcluster.data.rows import Position
 from taskcluster.measures.clusterer import Clusterer, Clusters, read
+from taskcluster.measures.comparisons import Score
 from taskcluster.measures.measure import by_layer
 from taskcluster.measures.observation import Observation
 
@@ -68,6 +69,11 @@ def clusters_within(seen: Observation, position: Position, clusterer: Clusterer,
         return by_layer(states, lambda part: {"": of_layers_within(part, clusterer, among, tasks)})[""]
 
     return seen.once(("clusters within", position, clusterer, label), compute)
+
+
+def clusters_scored(seen: Observation, score: Score, clusterer: Clusterer) -> Sequence[Clusters | Within]:
+    """Those that a score is of, in every layer."""
+    return (clusters_within if score.within else clusters)(seen, score.position, clusterer)
 
 
 def of_layers(states: Tensor, clusterer: Clusterer, n_clusters: int) -> list[Clusters]:

@@ -12,6 +12,8 @@ from taskcluster.metrics import ARI, Metric, at_x, control
 
 Scored = Literal["instruction_end", "input", "answer"]
 
+Unit = Literal["symbols", "words", "tokens"]  # what texts consist of
+
 AT: tuple[Scored, ...] = ("instruction_end", "input")  # where the default run's ARIs are
 
 
@@ -35,9 +37,8 @@ def scores(at: Sequence[Scored]) -> list[Score]:
     return [score for score in found if "tables" in score.metric.views]
 
 
-def of_surface(of: Metric, n: int, words: bool) -> tuple[Metric, ...]:
-    """Of clusters of the instructions' texts: symbols, runs of n symbols, mean embedding, edit distance."""
-    unit = "words" if words else "symbols"
+def of_surface(of: Metric, n: int, unit: Unit) -> tuple[Metric, ...]:
+    """Of clusters of the prompts' texts: symbols, runs of n symbols, mean embedding, edit distance."""
     grams = {2: "bigrams", 3: "trigrams"}.get(n, f"{n}_grams")
     told = {
         "symbols": f"bag of {unit}",

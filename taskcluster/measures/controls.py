@@ -11,47 +11,55 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from taskcluster import metrics
 from taskcluster.data.rows import Position
 from taskcluster.measures.agreement import adjusted_rand_indices, permuted
 from taskcluster.measures.clusterer import Clusterer, Clusters
-from taskcluster.measures.clusters import Within, clusters, clusters_within
+from taskcluster.measures.clusters import Within, clusters_scored
 from taskcluster.measures.comparisons import AT, Score, Scored, of_chance, scores
 from taskcluster.measures.measure import Control, Measure, Values
 from taskcluster.measures.observation import Observation
-from taskcluster.metrics import Metric
+from taskcluster.metrics import Metric, kmeans_sd
 from taskcluster.validation import validated
 
 Repetitions = Mapping[Metric, Sequence[Sequence[float]]]
 
 
 class KMeansNoise(Control):
-    """The same states clustered with `n_seeds` seeds, the first of them the run's own; at the separator and within x.
+    """The same states clustered with `n_seeds` seeds, the first of them the run's own.
 
     In the journal: the standard deviation over seeds; 0 for a clusterer in which nothing is random.
+
+    Attributes:
+        at: positions whose ARI it is about; at x, that within each x.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = (metrics.ARI_KMEANS_SD, metrics.ARI_WITHIN_X_KMEANS_SD)
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(kmeans_sd(s.metric) for s in scores(AT))
     positions: ClassVar[tuple[Position, ...]] = AT
 
     @validated
     def __init__(
-        self, clusterer: Clusterer, n_seeds: Annotated[int, Field(ge=2)], every_n_steps: PositiveInt | None
+        self,
+        clusterer: Clusterer,
+        n_seeds: Annotated[int, Field(ge=2)],
+        every_n_steps: PositiveInt | None,
+        at: Sequence[Scored] = AT,
     ) -> None:
         super().__init__(every_n_steps)
         self._clusterers = [clusterer.seeded((clusterer.seed + k) % 2**32) for k in range(n_seeds)]
+        self._scores = scores(at)
+        declared = (kmeans_sd(score.metric) for score in self._scores)
+        self.positions, self.metrics = tuple(at), tuple(declared)  # type: ignore[misc]  # configured
 
     def repeat(self, observation: Observation) -> Repetitions:
-        instructions, examples = (observation.labels[position]["task"] for position in AT)
         return {
-            metrics.ARI_KMEANS_SD: [
-                [found.ari(instructions) for found in clusters(observation, "instruction_end", clusterer)]
-                for clusterer in self._clusterers
-            ],
-            metrics.ARI_WITHIN_X_KMEANS_SD: [
-                [found.ari(examples) for found in clusters_within(observation, "input", clusterer)]
-                for clusterer in self._clusterers
-            ],
+            kmeans_sd(score.metric): [
+                [
+                    own.ari(observation.labels[score.position]["task"])
+                    for own in clusters_scored(observation, score, seeded)
+                ]
+                for seeded in self._clusterers
+            ]
+            for score in self._scores
         }
 
     def summary(self, repeated: Sequence[float]) -> float:
@@ -98,8 +106,7 @@ class Chance(Measure):
         """Mean, largest, p and the ARI for fixed k, of each layer."""
         labels = seen.labels[score.position]
         tasks, among = labels["task"], labels["x"] if score.within else torch.zeros_like(labels["task"])
-        clustered = clusters_within if score.within else clusters
-        found: Sequence[Clusters | Within] = clustered(seen, score.position, self._clusterer)
+        found = clusters_scored(seen, score, self._clusterer)
         aris: list[list[np.ndarray]] = [[] for _ in found]
         for truths in permuted(_numbered(tasks, among), among, self._n, random):
             for of_layer, own in zip(aris, found, strict=True):

@@ -128,7 +128,7 @@ def observe(
     network.eval()
     try:
         skip, known = _common(network, rows) if of_y else (0, {})
-        pack = Packer(rows, data.loss_on, device, data.padding, skip)
+        pack = Packer(rows, data.loss_on, device, data.padding, skip, width=data.longest - 1 - skip)
         n = rows_at_once(network, rows, data.loss_on, data.padding, skip)
         chunks = share_out(partial(of_chunk, pack, known), torch.arange(len(rows)).split(n))
     finally:

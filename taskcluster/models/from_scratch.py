@@ -4,6 +4,7 @@ in:  the sizes of a model; a class of transformers and its config
 out: ValueError("KEY=VALUE ...") for sizes that do not fit; the model with fresh weights
 """
 
+from copy import deepcopy
 from typing import TypeVar
 
 import torch
@@ -37,3 +38,15 @@ def fresh(kind: type[M], config: PretrainedConfig, seed: int) -> M:
         network = kind(config)
     network.set_attn_implementation("sdpa")
     return network
+
+
+def with_random_weights(network: M, seed: int) -> M:
+    """Another network of the same architecture, precision and device, with the weights that transformers draws for it.
+
+    The matrices are normal with the standard deviation `config.initializer_range`, for most architectures: 0.02 where
+    the config has none, as that of a GGUF file.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made: M = type(network)._from_config(deepcopy(network.config), dtype=network.dtype)
+    return made.to(network.device)  # type: ignore[arg-type]  # transformers wraps it without types

@@ -1,7 +1,7 @@
 """What metrics are compared with, as tables and cells: baselines, other labels, chance.
 
 in:  Findings, a metric
-out: a table of its baselines and nuisance labels; cells of p values and of chance
+out: a table of its baselines and nuisance labels; cells of p values and of chance; a sentence for one run
 """
 
 import math
@@ -12,13 +12,13 @@ from taskcluster.metrics import Catalogue, Metric, belonging
 from taskcluster.results.aggregate import Condition
 from taskcluster.results.cells import Table, as_text, last_of, over
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.runs.journal import fixed, number
+from taskcluster.runs.journal import Row, fixed, layers_of, number
 
 P_VALUES = """p: the largest over runs, of a permutation test of each run (Phipson and Smyth, 2010): how often the same
 clusters fit shuffled tasks as well."""
 BESIDE = """Validation, last step, last layer where there are several. Baselines are clusters of the texts of
-instructions, and of the states of a network that was not trained; against other labels the clusters are the same as
-against the task."""
+prompts, and of the states of the same network with random weights, whose other layers are in the table by layer;
+against other labels the clusters are the same as against the task."""
 
 
 def beside(found: Findings, metric: Metric) -> list[Table]:
@@ -36,6 +36,28 @@ def beside(found: Findings, metric: Metric) -> list[Table]:
     ]
     title = f"Baselines and nuisance labels of the {metric.name}, {metric.where}".rstrip(", ")
     return [Table(title, ["", *found.names], rows, BESIDE)]
+
+
+def highest_beside(row: Row, known: Catalogue, metric: Metric) -> str:
+    """The highest value over layers in a line of the journal, with the baselines of that layer and the highest value of
+    those that have layers; "" without baselines."""
+    measured = [own for own in belonging(known, metric, "baseline") if own.at("val", 0) in row]
+    if not measured:
+        return ""
+    value, layer = _highest(row, metric)
+    said = []
+    for own in measured:
+        most, at = _highest(row, own) if own.by_layer else (math.nan, layer)
+        elsewhere = f", highest {fixed(most, 2)} at layer {at}" if at != layer else ""
+        said.append(f"{own.where} {fixed(number(row, own.at('val', layer)), 2)}{elsewhere}")
+    return f"{metric.title}, highest: {fixed(value, 2)} at layer {layer} ({'; '.join(said)})"
+
+
+def _highest(row: Row, metric: Metric) -> tuple[float, int]:
+    """The highest value over layers, and the first layer that has it."""
+    values = layers_of(row, metric.stem("val"))
+    layer = max(range(len(values)), key=lambda layer: (math.isfinite(values[layer]), values[layer]))
+    return values[layer], layer
 
 
 def largest_p(condition: Condition[Finished], key: str) -> str:

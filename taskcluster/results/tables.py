@@ -127,6 +127,8 @@ def _by_layer(found: Findings, points: Sequence[Point], metric: Metric) -> Table
     deepest = max(len(run.keys(metric)) for run in found.runs)
     several = any(len(condition.runs) >= FEWEST for condition in found.conditions)
     tested = belonging(found.catalogue, metric, "p")
+    baselines = [own for own in belonging(found.catalogue, metric, "baseline") if own.by_layer]
+    baselines = [own for own in baselines if any(run.keys(own) for run in found.runs)]
     rows = []
     for layer in range(deepest):
         of_layer, cells = at_the_end(metric.at("val", layer)), []
@@ -135,11 +137,13 @@ def _by_layer(found: Findings, points: Sequence[Point], metric: Metric) -> Table
             if several:
                 cells.append(together.get((name, layer), "-"))
             cells += [largest_p(condition, p.at("val", layer)) for p in tested]
+            cells += [as_text(over(condition, at_the_end(own.at("val", layer)), own.range)) for own in baselines]
         rows.append([str(layer), *cells])
     note = "Validation, at the last step. Layer 0 is the embedding."
     widened = f" All layers: the interval widened for the number of layers, {TOGETHER}" if several else ""
     said = f" {P_VALUES}" if tested else ""
     kinds = ["", *([", all layers"] if several else []), *([", p"] if tested else [])]
+    kinds += [f", {own.where}" for own in baselines]
     columns = [f"{name}{kind}" for name in found.names for kind in kinds]
     title = f"{metric.name} by layer, {metric.where}".rstrip(", ")
     return Table(title, ["layer", *columns], rows, note + widened + said)

@@ -53,11 +53,18 @@ class Layout:
         return self._before + SLOT + self._between[:-1]
 
 
-def demonstration_sets(shown: Mapping[str, str], size: int, count: int, layout: Layout, rng: random.Random) -> Groups:
-    """`count` different sets, each of `size` different pairs in an order of its own.
+def demonstration_sets(
+    shown: Mapping[str, str], size: int, count: int, layout: Layout, rng: random.Random, disjoint: bool = False
+) -> Groups:
+    """`count` different sets, each of `size` different pairs in an order of its own; `disjoint`: no pair is in two.
 
     Raises ValueError, naming an argument of the families, where there are too few pairs for that.
     """
+    if disjoint and size * count > len(shown):
+        raise ValueError(
+            f"disjoint_demonstrations=True needs {size * count} pairs to show for n_sets={count} of {size}, and there "
+            f"are {len(shown)}; raise n_pool to {size * count}, or lower n_sets or n_demonstrations"
+        )
     if size > len(shown):
         pairs_shown = f"{len(shown)} pair{'s' * (len(shown) != 1)}"
         raise ValueError(
@@ -69,6 +76,9 @@ def demonstration_sets(shown: Mapping[str, str], size: int, count: int, layout: 
             f"lower it to {possible}, or raise n_pool"
         )
     pairs, sets = list(shown.items()), dict[str, None]()
+    if disjoint:
+        rng.shuffle(pairs)
     while len(sets) < count:
-        sets["".join(layout.pair(x, y) for x, y in rng.sample(pairs, size))] = None
+        among = pairs[len(sets) * size : (len(sets) + 1) * size] if disjoint else pairs
+        sets["".join(layout.pair(x, y) for x, y in rng.sample(among, size))] = None
     return {demonstrated: (demonstrated + layout.query,) for demonstrated in sets}

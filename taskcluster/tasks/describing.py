@@ -21,7 +21,8 @@ Templates = dict[str, list[str]]
 class Description(NamedTuple):
     """describe: which of the two. templates: a user's own instructions by task, each a description by itself.
     n_instructions: how many paraphrases a task has, None for all. n_demonstrations: pairs in a set; n_sets: sets a
-    task; layout: of a pair; n_pool: inputs that sets are drawn from and nobody is asked about."""
+    task; layout: of a pair; n_pool: inputs that sets are drawn from and nobody is asked about; disjoint: whether no two
+    sets of a task have a pair in common."""
 
     describe: Describe
     templates: Templates | None
@@ -31,6 +32,7 @@ class Description(NamedTuple):
     n_pool: int
     layout: str
     seed: int
+    disjoint: bool = False
 
     @property
     def n_shown(self) -> int:
@@ -72,7 +74,7 @@ class Description(NamedTuple):
 
     def _demonstrations(self, name: str, shown: Mapping[str, str]) -> Groups:
         rng = random.Random(f"{self.seed}/demonstrations/{name}")
-        return demonstration_sets(shown, self.n_demonstrations, self.n_sets, Layout(self.layout), rng)
+        return demonstration_sets(shown, self.n_demonstrations, self.n_sets, Layout(self.layout), rng, self.disjoint)
 
     def _paraphrases(self, name: str, wording: Wording) -> Groups:
         """All of them, or as many of each structure, give or take one, as make n_instructions together."""

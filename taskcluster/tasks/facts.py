@@ -34,6 +34,7 @@ def facts_family(
     val_fraction: Fraction,
     seed: Seed,
     shuffle_outputs: bool = False,
+    disjoint_demonstrations: bool = False,
 ) -> TaskFamily:
     """A task for each relation. Those of countries share the `n_inputs` most populous that have a value for each, those
     of words the first words. With demonstrations, `n_pool` further inputs of each kind are shown and never queried.
@@ -46,7 +47,8 @@ def facts_family(
             raise ValueError(f"relations={relation!r} is not a relation{hint}")
     if len(set(relations)) < len(relations):
         raise ValueError(f"relations={relations} names one twice; keep each once")
-    description = Description(describe, templates, n_instructions, n_demonstrations, n_sets, n_pool, layout, seed)
+    sets = (n_demonstrations, n_sets, n_pool, layout, seed, disjoint_demonstrations)
+    description = Description(describe, templates, n_instructions, *sets)
     queried, shown = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
     for kind, source in SOURCES.items():
         chosen = [relation for relation in relations if relation in source.RELATIONS]

@@ -39,6 +39,7 @@ def pairs_family(
     seed: Seed,
     shuffle_outputs: bool = False,
     columns: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None,
+    disjoint_demonstrations: bool = False,
 ) -> TaskFamily:
     """A task for each file, named as the file is without its ending.
 
@@ -54,7 +55,8 @@ def pairs_family(
     if columns and columns[0] == columns[1]:
         raise ValueError(f"columns={columns} names one column twice; name that of x and that of y")
     files = _files(path, tasks)
-    description = Description(describe, templates, n_instructions, n_demonstrations, n_sets, n_pool, layout, seed)
+    sets = (n_demonstrations, n_sets, n_pool, layout, seed, disjoint_demonstrations)
+    description = Description(describe, templates, n_instructions, *sets)
     mappings = {name: _mapping(path, file, max_length, columns) for name, file in files.items()}
     inputs = sorted({x for mapping in mappings.values() for x in mapping})
     random.Random(f"{seed}/pairs").shuffle(inputs)

@@ -14,6 +14,7 @@ from rich.text import Text
 from taskcluster.metrics import shown
 from taskcluster.processes.interrupts import Interrupted
 from taskcluster.results.claims import judge
+from taskcluster.results.compared import highest_beside
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import finite, fixed, layers_of, number
 from taskcluster.runs.records import text
@@ -84,6 +85,8 @@ def show(run: RunFolder, console: Console) -> None:
     for metric in shown(known, "runs", by_layer=True):
         layers = " ".join(fixed(value, 2) for value in layers_of(final, metric.stem("val")))
         console.print(f"{metric.title}, validation, layers 0 to L: {layers}", soft_wrap=True)
+        if line := highest_beside(final, known, metric):
+            console.print(line, soft_wrap=True)
     console.print(f"Everything is in {text(str(run.path))} (open figures/index.html)", soft_wrap=True)
 
 

@@ -44,6 +44,8 @@ OURS = {  # what the Trainer must leave to the other modules
     "enable_model_summary": False,
 }
 
+HELD = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}  # weights, by precision
+
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")  # others start processes themselves, or split the model
 
 
@@ -55,11 +57,13 @@ class TrainingStopped(RuntimeError):
 
 
 def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
-    """The data and the network of a run as it begins: of several checkpoints, the first. Raises UserError."""
+    """The data and the network of a run as it begins, in the precision that training holds its weights in: of several
+    checkpoints, the first. Raises UserError."""
     config = next(iter(series(config).values()), config)
     refuse_unreadable(config)
     data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
     network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
+    network.to(HELD.get(str(config.trainer.precision), network.dtype))  # type: ignore[arg-type]  # wrapped without types
     check(network)
     if not data.padding and not takes_mask(network):
         raise UserError(

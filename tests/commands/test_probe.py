@@ -1,5 +1,6 @@
 """taskcluster-analyze without a run: a model that others trained, measured as it is."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import train
 
-from taskcluster.cli import CONF
+from taskcluster.analyze import main
+from taskcluster.cli import COMMAND, CONF, composed
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES
 from taskcluster.training.exporting import export
@@ -23,7 +25,7 @@ PAIRS = (
     "clusterer.n_init=2",
 )
 MEASURES = (
-    "measures=[clustering_at_answer,interventions_at_answer,vectors]",
+    "measures=[clustering_at_answer,baselines_at_answer,interventions_at_answer,vectors]",
     "measures.interventions.layers=null",
     "measures.interventions.n_pairs=40",
     "measures.vectors.n_prompts=8",
@@ -81,10 +83,39 @@ def test_tasks_told_by_sentences_get_interventions_after_neutral_questions(
     run = RunFolder(next((tmp_path / "outputs" / "tiny").rglob("metrics.jsonl")).parent)
     (row,) = run.rows()
     assert "ari_within_x_at_answer/val/layer_2" in row
+    for of in ("ari_at_answer", "ari_within_x_at_answer"):
+        assert {f"{of}_{name}/val/layer_2" for name in ("untrained", "p", "shuffled", "fixed_k")} <= {*row}
+        assert {f"val/{of}_{name}" for name in ("symbols", "bigrams", "mean_embedding", "edit_distance")} <= {*row}
+        assert len(run.results()["controls"][f"{of}_kmeans_sd"]) == 3
+    highest = max(row[f"ari_at_answer/val/layer_{layer}"] for layer in range(3))
+    assert f"ARI at the answer, highest: {highest:.2f} at layer" in probed.out
+    assert f"bag of tokens {row['val/ari_at_answer_symbols']:.2f}" in probed.out
+    assert (run.figures / "baselines.png").is_file()
     assert [row[f"effect_add_answer/val/layer_{layer}"] is None for layer in range(3)] == [True, False, True]
     assert "What is the opposite of hot?" in run.config()["data"]["prefix"]
     assert run.state == "finished"
     assert not run.saved()
+
+
+@pytest.mark.parametrize("describe", ["instruction", "demonstrations"])
+def test_a_probe_has_every_baseline_but_what_is_left_out(describe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def become(program: str, command: list[str]) -> None:
+        raise SystemExit(" ".join(command))
+
+    words = ["task=facts", f"task.describe={describe}", "model=gpt2", "~measures.untrained"]
+    monkeypatch.setattr(os, "execv", become)
+    monkeypatch.setattr(sys, "argv", ["taskcluster-analyze", *words])
+    monkeypatch.setenv(COMMAND, "")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    experiment = {"instruction": "probe", "demonstrations": "probe_demonstrations"}[describe]
+    assert str(ended.value).endswith(f"experiment={experiment} {' '.join(words)}")
+    chosen = composed(f"experiment={experiment}", *words)["measures"]
+    assert {name for name, given in chosen.items() if given.get("at") in (["answer"], "answer")} >= {
+        *("clustering_at_answer", "nuisance", "surface", "chance", "kmeans_noise")
+    }
+    assert "untrained" not in chosen
+    assert composed(f"experiment={experiment}", *words[:-1])["measures"]["untrained"]["at"] == ["answer"]
 
 
 @pytest.mark.parametrize(

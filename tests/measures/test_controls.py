@@ -79,6 +79,21 @@ def test_seeds_are_as_many_as_it_is_told() -> None:
     assert {len(values) for layers in measurement.controls(network).values() for values in layers} == {2}
 
 
+def test_the_noise_is_of_the_positions_that_are_configured() -> None:
+    measurement, network = measured_with(
+        "measures=[clustering_at_answer,kmeans_noise]",
+        "measures.kmeans_noise.at=[answer]",
+        "measures.kmeans_noise.n_seeds=2",
+    )
+    journal, found = measurement(network), measurement.controls(network)
+    for key, of in (
+        ("ari_at_answer_kmeans_sd", "ari_at_answer"),
+        ("ari_within_x_at_answer_kmeans_sd", "ari_within_x_at_answer"),
+    ):
+        assert [values[0] for values in found.pop(key)] == [journal[f"{of}/val/layer_{layer}"] for layer in range(3)]
+    assert not found
+
+
 TASKS = torch.arange(6).repeat_interleave(40)
 X = torch.arange(240) % 3
 LAYERS = torch.stack([20 * torch.eye(6)[TASKS], torch.zeros(240, 6), 20 * torch.eye(6)[X]])

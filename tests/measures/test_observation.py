@@ -62,9 +62,7 @@ def test_with_the_loss_on_the_sequence_every_token_is_read() -> None:
     read = list[tuple[int, ...]]()
     given_by(network.get_input_embeddings(), read)
     observe(network, data, "val")
-    rows = data.probe["val"]
-    prefixes = rows.prefixes[rows.row_of[rows.firsts]]
-    assert read[-1][1] == int((prefixes + rows.reads).max())
+    assert read[-1][1] == data.longest - 1
 
 
 def test_rows_of_a_pass_follow_from_width_length_and_vocabulary() -> None:
@@ -80,3 +78,26 @@ def test_rows_of_a_pass_follow_from_width_length_and_vocabulary() -> None:
     assert rows(vocab_size=10_000) > rows()
     assert rows(hidden_size=100_000) < rows()
     assert rows(vocab_size=10**9) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("loss_on", ["y", "sequence"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_padded_states_do_not_depend_on_what_else_is_in_the_batch(
+    architecture: str, loss_on: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (f"data.loss_on={loss_on}", "data.layout=padded", "data.padding_side=left")
+    data, network = built(architecture, *words)
+    network.to(dtype)  # type: ignore[arg-type]  # transformers wraps it without types
+    whole = observe(network, data, "val")
+    for rows in (1, 3):
+        monkeypatch.setattr(observation, "CHUNK", rows)
+        parts = observe(network, data, "val")
+        assert torch.equal(parts.states["input"], whole.states["input"])
+        assert torch.equal(parts.correct, whole.correct)
+    fewer, _ = built(architecture, *words, "data.probe_size=7")
+    some = observe(network, fewer, "val")
+    read = map(tuple, data.probe["val"].read_at("input"))
+    known = dict(zip(read, whole.states["input"].unbind(1), strict=True))
+    for read, state in zip(fewer.probe["val"].read_at("input"), some.states["input"].unbind(1), strict=True):
+        assert torch.equal(state, known[tuple(read)])

@@ -1,17 +1,26 @@
 """Clusters of texts whose tasks are told by symbols, by their order, or by nothing."""
 
+import math
+from collections.abc import Sequence
+from itertools import permutations
+
 import pytest
 import torch
 from conftest import SMALL, composed
+from networks import small
 from seen import data_of, random_texts, seen
 from transformers import PreTrainedModel
 
 from taskcluster.config import RunConfig
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.comparisons import Scored
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.surface import ByEditDistance, Surface, counts
+from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.training.experiment import prepare
 
 KMEANS = KMeans(None, 4, 0)
+MAPPING = {"x": "u", "z": "v"}
 KEYS = ("symbols", "bigrams", "mean_embedding", "edit_distance")
 
 
@@ -47,9 +56,44 @@ def test_texts_that_have_nothing_to_do_with_tasks_score_about_zero() -> None:
 
 def test_words_are_what_is_counted_where_instructions_are_words() -> None:
     found = of_texts(
-        *([f"please {verb} {end}" for end in "pqrstu"] for verb in ("copy it", "turn it", "drop it")), words=True
+        *([f"please {verb} it {verb}{end}" for end in "pqrstu"] for verb in ("copy", "turn", "drop")), words=True
     )
     assert found["ari_symbols"] == found["ari_bigrams"] == 1
+
+
+def at_positions(tasks: Sequence[tuple[list[str], dict[str, str]]], at: list[Scored]) -> dict[str, float]:
+    """The baselines of tasks with instructions that hold x."""
+    made = (Task(k, ("any",), (tuple(texts),), mapping) for k, (texts, mapping) in enumerate(tasks))
+    family = TaskFamily(tuple(made), holdout="instruction", val_fraction=0.5, seed=0, words=True, x_inside=True)
+    data = RunConfig.of(composed(*SMALL)).data.build(SequenceDataModule, family=family)
+    observed = seen({}, {"input": data.probe["val"].labels("input")}, network=small("gpt2", len(data.tokenizer)))
+    measure = Surface(data, KMEANS, None, n=2, at=at)
+    assert {metric.where for metric in measure.metrics} >= {"bag of tokens", "bag of bigrams"}
+    return {metric.key: float(value) for metric, value in measure.measure(observed).items()}  # type: ignore[arg-type]
+
+
+def test_words_after_x_are_read_at_the_answer_and_not_at_x() -> None:
+    tasks = [([f"say {{x}} {verb} {verb} {end}" for end in "pqrs"], MAPPING) for verb in ("up", "down", "left")]
+    found = at_positions(tasks, ["input", "answer"])
+    assert found["ari_within_x_at_answer_symbols"] == found["ari_within_x_at_answer_edit_distance"] == 1
+    assert found["ari_within_x_symbols"] < 0.3  # all have read the same
+
+
+def test_demonstrations_in_front_of_the_query_are_read() -> None:
+    tasks = [
+        ([f"Q: {a} A: {b} Q: {c} A: {d} Q: {{x}} A:" for a, b, c, d in permutations(shown)], MAPPING)
+        for shown in ("abcd", "efgh", "ijkl")
+    ]
+    found = at_positions(tasks, ["answer"])
+    assert found["ari_within_x_at_answer_symbols"] == found["ari_at_answer_symbols"] == 1
+
+
+def test_x_tells_tasks_with_inputs_of_their_own_apart_over_all_states_and_within_none() -> None:
+    texts = [" ".join((*order, "{x}")) for order in permutations("pqrs")]  # the same words in another order
+    tasks = [(texts[8 * k : 8 * k + 8], {x: "y"}) for k, x in enumerate("abc")]
+    found = at_positions(tasks, ["answer"])
+    assert found["ari_at_answer_symbols"] == found["ari_at_answer_mean_embedding"] == 1
+    assert math.isnan(found["ari_within_x_at_answer_symbols"])
 
 
 def test_counts_are_of_runs_of_symbols() -> None:

@@ -1,10 +1,15 @@
-"""The baseline of a network that was not trained is what a run measures at step 0."""
+"""The baseline of random weights is what a run measures at step 0."""
+
+import gc
+import weakref
 
 import pytest
 import torch
 from conftest import SMALL, composed
 
 from taskcluster.config import RunConfig
+from taskcluster.measures import untrained
+from taskcluster.models.from_scratch import with_random_weights
 from taskcluster.training.experiment import measuring, prepare
 
 
@@ -23,3 +28,22 @@ def test_it_has_the_aris_of_step_0_whatever_was_trained_since(model: str) -> Non
             assert after[f"{of}_untrained/val/layer_{layer}"] == before[f"{of}/val/layer_{layer}"]
     assert after["ari/val/layer_2"] != before["ari/val/layer_2"]
     assert not any("untrained" in key for key in measurement(network, step=4, last=False))
+
+
+def test_the_random_network_is_gone_once_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig.of(composed(*SMALL, "measures=[clustering,untrained]"))
+    data, network = prepare(config)
+    made = []
+
+    def followed(trained: torch.nn.Module, seed: int) -> torch.nn.Module:
+        random = with_random_weights(trained, seed)  # type: ignore[type-var]
+        made.append(weakref.ref(random))
+        return random
+
+    monkeypatch.setattr(untrained, "with_random_weights", followed)
+    gc.disable()
+    try:
+        measuring(config, data)(network)
+        assert [reference() for reference in made] == [None]
+    finally:
+        gc.enable()

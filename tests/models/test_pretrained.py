@@ -446,6 +446,40 @@ def test_a_model_is_probed_as_it_is_and_then_fine_tuned(
     assert last["train/loss"] < first["train/loss"]
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    "precision",
+    [("model.dtype=bfloat16",), ("trainer.precision=bf16-true",), ("trainer.precision=bf16-mixed",)],
+    ids=lambda words: words[0],
+)
+def test_live_and_offline_numbers_are_the_same_bits_in_every_precision(
+    taskcluster_train: Callable[..., Outcome], saved: Path, tmp_path: Path, precision: tuple[str]
+) -> None:
+    measures = "measures=[clustering_at_answer,baselines_at_answer]"
+    words = (*PROBED, *precision, measures, "model=pretrained", f"model.path={saved}/llama", "hydra.run.dir=run")
+    outcome = taskcluster_train(*words, "trainer.max_steps=0")
+    assert outcome.exit_code == 0, outcome.err
+    (row,) = RunFolder(tmp_path / "run").rows()
+    loaded = load_run(tmp_path / "run")
+    held = torch.float32 if "mixed" in precision[0] else torch.bfloat16
+    assert loaded.network.dtype is held
+    measured = loaded.measure()
+    assert {"ari_at_answer_untrained/val/layer_2", "val/ari_within_x_at_answer_symbols"} <= {*measured}
+    assert measured == {key: row[key] for key in measured}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_trains_in_bfloat16_is_measured_offline_as_live(
+    taskcluster_train: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    outcome = taskcluster_train(*SMALL, "trainer.precision=bf16-true", "hydra.run.dir=run")
+    assert outcome.exit_code == 0, outcome.err
+    rows = {row["step"]: row for row in RunFolder(tmp_path / "run").rows()}
+    for step in (2, 6):
+        measured = load_run(tmp_path / "run", step).measure()
+        assert measured == {key: rows[step][key] for key in measured}
+
+
 @pytest.mark.skipif(SMOLLM2 is None, reason="needs the model that `make smollm2` fetches")
 def test_a_real_model_knows_languages() -> None:
     folder, file = str(SMOLLM2.parent), SMOLLM2.name

@@ -1,5 +1,6 @@
 """Charts of metrics beside what they are compared with."""
 
+import math
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from planted import DECLARED, rows
 from taskcluster.metrics import ARI, Metric, catalogue, control
 from taskcluster.pages import charts, compared
 from taskcluster.results.aggregate import over_runs
+from taskcluster.results.compared import highest_beside
 
 UNTRAINED = control(ARI, "untrained", "baseline", "untrained network")
 KNOWN = catalogue(DECLARED, [UNTRAINED])
@@ -52,6 +54,18 @@ def test_curves_have_rules_of_baselines_on_validation() -> None:
         assert rules(svg) == panels
         assert ">bag of symbols<" in svg
         assert ">null<" not in svg  # no layer of what has none
+
+
+def test_the_highest_value_is_said_with_the_baselines_of_its_layer_and_their_own_highest() -> None:
+    values = {"ari": (0.1, 0.3, 0.9, 0.8), "ari_untrained": (0.0, 0.84, 0.25, math.nan)}
+    row = {f"{key}/val/layer_{k}": value for key, of in values.items() for k, value in enumerate(of)}
+    said = highest_beside(row | {"val/ari_symbols": 0.33}, KNOWN, ARI)
+    assert said.startswith("ARI at the separator, highest: 0.90 at layer 2 (")
+    assert "untrained network 0.25, highest 0.84 at layer 1" in said
+    assert "bag of symbols 0.33" in said
+    assert highest_beside({f"ari/val/layer_{k}": 0.1 for k in range(4)}, KNOWN, ARI) == ""
+    undefined = {f"{key}/val/layer_{k}": math.nan for key in values for k in range(4)}
+    assert "highest: - at layer 0 (untrained network -)" in highest_beside(undefined, KNOWN, ARI)
 
 
 def test_nothing_is_drawn_beside_what_stands_alone() -> None:

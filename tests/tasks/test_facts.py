@@ -1,15 +1,18 @@
 """Facts in words: true, complete, told in many ways, and never shown before they are asked."""
 
 import builtins
+import random
 from collections import defaultdict
 from typing import Any
 
 import pytest
 from conftest import Outcome
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskcluster.cli import composed
 from taskcluster.tasks import countries, words
-from taskcluster.tasks.demonstrations import Layout
+from taskcluster.tasks.demonstrations import Layout, demonstration_sets
 from taskcluster.tasks.facts import RELATIONS, facts_family
 from taskcluster.tasks.family import SLOT, Task, TaskFamily
 from taskcluster.tasks.paraphrases import WORDINGS, paraphrases
@@ -158,6 +161,28 @@ def test_demonstrations_are_pairs_of_the_task() -> None:
     assert instructions(task)[0].endswith("; {x} ->")
 
 
+@given(size=st.integers(1, 4), n_sets=st.integers(1, 6), spare=st.integers(0, 5), seed=st.integers(0, 99))
+def test_disjoint_sets_have_no_pair_in_common(size: int, n_sets: int, spare: int, seed: int) -> None:
+    shown = {f"x{k}": f"y{k}" for k in range(size * n_sets + spare)}
+    layout = Layout("{x}: {y}\n")
+    sets = demonstration_sets(shown, size, n_sets, layout, random.Random(seed), disjoint=True)
+    pairs = [line for demonstrated in sets for line in demonstrated.splitlines()]
+    assert len(sets) == n_sets
+    assert len(pairs) == len({*pairs}) == size * n_sets
+    assert {*pairs} <= {f"{x}: {y}" for x, y in shown.items()}
+    with pytest.raises(ValueError, match=f"needs {size * (n_sets + spare + 1)} pairs to show .* raise n_pool to"):
+        demonstration_sets(shown, size, n_sets + spare + 1, layout, random.Random(seed), disjoint=True)
+
+
+def test_tasks_with_disjoint_demonstrations_are_asked_what_others_are_asked() -> None:
+    told = {"describe": "demonstrations", "n_sets": 4, "n_pool": 20}
+    family, others = (facts(**told, disjoint_demonstrations=disjoint) for disjoint in (True, False))
+    assert [task.mapping for task in family.tasks] == [task.mapping for task in others.tasks]
+    for task in family.tasks:
+        shown = [line for text in task.descriptions for line in text.splitlines() if line.startswith("Q: ")]
+        assert len({*shown}) == len(shown) == 20
+
+
 def test_templates_of_a_users_own_replace_the_paraphrases_of_a_relation() -> None:
     own = ["The capital of {x} is", "{x} is governed from"]
     family = facts(templates={"capital": own}, val_fraction=0.5)
@@ -208,6 +233,7 @@ def test_holding_out_a_description_holds_out_a_structure() -> None:
             "n_sets=40 exceeds the 2 sets ",
         ),
         ({"describe": "demonstrations", "layout": "{x!r} {y}\n"}, "must hold {x} and then {y}"),
+        ({"describe": "demonstrations", "disjoint_demonstrations": True}, "needs 200 pairs to show for n_sets=40 of 5"),
         ({"describe": "demonstrations", "layout": "{x}{y}\n"}, "with a space before {y}"),
         ({"describe": "demonstrations", "layout": "{y} {x} "}, "must hold {x} and then {y}"),
         (

@@ -164,6 +164,17 @@ def test_a_file_without_templates_is_told_by_its_name(folder: Path) -> None:
             {**SHOW, "n_pool": 2, "templates": {"to-french": ["{x}"]}},
             "demonstrations' does not use templates",
         ),
+        (
+            {
+                "describe": "demonstrations",
+                "n_pool": 2,
+                "n_demonstrations": 1,
+                "n_sets": 3,
+                "disjoint_demonstrations": True,
+            }
+            | {"n_pairs": 1},
+            "disjoint_demonstrations=True needs 3 pairs to show for n_sets=3 of 1, and there are 2; raise n_pool to 3",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused(folder: Path, changes: dict[str, Any], reason: str) -> None:
