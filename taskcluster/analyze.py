@@ -76,11 +76,15 @@ def _arguments() -> tuple[list[str], Path | None]:
 def _probe(words: list[str], config_dir: Path | None) -> None:
     """Become the run that measures a model as it is."""
     from taskcluster.cli import COMMAND, composed
+    from taskcluster.runs.exported import follow
 
-    chosen = [word for word in words if not word.startswith(("hydra", "measures."))]
-    told = composed("experiment=probe", *chosen, config_dir=config_dir)["task"].get("describe")
     own = ["--config-dir", str(config_dir)] if config_dir else []
-    experiment = f"experiment={EXPERIMENTS.get(told, 'probe')}"
+    if follow([readable(word, False) for word in words], told=False) and not any(w.startswith("data=") for w in words):
+        experiment = "experiment=probe_exported"
+    else:
+        chosen = [word for word in words if not word.startswith(("hydra", "measures."))]
+        told = composed("experiment=probe", *chosen, config_dir=config_dir)["task"].get("describe")
+        experiment = f"experiment={EXPERIMENTS.get(told, 'probe')}"
     os.environ[COMMAND] = PROGRAM
     os.execv(sys.executable, [sys.executable, "-m", "taskcluster.train", *own, experiment, *words])
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from taskcluster.data.batches import Batch, LossOn, Packer, Padding
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
-from taskcluster.data.tokenizer import OF_SENTENCES, OF_TEXT, in_chat, load_tokenizer, own_template, own_tokenizer
+from taskcluster.data.tokenizer import in_chat, load_tokenizer, own_template, own_tokenizer, template_for
 from taskcluster.tasks.family import Example, TaskFamily
 from taskcluster.validation import Seed, validated
 
@@ -152,8 +152,8 @@ def _tokenizer_and_template(
             raise ValueError("chat=True needs the tokenizer of a chat model; set data.tokenizer too")
         own = Template(template or own_template(family), prefix)
         return own_tokenizer(family, own), own
-    theirs = Template(template or (OF_SENTENCES if family.x_inside else OF_TEXT), prefix)
     loaded = load_tokenizer(tokenizer, revision, gguf_file)
+    theirs = Template(template or template_for(family, loaded), prefix)
     return loaded, in_chat(theirs, loaded) if chat else theirs
 
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+EXPORTED_CONFIG = "taskcluster.yaml"  # the configuration of a run, in a folder with its exported model
+
 
 def replace_file(file: Path, content: bytes | memoryview, writer: str = "") -> None:
     """Put a whole file in place and on the disk: however this ends, the old one or the new one is there.
