@@ -8,7 +8,7 @@ leaving it out (BPE), or by the one token of all that is unknown. The last two w
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Encoding, models
@@ -38,34 +38,31 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[Enc
 
 
 def unknown(backend: Backend, texts: Sequence[str]) -> list[str]:
-    """The words or characters in texts that the vocabulary lacks, sorted; white space aside."""
-    if isinstance(backend.model, OF_WORDS):
-        return sorted({piece for piece in _pieces(backend, texts) if _is_unknown(backend.model, piece)})
-    if not [*_unknown_characters(backend, set().union(*texts))]:  # of all, those of special tokens too
+    """The words or characters of texts that the vocabulary lacks, sorted; white space aside."""
+    of_words = isinstance(backend.model, OF_WORDS)
+    special = {token.content for token in backend.get_added_tokens_decoder().values()}
+    if not of_words and not _lacking(backend, set().union(*texts) - special):  # quickly, of those in special tokens too
         return []
-    added = [token.content for token in backend.get_added_tokens_decoder().values()]
-    parts = re.split("|".join(map(re.escape, added)), "\n".join(texts)) if added else texts
-    return sorted(_unknown_characters(backend, set().union(*parts)))
+    split = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)").split
+    rest = [part for text in texts for part in split(text) if part]
+    if not of_words:
+        return _lacking(backend, set().union(*rest))
+    return sorted({word for part in rest for word in _pieces(backend, part) if _is_unknown(backend.model, word)})
 
 
-def _unknown_characters(backend: Backend, characters: Iterable[str]) -> Iterator[str]:
-    for character in characters:
-        pieces = _pieces(backend, [character])
-        if not character.isspace() and any(_is_unknown(backend.model, c) for piece in pieces for c in piece):
-            yield character
+def _lacking(backend: Backend, characters: Iterable[str]) -> list[str]:
+    return sorted(
+        character
+        for character in characters
+        if not character.isspace()
+        and any(_is_unknown(backend.model, c) for piece in _pieces(backend, character) for c in piece)
+    )
 
 
-def _pieces(backend: Backend, texts: Iterable[str]) -> Iterator[str]:
-    """What the model of a tokenizer is given of texts: all but special tokens, in normal form, in parts."""
-    added = [token.content for token in backend.get_added_tokens_decoder().values()]
-    split = re.compile("|".join(map(re.escape, added))).split if added else lambda text: [text]
-    for part in (part for text in texts for part in split(text) if part):
-        normal = backend.normalizer.normalize_str(part) if backend.normalizer else part
-        yield from (
-            (piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(normal))
-            if backend.pre_tokenizer
-            else [normal]
-        )
+def _pieces(backend: Backend, text: str) -> list[str]:
+    """What the model of a tokenizer is given of a text without special tokens: its parts, in normal form."""
+    normal = backend.normalizer.normalize_str(text) if backend.normalizer else text
+    return [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(normal)] if backend.pre_tokenizer else [normal]
 
 
 def _is_unknown(model: models.Model, piece: str) -> bool:

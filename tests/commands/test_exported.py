@@ -144,7 +144,7 @@ def test_the_configuration_is_shown_before_it_is_run(taskcluster_train: Train, m
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...]]] = {
-    "other tasks": (lambda model: None, ("task=facts",), ("data.tokenizer='model' has no token for ", "leave out task")),
+    "other tasks": (lambda model: None, ("task=facts",), ("data.tokenizer='model' has no token for ", "leave out")),
     "custom tasks": (lambda model: None, ("task=custom",), ("has no token for ':', '<', '>', 'u', 'v' and ",)),
     "another template": (
         lambda model: None, ("data.template={instruction} {x} -> {y}",), ("has no token for ' ', '-', '0'",)

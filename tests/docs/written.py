@@ -6,8 +6,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
+from shlex import quote
 from subprocess import DEVNULL, STDOUT
 from typing import NamedTuple
 
@@ -27,7 +28,11 @@ ELSEWHERE = {  # commands that need more than this machine, by what they hold: w
     r"^ssh |^tensorboard |--allow-host": "is a server, or a way to one",
 }
 
+STEPS = 24  # of runs, but those whose steps 240 and 600 a page names
+LONG = r"reproduce|experiment=seeds( |$)|name=longer"
+
 SMALLER = {  # defaults of the copy, so that a run takes seconds; folders have the same names, journals the same steps
+    "conf/trainer/cpu.yaml": {"max_steps: 600": "max_steps: ${oc.decode:${oc.env:STEPS,600}}"},
     "conf/task/regex.yaml": {"n_tasks: 50": "n_tasks: 12", "task: 152": "task: 20", "spread: 48": "spread: 4"},
     "conf/task/facts.yaml": {
         "n_inputs: 40": "n_inputs: 12", "n_instructions: null": "n_instructions: 12", "n_sets: 40": "n_sets: 12"
@@ -41,18 +46,20 @@ SMALLER = {  # defaults of the copy, so that a run takes seconds; folders have t
     "conf/measures/interventions.yaml": {"n_pairs: 500": "n_pairs: 20", "steps: 1 ": "steps: null "},
     "conf/measures/interventions_at_answer.yaml": {"n_pairs: 240": "n_pairs: 20"},
     "conf/measures/vectors.yaml": {"n_prompts: 40": "n_prompts: 8", "n_heads: 10": "n_heads: 2"},
-    "conf/experiment/facts.yaml": {"n_pairs: 240": "n_pairs: 20", "seed: 0,1,2": "seed: 0"},
+    "conf/experiment/facts.yaml": {
+        "max_steps: 240": "max_steps: 24", "n_pairs: 240": "n_pairs: 20", "seed: 0,1,2": "seed: 0",
+    },
     "conf/experiment/causal.yaml": {"0,1,2,3,4 #": "0,1 #"},
     "conf/experiment/seeds.yaml": {"0,1,2,3,4 #": "0,1 #"},
     "conf/experiment/seeds_layers.yaml": {"0,1,2,3,4": "0,1"},
     "conf/experiment/regexes.yaml": {
-        "max_steps: 2000": "max_steps: 400", "task: 456": "task: 60", "spread: 144": "spread: 6",
+        "max_steps: 2000": "max_steps: 24", "task: 456": "task: 60", "spread: 144": "spread: 6",
         "0,1,2,3,4": "0,1", '"0,1,2"': '"0"',
     },
-    "conf/experiment/n_tasks.yaml": {"max_steps: 1200": "max_steps: 240", "10,25,50,100": "10,25", "0,1,2": "0"},
-    "conf/experiment/n_mappings.yaml": {"max_steps: 600": "max_steps: 120", "0,1,2": "0"},
-    "conf/experiment/n_instructions.yaml": {"max_steps: 600": "max_steps: 120", "0,1,2": "0"},
-    "conf/experiment/variance.yaml": {"name: variance\n": "name: variance\ntrainer: {max_steps: 120}\n"},
+    "conf/experiment/n_tasks.yaml": {"max_steps: 1200": "max_steps: 24", "10,25,50,100": "10,25", "0,1,2": "0"},
+    "conf/experiment/n_mappings.yaml": {"max_steps: 600": "max_steps: 24", "0,1,2": "0"},
+    "conf/experiment/n_instructions.yaml": {"max_steps: 600": "max_steps: 24", "0,1,2": "0"},
+    "conf/experiment/variance.yaml": {"name: variance\n": "name: variance\ntrainer: {max_steps: 24}\n"},
 }  # fmt: skip
 
 
@@ -74,8 +81,8 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(text: str) -> list[str]:
-    """Those of a block for the shell, with their comments."""
-    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    """Those of a block for the shell, without their comments."""
+    return [line.partition(" #")[0].rstrip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 def elsewhere(command: str) -> str:
@@ -83,29 +90,35 @@ def elsewhere(command: str) -> str:
     return next((reason for pattern, reason in ELSEWHERE.items() if re.search(pattern, command)), "")
 
 
-def script(page: Path) -> str:
-    """All of a page that is run, as one script of the shell: its Python after the commands, as a reader's session."""
+def script(page: Path, done: Container[str] = ()) -> str:
+    """All of a page that is run, as one script of the shell: its Python after the commands, as a reader's session.
+
+    done: commands of earlier pages, which are not repeated.
+    """
     python = [block.text for block in blocks(page) if block.language == "python"]
+    steps = (step for line in here(page) if line not in done for step in _step(line))
+    return "\n".join([*steps, *(["python - <<'END'", *python, "END"] if python else [])]) + "\n"
+
+
+def here(page: Path) -> list[str]:
+    """The commands of a page that are run."""
     lines = [line for block in blocks(page) if block.language == "sh" for line in commands(block.text)]
-    return "\n".join([*_steps(lines), *(["python - <<'END'", *python, "END"] if python else [])]) + "\n"
+    return [line for line in lines if not elsewhere(line)]
 
 
-def _steps(lines: list[str]) -> Iterator[str]:
-    for line in lines:
-        if elsewhere(line):
-            continue
-        yield f"echo; echo {shell(f'$ {line}')}"
-        yield line if not line.startswith("taskcluster-dashboard") else _served(line)
+def _step(line: str) -> Iterator[str]:
+    if "taskcluster" not in line and not line.startswith(("make", "python")):  # a setting, for the page alone
+        yield line
+        return
+    yield "unset STEPS" if re.search(LONG, line) else f"export STEPS={STEPS}"
+    yield f"echo; echo {quote(f'$ {line}')}"
+    yield _served(line) if line.startswith("taskcluster-dashboard") else line
 
 
 def _served(line: str) -> str:
     """A page that is open until its user ends it, by Ctrl-C; on any free port."""
-    served = f"timeout --signal=INT 40 {line.split('#')[0].strip()} --port 0 > served & wait $! || true"
+    served = f"timeout --signal=INT 40 {line} --port 0 > served & wait $! || true"
     return f"{served}\ncat served; grep -q http:// served"
-
-
-def shell(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def clone(folder: Path) -> None:
@@ -138,12 +151,12 @@ def environment(folder: Path) -> None:
     (folder / ".venv" / "installed").touch()
 
 
-def run(page: Path, folder: Path) -> tuple[int, str]:
+def run(page: Path, folder: Path, done: Container[str] = ()) -> tuple[int, str]:
     """The exit code of a page's script in a real shell, and what it printed."""
     path, log = f"{folder / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}", folder / f"{page.stem}.log"
     chosen = {"PATH": path, "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "WANDB", "TASKCLUSTER"))}
-    shell = ["bash", "-eu", "-o", "pipefail", "-c", script(page)]
+    shell = ["bash", "-eu", "-o", "pipefail", "-c", script(page, done)]
     with log.open("w") as printed:
         ran = subprocess.run(shell, cwd=folder, env=kept | chosen, stdin=DEVNULL, stdout=printed, stderr=STDOUT)
     return ran.returncode, log.read_text()
