@@ -19,12 +19,7 @@ from taskcluster.runs.files import EXPORTED_CONFIG
 from taskcluster.validation import UserError
 
 GROUP = options.EXPORTED
-FOLLOWED = ("task", "data", "clusterer", "measures", "seed", "seeds")
-TOKENIZER = {  # the exported one, as in data=text
-    "tokenizer": "${oc.select:model.path}",
-    "tokenizer_revision": "${oc.select:model.revision}",
-    "tokenizer_gguf_file": "${oc.select:model.gguf_file}",
-}
+PARTS = ("task", "data", "clusterer", "measures")
 
 
 def follow(words: Sequence[str], told: bool = True) -> list[str]:
@@ -76,7 +71,7 @@ def _followed(path: Path, files: Sequence[Path]) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_bytes())
-        return {key: config[key] for key in FOLLOWED}
+        return {key: config[key] for key in (*PARTS, "seed", "seeds")}
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         raise UserError(
             f"{file} is not the configuration of a run; export the run again, or remove this file"
@@ -85,14 +80,15 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _register(name: str, config: dict[str, Any]) -> None:
     seed, seeds = config["seed"], config["seeds"]
-    parts: dict[str, Any] = {group: config[group] for group in ("task", "data", "clusterer", "measures")}
+    parts: dict[str, Any] = {group: config[group] for group in PARTS}
     for key, source in FOLLOWS.items():
         group, _, seeded = key.partition(".")
         if group in parts and parts[group].get(seeded) == seeds[source]:
             parts[group][seeded] = f"${{seeds.{source}}}"
     for measure, node in parts["measures"].items():
         node |= _references(measure, node, seeds)
-    parts["data"] |= TOKENIZER
+    of_another = {key: None for key in ("tokenizer_revision", "tokenizer_gguf_file") if key in parts["data"]}
+    parts["data"] |= {"tokenizer": "${model.path}", **of_another}  # the exported one
     store = ConfigStore.instance()
     for group, node in parts.items():
         store.store(name=name, group=group, node=node)
