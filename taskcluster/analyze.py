@@ -31,7 +31,8 @@ Each run gets a folder analysis/NAME in the form of a run folder, with journal, 
 dashboard show it beside the run. Rerun the same command to resume. Keys that an analysis can set:
 measures, measures.*, clusterer, clusterer.*, data.probe_size, data.probe_seed, data.probe_final_norm; hydra/launcher
 and hydra.launcher.*. Without a folder, all keys of taskcluster-train can be set, and the run of no steps is written
-that taskcluster-train experiment=probe makes, or experiment=probe_demonstrations for tasks that are told so.
+that taskcluster-train experiment=probe makes, or experiment=probe_demonstrations for tasks that are told so. For the
+folder of an exported run without data=, it is experiment=probe_exported: the tasks and prompts are the run's.
 """
 
 OWN = ("name", "steps", "output")

@@ -29,7 +29,7 @@ ELSEWHERE = {  # commands that need more than this machine, by what they hold: w
 }
 
 STEPS = 24  # of runs, but those whose steps 240 and 600 a page names
-LONG = r"reproduce|experiment=seeds( |$)|name=longer"
+LONG = r"reproduce|experiment=seeds( |$)|name=longer|ckpt_path"
 
 SMALLER = {  # defaults of the copy, so that a run takes seconds; folders have the same names, journals the same steps
     "conf/trainer/cpu.yaml": {"max_steps: 600": "max_steps: ${oc.decode:${oc.env:STEPS,600}}"},
