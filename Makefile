@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help reproduce dashboard test smollm2 faults quick check format messages tables docs bench bench-end-to-end bench-gpu clean
+.PHONY: help reproduce dashboard test smollm2 faults commands quick check format messages tables docs bench bench-end-to-end bench-gpu clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,6 +27,9 @@ faults: .venv/installed-dev ## Slurm, Ray, W&B and disks that fail, KILLS runs k
 	$(SIDE_BY_SIDE) -m lasting -k "not crashes"
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills $(KILLS) -s
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tracking/test_wandb.py -k crashes --kills $(KILLS) -s
+
+commands: .venv/installed-dev ## every command of README and docs as it is written, one after the other: ten minutes
+	$(BIN)/pytest tests/docs/test_commands.py -s
 
 quick: .venv/installed-dev ## the tests that train nothing
 	$(BIN)/pytest -m "not slow"

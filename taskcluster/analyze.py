@@ -31,7 +31,8 @@ Each run gets a folder analysis/NAME in the form of a run folder, with journal, 
 dashboard show it beside the run. Rerun the same command to resume. Keys that an analysis can set:
 measures, measures.*, clusterer, clusterer.*, data.probe_size, data.probe_seed, data.probe_final_norm; hydra/launcher
 and hydra.launcher.*. Without a folder, the command is shorthand for taskcluster-train experiment=probe, or for
-experiment=probe_demonstrations where prompts are few-shot, and takes all keys of taskcluster-train.
+experiment=probe_demonstrations where prompts are few-shot, and takes all keys of taskcluster-train. For the folder of
+an exported run without data=, it is experiment=probe_exported: tasks and prompts are those of the run.
 """
 
 OWN = ("name", "steps", "output")
@@ -76,11 +77,15 @@ def _arguments() -> tuple[list[str], Path | None]:
 def _probe(words: list[str], config_dir: Path | None) -> None:
     """Become the run that measures a model as it is."""
     from taskcluster.cli import COMMAND, composed
+    from taskcluster.runs.exported import follow
 
-    chosen = [word for word in words if not word.startswith(("hydra", "measures."))]
-    told = composed("experiment=probe", *chosen, config_dir=config_dir)["task"].get("describe")
     own = ["--config-dir", str(config_dir)] if config_dir else []
-    experiment = f"experiment={EXPERIMENTS.get(told, 'probe')}"
+    if follow([readable(word, False) for word in words], told=False) and not any(w.startswith("data=") for w in words):
+        experiment = "experiment=probe_exported"
+    else:
+        chosen = [word for word in words if not word.startswith(("hydra", "measures."))]
+        told = composed("experiment=probe", *chosen, config_dir=config_dir)["task"].get("describe")
+        experiment = f"experiment={EXPERIMENTS.get(told, 'probe')}"
     os.environ[COMMAND] = PROGRAM
     os.execv(sys.executable, [sys.executable, "-m", "taskcluster.train", *own, experiment, *words])
 

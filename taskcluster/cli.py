@@ -23,6 +23,7 @@ from taskcluster import __version__, environment, streams
 from taskcluster.arguments import arranged, say
 from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
 from taskcluster.runs.condition import run_folder
+from taskcluster.runs.exported import follow
 from taskcluster.runs.options import CONF
 from taskcluster.validation import UserError, did_you_mean
 
@@ -199,7 +200,8 @@ def _arranged(words: list[str]) -> list[str]:
     if "--version" in given:
         print(f"taskcluster {__version__} with Hydra {hydra.__version__}")
         sys.exit(0)
-    return given
+    trains = not {"--cfg", "--info", "--help", "--hydra-help", "--shell-completion"} & {*given}
+    return [*follow(given, told=trains), *given]
 
 
 def sentence(error: BaseException) -> str:

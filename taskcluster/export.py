@@ -16,7 +16,8 @@ EXAMPLES = """
   hf upload NAME/MODEL model                                    puts it on the hub, with an account
 
 DIR then holds the weights (safetensors), the tokenizer, and a README.md with the verdict and the numbers of the run.
-AutoModelForCausalLM.from_pretrained(DIR) loads it, and so does taskcluster-train model=pretrained model.path=DIR.
+AutoModelForCausalLM.from_pretrained(DIR) loads it, and taskcluster-train
+model=pretrained model.path=DIR trainer.max_steps=0 measures it on the tasks, prompts and seeds of the run.
 """
 
 

@@ -29,6 +29,7 @@ from taskcluster.cli import Reported, job_config
 from taskcluster.config import RunConfig
 from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
 from taskcluster.runs.condition import digest, flatten, is_seed, matters
+from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import find_start, is_concluded, is_finished
 from taskcluster.runs.series import series
@@ -162,6 +163,7 @@ class Planner:
 
     def _plan(self, overrides: Sequence[str], number: int) -> Planned:
         given = [JOB_NUMBER.sub(str(number), word) for word in overrides]  # launchers count those that they are given
+        given = [*follow(given), *given]
         composed = self._loader.load_sweep_config(self._config, given)
         composed.hydra.job.num, composed.hydra.job.id = number, str(number)
         HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by

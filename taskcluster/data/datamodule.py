@@ -22,8 +22,6 @@ from taskcluster.data.batches import Batch, LossOn, Packer, Padding
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
 from taskcluster.data.tokenizer import (
-    OF_SENTENCES,
-    OF_TEXT,
     Frame,
     in_chat,
     load_tokenizer,
@@ -31,6 +29,7 @@ from taskcluster.data.tokenizer import (
     own_tokenizer,
     refuse_altered,
     render_frame,
+    template_for,
 )
 from taskcluster.tasks.family import Example, TaskFamily
 from taskcluster.validation import Seed, validated
@@ -169,8 +168,8 @@ def _tokenizer_and_template(
             raise ValueError("chat=True needs the tokenizer of a chat model; set data.tokenizer too")
         own = Template(template or own_template(family), prefix)
         return own_tokenizer(family, own), own
-    theirs = Template(template or (OF_SENTENCES if family.x_inside else OF_TEXT), prefix)
-    return load_tokenizer(tokenizer, revision, gguf_file), theirs
+    loaded = load_tokenizer(tokenizer, revision, gguf_file)
+    return loaded, Template(template or template_for(family, loaded), prefix)
 
 
 def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[Example]:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
+from taskcluster.data.vocabulary import encode
 from taskcluster.tasks.family import SLOT, Example, TaskFamily
 
 FIELDS = ("instruction", "x", "y")
@@ -141,19 +142,17 @@ class Prompts:
     def encode(self, examples: Sequence[Example]) -> list[Prompt]:
         """A prompt for each example.
 
-        Raises ValueError, naming the text, for one in which x or y has no token of its own.
+        Raises ValueError, naming the text, for one in which x or y has no token of its own, and for symbols that the
+        tokenizer does not know.
         """
         return list(self.stream(examples))
 
     def stream(self, examples: Sequence[Example]) -> Iterator[Prompt]:
         """The same one by one, for whoever need not have all of them at once."""
-        backend = self._tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
         for begin in range(0, len(examples), AT_ONCE):
             chunk = examples[begin : begin + AT_ONCE]
             rendered = [self._template.render(example) for example in chunk]
-            encodings = backend.encode_batch([text for text, *_ in rendered])
+            encodings = encode(self._tokenizer, [text for text, *_ in rendered])
             yield from map(self._prompt, chunk, encodings, rendered)
 
     def _prompt(self, example: Example, encoding: Encoding, rendered: Rendered) -> Prompt:

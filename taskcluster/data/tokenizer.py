@@ -54,6 +54,12 @@ def own_template(family: TaskFamily) -> str:
     return OF_WORDS if family.words else OF_SYMBOLS
 
 
+def template_for(family: TaskFamily, tokenizer: PreTrainedTokenizerFast) -> str:
+    """The text of a prompt for a tokenizer that was loaded, which may be one of ours."""
+    ours = isinstance(tokenizer.backend_tokenizer.model, models.WordLevel) and tokenizer.sep_token == SEP
+    return own_template(family) if ours else OF_SENTENCES if family.x_inside else OF_TEXT
+
+
 def _parts(family: TaskFamily) -> pre_tokenizers.PreTokenizer:
     return SENTENCES if family.x_inside else WORDS
 

@@ -13,6 +13,8 @@ from taskcluster.validation import UserError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP)
 
+EXPORTED_CONFIG = "taskcluster.yaml"  # the configuration of a run, in a folder with its exported model
+
 
 def replace_file(file: Path, content: bytes | memoryview, writer: str = "") -> None:
     """Put a whole file in place and on the disk: however this ends, the old one or the new one is there.

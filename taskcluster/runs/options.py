@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
     from omegaconf import DictConfig
 
+EXPORTED = "exported"  # what options of exported runs begin with: see taskcluster.runs.exported
+
 PACKAGE = Path(__file__).parents[1]
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # in a wheel, in a checkout
 
@@ -25,7 +27,8 @@ def defaults() -> dict[str, Any]:
 def alternatives(group: str) -> list[str]:
     """The options that can be chosen instead of the package's own, in alphabetical order."""
     own = _composed(_packaged()).hydra.runtime.choices.get(group)
-    return [option for option in _options(_loader(), group) if option != own] if own else []
+    others = [option for option in _options(_loader(), group) if option != own] if own else []
+    return [option for option in others if not option.startswith(EXPORTED)]
 
 
 def option(group: str, name: str) -> Any:

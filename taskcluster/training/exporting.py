@@ -15,7 +15,7 @@ from transformers import PretrainedConfig
 from taskcluster.data.sources import quietly
 from taskcluster.metrics import shown
 from taskcluster.pages.rendering import render
-from taskcluster.runs.files import replace_file
+from taskcluster.runs.files import EXPORTED_CONFIG, replace_file
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.runs.verdicts import judged
 from taskcluster.training.command import command
@@ -29,7 +29,7 @@ def export(run: Path, folder: Path, step: int | None = None) -> int:
     with _keeping_keys(loaded.network.config), quietly():
         loaded.network.save_pretrained(folder)
     loaded.data.tokenizer.save_pretrained(folder)
-    replace_file(folder / "taskcluster.yaml", yaml.safe_dump(loaded.config.as_dict(), sort_keys=False).encode())
+    replace_file(folder / EXPORTED_CONFIG, yaml.safe_dump(loaded.config.as_dict(), sort_keys=False).encode())
     replace_file(folder / "README.md", card(loaded).encode())
     return loaded.step
 
