@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps import causal, controls, depths, figures, regexes, single, varied
+from sweeps import causal, controls, depths, figures, pretrained, regexes, single, varied
 
 from taskcluster.results.cells import Table
 from taskcluster.results.findings import Findings
@@ -48,6 +48,8 @@ SWEEPS = {
     "variance": Sweep(25, varied.sources),
     "n_instructions": Sweep(15, varied.instructions),
     "facts": Sweep(3, varied.facts),
+    "countries": Sweep(1, pretrained.countries),
+    "few_shot": Sweep(2, pretrained.few_shot),
 }
 
 
