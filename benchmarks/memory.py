@@ -1,5 +1,5 @@
 """Memory of an analysis: the peak of a process that measures a checkpoint, beside the ceiling in docs/analyze.md; and
-of 1,000 prompts of a model that others trained, beside that of docs/pretrained.md.
+of 1,000 prompts of a pretrained model, beside that of docs/pretrained.md.
 
 out: rows of results.json, in MiB above what the process had once the run, or the model, was loaded. Fails where the
 ceiling is exceeded.
@@ -65,7 +65,7 @@ def measure(run: str, changes: dict[str, object]) -> None:
 
 
 def measure_theirs(folder: str, words: list[str]) -> None:
-    """The same for 1,000 prompts of a model that others trained."""
+    """The same for 1,000 prompts of a pretrained model."""
     from taskcluster.cli import composed
     from taskcluster.config import RunConfig
     from taskcluster.training.experiment import measuring, prepare

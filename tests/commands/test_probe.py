@@ -1,4 +1,4 @@
-"""taskcluster-analyze without a run: a model that others trained, measured as it is."""
+"""taskcluster-analyze without a run: a pretrained model, measured as it is."""
 
 import os
 import subprocess
