@@ -29,7 +29,8 @@ def config(seed: int, n_layer: int = 3, **others: Any) -> dict[str, Any]:
 def wanted(seed: int) -> RunConfig:
     """What asks for a planted run."""
     asking = {"resume": "auto", "ckpt_path": None}
-    parts = {"trainer": Trainer.model_construct(max_steps=200), "model": Node.of({"_target_": "planted"}, "model")}
+    parts = {"trainer": Trainer.model_construct(max_steps=200)}
+    parts |= {group: Node.of({"_target_": "planted"}, group) for group in ("model", "data")}
     found = RunConfig.model_construct(**asking, **parts)
     found._composed = config(seed) | asking
     return found

@@ -96,7 +96,7 @@ def test_bad_input_is_refused_in_one_sentence(
         ("[ab", "regex '[ab' is not valid"),
         ("(a+)+b", "regex '(a+)+b' repeats without an upper bound"),
         ("(a{90}){90}", "regex '(a{90}){90}' has more than 2000 symbols"),
-        ("y[ab]{2}", "regex 'y[ab]{2}' gave only 4 of 20 instructions"),
+        ("y[ab]{2}", "regex 'y[ab]{2}' gives only 4 of 20 instructions"),
     ],
 )
 def test_regexes_that_cannot_be_used_are_refused(taskcluster_train: Train, regex: str, reason: str) -> None:

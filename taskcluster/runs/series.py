@@ -78,7 +78,7 @@ def _refuse_revision_of_a_folder(config: RunConfig) -> None:
     if data.get("tokenizer_revision") != model.get("revision"):  # which it follows by default
         given["data.tokenizer_revision"] = data.get("tokenizer_revision"), "data.tokenizer", data.get("tokenizer")
     for key, (revision, of, path) in given.items():
-        if revision and path and Path(str(path)).is_dir():
+        if isinstance(revision, str) and path and Path(str(path)).is_dir():
             inside = Path(str(path), str(revision))
             instead = f", or write {of}={inside}" if inside.is_dir() else ""
             raise UserError(

@@ -87,8 +87,8 @@ def _refuse_too_few(
     longer = f", or raise max_length={max_length}" if max_length else ""
     if not fewest:
         raise ValueError(
-            f"n_pool={description.n_pool} leaves no pair of task {name} to ask about, as no task is asked what one "
-            f"demonstrates; lower it{longer}"
+            f"n_pool={description.n_pool} leaves no pair of task {name} to ask about, since inputs that one task "
+            f"demonstrates are left out of all; lower it{longer}"
         )
     if n_pairs and fewest < n_pairs:
         shown = f" that are not demonstrated (n_pool={description.n_pool})" if description.n_shown else ""

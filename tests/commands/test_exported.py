@@ -144,7 +144,7 @@ def test_the_configuration_is_shown_before_it_is_run(taskcluster_train: Train, m
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...]]] = {
-    "other tasks": (lambda model: None, ("task=facts",), ("data.tokenizer='model' has no token for ", "leave out")),
+    "other tasks": (lambda model: None, ("task=facts",), ("model.path='model' has no token for ", "leave out")),
     "custom tasks": (lambda model: None, ("task=custom",), ("has no token for ':', '<', '>', 'u', 'v' and ",)),
     "another template": (
         lambda model: None, ("data.template={instruction} {x} -> {y}",), ("has no token for ' ', '-', '0'",)
@@ -155,7 +155,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, 
     "an experiment's prompts": (lambda model: None, ("experiment=probe",), ("leave out task=, data= and experiment=",)),
     "no configuration": (
         lambda model: (model / "taskcluster.yaml").unlink(), (),
-        ("data.tokenizer='model' has no token for ", "choose tasks, data.template and data.prefix in its symbols"),
+        ("model.path='model' has no token for ", "choose tasks, data.template and data.prefix in its symbols"),
     ),
     "a damaged configuration": (
         lambda model: (model / "taskcluster.yaml").write_text("task: ["), (),

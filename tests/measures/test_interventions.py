@@ -68,6 +68,7 @@ class ByHand(PreTrainedModel):
         for k, letter in enumerate("abcd"):
             table[tokenizer.convert_tokens_to_ids(letter), k] = 1
             self.lm_head.weight.data[tokenizer.convert_tokens_to_ids(f"<y:y{k}>"), k] = 1
+        self.lm_head.weight.data[tokenizer.convert_tokens_to_ids("<y:y0>"), TASKS:] = 0.1  # without a task it is y0
         table[tokenizer.sep_token_id, IS_SEPARATOR] = table[tokenizer.convert_tokens_to_ids("<x:q>"), IS_X] = 1
         self.embedding = nn.Embedding.from_pretrained(table)
         self.blocks = nn.ModuleList(

@@ -354,8 +354,8 @@ def test_a_revision_that_is_read_as_a_number_is_named_as_it_was_typed(
     read = "a truth value" if typed.lower() in ("true", "false") else "a number"
     advice = f"write 'model.revision=\"{typed}\"', with both pairs of quotes in a shell"
     assert outcome.err == f"taskcluster-train: model.revision={typed} is read as {read}, not as text; {advice}\n"
-    quoted = taskcluster_train(*words, f'model.revision="{typed}"', "model.dtype=float8")
-    assert "model.dtype='float8'" in quoted.err
+    quoted = taskcluster_train(*words, f'model.revision="{typed}"')
+    assert f"model.revision={typed!r}, but model.path=" in quoted.err
     several = taskcluster_train(*words, "model.path=a/b", f"model.revisions=[step1,{typed}]")
     assert several.exit_code == 2
     assert several.err.startswith("taskcluster-train: model.revisions: ")
@@ -403,7 +403,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         except error as cause:
             raise OSError("We couldn't connect to 'https://huggingface.co'\nCheck your internet") from cause
 
-    monkeypatch.setattr("taskcluster.data.tokenizer.AutoTokenizer.from_pretrained", load)
+    monkeypatch.setattr("taskcluster.models.checkpoint_files.find_adapter_config_file", load)  # what is read first
 
 
 def test_a_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:

@@ -98,7 +98,9 @@ def test_a_run_is_there_with_all_that_belongs_to_it(server: WandbServer, run: Ru
     assert there.exit_code == 0
     assert there.values()["model"] == run.config()["model"]
     assert there.values()["versions"] == run.status()["starts"][0]["versions"]
-    assert not [key for key in there.summary if key.startswith("claims")]  # few steps decide none
+    verdicts = {claim["name"]: claim["passed"] for claim in run.results()["claims"]}
+    assert {name: claim["passed"] for name, claim in there.summary["claims"].items()} == verdicts
+    assert there.summary["claims_passed"] == [*verdicts.values()].count(True)
     assert there.summary["val/accuracy"] == run.results()["final"]["val/accuracy"]
     for figure in ("ari", "ari_within_x", "ari_by_layer", "tsne"):
         content = (run.figures / f"{figure}.png").read_bytes()

@@ -162,7 +162,7 @@ def test_a_chat_template_may_differ_only_without_chat(theirs: Callable[[str], Pa
     for number in (1, 2):
         (path / f"step{number}" / "chat_template.jinja").write_text(f"{number} {{{{ messages[0].content }}}}")
     refuse_different(series(probing(path)))
-    with pytest.raises(UserError, match="in the tokenizer's chat template"):
+    with pytest.raises(UserError, match="in the tokenizer's chat frame"):
         refuse_different(series(probing(path, "data.chat=true")))
 
 

@@ -553,10 +553,10 @@ def test_maps_grow_beside_the_curves_of_the_conditions_that_have_them(
     )
 
     def intervened(step: int, seed: int) -> dict[str, float]:
-        effect = step / 100 + 0.2 * seed
+        effect = step / 100 + 0.05 * seed
         return line(step) | {m.at("val", layer): effect for m in (added, *exchanged) for layer in range(LAYERS)}
 
-    runs = [begin(tmp_path / "runs" / "s" / "n=2" / f"seed={seed}", seed) for seed in range(2)]
+    runs = [begin(tmp_path / "runs" / "s" / "n=2" / f"seed={seed}", seed) for seed in range(5)]
     measure(begin(tmp_path / "runs" / "s" / "n=3" / "seed=0", n_layer=3), 0)
     for seed, run in enumerate(runs):
         run.start(run.config(), None, (*OWN, added, *exchanged))
@@ -572,20 +572,21 @@ def test_maps_grow_beside_the_curves_of_the_conditions_that_have_them(
         {"effect_interchange_input", "effect_interchange_instruction_end", "ari", "ari_within_x"},
     ]
     effects = {(p["step"], p["n"]): float(p["mean"]) for p in shown[0] if p["metric"] == "effect_add_input"}
-    assert effects == {("0", "2"): 0.1, ("10", "2"): pytest.approx(0.2)}
+    assert effects == {("0", "5"): pytest.approx(0.1), ("10", "5"): pytest.approx(0.2)}
     assert {p["step"] for p in shown[1]} == {"10"}
     assert all(float(p["lower"]) >= 0 for p in shown[0] if p["metric"] == "effect_add_input")
     page.get_by_label("switch between").click()
     for seed, run in enumerate(runs):
         run.append(intervened(20, seed), elapsed=2.0, measuring=0.5)
-    until(page, "document.querySelector('#runs tbody').textContent.split('20 /').length === 3")
+    until(page, "document.querySelector('#runs tbody').textContent.split('20 /').length === 6")
     drawn(page)
     assert {p["step"] for p in curves(page, first + 1)} == {"0", "10", "20"}
     assert {p["step"] for p in curves(page, first + 2)} == {"20"}
     canvas = page.locator("#each article").nth(1).locator("canvas")
     canvas.hover(position={"x": 120, "y": 100})
     page.locator("#tooltip").get_by_text("in all cells").wait_for()
-    assert page.locator("#tooltip").inner_text().split("in all cells")[1].split("\n")[1] == "0 to 1"
+    ends = page.locator("#tooltip").inner_text().split("in all cells")[1].split("\n")[1].split(" to ")
+    assert 0 <= float(ends[0]) < float(ends[1]) <= 1
     if screenshots := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{screenshots}/maps.png", full_page=True)
 
