@@ -72,7 +72,7 @@ def pretrained(
 def _refuse_other_weights(source: str, found: Mapping[str, Any]) -> None:
     """found: what transformers reports of a load."""
     if missing := sorted(found["missing_keys"]):
-        raise ValueError(f"{source} lacks {len(missing)} weights, such as {missing[0]}; choose a causal LM")
+        raise ValueError(f"{source} lacks weights, such as {missing[0]} ({len(missing)} in all); choose a causal LM")
     if mismatched := sorted(found["mismatched_keys"]):
         name, there, here = mismatched[0]
         raise ValueError(

@@ -202,7 +202,7 @@ MISTAKES: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...], str]]
         lambda source, target: without(source, target, "tokenizer"), (), "^model.path=.* cannot be loaded"
     ),
     "a pickle": (pickled, (), "model.path=.*; give a folder with config.json and model.safetensors"),
-    "no output layer": (headless, (), "model.path=.* lacks 1 weights, such as (lm_head|embed_out).weight"),
+    "no output layer": (headless, (), "model.path=.* lacks weights, such as (lm_head|embed_out).weight .1 in all."),
     "an unknown architecture": (
         lambda source, target: reconfigured(source, target, model_type="mystery"), (), "cannot be loaded .*mystery"
     ),
