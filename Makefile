@@ -16,7 +16,7 @@ dashboard: .venv/installed ## a live page over the runs in multirun/, on this ma
 # One thread each, as processes that take all cores would wait for each other; three, as some tests only wait.
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test: .venv/installed-dev ## every test but those of `make faults`: about ten minutes on two cores
+test: .venv/installed-dev ## every test but those of `make faults`: a quarter of an hour on two cores
 	$(SIDE_BY_SIDE) -m "not lasting"
 
 smollm2: .models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ## a real model of 135 million weights, 93 MB, for model=pretrained

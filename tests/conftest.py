@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import pytorch_lightning as pl
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 from taskcluster import train
 from taskcluster.cli import composed
@@ -90,6 +91,7 @@ def command(*arguments: str) -> int:
     with pytest.MonkeyPatch.context() as patch:
         compose_options_once(patch, *arguments)
         patch.setattr(sys, "argv", ["taskcluster-train", *arguments])
+        patch.setattr(HydraConfig.instance(), "cfg", None)  # as it was before, for what composes without a command
         GlobalHydra.instance().clear()
         with pytest.raises(SystemExit) as ended:
             train.main()
