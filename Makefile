@@ -17,7 +17,7 @@ dashboard: .venv/installed ## a live page over the runs in multirun/, on this ma
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed-dev ## every test but those of `make faults`: a quarter of an hour on two cores
-	$(SIDE_BY_SIDE) -m "not lasting"
+	$(SIDE_BY_SIDE) -m "not lasting and not documented"
 
 smollm2: .models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ## a real model of 135 million weights, 93 MB, for model=pretrained
 
@@ -28,8 +28,8 @@ faults: .venv/installed-dev ## Slurm, Ray, W&B and disks that fail, KILLS runs k
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills $(KILLS) -s
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tracking/test_wandb.py -k crashes --kills $(KILLS) -s
 
-commands: .venv/installed-dev ## every command of README and docs as it is written, one after the other: ten minutes
-	$(BIN)/pytest tests/docs/test_commands.py -s
+commands: .venv/installed-dev ## every command of README and docs as it is written, one after the other; README alone takes ten minutes
+	$(BIN)/pytest tests/docs/test_commands.py
 
 quick: .venv/installed-dev ## the tests that train nothing
 	$(BIN)/pytest -m "not slow"

@@ -54,7 +54,7 @@ def test_a_page_is_one_script_of_the_shell_with_its_python() -> None:
     assert lines.index("RUN=outputs/reproduce/seed=0") < lines.index("taskcluster-export $RUN checkpoints/step0 step=0")
 
 
-@pytest.mark.lasting
+@pytest.mark.documented
 @pytest.mark.parametrize("page", [page for page in pages() if script(page).strip()], ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run_as_they_are_written(page: Path, tree: Path) -> None:
     done = {line for earlier in takewhile(lambda other: other != page, pages()) for line in here(earlier)}
