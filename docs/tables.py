@@ -7,7 +7,7 @@ in:  docs/results/NAME.csv: the columns, then the rows, cells as the page prints
 out: in a page, below every line <!-- results: NAME -->, the table; docs/images, the figures of these sweeps
 
 A line <!-- numbers: NAME --> puts no table on the page: it names a file whose numbers the text quotes. A sweep that is
-not in RUNS keeps its files. One with unfinished or missing runs is refused.
+not in RUNS, or not all of whose runs are finished, keeps its files.
 """
 
 import csv
@@ -56,13 +56,17 @@ def pages() -> Iterator[Path]:
     return (page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 
 
-def write(runs: Path) -> None:
-    """Write the files of every sweep in `runs`. Raises UserError where one is not whole."""
+def write(runs: Path) -> Iterator[str]:
+    """Write the files of every sweep in `runs` that is whole, and say in a sentence each which are not."""
     for name in [name for name in SWEEPS if (runs / name).is_dir()]:
-        found = Findings(runs / name)
+        try:
+            found = Findings(runs / name)
+        except UserError as error:
+            yield str(error)
+            continue
         if len(found.runs) != SWEEPS[name].n_runs:
-            said = "; ".join([f"{len(found.runs)} finished runs, not {SWEEPS[name].n_runs}", *found.gaps])
-            raise UserError(f"{runs / name} is not whole ({said}); run its command again to finish it")
+            yield f"{runs / name} has {len(found.runs)} finished runs of {SWEEPS[name].n_runs}; run its command again"
+            continue
         for file, table in SWEEPS[name].tables(found).items():
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows([table.columns, *table.rows])
@@ -71,7 +75,9 @@ def write(runs: Path) -> None:
 
 
 def read(name: str) -> list[list[str]]:
-    """The columns and rows of a file."""
+    """The columns and rows of a file. Raises UserError where it is missing."""
+    if not (FOLDER / f"{name}.csv").is_file():
+        raise UserError(f"docs/results/{name}.csv, which a page names, is missing; write it from the runs of its sweep")
     with (FOLDER / f"{name}.csv").open(newline="") as lines:
         return list(csv.reader(lines))
 
@@ -91,17 +97,20 @@ ESCAPED = str.maketrans({"|": "&#124;", "<": "&lt;"})
 
 
 def main(arguments: list[str]) -> None:
-    if arguments:
-        write(Path(arguments[0]))
+    """Raises UserError where a sweep is not whole, after all others and the pages are written."""
+    missing = [*write(Path(arguments[0]))] if arguments else []
     for page in pages():
         text = page.read_text()
         if (new := rendered(text)) != text:
             page.write_text(new)
             print(page.relative_to(ROOT))
+    if missing:
+        raise UserError("\n".join(missing))
 
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except UserError as error:
-        sys.exit(f"tables.py: {error}")
+        print(f"tables.py: {error}", file=sys.stderr)
+        sys.exit(2)

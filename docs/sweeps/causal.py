@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 from sweeps.cells import Runs, by_layer, depth, last, numbered, said, select
+from sweeps.depths import of_sequences
 
 from taskcluster.metrics import ARI, ARI_WITHIN_X, LOSS
 from taskcluster.results.cells import Table, over
@@ -72,9 +73,9 @@ EMERGING = {
 
 
 def tables(found: Findings) -> Mapping[str, Table]:
-    of = partial(select, found)
-    six, on_y = of(model__n_layer=6, data__loss_on="sequence"), of(model__n_layer=6, data__loss_on="y")
-    layers = {"2": of(model__n_layer=2), "4": of(model__n_layer=4), "6": six, "6, loss on y": on_y}
+    two, four, six = of_sequences(found)
+    on_y = select(found, {"data.loss_on": "y"})
+    layers = {"2": two, "4": four, "6": six, "6, loss on y": on_y}
 
     def effects(first: str, rows: Mapping[str, str]) -> Table:
         cells = [[words, *by_layer(found, six, key, together=True)] for key, words in rows.items()]

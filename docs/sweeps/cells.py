@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 from taskcluster.results.aggregate import Condition
@@ -15,10 +16,9 @@ from taskcluster.runs.journal import fixed, layers_of, number
 Runs = Condition[Finished]
 
 
-def select(found: Findings, **settings: Any) -> Runs:
-    """The one condition with these settings; `__` in a name is a dot."""
-    wanted = {key.replace("__", "."): value for key, value in settings.items()}
-    (one,) = (c for c in found.conditions if wanted.items() <= decisive(c.runs[0].config).items())
+def select(found: Findings, settings: Mapping[str, Any]) -> Runs:
+    """The one condition with these settings, by dotted key."""
+    (one,) = (c for c in found.conditions if settings.items() <= decisive(c.runs[0].config).items())
     return one
 
 
@@ -67,12 +67,13 @@ def by_layer(
     """A metric in layers 0 to L, at the last measured step or another. together: intervals hold in all layers at once
     (Bonferroni's inequality), not each by itself."""
     metric, layers = found.catalogue[key], range(depth(condition) + 1)
+    cells = len(layers) if together else 1
 
-    def cell(name: str) -> str:
-        column = lambda run: number(run.rows[step], name)  # noqa: E731
-        return said(over(condition, column, metric.range, len(layers) if together else 1), digits)
+    def column(run: Finished, name: str) -> float:
+        return number(run.rows[step], name)
 
-    return [cell(metric.at(split, layer)) for layer in layers]
+    columns = (partial(column, name=metric.at(split, layer)) for layer in layers)
+    return [said(over(condition, of_layer, metric.range, cells), digits) for of_layer in columns]
 
 
 def plain(run: Finished, key: str, row: int = -1) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from sweeps.cells import Runs, by_layer, last, numbered, report, select
+from sweeps.depths import of_sequences
 
 from taskcluster.results.cells import Table
 from taskcluster.results.findings import Findings
@@ -29,10 +30,9 @@ NUMBERS = {
 
 
 def tables(found: Findings) -> Mapping[str, Table]:
-    six = {"model__n_layer": 6}
-    own = select(found, **six, data__loss_on="sequence", task__shuffle_outputs=False)
-    shuffled = select(found, **six, task__shuffle_outputs=True)
-    on_y = select(found, **six, data__loss_on="y")
+    (own,) = of_sequences(found, 6)
+    shuffled = select(found, {"task.shuffle_outputs": True})
+    on_y = select(found, {"data.loss_on": "y"})
     others = {"outputs shuffled": shuffled, "loss on y alone": on_y}
     rows = [
         [words, *by_layer(found, condition, key)]

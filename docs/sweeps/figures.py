@@ -6,7 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from sweeps import regexes
 from sweeps.cells import Runs, restricted, select
+from sweeps.depths import of_sequences
 
 from taskcluster.pages import charts, instruments, rendering
 from taskcluster.pages import sweeps as against
@@ -20,34 +22,20 @@ class Figure(NamedTuple):
     conditions: Callable[[Findings], Sequence[Runs]] = lambda found: found.conditions
 
 
-def _depths(found: Findings) -> list[Runs]:
-    own = {"data__loss_on": "sequence", "task__shuffle_outputs": False}
-    return [select(found, model__n_layer=n_layer, **own) for n_layer in (2, 4, 6)]
-
-
-def _six(found: Findings) -> list[Runs]:
-    return [select(found, model__n_layer=6, data__loss_on="sequence", task__shuffle_outputs=False)]
-
-
-def _three_regexes(found: Findings) -> list[Runs]:
-    settings = {"task__holdout": "instruction", "data__loss_on": "sequence", "task__shuffle_outputs": False}
-    return [select(found, **settings)]
-
-
 OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     "seeds_layers": {
-        "report": Figure("ari", _depths),
-        "ari_by_layer": Figure("ari_by_layer", _depths),
-        "ari_within_x": Figure("ari_within_x", _depths),
-        "instruments": Figure("instruments", _six),
-        "agreement": Figure("agreement", _six),
+        "report": Figure("ari", of_sequences),
+        "ari_by_layer": Figure("ari_by_layer", of_sequences),
+        "ari_within_x": Figure("ari_within_x", of_sequences),
+        "instruments": Figure("instruments", lambda found: of_sequences(found, 6)),
+        "agreement": Figure("agreement", lambda found: of_sequences(found, 6)),
     },
     "causal": {
-        "map": Figure("map", _six),
+        "map": Figure("map", lambda found: of_sequences(found, 6)),
         "effect_by_layer": Figure("effect_add_instruction_by_layer"),
         "path": Figure("path"),
     },
-    "regexes": {"regexes": Figure("baselines", _three_regexes)},
+    "regexes": {"regexes": Figure("baselines", lambda found: [select(found, regexes.OWN)])},
     "n_instructions": {"instructions": Figure("against")},
 }
 OF_DEFAULT_RUN = ("ari", "baselines", "nuisance", "tsne")

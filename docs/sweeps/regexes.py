@@ -7,6 +7,7 @@ from sweeps.cells import by_layer, columns, last, numbered, report, select
 from taskcluster.results.cells import Table
 from taskcluster.results.findings import Findings
 
+OWN = {"task.holdout": "instruction", "data.loss_on": "sequence", "task.shuffle_outputs": False}
 BY_LAYER = {
     "ari": "ARI at the separator",
     "ari_within_regex": "within a regex",
@@ -38,12 +39,12 @@ LAST = {
 
 
 def tables(found: Findings) -> Mapping[str, Table]:
-    own = select(found, task__holdout="instruction", data__loss_on="sequence", task__shuffle_outputs=False)
-    unseen = select(found, task__holdout="description")
+    own = select(found, OWN)
+    unseen = select(found, {"task.holdout": "description"})
     others = {
         "three regexes a task": own,
-        "loss on y alone": select(found, data__loss_on="y"),
-        "outputs shuffled": select(found, task__shuffle_outputs=True),
+        "loss on y alone": select(found, {"data.loss_on": "y"}),
+        "outputs shuffled": select(found, {"task.shuffle_outputs": True}),
     }
     baselines = [
         [words, *(last(found, own, f"{key}{name}") for key in ("ari", "ari_within_x"))]

@@ -6,7 +6,7 @@ from sweeps.cells import plain, select
 
 from taskcluster.metrics import ACCURACY, ARI, ARI_WITHIN_X
 from taskcluster.results.cells import Table, last_of
-from taskcluster.results.findings import Findings
+from taskcluster.results.findings import Findings, Finished
 from taskcluster.runs.journal import fixed, number
 
 AT_SEPARATOR, WITHIN_X = "at the separator", "at x, within each x"
@@ -28,41 +28,38 @@ BASELINES = {
 
 
 def default_run(found: Findings) -> Mapping[str, Table]:
-    """The default run, and the same states by other clusterers (analyses of the run, each of the name of its rows)."""
+    """The default run, and its last states by other clusterers: analyses of the run, of the names in CLUSTERERS."""
     run = next(run for run in found.runs if "analysis" not in run.path)
-    claims = [
-        [
-            c["name"],
-            c["paper"],
-            fixed(c["value"]),
-            f"{c['relation']} {c['threshold']}",
-            "pass" if c["passed"] else "fail",
-        ]
-        for c in run.results["claims"]
-    ]
     numbers = [str(layer) for layer in range(len(plain(run, ARI.key)))]
     by_layer = [[AT_SEPARATOR, *plain(run, ARI.key)], [WITHIN_X, *plain(run, ARI_WITHIN_X.key)]]
-    others = [
-        *([words, *(plain(run, key)[at] for key in (ARI.key, ARI_WITHIN_X.key))] for words, at in POINTS.items()),
-        *(
-            [words, *(fixed(last_of(run, run.catalogue[f"{key}_{name}"]), 2) for key in (ARI.key, ARI_WITHIN_X.key))]
-            for name, words in BASELINES.items()
-        ),
-    ]
-    nuisance = [
-        [run.catalogue[key].where, *plain(run, key)] for key in ("ari_to_first", "ari_to_last", "ari_to_length")
-    ]
+    labels = ("ari_to_first", "ari_to_last", "ari_to_length")
+    nuisance = [[run.catalogue[key].where, *plain(run, key)] for key in labels]
     return {
-        "default_claims": Table("", ["claim of the paper", "paper", "here", "threshold", "verdict"], claims),
+        "default_claims": _claims(run),
         "default_ari": Table("", ["", *numbers], by_layer),
         "default_accuracy": Table("", ["", "accuracy"], [["validation", fixed(last_of(run, ACCURACY))]]),
-        "default_baselines": Table("", ["ARI with the task", AT_SEPARATOR, WITHIN_X], others),
+        "default_baselines": _baselines(run),
         "default_nuisance": Table("", ["the same clusters against", *numbers], nuisance),
         "clusterers": _clusterers(found, numbers),
     }
 
 
-POINTS = {"last layer": -1, "layer 1": 1}
+def _claims(run: Finished) -> Table:
+    verdicts = {True: "pass", False: "fail", None: "not decided"}
+    rows = [
+        [c["name"], c["paper"], fixed(c["value"]), f"{c['relation']} {c['threshold']}", verdicts[c["passed"]]]
+        for c in run.results["claims"]
+    ]
+    return Table("", ["claim of the paper", "paper", "here", "threshold", "verdict"], rows)
+
+
+def _baselines(run: Finished) -> Table:
+    both = (ARI.key, ARI_WITHIN_X.key)
+    layers = {"last layer": -1, "layer 1": 1}
+    rows = [[words, *(plain(run, key)[layer] for key in both)] for words, layer in layers.items()]
+    for name, words in BASELINES.items():
+        rows.append([words, *(fixed(last_of(run, run.catalogue[f"{key}_{name}"]), 2) for key in both)])
+    return Table("", ["ARI with the task", AT_SEPARATOR, WITHIN_X], rows)
 
 
 def one_thread(found: Findings) -> Mapping[str, Table]:
@@ -90,7 +87,7 @@ def architectures(found: Findings) -> Mapping[str, Table]:
         within = plain(run, ARI_WITHIN_X.key)[-1]
         name = f"`model={run.config['model']['_target_'].rpartition('.')[2]}`"
         start = max(float(value) for value in plain(run, ARI.key, 0))
-        last = [fixed(start, 2), within, f"{sum(claims)} of {len(claims)}"]
+        last = [fixed(start, 2), within, f"{claims.count(True)} of {len(claims)}"]
         rows.append([name, fixed(last_of(run, ACCURACY)), *plain(run, ARI.key), *last])
     numbers = [str(layer) for layer in range(len(rows[0]) - 5)]
     columns = ["", "accuracy", *numbers, "largest at step 0", "within x, last layer", "claims"]
@@ -108,27 +105,27 @@ def recipes(found: Findings) -> Mapping[str, Table]:
     """Three regexes a task, seed 0."""
     rows = []
     for words, wanted in RECIPES.items():
-        (run,) = select(found, **(COMMON | wanted)).runs
+        (run,) = select(found, {**COMMON, **wanted}).runs
         numbers = [fixed(last_of(run, metric), 2) for metric in (ACCURACY, ARI, ARI_WITHIN_X)]
         rows.append([words, f"{run.last['step']:,}", *numbers])
     return {"recipes": Table("", ["recipe", "steps", "accuracy", "ARI, last layer", "ARI within x, last layer"], rows)}
 
 
 COMMON: Mapping[str, object] = {
-    "optimizer___target_": "torch.optim.AdamW",
-    "optimizer__lr": 0.003,
-    "trainer__max_steps": 2000,
-    "task__instructions_per_task": 152,
-    "data__loss_on": "sequence",
+    "optimizer._target_": "torch.optim.AdamW",
+    "optimizer.lr": 0.003,
+    "trainer.max_steps": 2000,
+    "task.instructions_per_task": 152,
+    "data.loss_on": "sequence",
 }
-MUON = {"optimizer___target_": "taskcluster.models.optimizers.MuonWithAdamW", "optimizer__lr": 0.005}
+MUON = {"optimizer._target_": "taskcluster.models.optimizers.MuonWithAdamW", "optimizer.lr": 0.005}
 RECIPES: Mapping[str, Mapping[str, object]] = {
-    "default (AdamW, learning rate 0.003, 152 instructions a task)": {"trainer__max_steps": 600},
+    "default (AdamW, learning rate 0.003, 152 instructions a task)": {"trainer.max_steps": 600},
     "longer": {},
-    "longer still": {"trainer__max_steps": 5000},
-    "learning rate 0.001": {"optimizer__lr": 0.001},
-    "loss on y alone": {"data__loss_on": "y"},
-    "456 instructions a task": {"task__instructions_per_task": 456},
+    "longer still": {"trainer.max_steps": 5000},
+    "learning rate 0.001": {"optimizer.lr": 0.001},
+    "loss on y alone": {"data.loss_on": "y"},
+    "456 instructions a task": {"task.instructions_per_task": 456},
     "Muon (`optimizer=muon`)": MUON,
-    "Muon and 456 instructions, as `experiment=regexes`": {**MUON, "task__instructions_per_task": 456},
+    "Muon and 456 instructions, as `experiment=regexes`": {**MUON, "task.instructions_per_task": 456},
 }
