@@ -87,8 +87,9 @@ def rendered(page: str) -> str:
 
     def table(found: re.Match[str]) -> str:
         columns, *rows = [[cell.translate(ESCAPED) for cell in row] for row in read(found[2])]
-        lines = [columns, ["---"] * len(columns), *rows]
-        return found[1] + "".join("|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|\n" for row in lines)
+        lines = ["|".join(f" {cell} " if cell else " " for cell in row) for row in (columns, *rows)]
+        lines.insert(1, "|".join(["---"] * len(columns)))
+        return found[1] + "".join(f"|{line}|\n" for line in lines)
 
     return MARKED.sub(table, page)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from sweeps.cells import Runs, by_layer, depth, last, numbered, said, select
+from sweeps.cells import Runs, by_layer, depth, last, numbered, printed, select
 from sweeps.depths import of_sequences
 
 from taskcluster.metrics import ARI, ARI_WITHIN_X, LOSS
@@ -134,8 +134,8 @@ def _emergence(layers: Mapping[str, Runs]) -> Table:
         end = float(condition.runs[0].last["step"])
         cells = []
         for key in EMERGING:
-            own = condition.runs[0].catalogue[key].at("val", depth(condition))
-            cells.append(said(over(condition, lambda run, own=own: run.emergence(own), (0, end)), 0))
+            in_last_layer = condition.runs[0].catalogue[key].at("val", depth(condition))
+            cells.append(printed(over(condition, partial(Finished.emergence, key=in_last_layer), (0, end)), 0))
         rows.append([name, *cells])
     return Table("", ["layers", *EMERGING.values()], rows)
 
@@ -148,7 +148,7 @@ def _correlations(layers: Mapping[str, Runs]) -> Table:
         for pair in pairs.values():
             for given in (False, True):
                 column = partial(correlation, keys=pair, given_loss=given)
-                cells.append(said(over(condition, column, (-1, 1))))
+                cells.append(printed(over(condition, column, (-1, 1))))
         rows.append([name, *cells])
     return Table("", ["layers", *(words for where in pairs for words in (where, "given the loss"))], rows)
 

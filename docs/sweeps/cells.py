@@ -42,7 +42,7 @@ def columns(table: Table, names: Sequence[str]) -> Table:
     return Table("", [table.columns[k] for k in chosen], [[row[k] for k in chosen] for row in table.rows])
 
 
-def said(found: Interval, digits: int = 2) -> str:
+def printed(found: Interval, digits: int = 2) -> str:
     """Mean and interval, without an interval that rounds to the mean."""
     text = as_text(found, digits)
     mean, _, ends = text.partition(" ")
@@ -52,7 +52,7 @@ def said(found: Interval, digits: int = 2) -> str:
 def last(found: Findings, condition: Runs, key: str, split: str = "val", digits: int = 2) -> str:
     """A metric at the last step, in the last layer."""
     metric = found.catalogue[key]
-    return said(over(condition, at_the_end(metric.at(split, depth(condition))), metric.range), digits)
+    return printed(over(condition, at_the_end(metric.at(split, depth(condition))), metric.range), digits)
 
 
 def by_layer(
@@ -73,7 +73,7 @@ def by_layer(
         return number(run.rows[step], name)
 
     columns = (partial(column, name=metric.at(split, layer)) for layer in layers)
-    return [said(over(condition, of_layer, metric.range, cells), digits) for of_layer in columns]
+    return [printed(over(condition, of_layer, metric.range, cells), digits) for of_layer in columns]
 
 
 def plain(run: Finished, key: str, row: int = -1) -> list[str]:

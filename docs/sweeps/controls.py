@@ -30,22 +30,22 @@ NUMBERS = {
 
 
 def tables(found: Findings) -> Mapping[str, Table]:
-    (own,) = of_sequences(found, 6)
+    (six,) = of_sequences(found, 6)
     shuffled = select(found, {"task.shuffle_outputs": True})
     on_y = select(found, {"data.loss_on": "y"})
     others = {"outputs shuffled": shuffled, "loss on y alone": on_y}
     rows = [
         [words, *by_layer(found, condition, key)]
         for key, where in (("ari", "at the separator"), ("ari_within_x", "at x, within each x"))
-        for words, condition in {where: own, **others}.items()
+        for words, condition in {where: six, **others}.items()
     ]
-    accuracy = [[words, last(found, c, "accuracy")] for words, c in {"six layers": own, **others}.items()]
+    accuracy = [[words, last(found, c, "accuracy")] for words, c in {"six layers": six, **others}.items()]
     return {
-        "shuffled": Table("", numbered(own, "ARI with the task"), rows),
+        "shuffled": Table("", numbered(six, "ARI with the task"), rows),
         "shuffled_accuracy": Table("", ["", "accuracy"], accuracy),
-        "instruments_at_the_start": _instruments(found, own, INSTRUMENTS, step=0),
-        "instruments": _instruments(found, own, INSTRUMENTS | NUMBERS, step=-1),
-        "agreement": _agreement(found, own),
+        "instruments_at_the_start": _instruments(found, six, INSTRUMENTS, step=0),
+        "instruments": _instruments(found, six, INSTRUMENTS | NUMBERS, step=-1),
+        "agreement": _agreement(found, six),
     }
 
 

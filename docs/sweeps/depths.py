@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sweeps.cells import Runs, columns, depth, last, report, select
+from sweeps.cells import Runs, columns, depth, last, report, restricted, select
 
 from taskcluster.metrics import ARI, ARI_WITHIN_X
 from taskcluster.results.cells import Table
@@ -14,15 +14,15 @@ CLUSTERS = (ARI.title, ARI_WITHIN_X.title)
 
 def of_sequences(found: Findings, *n_layers: int) -> list[Runs]:
     """The conditions that are no control, with 2, 4 and 6 layers, or with those given."""
-    own = {"data.loss_on": "sequence", "task.shuffle_outputs": False}
-    return [select(found, {"model.n_layer": n_layer, **own}) for n_layer in n_layers or (2, 4, 6)]
+    settings = {"data.loss_on": "sequence", "task.shuffle_outputs": False}
+    return [select(found, {"model.n_layer": n_layer, **settings}) for n_layer in n_layers or (2, 4, 6)]
 
 
 def tables(found: Findings) -> Mapping[str, Table]:
     conditions = of_sequences(found)
     made = report(found, conditions)
-    names = [name for name, condition in found.named() if condition in conditions]
-    deepest = {(name, str(depth(condition))) for name, condition in found.named() if condition in conditions}
+    names = restricted(found, conditions).names
+    deepest = [(name, str(depth(condition))) for name, condition in zip(names, conditions, strict=True)]
     emergence = made["When accuracy and clusters emerge"]
     noise = made["Controls of the ARI, at the separator"]
     accuracy = [[name, last(found, c, "accuracy")] for name, c in zip(names, conditions, strict=True)]

@@ -35,7 +35,7 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
         "effect_by_layer": Figure("effect_add_instruction_by_layer"),
         "path": Figure("path"),
     },
-    "regexes": {"regexes": Figure("baselines", lambda found: [select(found, regexes.OWN)])},
+    "regexes": {"regexes": Figure("baselines", lambda found: [select(found, regexes.THREE_REGEXES)])},
     "n_instructions": {"instructions": Figure("against")},
 }
 OF_DEFAULT_RUN = ("ari", "baselines", "nuisance", "tsne")

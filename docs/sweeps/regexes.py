@@ -7,7 +7,7 @@ from sweeps.cells import by_layer, columns, last, numbered, report, select
 from taskcluster.results.cells import Table
 from taskcluster.results.findings import Findings
 
-OWN = {"task.holdout": "instruction", "data.loss_on": "sequence", "task.shuffle_outputs": False}
+THREE_REGEXES = {"task.holdout": "instruction", "data.loss_on": "sequence", "task.shuffle_outputs": False}
 BY_LAYER = {
     "ari": "ARI at the separator",
     "ari_within_regex": "within a regex",
@@ -39,15 +39,15 @@ LAST = {
 
 
 def tables(found: Findings) -> Mapping[str, Table]:
-    own = select(found, OWN)
+    three = select(found, THREE_REGEXES)
     unseen = select(found, {"task.holdout": "description"})
     others = {
-        "three regexes a task": own,
+        "three regexes a task": three,
         "loss on y alone": select(found, {"data.loss_on": "y"}),
         "outputs shuffled": select(found, {"task.shuffle_outputs": True}),
     }
     baselines = [
-        [words, *(last(found, own, f"{key}{name}") for key in ("ari", "ari_within_x"))]
+        [words, *(last(found, three, f"{key}{name}") for key in ("ari", "ari_within_x"))]
         for name, words in BASELINES.items()
     ]
     compared = [[words, *(last(found, c, key) for key in LAST)] for words, c in others.items()]
@@ -56,15 +56,17 @@ def tables(found: Findings) -> Mapping[str, Table]:
     beside = {"ari_symbols": "bag of symbols", "probe": "linear probe, last layer"}
     texts = [[words, last(found, unseen, key)] for key, words in beside.items()]
     accuracy = [[f"accuracy, {words}", last(found, unseen, "accuracy", split)] for words, split in splits.items()]
-    made = report(found, [own])["The paper's claims"]
+    made = report(found, [three])["The paper's claims"]
     return {
-        "regexes": Table("", numbered(own), [[words, *by_layer(found, own, key)] for key, words in BY_LAYER.items()]),
+        "regexes": Table(
+            "", numbered(three), [[words, *by_layer(found, three, key)] for key, words in BY_LAYER.items()]
+        ),
         "regexes_baselines": Table("", ["ARI of", "at the separator", "at x, within each x"], baselines),
         "regexes_unseen": Table(
             "", numbered(unseen), [[words, *by_layer(found, unseen, "ari", split)] for words, split in splits.items()]
         ),
         "regexes_unseen_last": Table("", ["unseen regexes", ""], accuracy + texts),
         "regexes_controls": Table("", ["", *LAST.values()], compared),
-        "regexes_controls_across": Table("", numbered(own, "across regexes"), across),
+        "regexes_controls_across": Table("", numbered(three, "across regexes"), across),
         "regexes_claims": columns(made, ["claim", made.columns[3]]),
     }

@@ -1,12 +1,17 @@
 """The tables of results on the pages are those of the kept files, and the text around them quotes no other numbers."""
 
+import csv
+import html
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from planted import config, plant
 
 import taskcluster
@@ -110,9 +115,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("content", "table"),
     [
-        ("layer,ARI\n0,0.1\n", "| layer | ARI |\n| --- | --- |\n| 0 | 0.1 |\n"),
-        (',"a, b"\n|x| < 1,\n', "| | a, b |\n| --- | --- |\n| &#124;x&#124; &lt; 1 | |\n"),
-        ("a\n", "| a |\n| --- |\n"),
+        ("layer,ARI\n0,0.1\n", "| layer | ARI |\n|---|---|\n| 0 | 0.1 |\n"),
+        (',"a, b"\n|x| < 1,\n', "| | a, b |\n|---|---|\n| &#124;x&#124; &lt; 1 | |\n"),
+        ("a\n", "| a |\n|---|\n"),
     ],
 )
 @pytest.mark.parametrize("before", ["", "| old |\n| --- |\n| 7 |\n"])
@@ -120,6 +125,20 @@ def test_a_page_has_the_table_of_the_file(folder: Path, content: str, table: str
     (folder / "any.csv").write_text(content)
     page = "# Title\n\n<!-- results: any -->\n{}\nText, and | 0.5 |\n"
     assert tables.rendered(page.format(before)) == page.format(table)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.text('ab0.-[]|<,"` ').map(str.strip), min_size=3, max_size=3), min_size=1, max_size=4))
+def test_a_table_has_every_cell_of_its_file_however_often_it_is_rendered(rows: list[list[str]]) -> None:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tables, "FOLDER", Path(folder))
+        with (Path(folder) / "any.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        page = tables.rendered("<!-- results: any -->\nText\n")
+        assert tables.rendered(page) == page
+    header, _, *others = page.splitlines()[1:-1]
+    cells = [[html.unescape(cell.strip()) for cell in line[1:-1].split("|")] for line in (header, *others)]
+    assert cells == rows
 
 
 def test_a_missing_file_is_named(folder: Path) -> None:
@@ -133,7 +152,7 @@ def sweep(root: Path, *missing: int) -> None:
     for n_layer, ari in ((2, 0.6), (4, 0.7), (6, 0.8)):
         for seed in {*range(5)} - {*missing}:
             of_seed = ari + (seed - 2) / 100
-            path = root / "depths" / f"n_layer={n_layer}" / f"seed={seed}"
+            path = root / "depths" / f"folder={9 - n_layer}" / f"seed={seed}"  # the deepest is found first
             plant(path, of_seed, config(seed, n_layer, **others), kmeans=(-0.01, 0.01))
 
 
@@ -145,6 +164,7 @@ def test_files_are_written_from_the_runs_of_a_sweep(folder: Path, monkeypatch: p
     assert columns == ["layer", "model.n_layer=2", "model.n_layer=4", "model.n_layer=6"]
     assert [cell.split()[0] for cell in (rows[2][1], rows[4][2], rows[6][3])] == ["0.600", "0.700", "0.800"]
     assert rows[6][1:3] == ["-", "-"]
+    assert [row[0] for row in tables.read("depth_accuracy")[1:]] == columns[1:]
     held = [f"{rows[n_layer][k]}, holds in {n} of 5" for k, (n_layer, n) in enumerate(((2, 2), (4, 5), (6, 5)), 1)]
     assert tables.read("depth_claims")[2][3:] == held  # above 0.6
 
