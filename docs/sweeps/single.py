@@ -113,19 +113,13 @@ def recipes(found: Findings) -> Mapping[str, Table]:
 
 COMMON: Mapping[str, object] = {
     "optimizer._target_": "torch.optim.AdamW",
-    "optimizer.lr": 0.003,
     "trainer.max_steps": 2000,
     "task.instructions_per_task": 152,
-    "data.loss_on": "sequence",
 }
-MUON = {"optimizer._target_": "taskcluster.models.optimizers.MuonWithAdamW", "optimizer.lr": 0.005}
+MUON = {"optimizer._target_": "taskcluster.models.optimizers.MuonWithAdamW"}
 RECIPES: Mapping[str, Mapping[str, object]] = {
     "default (AdamW, learning rate 0.003, 152 instructions a task)": {"trainer.max_steps": 600},
     "longer": {},
-    "longer still": {"trainer.max_steps": 5000},
-    "learning rate 0.001": {"optimizer.lr": 0.001},
-    "loss on y alone": {"data.loss_on": "y"},
-    "456 instructions a task": {"task.instructions_per_task": 456},
     "Muon (`optimizer=muon`)": MUON,
     "Muon and 456 instructions, as `experiment=regexes`": {**MUON, "task.instructions_per_task": 456},
 }
