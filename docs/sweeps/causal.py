@@ -12,8 +12,8 @@ from sweeps.depths import of_sequences
 
 from taskcluster.metrics import ARI, ARI_WITHIN_X, LOSS
 from taskcluster.results.cells import Table, over
+from taskcluster.results.correlations import rank_correlation
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.instruments import rank_correlation
 from taskcluster.runs.journal import fixed, number
 
 SEPARATOR, X, INTO_X, BEFORE_X = "instruction_end", "input", "instruction_end_to_input", "instruction"

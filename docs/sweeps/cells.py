@@ -5,10 +5,10 @@ from copy import copy
 from functools import partial
 from typing import Any
 
-from taskcluster.results.aggregate import Condition
 from taskcluster.results.cells import Table, as_text, at_the_end, over
+from taskcluster.results.conditions import Condition
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.statistics import Interval
+from taskcluster.results.intervals import Interval
 from taskcluster.results.tables import tables
 from taskcluster.runs.condition import decisive
 from taskcluster.runs.journal import fixed, layers_of, number
