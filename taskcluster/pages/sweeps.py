@@ -12,8 +12,8 @@ import altair as alt
 from taskcluster.metrics import Catalogue
 from taskcluster.pages.charts import Chart, Points
 from taskcluster.pages.marks import bars, each_run, inline, told
-from taskcluster.results.conditions import Condition
-from taskcluster.results.sweep_curve import against, comparable, swept
+from taskcluster.results.conditions import Condition, swept
+from taskcluster.results.points import against, comparable
 
 TOLD = ("metric", "layer", "step", "n", "mean", "lower", "upper", "runs", "value")
 

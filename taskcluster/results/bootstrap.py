@@ -29,8 +29,7 @@ def strata(task_sets: Sequence[Hashable], n: int) -> np.ndarray:
     counts = Counter(task_sets)
     if len(task_sets) != n or min(counts.values(), default=0) < FEWEST_IN_STRATUM:
         return np.zeros(n, dtype=int)
-    order = {task_set: k for k, task_set in enumerate(counts)}
-    return np.array([order[task_set] for task_set in task_sets])
+    return np.array([[*counts].index(task_set) for task_set in task_sets])
 
 
 def blocks(values: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -90,16 +89,13 @@ def interquartile_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     means = np.full((3, values.shape[1]), np.nan)
     for columns, block, of_block in blocks(values, labels):
-        order = np.argsort(block, axis=0, kind="stable")
-        ranked, n = np.take_along_axis(block, order, 0), len(block)
-        freedom = n - len(np.unique(of_block))
+        n, freedom = len(block), len(block) - len(np.unique(of_block))
         level = ndtr(stdtrit(freedom, 0.025) * np.sqrt((n - 1) / freedom))
-        patterns, inverse = np.unique(of_block[order], axis=1, return_inverse=True)
-        for k, pattern in enumerate(patterns.T):
-            same = inverse.reshape(-1) == k
-            resampled = _weights(tuple(pattern.tolist())) @ ranked[:, same]
-            means[1:, columns[same]] = np.quantile(resampled.T, (level, 1 - level), axis=1)
-        means[0, columns] = ranked[n // 4 : n - n // 4].mean(0)
+        for column, of_column in zip(columns, block.T, strict=True):
+            order = np.argsort(of_column, kind="stable")
+            ranked, middle = of_column[order], _middle_ranks(tuple(of_block[order].tolist()))
+            means[0, column] = ranked[n // 4 : n - n // 4].mean()
+            means[1:, column] = np.quantile(ranked[middle].mean(1), (level, 1 - level))
     return means
 
 
@@ -137,27 +133,21 @@ def _draws(groups: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([random.choice(group, (RESAMPLES, len(group))) for group in groups], axis=1)
 
 
-def _frequencies(draws: np.ndarray, n: int) -> np.ndarray:
-    """How often each of n indices is in each row of draws, (RESAMPLES, n)."""
-    flat = (draws + n * np.arange(RESAMPLES)[:, None]).reshape(-1)
-    return np.bincount(flat, minlength=n * RESAMPLES).reshape(RESAMPLES, n)
-
-
 @lru_cache(maxsize=64)
 def _counts(sizes: tuple[int, ...]) -> np.ndarray:
     """How often each run is in each resample, (RESAMPLES, n), for runs in the order of their strata."""
-    groups = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
-    return _frequencies(_draws(groups), sum(sizes)).astype(np.float32)
+    n = sum(sizes)
+    draws = _draws(np.split(np.arange(n), np.cumsum(sizes)[:-1])) + n * np.arange(RESAMPLES)[:, None]
+    return np.bincount(draws.reshape(-1), minlength=n * RESAMPLES).reshape(RESAMPLES, n).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
-def _weights(pattern: tuple[int, ...]) -> np.ndarray:
-    """The weights of ranked values in the interquartile mean of each resample, (RESAMPLES, n); pattern: strata of the
-    ranked values."""
+def _middle_ranks(pattern: tuple[int, ...]) -> np.ndarray:
+    """The ranks of the values between the quartiles of each resample, (RESAMPLES, n / 2); pattern: strata of the ranked
+    values."""
     labels, n = np.array(pattern), len(pattern)
     ranks = np.sort(_draws([np.flatnonzero(labels == label) for label in np.unique(labels)]), axis=1)
-    kept = ranks[:, n // 4 : n - n // 4]
-    return _frequencies(kept, n) / kept.shape[1]
+    return ranks[:, n // 4 : n - n // 4]
 
 
 @lru_cache(maxsize=8)

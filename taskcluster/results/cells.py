@@ -31,21 +31,23 @@ def over(condition: Condition[Finished], column: Column, within: Range = UNBOUND
     return interval([column(run) for run in condition.runs], within, cells, task_sets)
 
 
-def at_the_end(key: str) -> Column:
-    return lambda run: number(run.last, key)
-
-
 def last_of(run: Finished, metric: Metric) -> float:
     """A metric on validation at the last step, in the last layer; NaN if it was not measured."""
     keys = run.keys(metric)
     return number(run.last, keys[-1]) if keys else math.nan
 
 
-def interval_of(point: Point, family: str = "", mean: str = "mean", ends: str = "") -> Interval:
-    """An interval of a point: the pointwise one, or that of a family; of the mean, or of another estimate."""
-    suffix = f"_over_{family}" if family else ""
-    keys = (mean, "sd", f"{ends}lower{suffix}", f"{ends}upper{suffix}")
+def interval_of(point: Point, suffix: str = "", estimate: str = "mean") -> Interval:
+    """An interval of a point: the pointwise one, or that of a family, as suffix "_over_layers"; of the interquartile
+    mean with the estimate "iqm"."""
+    start = "" if estimate == "mean" else f"{estimate}_"
+    keys = estimate, "sd", f"{start}lower{suffix}", f"{start}upper{suffix}"
     return Interval(point["n"], *(number(point, key) for key in keys))
+
+
+def of_point(point: Point | None, suffix: str = "") -> str:
+    """The mean of a point with an interval; "-" if there is none."""
+    return as_text(interval_of(point, suffix)) if point else "-"
 
 
 def as_text(estimate: Interval, digits: int = 3) -> str:

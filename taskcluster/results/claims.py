@@ -72,11 +72,9 @@ def judge(rows: Rows) -> list[Claim]:
     claims = []
     for k, ((name, paper, relation, threshold, within), value) in enumerate(zip(CLAIMS, _values(rows), strict=True)):
         claim = Claim(name, paper, value, relation, threshold, within)
-        if k < 2:
-            undecided = accuracy[0] and clusters[0]
-        else:
-            undecided = untested or (fell_back if claim.passed else "")
-        claims.append(replace(claim, undecided=undecided or ("not measured" if math.isnan(value) else "")))
+        of_ends, of_shape = accuracy[0] and clusters[0], untested or (fell_back if claim.passed else "")
+        unknown = "not measured" if math.isnan(value) else ""
+        claims.append(replace(claim, undecided=(of_ends if k < 2 else of_shape) or unknown))
     return claims
 
 

@@ -1,7 +1,8 @@
 """Run folders grouped into conditions. Free of torch, so it starts at once.
 
 in:  a folder that holds run folders at any depth
-out: its conditions: runs that differ in nothing but seeds, with a name that tells them apart
+out: its conditions: runs that differ in nothing but seeds, with a name that tells them apart; the number that a sweep
+     varies, if there is one
 """
 
 import json
@@ -9,11 +10,11 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from taskcluster.runs.condition import decisive, digest
 from taskcluster.runs.folder import RunFolder
@@ -23,6 +24,9 @@ Settings = Mapping[str, Any]
 
 MARKS = {"config.yaml", "status.json"}  # a run folder has at least one of them
 PARTS = {"checkpoints", "figures", "tensorboard", "wandb"}  # subfolders of a run, which may hold such files too
+
+
+SWEPT_VALUES = 3  # of a key that make a curve
 
 
 @dataclass(frozen=True)
@@ -45,21 +49,12 @@ class Condition(Generic[R]):
 def find_runs(root: Path) -> list[RunFolder]:
     """The run folders at or below `root`, and the analyses in their folders analysis/, in natural order (seed=2 before
     seed=10). Links are not followed."""
-
-    def walk(folder: str) -> Iterator[str]:
-        try:
-            entries = {entry.name: entry for entry in os.scandir(folder)}
-        except OSError:  # removed since, or not readable
-            return
-        is_run = not MARKS.isdisjoint(entries)
-        if is_run:
-            yield folder
-        for name, entry in entries.items():
-            skipped = name.startswith(".") or (is_run and name in PARTS)
-            if not skipped and entry.is_dir(follow_symlinks=False):
-                yield from walk(entry.path)
-
-    return [RunFolder(Path(path)) for path in sorted(walk(str(root)), key=_natural)]
+    runs = []
+    for folder, subfolders, files in os.walk(root):
+        is_run = not MARKS.isdisjoint(files)
+        runs += [folder] if is_run else []
+        subfolders[:] = [name for name in subfolders if not (name.startswith(".") or (is_run and name in PARTS))]
+    return [RunFolder(Path(path)) for path in sorted(runs, key=_natural)]
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
@@ -141,3 +136,26 @@ def _n_values(keys: Sequence[str], settings: Sequence[Settings]) -> int:
 
 def _short(value: Any) -> str:
     return str(value).rpartition(".")[2] if isinstance(value, str) else str(value)
+
+
+class Swept(NamedTuple):
+    """A key whose value is a number, and those conditions that differ in nothing else: {name: value}."""
+
+    key: str
+    values: dict[str, float]
+
+
+def swept(named: Sequence[tuple[str, Condition[Any]]]) -> Swept | None:
+    """The key with the most values among conditions that are otherwise alike; None if no key has `SWEPT_VALUES`."""
+    best: Swept | None = None
+    for key in dict.fromkeys(key for _, condition in named for key in condition.settings):
+        groups: dict[str, dict[str, float]] = {}
+        for name, condition in named:
+            value = condition.settings.get(key)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                alike = {"sweep": condition.sweep} | condition.settings | {key: None}
+                groups.setdefault(str(alike), {})[name] = value
+        largest = max(groups.values(), key=len, default={})
+        if len(set(largest.values())) >= max(SWEPT_VALUES, len(best.values) + 1 if best else 0):
+            best = Swept(key, dict(sorted(largest.items(), key=lambda item: item[1])))
+    return best

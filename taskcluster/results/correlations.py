@@ -10,12 +10,11 @@ Student's t for the interval, so that neither leaves [-1, 1].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from taskcluster.metrics import Catalogue, Metric, shown
 from taskcluster.results.intervals import Interval, informative, interval
@@ -43,12 +42,11 @@ def instruments(known: Catalogue, measured: set[str]) -> list[Metric]:
 def agreements_of(journals: Sequence[Sequence[Row]], known: Catalogue) -> list[Agreement]:
     """The agreement of every pair of instruments that a condition's runs measured, in the order of the catalogue."""
     keys = {parsed.metric for rows in journals for row in rows for key in row if (parsed := parse(key))}
-    metrics = instruments(known, keys)
-    runs = [[_by_layer(rows, metric) for metric in metrics] for rows in journals]
+    runs = [{metric.key: _cells(rows, metric) for metric in instruments(known, keys)} for rows in journals]
     return [
-        Agreement(metrics[a].key, metrics[b].key, over, pooled([_within_run(run[a], run[b], over) for run in runs]))
+        Agreement(one, other, over, pooled([_within_run(run[one], run[other], over) for run in runs]))
         for over in (ALL, LAST)
-        for a, b in combinations(range(len(metrics)), 2)
+        for one, other in combinations(runs[0], 2)
     ]
 
 
@@ -64,31 +62,27 @@ def pooled(correlations: Sequence[tuple[float, int]]) -> Interval:
     return z._replace(mean=mean, lower=lower, upper=upper)
 
 
-def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's rank correlation; NaN where either side is constant, or not a number somewhere."""
     from scipy.stats import rankdata  # half a second, for which a page need not wait
 
-    both = np.array([a, b], dtype=float)
-    if both.shape[1] < 2 or np.isnan(both).any() or (np.ptp(both, axis=1) == 0).any():
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0 or np.isnan([a, b]).any():
         return math.nan
-    return float(np.corrcoef(rankdata(both, axis=1).T, rowvar=False)[0, 1])
+    return float(np.corrcoef(np.column_stack([rankdata(a), rankdata(b)]), rowvar=False)[0, 1])
 
 
-def _by_layer(rows: Sequence[Row], metric: Metric) -> np.ndarray:
-    """A metric's validation values (S, L+1) by step and layer, NaN where there are none."""
-    layers = [layers_of(row, metric.stem("val")) for row in rows]
-    table = np.full((len(rows), max(map(len, layers), default=0)), np.nan)
-    for values, row in zip(layers, table, strict=True):
-        row[: len(values)] = values
-    return table
+def _cells(rows: Sequence[Row], metric: Metric) -> dict[tuple[int, int], float]:
+    """A metric's validation values by step and layer, without undefined ones."""
+    values = ((row["step"], layers_of(row, metric.stem("val"))) for row in rows)
+    return {(step, k): value for step, layers in values for k, value in enumerate(layers) if math.isfinite(value)}
 
 
-def _within_run(one: np.ndarray, other: np.ndarray, over: str) -> tuple[float, int]:
-    """The correlation of two metrics, (S, L+1) each, and its number of cells."""
-    depth = min(one.shape[1], other.shape[1])
-    one, other = one[:, :depth], other[:, :depth]
-    both = np.isfinite(one) & np.isfinite(other)
+def _within_run(one: Mapping[Any, float], other: Mapping[Any, float], over: str) -> tuple[float, int]:
+    """The correlation of two metrics' cells, and the number of cells that both have."""
+    both = sorted(one.keys() & other.keys())
     if over == LAST:
-        both &= np.arange(len(one))[:, None] == np.max(np.nonzero(both.any(1))[0], initial=-1)
-    n = int(both.sum())
-    return rank_correlation(one[both], other[both]) if n >= FEWEST else math.nan, n
+        both = [cell for cell in both if cell[0] == both[-1][0]]
+    n = len(both)
+    return rank_correlation(
+        [one[cell] for cell in both], [other[cell] for cell in both]
+    ) if n >= FEWEST else math.nan, n

@@ -61,6 +61,9 @@ class Finished:
         layers = zip_longest(*repeated, fillvalue=())
         return [[value for values in layer for value in values if value is not None] for layer in layers]
 
+    def claim(self, name: str) -> Mapping[str, Any]:
+        return next((claim for claim in self.results["claims"] if claim["name"] == name), {})
+
     def rises(self, metric: Metric) -> bool:
         """Whether it has a step of emergence: it goes from 0 to 1, and was measured more than once."""
         keys = self.keys(metric)
@@ -135,7 +138,9 @@ class Findings:
             self.gaps.append(text(str(damaged)))
             return None
         max_steps = (status.get("starts") or [{}])[-1].get("max_steps", "?")
-        reached = f"at step {status['step']} of {max_steps}" if status.get("step") is not None else "before its first step"
+        reached = (
+            f"at step {status['step']} of {max_steps}" if status.get("step") is not None else "before its first step"
+        )
         error = f": {text(status['error'])}" if status.get("error") else ""
         self.gaps.append(f"{path}: {state} {reached}{error}")
         return None

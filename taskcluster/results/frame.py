@@ -15,7 +15,7 @@ from taskcluster.metrics import shown
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.points import FAMILIES, Point
 from taskcluster.runs.condition import flatten, separate_seeds
-from taskcluster.runs.journal import finite, parse
+from taskcluster.runs.journal import parse
 
 Schema = Mapping[str, type[polars.DataType]]
 
@@ -36,8 +36,6 @@ INTERVALS: Schema = {
     "cells": polars.Int64,
     **dict.fromkeys(("iqm", "iqm_lower", "iqm_upper"), polars.Float64),
 }
-LARGEST = 2**63  # whole numbers of 64 bits are below
-EXACT = 2**53  # up to which a float holds every whole number
 
 
 class Frames:
@@ -60,7 +58,8 @@ class Frames:
         frames = []
         for name, condition in self._findings.named():
             for run in condition.runs:
-                rows = polars.DataFrame([*_numbers(run, claims)], schema=dict(NUMBERS), orient="row")
+                rows = polars.DataFrame([*_numbers(run, claims)], schema=dict(NUMBERS), orient="row", strict=False)
+                rows = rows.with_columns(polars.col("value").fill_nan(None))
                 frames.append(_labelled(rows, run, {"condition": name, "run": run.path}, labels))
         return polars.concat(frames)
 
@@ -70,54 +69,45 @@ class Frames:
         return _labelled(rows, run, {"condition": name}, {"condition": polars.String, **self._swept})
 
     def _typed(self, keys: Iterable[str]) -> Schema:
-        return {key: column_type([config.get(key) for config in self._configs]) for key in keys}
+        return {key: column_type(config.get(key) for config in self._configs) for key in keys}
 
 
 def _labelled(rows: polars.DataFrame, run: Finished, named: Mapping[str, Any], labels: Schema) -> polars.DataFrame:
     """Rows, with columns before their own that have one cell in all rows: as named, or of the run's configuration."""
-    cells = flatten(run.config) | named
+    cells = flatten(run.config) | dict(named)
     before = [polars.lit(as_cell(cells.get(key), kind), dtype=kind).alias(key) for key, kind in labels.items()]
     return rows.select(*before, polars.all())
 
 
-def column_type(values: Sequence[Any]) -> type[polars.DataType]:
-    """A type that holds all values exactly, None aside: text if no type of numbers does."""
-    there = [value for value in values if value is not None]
-    kinds = {type(value) for value in there}
+def column_type(values: Iterable[Any]) -> type[polars.DataType]:
+    """A type that holds all values, None aside: text if they are of several types, or no numbers."""
+    kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return polars.Boolean
-    if kinds == {int} and all(-LARGEST <= value < LARGEST for value in there):
+    if kinds == {int}:
         return polars.Int64
-    exact = float in kinds <= {int, float} and all(isinstance(v, float) or abs(v) <= EXACT for v in there)
-    return polars.Float64 if exact else polars.String
+    return polars.Float64 if float in kinds <= {int, float} else polars.String
 
 
 def as_cell(value: Any, kind: type[polars.DataType]) -> Any:
-    if value is None or kind is not polars.String:
-        return value
-    return value if isinstance(value, str) else json.dumps(value)
+    return json.dumps(value) if kind is polars.String and not isinstance(value, str | None) else value
 
 
 def _numbers(run: Finished, claims: bool) -> Iterator[tuple[Any, ...]]:
     """The rows of a run in the order of NUMBERS."""
     for line in run.rows:
-        for key, value in line.items():
-            if parsed := parse(key):
-                yield line["step"], parsed.metric, parsed.split, parsed.layer, None, _float(value)
+        parsed = ((parse(key), value) for key, value in line.items())
+        yield from ((line["step"], *key, None, value) for key, value in parsed if key)
     end = run.last["step"]
     for claim in run.results["claims"] if claims else ():
-        yield end, f"claim: {claim['name']}", None, None, None, _float(claim["value"])
+        yield end, f"claim: {claim['name']}", None, None, None, claim["value"]
     for metric in shown(run.catalogue, "tables"):
         if run.rises(metric):
-            *_, deepest = keys = run.keys(metric)
+            keys = run.keys(metric)
             layer = len(keys) - 1 if metric.by_layer else None
-            yield end, f"emergence of {metric.key}", "val", layer, None, _float(run.emergence(deepest))
+            yield end, f"emergence of {metric.key}", "val", layer, None, run.emergence(keys[-1])
     for key, layers in run.results.get("controls", {}).items():
         if control := run.catalogue.get(key):
+            name = f"{control.of} {control.where}"
             for layer, values in enumerate(layers):
-                for k, value in enumerate(values):
-                    yield end, f"{control.of} {control.where}", "val", layer, k, _float(value)
-
-
-def _float(value: Any) -> float | None:
-    return None if value is None else finite(float(value))
+                yield from ((end, name, "val", layer, k, value) for k, value in enumerate(values))

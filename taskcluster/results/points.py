@@ -1,13 +1,23 @@
 """Mean and intervals over the runs of a condition, for every step and metric of their journals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from taskcluster.metrics import Catalogue
+from taskcluster.metrics import Catalogue, Metric
 from taskcluster.results.bootstrap import MANY, interquartile_means, strata
-from taskcluster.results.intervals import DRAWN, UNBOUNDED, Interval, informative, intervals, limits, moments, simultaneous
+from taskcluster.results.conditions import Swept
+from taskcluster.results.intervals import (
+    DRAWN,
+    UNBOUNDED,
+    Interval,
+    informative,
+    intervals,
+    limits,
+    moments,
+    simultaneous,
+)
 from taskcluster.runs.journal import Row, parse
 
 Point = dict[str, Any]
@@ -27,20 +37,19 @@ def over_runs(journals: Sequence[Sequence[Row]], known: Catalogue, task_sets: Se
     "iqm", the interquartile mean, with "iqm_lower" and "iqm_upper".
     """
     cells, values = _cells(journals)
-    low, high = ranges([cell["metric"] for cell in cells], known)
-    estimates = dict(zip(Interval._fields, intervals(values, low, high, task_sets), strict=True))
-    columns = estimates | _simultaneous(cells, values, task_sets, estimates, (low, high))
+    within = ranges([cell["metric"] for cell in cells], known)
+    columns = dict(zip(Interval._fields, intervals(values, *within, task_sets), strict=True))
+    columns |= _simultaneous(cells, values, strata(task_sets, len(journals)), columns, within)
     if len(journals) >= MANY:
-        columns |= _interquartile(cells, values, task_sets, estimates, (low, high))
-    finite = np.isfinite(values)
-    columns["least"] = np.where(estimates["n"] > 0, np.where(finite, values, np.inf).min(0), np.nan)
-    columns["most"] = np.where(estimates["n"] > 0, np.where(finite, values, -np.inf).max(0), np.nan)
+        columns |= _interquartile(cells, values, strata(task_sets, len(journals)), columns, within)
+    values = np.where(np.isfinite(values), values, np.nan)
     several = 1 < len(journals) < DRAWN
-    of_runs = np.where(finite, values, np.nan).T.tolist()
     points = []
-    for cell, runs, *numbers in zip(cells, of_runs, *(column.tolist() for column in columns.values()), strict=True):
-        point = cell | {key: _defined(number) for key, number in zip(columns, numbers, strict=True)}
-        points.append(point | {"runs": [_defined(value) for value in runs] if several else None})
+    for cell, runs, *numbers in zip(cells, values.T.tolist(), *map(np.ndarray.tolist, columns.values()), strict=True):
+        finite = [value for value in runs if value == value] or [None]
+        point = cell | dict(zip(columns, map(_defined, numbers), strict=True))
+        point |= {"runs": [*map(_defined, runs)] if several else None, "least": min(finite), "most": max(finite)}
+        points.append(point)
     return points
 
 
@@ -65,31 +74,44 @@ def _cells(journals: Sequence[Sequence[Row]]) -> tuple[list[dict[str, Any]], np.
 
 
 def _simultaneous(
-    cells: Sequence[Point], values: np.ndarray, task_sets: Sequence[str], alone: dict[str, np.ndarray], within: Any
+    cells: Sequence[Point], values: np.ndarray, labels: np.ndarray, alone: Mapping[str, np.ndarray], within: Any
 ) -> dict[str, np.ndarray]:
     """The columns of the intervals that hold in many points, none of which is shorter than that of the point alone."""
-    labels = strata(task_sets, len(values))
     estimate, by_layer = moments(values, labels), np.array([cell["layer"] is not None for cell in cells])
     columns = {}
     for family, keys in FAMILIES.items():
         times, n_cells = simultaneous(values, labels, estimate, [tuple(cell[key] for key in keys) for cell in cells])
         lower, upper = limits(estimate, times, *within)
-        there = (np.isfinite(lower) & np.isfinite(alone["lower"])) & (by_layer | (family == "steps"))
+        there = np.isfinite(lower) & np.isfinite(alone["lower"]) & (by_layer | (family == "steps"))
         columns[f"lower_over_{family}"] = np.where(there, np.minimum(lower, alone["lower"]), np.nan)
         columns[f"upper_over_{family}"] = np.where(there, np.maximum(upper, alone["upper"]), np.nan)
-    return columns | {"cells": np.where(by_layer, n_cells.astype(object), None)}
+    columns["cells"] = np.array([n if layered else None for n, layered in zip(n_cells, by_layer, strict=True)])
+    return columns
 
 
 def _interquartile(
-    cells: Sequence[Point], values: np.ndarray, task_sets: Sequence[str], alone: dict[str, np.ndarray], within: Any
+    cells: Sequence[Point], values: np.ndarray, labels: np.ndarray, alone: Mapping[str, np.ndarray], within: Any
 ) -> dict[str, np.ndarray]:
     """The columns of interquartile means at the last step, NaN at others."""
-    steps = np.array([cell["step"] for cell in cells])
-    last = steps == steps.max()
+    last = np.array([cell["step"] == cells[-1]["step"] for cell in cells])
     means = np.full((3, len(cells)), np.nan)
-    means[:, last] = interquartile_means(values[:, last], strata(task_sets, len(values)))
+    means[:, last] = interquartile_means(values[:, last], labels)
     lower, upper = informative(alone["n"], means[0], alone["sd"], means[1], means[2], *within)
     return {"iqm": means[0], "iqm_lower": lower, "iqm_upper": upper}
+
+
+def against(points: Sequence[Point], sweep: Swept, metrics: Sequence[Metric]) -> list[Point]:
+    """The points of metrics on validation at the last step, in the last layer, each with the "value" of a swept key."""
+    keys = {metric.key for metric in metrics}
+    chosen = [p for p in points if p["split"] == "val" and p["metric"] in keys and p["condition"] in sweep.values]
+    chosen.sort(key=lambda p: (p["step"], -1 if p["layer"] is None else p["layer"]))
+    last = {(point["condition"], point["metric"]): point for point in chosen}
+    return [point | {"value": sweep.values[point["condition"]]} for point in last.values()]
+
+
+def comparable(known: Catalogue) -> list[Metric]:
+    """Metrics between 0 and 1 that are shown beside a run, or as a map."""
+    return [metric for metric in known.values() if metric.emerges and not {"runs", "map"}.isdisjoint(metric.views)]
 
 
 def _defined(value: Any) -> Any:

@@ -6,18 +6,16 @@ out: Tables
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from statistics import fmean
-from typing import Any
 
 from taskcluster.metrics import ACCURACY, Metric, belonging, shown
-from taskcluster.results import control_tables, differences, variance
+from taskcluster.results import contrasts, variance
 from taskcluster.results.bootstrap import MANY, strata
-from taskcluster.results.cells import Table, as_text, at_the_end, ends, interval_of, over, titled
+from taskcluster.results.cells import Table, as_text, ends, interval_of, of_point, over, titled
 from taskcluster.results.claims import RISE
-from taskcluster.results.conditions import Condition
 from taskcluster.results.correlations import ALL, LAST
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.intervals import CONFIDENCE, FEWEST, UNBOUNDED, Interval
@@ -25,6 +23,8 @@ from taskcluster.results.points import Point
 from taskcluster.runs.journal import SPLITS, number
 from taskcluster.runs.records import text
 from taskcluster.runs.verdicts import held
+
+Ending = Mapping[tuple[str, str, str, int | None], Point]  # points of the last step by condition, metric, split, layer
 
 MADE_WITH = ("machine", "device", "threads")
 P_VALUES = """p: the largest over runs, of a permutation test of each run (Phipson and Smyth, 2010): how often the same
@@ -37,8 +37,8 @@ thresholds are ours. A claim is decided in runs in which what it is about has ha
 AGREEMENT = """Spearman's rank correlation on validation, within each run over the layers and steps at which both were
 measured, or over the layers of the last of these steps; mean and interval over runs by Fisher's z. All that grows with
 training and depth agrees over layers and steps; the last step tells more."""
-INTERQUARTILE = f"""Validation, last step; in the last layer where a metric has several. The interquartile mean leaves out the
-lowest and the highest quarter of the runs, so that a few that failed do not move it (Agarwal et al., "Deep
+INTERQUARTILE = f"""Validation, last step; in the last layer where a metric has several. The interquartile mean leaves
+out the lowest and the highest quarter of the runs, so that a few that failed do not move it (Agarwal et al., "Deep
 Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021). Its interval [95 %] is of the
 percentile bootstrap of {MANY} runs or more, drawn within task sets where several runs share each (strata)."""
 TOGETHER = f"""so that all of them cover their means at once with {CONFIDENCE:.0%}, however they depend on each other
@@ -49,21 +49,25 @@ by the largest |t| of runs with the estimated correlations)."""
 def tables(findings: Findings, points: Sequence[Point]) -> list[Table]:
     """All tables of a report, in the order in which they are read. points: those of `findings`."""
     known, measured = findings.catalogue, {point["metric"] for point in points}
+    last = {point["condition"]: point["step"] for point in points}
+    ending: Ending = {
+        (p["condition"], p["metric"], p["split"], p["layer"]): p for p in points if p["step"] == last[p["condition"]]
+    }
     by_layer = [m for m in shown(known, "tables", by_layer=True) if any(run.keys(m) for run in findings.runs)]
-    baselines = partial(control_tables.baselines, findings)
+    baselines = partial(contrasts.baselines, findings)
     return [
         _what_was_run(findings),
         *_claims(findings),
-        *chain.from_iterable((_by_layer(findings, points, metric), *baselines(metric)) for metric in by_layer),
+        *chain.from_iterable((_by_layer(findings, ending, metric), *baselines(metric)) for metric in by_layer),
         *chain.from_iterable(baselines(metric) for metric in known.values() if metric not in by_layer),
         *(_map(findings, points, m) for m in shown(known, "map", by_layer=True) if m.key in measured),
         *_agreement(findings),
-        _accuracy_and_loss(findings),
-        *differences.tables(findings),
-        *_interquartile_means(findings, points),
+        _accuracy_and_loss(findings, ending),
+        *contrasts.differences(findings),
+        *_interquartile_means(findings, ending),
         *variance.tables(findings),
         _emergence(findings),
-        *chain.from_iterable(control_tables.controls(findings, metric) for metric in by_layer),
+        *chain.from_iterable(contrasts.controls(findings, metric) for metric in by_layer),
         _metrics(findings),
         _environment(findings),
     ]
@@ -90,52 +94,43 @@ def _what_was_run(findings: Findings) -> Table:
 def _claims(findings: Findings) -> list[Table]:
     """[] if no claim of any run is decided."""
 
-    def record(run: Finished, name: str) -> Mapping[str, Any]:
-        return next((claim for claim in run.results["claims"] if claim["name"] == name), {})
+    def value(run: Finished, name: str) -> float:
+        return number(run.claim(name), "value")
 
     rows = []
     for name, claim in findings.claims.items():
         cells = []
         for condition in findings.conditions:
-            passed = [record(run, name).get("passed") for run in condition.runs]
+            passed = [run.claim(name).get("passed") for run in condition.runs]
             words = "holds in " if any(one is not None for one in passed) else ""
-            within = tuple(claim.get("range") or UNBOUNDED)
-            value = over(condition, lambda run, name=name: number(record(run, name), "value"), within)
-            cells.append(f"{as_text(value)}, {words}{held(passed)}")
+            mean = over(condition, partial(value, name=name), tuple(claim.get("range") or UNBOUNDED))
+            cells.append(f"{as_text(mean)}, {words}{held(passed)}")
         rows.append([name, claim["paper"], f"{claim['relation']} {claim['threshold']}", *cells])
     columns = ["claim", "paper", "threshold", *findings.names]
     return [Table("The paper's claims", columns, rows, CLAIMS)] if rows else []
 
 
-def _by_layer(findings: Findings, points: Sequence[Point], metric: Metric) -> Table:
-    # Of each condition the last step counts, as it comes last.
-    ending = {(p["condition"], p["layer"]): p for p in points if (p["metric"], p["split"]) == (metric.key, "val")}
-
-    def mean(name: str, condition: Condition[Finished], layer: int, metric: Metric = metric) -> str:
-        return as_text(over(condition, at_the_end(metric.at("val", layer)), metric.range))
-
-    def all_layers(name: str, condition: Condition[Finished], layer: int) -> str:
-        return ends(interval_of(ending[name, layer], "layers")) if (name, layer) in ending else "-"
-
-    def p_value(name: str, condition: Condition[Finished], layer: int, metric: Metric) -> str:
-        return control_tables.largest_p(condition, metric.at("val", layer))
-
+def _by_layer(findings: Findings, ending: Ending, metric: Metric) -> Table:
+    baselines = [m for m in belonging(findings.catalogue, metric, "baseline") if m.by_layer]
+    baselines = [m for m in baselines if any(run.keys(m) for run in findings.runs)]
+    tested = belonging(findings.catalogue, metric, "p")
+    several = any(len(condition.runs) >= FEWEST for condition in findings.conditions)
+    rows = []
+    for layer in range(max(len(run.keys(metric)) for run in findings.runs)):
+        cells = []
+        for name, condition in findings.named():
+            point = ending.get((name, metric.key, "val", layer))
+            cells.append(of_point(point))
+            if several:
+                cells.append(ends(interval_of(point, "_over_layers")) if point else "-")
+            cells += [contrasts.largest_p(condition, m.at("val", layer)) for m in tested]
+            cells += [of_point(ending.get((name, m.key, "val", layer))) for m in baselines]
+        rows.append([str(layer), *cells])
+    kinds = ["", *([", all layers"] if several else []), *(", p" for _ in tested), *(f", {m.where}" for m in baselines)]
+    columns = ["layer", *(f"{name}{kind}" for name in findings.names for kind in kinds)]
     note = "Validation, at the last step. Layer 0 is the embedding."
-    cells: dict[str, Callable[[str, Condition[Finished], int], str]] = {"": mean}
-    if any(len(condition.runs) >= FEWEST for condition in findings.conditions):
-        cells[", all layers"] = all_layers
-        note += f" All layers: the interval widened for the number of layers, {TOGETHER}"
-    for other in belonging(findings.catalogue, metric, "p"):
-        cells[", p"] = partial(p_value, metric=other)
-        note += f" {P_VALUES}"
-    for other in belonging(findings.catalogue, metric, "baseline"):
-        if other.by_layer and any(run.keys(other) for run in findings.runs):
-            cells[f", {other.where}"] = partial(mean, metric=other)
-    rows = [
-        [str(layer), *(cell(*named, layer) for named in findings.named() for cell in cells.values())]
-        for layer in range(max(len(run.keys(metric)) for run in findings.runs))
-    ]
-    columns = ["layer", *(f"{name}{kind}" for name in findings.names for kind in cells)]
+    note += f" All layers: the interval widened for the number of layers, {TOGETHER}" if several else ""
+    note += f" {P_VALUES}" if tested else ""
     return Table(titled(f"{metric.name} by layer", metric), columns, rows, note)
 
 
@@ -146,7 +141,7 @@ def _map(findings: Findings, points: Sequence[Point], metric: Metric) -> Table:
     steps: dict[tuple[str, int], dict[int, str]] = {}
     for point in chosen:
         row = steps.setdefault((point["condition"], point["step"]), {})
-        row[point["layer"]] = as_text(interval_of(point, "map"))
+        row[point["layer"]] = of_point(point, "_over_map")
     several = len(findings.names) > 1
     rows = [
         [*([name] if several else []), str(step), *(row.get(layer, "-") for layer in layers)]
@@ -173,28 +168,24 @@ def _agreement(findings: Findings) -> list[Table]:
     return [Table("Do the instruments agree?", titles, rows, AGREEMENT)] if rows else []
 
 
-def _accuracy_and_loss(findings: Findings) -> Table:
+def _accuracy_and_loss(findings: Findings, ending: Ending) -> Table:
     known = shown(findings.catalogue, "tables", by_layer=False)
-    keys = [(metric.stem(split), metric.range) for metric in known for split in SPLITS]
-    rows = [
-        [name, *(as_text(over(condition, at_the_end(key), within)) for key, within in keys)]
-        for name, condition in findings.named()
-    ]
+    keys = [(metric.key, split) for metric in known for split in SPLITS]
+    rows = [[name, *(of_point(ending.get((name, *key, None))) for key in keys)] for name in findings.names]
     columns = ["condition", *(f"{words} {metric.name}" for metric in known for words in SPLITS.values())]
     return Table("Accuracy and loss", columns, rows, "At the last step; accuracy of y, given I and x; loss in nats.")
 
 
-def _interquartile_means(findings: Findings, points: Sequence[Point]) -> list[Table]:
+def _interquartile_means(findings: Findings, ending: Ending) -> list[Table]:
     """The conditions with MANY runs or more; [] without any."""
-    ending = {(p["condition"], p["metric"]): p for p in points if p["split"] == "val" and p.get("iqm") is not None}
+    last = {key[:3]: point for key, point in ending.items() if point.get("iqm") is not None}  # in the last layer
     rows = []
     for name, condition in findings.named():
         n_strata = len({*strata([run.task_set for run in condition.runs], len(condition.runs)).tolist()})
         for metric in shown(findings.catalogue, "tables"):
-            if point := ending.get((name, metric.key)):
-                iqm = interval_of(point, mean="iqm", ends="iqm_")
-                numbers = [as_text(iqm), as_text(interval_of(point)), str(point["n"]), str(n_strata)]
-                rows.append([name, metric.title, *numbers])
+            if point := last.get((name, metric.key, "val")):
+                iqm = as_text(interval_of(point, estimate="iqm"))
+                rows.append([name, metric.title, iqm, of_point(point), str(point["n"]), str(n_strata)])
     columns = ["condition", "metric", "interquartile mean", "mean", "runs", "strata"]
     return [Table("Interquartile means", columns, rows, INTERQUARTILE)] if rows else []
 

@@ -60,8 +60,8 @@ def seeds_by_source(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def variance_components(values: np.ndarray, seeds: Sequence[Mapping[str, str]]) -> list[Component]:
-    """The components of values (R, M) for each source that varies, each number (M,); [] if only one does, or some source
-    varies with others alone."""
+    """The components of values (R, M) for each source that varies, each number (M,); [] if only one does, or some
+    source varies with others alone."""
     varying = [source for source in SOURCES if len({of_run[source] for of_run in seeds}) > 1]
     paths = [tuple(of_run[source] for source in varying) for of_run in seeds]
     groups = [len({path[:depth] for path in paths}) for depth in range(len(varying) + 1)]
@@ -120,17 +120,18 @@ def _table(findings: Findings, condition: Condition[Finished]) -> Table | None:
     for k, metric in enumerate(compress(metrics, complete) if components else ()):
         total = sum(max(float(component.variance[k]), 0) for component in components)
         for c in components:
-            sd, lower, upper = (math.sqrt(max(float(part[k]), 0)) for part in (c.variance, c.lower, c.upper))
+            sd, *ends = (math.sqrt(max(float(part[k]), 0)) for part in (c.variance, c.lower, c.upper))
+            informative = ends[0] < ends[1] <= _longest(metric.range, math.sqrt(total))
+            estimate = Interval(c.freedom + 1, sd, math.nan, *(ends if informative else (math.nan, math.nan)))
             share = f"{sd**2 / total:.0%}" if total else "-"
-            estimate = Interval(c.freedom + 1, sd, math.nan, *_informative(lower, upper, math.sqrt(total), metric.range))
             rows.append([metric.title, SOURCES[c.source], as_text(estimate), share, str(c.freedom)])
         rows.append([metric.title, "all together", f"{math.sqrt(total):.3f}", "100%" if total else "-", "-"])
     columns = ["metric", "source", "s.d.", "share of the variance", "degrees of freedom"]
     return Table("Where the variance comes from", columns, rows, NOTE) if rows else None
 
 
-def _informative(lower: float, upper: float, total: float, within: Range) -> tuple[float, float]:
-    """The ends of an s.d.'s interval, NaN if it says nothing: its upper end is above SHARE of the largest s.d. between
-    the metric's bounds, half of their distance, or without two bounds above REACH times the s.d. of all sources."""
-    most = SHARE * (within[1] - within[0]) / 2 if math.isfinite(within[1] - within[0]) else REACH * total
-    return (lower, upper) if lower < upper <= most else (math.nan, math.nan)
+def _longest(within: Range, total: float) -> float:
+    """The s.d. above which the end of an interval says nothing: SHARE of the largest s.d. between the metric's bounds,
+    half of their distance, or without two bounds REACH times the s.d. of all sources."""
+    width = within[1] - within[0]
+    return SHARE * width / 2 if math.isfinite(width) else REACH * total

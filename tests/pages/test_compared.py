@@ -9,7 +9,7 @@ from planted import DECLARED, rows
 
 from taskcluster.metrics import ARI, Metric, catalogue, control
 from taskcluster.pages import charts, compared
-from taskcluster.results.control_tables import highest_beside
+from taskcluster.results.contrasts import highest_beside
 from taskcluster.results.points import over_runs
 
 UNTRAINED = control(ARI, "untrained", "baseline", "untrained network")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from planted import config, plant, rows
 from scipy.stats import t
+from taskcluster.results.aggregate import conditions, find_runs, over_runs, seeds_of, sweep_of
 
 from taskcluster.metrics import OWN, catalogue
-from taskcluster.results.aggregate import conditions, find_runs, over_runs, seeds_of, sweep_of
 
 KNOWN = catalogue(OWN)
 

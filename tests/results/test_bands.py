@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from taskcluster.results.bands import sup_t, together
 from taskcluster.results.statistics import critical, limits, moments
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from scipy.stats import beta, trim_mean
+from taskcluster.results.statistics import interval, intervals
 
 from taskcluster.results.bootstrap import MANY, interquartile, labels_of, studentized
-from taskcluster.results.statistics import interval, intervals
 
 EXPERIMENTS = 2000
 ONE = np.zeros(100, dtype=int)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import config, plant
 from polars.testing import assert_frame_equal
+from taskcluster.results.columns import Columns, _cell, _type
 
 from taskcluster.pages import report
-from taskcluster.results.columns import Columns, _cell, _type
 from taskcluster.results.findings import Findings
 from taskcluster.runs.journal import parse
 

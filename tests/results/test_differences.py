@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from planted import config, plant
+from taskcluster.results.differences import reference, tables
+from taskcluster.results.statistics import interval
 
 from taskcluster.results.cells import Table
-from taskcluster.results.differences import reference, tables
 from taskcluster.results.findings import Findings
-from taskcluster.results.statistics import interval
 
 ARIS = (0.5, 0.9, 0.6, 0.8)  # of the reference, by seed
 RISES = (0.05, 0.06, 0.04, 0.05)

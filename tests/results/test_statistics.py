@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
+from taskcluster.results.statistics import UNBOUNDED, components, emergence, interval, intervals, widening
 
 from taskcluster.results.cells import as_text, ends
-from taskcluster.results.statistics import UNBOUNDED, components, emergence, interval, intervals, widening
 
 
 def test_the_interval_is_students() -> None:

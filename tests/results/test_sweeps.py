@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import vl_convert
 from planted import rows
+from taskcluster.results.aggregate import Condition, over_runs
+from taskcluster.results.sweeps import against, comparable, swept
 
 from taskcluster.metrics import OWN, catalogue
 from taskcluster.pages import sweeps as page
-from taskcluster.results.aggregate import Condition, over_runs
-from taskcluster.results.sweeps import against, comparable, swept
 
 KNOWN = catalogue(OWN)
 ARIS = {10: (0.2, 0.4), 20: (0.5, 0.7), 200: (0.9, 0.9)}

@@ -1,16 +1,21 @@
-"""What metrics are compared with, as tables and cells: baselines, other labels, chance, repeated measurements.
+"""What metrics are compared with, as tables: other conditions, baselines, other labels, chance, repetitions.
 
 in:  Findings, a metric
 out: Tables, cells of p values, and a sentence about one run
+
+Conditions are compared on the same seeds. A seed draws the same tasks, initial weights and batches in every condition
+that has them, so what two conditions share by their seeds cancels in the difference, and its interval is shorter than
+those of the two means suggest.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
-from taskcluster.metrics import Catalogue, Metric, belonging
-from taskcluster.results.cells import TOO_FEW, Table, as_text, last_of, over, titled
-from taskcluster.results.conditions import Condition
+from taskcluster.metrics import Catalogue, Metric, belonging, shown
+from taskcluster.results.cells import TOO_FEW, Table, as_text, ends, last_of, over, titled
+from taskcluster.results.conditions import Condition, usual
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.intervals import FEWEST, interval
 from taskcluster.results.variance import one_way_components
@@ -22,6 +27,50 @@ against other labels the clusters are the same as against the task."""
 CONTROLS = """Validation, last step. s.d. of repetitions: of the same measurement of the same states. s.d. of training:
 over runs, less what repetitions add (variance components of one-way random effects: Searle, Casella and McCulloch,
 1992; 0 where they explain it all)."""
+
+DIFFERENCES = """Validation, last step; in the last layer of each where a metric has several. Mean of condition less
+reference over the seeds that both have [95 % interval]. The reference has the values that most conditions of the sweep have, and
+of as many it is the first. All comparisons: the interval at the level 1 - 0.05 / {count}, so that the {count} of this
+table cover their differences at once with 95 % (Bonferroni's inequality)."""
+
+
+def differences(findings: Findings) -> list[Table]:
+    """The table of differences between conditions of a sweep on the same seeds; [] if no two of them share seeds."""
+    pairs = [pair for pair in _pairs(findings) if pair[2]]
+    count = sum(len(paired) >= FEWEST for _, _, paired in pairs)
+    rows = []
+    for names, metric, paired in pairs:
+        values, task_sets = [value for value, _ in paired], [tasks for _, tasks in paired]
+        low, high = metric.range
+        within = low - high, high - low
+        alone = interval(values, within, task_sets=task_sets)
+        together = interval(values, within, max(count, 1), task_sets)
+        if math.isfinite(together.lower):  # the bootstrap's may be longer on one side
+            together = together._replace(lower=min(together.lower, alone.lower), upper=max(together.upper, alone.upper))
+        rows.append([*names, metric.title, as_text(alone), ends(together), str(alone.n)])
+    columns = ["condition", "reference", "metric", "difference", "all comparisons", "pairs"]
+    note = DIFFERENCES.format(count=count)
+    return [Table("Differences between conditions", columns, rows, note)] if rows else []
+
+
+def reference(conditions: Sequence[Condition[Finished]]) -> Condition[Finished]:
+    """The condition of a sweep with which the others are compared."""
+    settings = [condition.settings for condition in conditions]
+    common = {key: usual(key, settings) for key in settings[0]}
+    return max(conditions, key=lambda one: sum(one.settings[key] == value for key, value in common.items()))
+
+
+def _pairs(findings: Findings) -> Iterator[tuple[tuple[str, str], Metric, list[tuple[float, str]]]]:
+    """The names of a condition and its reference, a metric, and its differences, each with its task set."""
+    for sweep in dict.fromkeys(condition.sweep for condition in findings.conditions):
+        named = {c.key: (name, c) for name, c in findings.named() if c.sweep == sweep}
+        base_name, base = named.pop(reference([condition for _, condition in named.values()]).key)
+        by_seed = {run.seed: run for run in base.runs}
+        for name, condition in named.values():
+            runs = [(run, by_seed[run.seed]) for run in condition.runs if run.seed in by_seed]
+            for metric in shown(findings.catalogue, "tables"):
+                values = [(last_of(run, metric) - last_of(other, metric), run.task_set) for run, other in runs]
+                yield (name, base_name), metric, [pair for pair in values if math.isfinite(pair[0])]
 
 
 def baselines(findings: Findings, metric: Metric) -> list[Table]:
