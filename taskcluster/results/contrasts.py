@@ -29,9 +29,9 @@ over runs, less what repetitions add (variance components of one-way random effe
 1992; 0 where they explain it all)."""
 
 DIFFERENCES = """Validation, last step; in the last layer of each where a metric has several. Mean of condition less
-reference over the seeds that both have [95 % interval]. The reference has the values that most conditions of the sweep have, and
-of as many it is the first. All comparisons: the interval at the level 1 - 0.05 / {count}, so that the {count} of this
-table cover their differences at once with 95 % (Bonferroni's inequality)."""
+reference over the seeds that both have [95 % interval]. The reference has the values that most conditions of the sweep
+have, and of as many it is the first. All comparisons: the interval at the level 1 - 0.05 / {count}, so that the {count}
+of this table cover their differences at once with 95 % (Bonferroni's inequality)."""
 
 
 def differences(findings: Findings) -> list[Table]:

@@ -68,7 +68,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0 or np.isnan([a, b]).any():
         return math.nan
-    return float(np.corrcoef(np.column_stack([rankdata(a), rankdata(b)]), rowvar=False)[0, 1])
+    return float(np.corrcoef(np.column_stack([rankdata(a), rankdata(b)]), rowvar=False)[1, 0])
 
 
 def _cells(rows: Sequence[Row], metric: Metric) -> dict[tuple[int, int], float]:

@@ -36,6 +36,7 @@ INTERVALS: Schema = {
     "cells": polars.Int64,
     **dict.fromkeys(("iqm", "iqm_lower", "iqm_upper"), polars.Float64),
 }
+LARGEST = 2**63  # whole numbers of 64 bits are below
 
 
 class Frames:
@@ -69,7 +70,7 @@ class Frames:
         return _labelled(rows, run, {"condition": name}, {"condition": polars.String, **self._swept})
 
     def _typed(self, keys: Iterable[str]) -> Schema:
-        return {key: column_type(config.get(key) for config in self._configs) for key in keys}
+        return {key: column_type([config.get(key) for config in self._configs]) for key in keys}
 
 
 def _labelled(rows: polars.DataFrame, run: Finished, named: Mapping[str, Any], labels: Schema) -> polars.DataFrame:
@@ -79,12 +80,12 @@ def _labelled(rows: polars.DataFrame, run: Finished, named: Mapping[str, Any], l
     return rows.select(*before, polars.all())
 
 
-def column_type(values: Iterable[Any]) -> type[polars.DataType]:
+def column_type(values: Sequence[Any]) -> type[polars.DataType]:
     """A type that holds all values, None aside: text if they are of several types, or no numbers."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return polars.Boolean
-    if kinds == {int}:
+    if kinds == {int} and all(value is None or -LARGEST <= value < LARGEST for value in values):
         return polars.Int64
     return polars.Float64 if float in kinds <= {int, float} else polars.String
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskcluster.results.claims import judge
+from taskcluster.results.claims import emergence, judge
 from taskcluster.runs.verdicts import held, judged, verdict
 
 LAYERS = (0.05, 0.4, 0.7, 0.9)  # final validation ARI of layers 0 to 3
@@ -65,6 +65,12 @@ def test_a_single_block_can_be_judged() -> None:
     assert all(verdicts(journal(final=(0.05, 0.9))))
 
 
+def test_a_curve_emerges_where_it_has_made_half_of_its_way() -> None:
+    assert emergence([0, 100, 200], [0.0, 0.2, 1.0]) == pytest.approx(100 + 100 * 0.3 / 0.8)
+    assert math.isnan(emergence([0, 100], [0.5, 0.55]))
+    assert math.isnan(emergence([0, 100], [math.nan, 0.9]))
+
+
 def run(accuracy: list[float | None], deepest: list[float | None], first: float = 0.05) -> list[dict[str, Any]]:
     """A journal of these values, whose other layers go from `first` towards the last one."""
     rows = []
@@ -112,6 +118,7 @@ def test_clusters_without_accuracy_say_nothing_of_the_shape() -> None:
     found = judge(run([0.02] * 5, [0.05, 0.3, 0.6, 0.7, 0.72]))
     assert [claim.passed for claim in found] == [True, True, *[None] * 5]
     assert found[SATURATES].undecided == "accuracy did not rise by 0.25"
+    assert math.isfinite(found[SATURATES].value)  # which stays beside the verdict
 
 
 def test_what_was_there_before_training_is_no_rise() -> None:
@@ -123,29 +130,27 @@ def test_what_was_there_before_training_is_no_rise() -> None:
     assert higher[SATURATES] is True
 
 
-def test_a_run_that_rises_and_falls_passes_nothing_that_is_about_a_rise() -> None:
-    fallen = verdicts(run(LEARNED, [0.05, 0.5, 0.9, 0.06, 0.05]))
-    assert fallen[HIGH] is False
-    assert not any(fallen[k] for k in SHAPE)
-    assert fallen[SATURATES] is None  # flat at the end, at the bottom
-    at_the_end = verdicts(run(LEARNED, [0.05, 0.5, 0.9, 0.9, 0.05]))
-    assert at_the_end[SATURATES] is False
-    both = verdicts(run([0.0, 0.5, 0.9, 0.1, 0.0], [0.05, 0.5, 0.9, 0.1, 0.05]))
-    assert both[TOGETHER] is None  # they fell together
-    forgotten = judge(run([0.0, 0.5, 0.9, 0.1, 0.0], [0.05, 0.5, 0.9, 0.9, 0.9]))
-    assert forgotten[DEEPER].undecided == "accuracy fell back by the end"
+@pytest.mark.parametrize(
+    ("accuracy", "deepest", "failed", "undecided"),
+    [
+        (LEARNED, [0.05, 0.5, 0.9, 0.06, 0.05], HIGH, SATURATES),  # flat at the end, at the bottom
+        (LEARNED, [0.05, 0.5, 0.9, 0.9, 0.05], SATURATES, DEEPER),
+        ([0.0, 0.5, 0.9, 0.1, 0.0], [0.05, 0.5, 0.9, 0.1, 0.05], HIGH, TOGETHER),  # they fell together
+    ],
+)
+def test_a_run_that_rises_and_falls_passes_no_claim_about_a_rise(
+    accuracy: list[float | None], deepest: list[float | None], failed: int, undecided: int
+) -> None:
+    passed = verdicts(run(accuracy, deepest))
+    assert passed[failed] is False
+    assert passed[undecided] is None
+    assert not any(passed[k] for k in SHAPE)
 
 
 def test_saturation_needs_a_measurement_between_the_first_and_the_last() -> None:
     two = verdicts([journal()[0], journal()[-1]])
     assert two[SATURATES] is None
     assert [two[k] for k in (STARTS, HIGH, DEEPER, FLAT, UNSEEN, TOGETHER)] == [True] * 6
-
-
-def test_values_stay_beside_verdicts_that_are_not_given() -> None:
-    flat = judge(run([0.02] * 5, [0.06] * 5))
-    assert flat[SATURATES].value == 0
-    assert flat[UNSEEN].value == 0
 
 
 def test_what_is_said_of_verdicts() -> None:

@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 from planted import config, plant
-from taskcluster.results.differences import reference, tables
-from taskcluster.results.statistics import interval
 
 from taskcluster.results.cells import Table
+from taskcluster.results.contrasts import differences, reference
 from taskcluster.results.findings import Findings
+from taskcluster.results.intervals import interval
 
 ARIS = (0.5, 0.9, 0.6, 0.8)  # of the reference, by seed
 RISES = (0.05, 0.06, 0.04, 0.05)
 SEQUENCE = {"data": {"loss_on": "sequence"}}
 
 
-def differences(root: Path) -> Table:
-    (table,) = tables(Findings(root))
+def table_of(root: Path) -> Table:
+    (table,) = differences(Findings(root))
     return table
 
 
@@ -32,7 +32,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def test_the_mean_is_over_the_seeds_that_both_have(sweep: Path) -> None:
-    table = differences(sweep)
+    table = table_of(sweep)
     rows = {row[0]: row[1:] for row in table.rows if row[2] == "ARI at the separator"}
     assert {*rows} == {"model.n_layer=2", "model.n_layer=4", "model.n_layer=3, data.loss_on=y"}
     alone, many = interval(RISES, (-1.5, 1.5)), interval(RISES, (-1.5, 1.5), 12)
@@ -59,9 +59,9 @@ def test_the_reference_has_what_most_conditions_have(sweep: Path) -> None:
 def test_one_condition_or_other_seeds_have_no_differences(tmp_path: Path) -> None:
     plant(tmp_path / "a", 0.9, config(0))
     plant(tmp_path / "b", 0.8, config(1))
-    assert tables(Findings(tmp_path)) == []
+    assert differences(Findings(tmp_path)) == []
     plant(tmp_path / "c", 0.8, config(2, n_layer=2))
-    assert tables(Findings(tmp_path)) == []
+    assert differences(Findings(tmp_path)) == []
     plant(tmp_path / "d", 0.7, config(1, n_layer=2))
-    (row,) = [row for row in differences(tmp_path).rows if row[2] == "ARI at the separator"]
+    (row,) = [row for row in table_of(tmp_path).rows if row[2] == "ARI at the separator"]
     assert row[1:] == ["model.n_layer=3", "ARI at the separator", "-0.100 (too few runs)", "too few runs", "1"]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from scipy.stats import spearmanr
-from taskcluster.results.instruments import ALL, LAST, Agreement, agreements_of, pooled
-from taskcluster.results.statistics import interval
 
 from taskcluster.metrics import Metric, catalogue
 from taskcluster.results.cells import as_text
+from taskcluster.results.correlations import ALL, LAST, Agreement, agreements_of, pooled
+from taskcluster.results.intervals import interval
 
 KEYS = ("one", "same", "opposite", "other")
 METRICS = [Metric(key, key, low=0, high=1, views=("instruments",)) for key in KEYS]
