@@ -5,7 +5,7 @@ from copy import copy
 from functools import partial
 from typing import Any
 
-from taskcluster.results.cells import Table, as_text, over
+from taskcluster.results.cells import Table, as_text, estimate
 from taskcluster.results.conditions import Condition
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.intervals import Interval
@@ -55,7 +55,7 @@ def last(found: Findings, condition: Runs, key: str, split: str = "val", digits:
     """A metric at the last step, in the last layer."""
     metric = found.catalogue[key]
     key = metric.at(split, depth(condition))
-    return printed(over(condition, lambda run: number(run.last, key), metric.range), digits)
+    return printed(estimate(condition, lambda run: number(run.last, key), metric.range), digits)
 
 
 def by_layer(
@@ -76,7 +76,7 @@ def by_layer(
         return number(run.rows[step], name)
 
     columns = (partial(column, name=metric.at(split, layer)) for layer in layers)
-    return [printed(over(condition, of_layer, metric.range, cells), digits) for of_layer in columns]
+    return [printed(estimate(condition, of_layer, metric.range, cells), digits) for of_layer in columns]
 
 
 def plain(run: Finished, key: str, row: int = -1) -> list[str]:

@@ -88,12 +88,12 @@ def interquartile_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     from scipy.special import ndtr, stdtrit
 
     means = np.full((3, values.shape[1]), np.nan)
-    for columns, block, of_block in blocks(values, labels):
-        n, freedom = len(block), len(block) - len(np.unique(of_block))
+    for columns, block, block_strata in blocks(values, labels):
+        n, freedom = len(block), len(block) - len(np.unique(block_strata))
         level = ndtr(stdtrit(freedom, 0.025) * np.sqrt((n - 1) / freedom))
-        for column, of_column in zip(columns, block.T, strict=True):
-            order = np.argsort(of_column, kind="stable")
-            ranked, middle = of_column[order], _middle_ranks(tuple(of_block[order].tolist()))
+        for column, run_values in zip(columns, block.T, strict=True):
+            order = np.argsort(run_values, kind="stable")
+            ranked, middle = run_values[order], _middle_ranks(tuple(block_strata[order].tolist()))
             means[0, column] = ranked[n // 4 : n - n // 4].mean()
             means[1:, column] = np.quantile(ranked[middle].mean(1), (level, 1 - level))
     return means

@@ -25,7 +25,7 @@ class Table(NamedTuple):
     note: str = ""
 
 
-def over(condition: Condition[Finished], column: Column, within: Range = UNBOUNDED, cells: int = 1) -> Interval:
+def estimate(condition: Condition[Finished], column: Column, within: Range = UNBOUNDED, cells: int = 1) -> Interval:
     """The mean of a number over the runs of a condition; within, cells: see `intervals.interval`."""
     task_sets = [run.task_set for run in condition.runs]
     return interval([column(run) for run in condition.runs], within, cells, task_sets)
@@ -37,33 +37,33 @@ def last_of(run: Finished, metric: Metric) -> float:
     return number(run.last, keys[-1]) if keys else math.nan
 
 
-def interval_of(point: Point, suffix: str = "", estimate: str = "mean") -> Interval:
+def interval_of(point: Point, suffix: str = "", statistic: str = "mean") -> Interval:
     """An interval of a point: the pointwise one, or that of a family, as suffix "_over_layers"; of the interquartile
-    mean with the estimate "iqm"."""
-    start = "" if estimate == "mean" else f"{estimate}_"
-    keys = estimate, "sd", f"{start}lower{suffix}", f"{start}upper{suffix}"
+    mean with the statistic "iqm"."""
+    start = "" if statistic == "mean" else f"{statistic}_"
+    keys = statistic, "sd", f"{start}lower{suffix}", f"{start}upper{suffix}"
     return Interval(point["n"], *(number(point, key) for key in keys))
 
 
-def of_point(point: Point | None, suffix: str = "") -> str:
+def point_text(point: Point | None, suffix: str = "") -> str:
     """The mean of a point with an interval; "-" if there is none."""
     return as_text(interval_of(point, suffix)) if point else "-"
 
 
-def as_text(estimate: Interval, digits: int = 3) -> str:
+def as_text(value: Interval, digits: int = 3) -> str:
     """The mean with its interval, or with the reason why it has none."""
-    if not estimate.n:
+    if not value.n:
         return "-"
-    interval = ends(estimate, digits)
-    return f"{estimate.mean:z.{digits}f} {interval if interval.startswith('[') else f'({interval})'}"
+    interval = ends(value, digits)
+    return f"{value.mean:z.{digits}f} {interval if interval.startswith('[') else f'({interval})'}"
 
 
-def ends(estimate: Interval, digits: int = 3) -> str:
-    if math.isnan(estimate.lower):
-        return TOO_FEW if estimate.n else "-"
-    if estimate.sd == 0:
+def ends(value: Interval, digits: int = 3) -> str:
+    if math.isnan(value.lower):
+        return TOO_FEW if value.n else "-"
+    if value.sd == 0:
         return "the same in all runs"
-    return f"[{estimate.lower:z.{digits}f}, {estimate.upper:z.{digits}f}]"
+    return f"[{value.lower:z.{digits}f}, {value.upper:z.{digits}f}]"
 
 
 def titled(words: str, metric: Metric) -> str:

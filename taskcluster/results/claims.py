@@ -23,16 +23,6 @@ RISE = 0.1  # a curve that rises by less does not emerge
 DIFFERENCE = (0.0, ARI.range[1] - ARI.range[0])  # of two values of the ARI, without its sign
 CORRELATION = (-1.0, 1.0)
 
-CLAIMS = (  # name, in the paper, relation, threshold, range; the first two are about where a curve starts and ends
-    ("starts near 0 (largest ARI at step 0, all layers)", "near 0", "<", 0.1, ARI.range),
-    ("ends high on validation (last layer)", "above 0.6", ">", 0.6, ARI.range),
-    ("saturates (change of the last layer over the last fifth)", "flat at the end", "<", 0.1, DIFFERENCE),
-    ("deeper layers are higher (rank correlation of layer and final ARI)", "rises with depth", ">", 0.8, CORRELATION),
-    ("layer 0 stays flat (range of its ARI)", "flat", "<", 0.05, DIFFERENCE),
-    ("holds on unseen instructions (last layer, |train - validation|)", "close", "<", 0.1, DIFFERENCE),
-    ("rises with accuracy (rank correlation over training)", "rises together", ">", 0.8, CORRELATION),
-)
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -55,6 +45,26 @@ class Claim:
         return self.value < self.threshold if self.relation == "<" else self.value > self.threshold
 
 
+CLAIMS = (  # the first two are about where a curve starts and ends, the others about the shape of its rise
+    Claim("starts near 0 (largest ARI at step 0, all layers)", "near 0", math.nan, "<", 0.1, ARI.range),
+    Claim("ends high on validation (last layer)", "above 0.6", math.nan, ">", 0.6, ARI.range),
+    Claim(
+        "saturates (change of the last layer over the last fifth)", "flat at the end", math.nan, "<", 0.1, DIFFERENCE
+    ),
+    Claim(
+        "deeper layers are higher (rank correlation of layer and final ARI)",
+        "rises with depth",
+        math.nan,
+        ">",
+        0.8,
+        CORRELATION,
+    ),
+    Claim("layer 0 stays flat (range of its ARI)", "flat", math.nan, "<", 0.05, DIFFERENCE),
+    Claim("holds on unseen instructions (last layer, |train - validation|)", "close", math.nan, "<", 0.1, DIFFERENCE),
+    Claim("rises with accuracy (rank correlation over training)", "rises together", math.nan, ">", 0.8, CORRELATION),
+)
+
+
 def judge(rows: Rows) -> list[Claim]:
     """The verdict on every claim for a journal whose last row is the final step.
 
@@ -66,45 +76,45 @@ def judge(rows: Rows) -> list[Claim]:
     that fell back by the end can fail them, not pass.
     """
     rows = [row for row in rows if ARI.at("val", 0) in row]
-    accuracy = _no_rise(rows, ACCURACY.stem("val"), LEARNED, "accuracy")
-    clusters = _no_rise(rows, ARI.at("val", _deepest(rows)), RISE, "the ARI of the last layer")
-    untested, fell_back = (one or other for one, other in zip(accuracy, clusters, strict=True))
+    accuracy = [number(row, ACCURACY.stem("val")) for row in rows]
+    layers = [layers_of(row, ARI.stem("val")) for row in rows]
+    learned = _no_rise(accuracy, LEARNED, "accuracy")
+    clustered = _no_rise([values[-1] for values in layers], RISE, "the ARI of the last layer")
+    untested, fell_back = (one or other for one, other in zip(learned, clustered, strict=True))
     claims = []
-    for k, ((name, paper, relation, threshold, within), value) in enumerate(zip(CLAIMS, _values(rows), strict=True)):
-        claim = Claim(name, paper, value, relation, threshold, within)
-        of_ends, of_shape = accuracy[0] and clusters[0], untested or (fell_back if claim.passed else "")
+    for k, (claim, value) in enumerate(zip(CLAIMS, _values(rows, accuracy, layers), strict=True)):
+        judged = replace(claim, value=value)
+        ends_untested, shape_untested = learned[0] and clustered[0], untested or (fell_back if judged.passed else "")
         unknown = "not measured" if math.isnan(value) else ""
-        claims.append(replace(claim, undecided=(of_ends if k < 2 else of_shape) or unknown))
+        claims.append(replace(judged, undecided=(ends_untested if k < 2 else shape_untested) or unknown))
     return claims
 
 
-def _no_rise(rows: Rows, key: str, least: float, name: str) -> tuple[str, str]:
+def _no_rise(curve: Sequence[float], least: float, name: str) -> tuple[str, str]:
     """Why a curve did not rise by `least` at any step, and why it had not by the end; "" where it did."""
-    if len(rows) < 2:
+    if len(curve) < 2:
         return ("measured at one step alone",) * 2
-    values = [value for value in _column(rows, key) if math.isfinite(value)] or [math.nan]
+    values = [value for value in curve if math.isfinite(value)] or [math.nan]
     if not max(values) - values[0] >= least:
         return (f"{name} did not rise by {least:g}",) * 2
     return "", "" if values[-1] - values[0] >= least else f"{name} fell back by the end"
 
 
-def _values(rows: Rows) -> list[float]:
-    """The value of every claim, at rows at which clusters were measured."""
-    nothing: Mapping[str, Any] = {}
-    last = rows[-1] if rows else nothing
-    first = next((row for row in rows if row["step"] == 0), nothing)
-    near_end = [nothing, *(row for row in rows[1:-1] if row["step"] <= 0.8 * last["step"])][-1]
-    deepest = ARI.at("val", _deepest(rows))
-    starts = [value for split in ("train", "val") for value in layers_of(first, ARI.stem(split))]
-    end, ends = number(last, deepest), layers_of(last, ARI.stem("val"))
+def _values(rows: Rows, accuracy: Sequence[float], layers: Sequence[Sequence[float]]) -> list[float]:
+    """The value of every claim, from rows at which clusters were measured, with their accuracy and ARI by layer."""
+    if not rows:
+        return [math.nan] * len(CLAIMS)
+    deepest = [values[-1] for values in layers]
+    first = [value for split in ("train", "val") for value in layers_of(rows[0], ARI.stem(split))]
+    near_end = [k for k, row in enumerate(rows) if 0 < k < len(rows) - 1 and row["step"] <= 0.8 * rows[-1]["step"]]
     return [
-        float(np.max(starts)) if starts else math.nan,
-        end,
-        abs(end - number(near_end, deepest)),
-        rank_correlation(range(len(ends)), ends),
-        float(np.ptp(_column(rows, ARI.at("val", 0)))) if len(rows) > 1 else math.nan,
-        abs(number(last, ARI.at("train", _deepest(rows))) - end),
-        rank_correlation(_column(rows, ACCURACY.stem("val")), _column(rows, deepest)),
+        float(np.max(first)) if rows[0]["step"] == 0 else math.nan,
+        deepest[-1],
+        abs(deepest[-1] - deepest[near_end[-1]]) if near_end else math.nan,
+        rank_correlation(range(len(layers[-1])), layers[-1]),
+        float(np.ptp([values[0] for values in layers])) if len(rows) > 1 else math.nan,
+        abs(number(rows[-1], ARI.at("train", len(layers[-1]) - 1)) - deepest[-1]),
+        rank_correlation(accuracy, deepest),
     ]
 
 
@@ -112,16 +122,8 @@ def emergence(steps: Sequence[int], values: Sequence[float]) -> float:
     """The step at which values have made half of their way from the first to the last, between measured steps on a
     straight line; NaN where they rise by less than RISE.
     """
-    if not values[-1] - values[0] >= RISE:
+    if not values or not values[-1] - values[0] >= RISE:
         return math.nan
     half = (values[0] + values[-1]) / 2
     k = next(k for k, value in enumerate(values) if value >= half)
     return steps[k - 1] + (steps[k] - steps[k - 1]) * (half - values[k - 1]) / (values[k] - values[k - 1])
-
-
-def _deepest(rows: Rows) -> int:
-    return len(layers_of(rows[-1], ARI.stem("val"))) - 1 if rows else 0
-
-
-def _column(rows: Rows, key: str) -> list[float]:
-    return [number(row, key) for row in rows]

@@ -87,9 +87,9 @@ def conditions(runs: Sequence[tuple[R, str, Settings]]) -> list[Condition[R]]:
         members.setdefault((sweep, key), []).append(run)
     labelled = {sweep: _labels([*settings.values()]) for sweep, settings in sweeps.items()}
     grouped = []
-    for (sweep, key), of_condition in members.items():
+    for (sweep, key), condition_runs in members.items():
         label, settings = labelled[sweep][[*sweeps[sweep]].index(key)]
-        grouped.append(Condition(f"{sweep}-{key}", sweep, label or sweep, settings, of_condition))
+        grouped.append(Condition(f"{sweep}-{key}", sweep, label or sweep, settings, condition_runs))
     return grouped
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from statistics import fmean
 
 from taskcluster.metrics import Catalogue, Metric, belonging, shown
-from taskcluster.results.cells import TOO_FEW, Table, as_text, ends, last_of, over, titled
+from taskcluster.results.cells import TOO_FEW, Table, as_text, ends, estimate, last_of, titled
 from taskcluster.results.conditions import Condition, usual
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.intervals import FEWEST, interval
@@ -81,7 +81,10 @@ def baselines(findings: Findings, metric: Metric) -> list[Table]:
     if not measured:
         return []
     rows = [
-        [words, *(as_text(over(condition, partial(last_of, metric=m), m.range)) for condition in findings.conditions)]
+        [
+            words,
+            *(as_text(estimate(condition, partial(last_of, metric=m), m.range)) for condition in findings.conditions),
+        ]
         for m, words in [(metric, "against the task"), *measured]
     ]
     title = titled(f"Baselines and nuisance labels of the {metric.name}", metric)
@@ -119,26 +122,28 @@ def controls(findings: Findings, metric: Metric) -> list[Table]:
     for name, condition in findings.named():
         repeated = [run.repetitions(metric) for run in condition.runs]
         for layer in range(max(len(run.keys(metric)) for run in condition.runs)):
-            of_runs, sd, training = one_way_components([layers[layer] for layers in repeated if layer < len(layers)])
-            few = 0 < len(of_runs) < FEWEST
-            cells = [as_text(interval(of_runs, metric.range)), fixed(sd), TOO_FEW if few else fixed(training)]
-            chance = [value for m in means for value in _finite(condition, m.at("val", layer))]
-            most = [value for m in largest for value in _finite(condition, m.at("val", layer))]
-            cells += [fixed(fmean(chance) if chance else None), fixed(max(most, default=None))]
+            repeated_means, sd, training = one_way_components(
+                [layers[layer] for layers in repeated if layer < len(layers)]
+            )
+            few = 0 < len(repeated_means) < FEWEST
+            cells = [as_text(interval(repeated_means, metric.range)), fixed(sd), TOO_FEW if few else fixed(training)]
+            chance = _finite(condition, means, layer)
+            cells += [fixed(fmean(chance) if chance else None), largest_value(condition, largest, layer)]
             rows.append([name, str(layer), *cells])
     columns = ["condition", "layer", f"{metric.name}, mean of repetitions", "s.d. of repetitions", "s.d. of training"]
     columns += ["chance: mean", "chance: largest"]
     note = CONTROLS
     for kind, words in (("noise", "Repetitions"), ("chance", "Chance")):
-        of_kind = [m for m in findings.catalogue.values() if (m.of, m.kind) == (metric.key, kind)]
-        note += f" {words}: {', '.join(f'{metric.name} {m.where}' for m in of_kind)}." if of_kind else ""
+        same_kind = [m for m in findings.catalogue.values() if (m.of, m.kind) == (metric.key, kind)]
+        note += f" {words}: {', '.join(f'{metric.name} {m.where}' for m in same_kind)}." if same_kind else ""
     return [Table(titled(f"Controls of the {metric.name}", metric), columns, rows, note)]
 
 
-def largest_p(condition: Condition[Finished], key: str) -> str:
-    return fixed(max(_finite(condition, key), default=None))
+def largest_value(condition: Condition[Finished], metrics: Sequence[Metric], layer: int) -> str:
+    return fixed(max(_finite(condition, metrics, layer), default=None))
 
 
-def _finite(condition: Condition[Finished], key: str) -> list[float]:
-    values = (number(run.last, key) for run in condition.runs)
+def _finite(condition: Condition[Finished], metrics: Sequence[Metric], layer: int) -> list[float]:
+    """All defined values of metrics in a layer, over runs."""
+    values = (number(run.last, metric.at("val", layer)) for metric in metrics for run in condition.runs)
     return [value for value in values if math.isfinite(value)]

@@ -69,9 +69,11 @@ class Finished:
         keys = self.keys(metric)
         return metric.emerges and bool(keys) and sum(keys[-1] in row for row in self.rows) > 1
 
-    def emergence(self, key: str) -> float:
-        rows = [row for row in self.rows if key in row]
-        return emergence([row["step"] for row in rows], [number(row, key) for row in rows])
+    def emergence(self, metric: Metric) -> float:
+        """The step at which a metric emerges on validation, in the last layer; NaN if it does not."""
+        keys = self.keys(metric)
+        rows = [row for row in self.rows if keys and keys[-1] in row]
+        return emergence([row["step"] for row in rows], [number(row, keys[-1]) for row in rows])
 
 
 class Findings:
@@ -156,9 +158,9 @@ class Findings:
 
     def _miss_seeds(self) -> None:
         for sweep in dict.fromkeys(condition.sweep for condition in self.conditions):
-            of_sweep = [(name, c.runs) for name, c in self.named() if c.sweep == sweep]
-            seeds = dict.fromkeys(run.seed for _, runs in of_sweep for run in runs)
-            for name, runs in of_sweep:
+            in_sweep = [(name, c.runs) for name, c in self.named() if c.sweep == sweep]
+            seeds = dict.fromkeys(run.seed for _, runs in in_sweep for run in runs)
+            for name, runs in in_sweep:
                 if missing := [seed for seed in seeds if seed not in {run.seed for run in runs}]:
                     self.gaps.append(f"{name} has no finished run with seed {', '.join(missing)}, as others have")
 

@@ -104,9 +104,8 @@ def _numbers(run: Finished, claims: bool) -> Iterator[tuple[Any, ...]]:
         yield end, f"claim: {claim['name']}", None, None, None, claim["value"]
     for metric in shown(run.catalogue, "tables"):
         if run.rises(metric):
-            keys = run.keys(metric)
-            layer = len(keys) - 1 if metric.by_layer else None
-            yield end, f"emergence of {metric.key}", "val", layer, None, run.emergence(keys[-1])
+            layer = len(run.keys(metric)) - 1 if metric.by_layer else None
+            yield end, f"emergence of {metric.key}", "val", layer, None, run.emergence(metric)
     for key, layers in run.results.get("controls", {}).items():
         if control := run.catalogue.get(key):
             name = f"{control.of} {control.where}"

@@ -77,8 +77,8 @@ def intervals(
     estimate = moments(values, labels)
     low, high = (np.broadcast_to(np.asarray(end, dtype=float), estimate.mean.shape) for end in (low, high))
     lower, upper = limits(estimate, critical(estimate.freedom, cells), low, high)
-    for columns, block, of_block in blocks(values, labels) if cells == 1 else ():
-        ends = studentized(block, of_block)
+    for columns, block, block_strata in blocks(values, labels) if cells == 1 else ():
+        ends = studentized(block, block_strata)
         cut = np.clip(ends, low[columns], high[columns])
         lower[columns], upper[columns] = np.where(np.isnan(ends), (lower[columns], upper[columns]), cut)
     lower, upper = np.minimum(lower, estimate.mean), np.maximum(upper, estimate.mean)
@@ -99,8 +99,8 @@ def moments(values: np.ndarray, labels: np.ndarray) -> Moments:
     same = most - least <= ROUNDING * np.maximum(abs(least), abs(most))
     sd = np.where((n > 1) & same, 0.0, sd)
     error, freedom = sd / np.sqrt(np.maximum(n, 1)), n - 1.0
-    for columns, block, of_block in blocks(values, labels):
-        groups = [block[of_block == label] for label in np.unique(of_block)]
+    for columns, block, block_strata in blocks(values, labels):
+        groups = [block[block_strata == label] for label in np.unique(block_strata)]
         within = sum(len(group) * group.var(0, ddof=1) for group in groups)
         error[columns], freedom[columns] = np.sqrt(within) / len(block), len(block) - len(groups)
     return Moments(n, mean, sd, error, freedom)
@@ -192,7 +192,7 @@ def simultaneous(
         runs = np.isfinite(values[:, columns]).all(1)
         n = int(runs.sum())
         if n >= MANY and (estimate.n[columns] == n).all():  # the same runs in all cells
-            of_runs = strata(labels[runs].tolist(), n)
-            bonferroni = critical(n - len(np.unique(of_runs)), len(columns))
-            times[columns] = np.minimum(bonferroni, sup_t(values[np.ix_(runs, columns)], of_runs, CONFIDENCE))
+            run_strata = strata(labels[runs].tolist(), n)
+            bonferroni = critical(n - len(np.unique(run_strata)), len(columns))
+            times[columns] = np.minimum(bonferroni, sup_t(values[np.ix_(runs, columns)], run_strata, CONFIDENCE))
     return times, cells

@@ -100,7 +100,7 @@ def _interquartile(
     return {"iqm": means[0], "iqm_lower": lower, "iqm_upper": upper}
 
 
-def against(points: Sequence[Point], sweep: Swept, metrics: Sequence[Metric]) -> list[Point]:
+def sweep_points(points: Sequence[Point], sweep: Swept, metrics: Sequence[Metric]) -> list[Point]:
     """The points of metrics on validation at the last step, in the last layer, each with the "value" of a swept key."""
     keys = {metric.key for metric in metrics}
     chosen = [p for p in points if p["split"] == "val" and p["metric"] in keys and p["condition"] in sweep.values]

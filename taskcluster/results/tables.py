@@ -4,7 +4,6 @@ in:  Findings
 out: Tables
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from statistics import fmean
 from taskcluster.metrics import ACCURACY, Metric, belonging, shown
 from taskcluster.results import contrasts, variance
 from taskcluster.results.bootstrap import MANY, strata
-from taskcluster.results.cells import Table, as_text, ends, interval_of, of_point, over, titled
+from taskcluster.results.cells import Table, as_text, ends, estimate, interval_of, point_text, titled
 from taskcluster.results.claims import RISE
 from taskcluster.results.correlations import ALL, LAST
 from taskcluster.results.findings import Findings, Finished
@@ -103,7 +102,7 @@ def _claims(findings: Findings) -> list[Table]:
         for condition in findings.conditions:
             passed = [run.claim(name).get("passed") for run in condition.runs]
             words = "holds in " if any(one is not None for one in passed) else ""
-            mean = over(condition, partial(value, name=name), tuple(claim.get("range") or UNBOUNDED))
+            mean = estimate(condition, partial(value, name=name), tuple(claim.get("range") or UNBOUNDED))
             cells.append(f"{as_text(mean)}, {words}{held(passed)}")
         rows.append([name, claim["paper"], f"{claim['relation']} {claim['threshold']}", *cells])
     columns = ["claim", "paper", "threshold", *findings.names]
@@ -120,13 +119,18 @@ def _by_layer(findings: Findings, ending: Ending, metric: Metric) -> Table:
         cells = []
         for name, condition in findings.named():
             point = ending.get((name, metric.key, "val", layer))
-            cells.append(of_point(point))
+            cells.append(point_text(point))
             if several:
                 cells.append(ends(interval_of(point, "_over_layers")) if point else "-")
-            cells += [contrasts.largest_p(condition, m.at("val", layer)) for m in tested]
-            cells += [of_point(ending.get((name, m.key, "val", layer))) for m in baselines]
+            cells += [contrasts.largest_value(condition, tested, layer)] if tested else []
+            cells += [point_text(ending.get((name, m.key, "val", layer))) for m in baselines]
         rows.append([str(layer), *cells])
-    kinds = ["", *([", all layers"] if several else []), *(", p" for _ in tested), *(f", {m.where}" for m in baselines)]
+    kinds = [
+        "",
+        *([", all layers"] if several else []),
+        *([", p"] if tested else []),
+        *(f", {m.where}" for m in baselines),
+    ]
     columns = ["layer", *(f"{name}{kind}" for name in findings.names for kind in kinds)]
     note = "Validation, at the last step. Layer 0 is the embedding."
     note += f" All layers: the interval widened for the number of layers, {TOGETHER}" if several else ""
@@ -141,7 +145,7 @@ def _map(findings: Findings, points: Sequence[Point], metric: Metric) -> Table:
     steps: dict[tuple[str, int], dict[int, str]] = {}
     for point in chosen:
         row = steps.setdefault((point["condition"], point["step"]), {})
-        row[point["layer"]] = of_point(point, "_over_map")
+        row[point["layer"]] = point_text(point, "_over_map")
     several = len(findings.names) > 1
     rows = [
         [*([name] if several else []), str(step), *(row.get(layer, "-") for layer in layers)]
@@ -171,7 +175,7 @@ def _agreement(findings: Findings) -> list[Table]:
 def _accuracy_and_loss(findings: Findings, ending: Ending) -> Table:
     known = shown(findings.catalogue, "tables", by_layer=False)
     keys = [(metric.key, split) for metric in known for split in SPLITS]
-    rows = [[name, *(of_point(ending.get((name, *key, None))) for key in keys)] for name in findings.names]
+    rows = [[name, *(point_text(ending.get((name, *key, None))) for key in keys)] for name in findings.names]
     columns = ["condition", *(f"{words} {metric.name}" for metric in known for words in SPLITS.values())]
     return Table("Accuracy and loss", columns, rows, "At the last step; accuracy of y, given I and x; loss in nats.")
 
@@ -184,28 +188,26 @@ def _interquartile_means(findings: Findings, ending: Ending) -> list[Table]:
         n_strata = len({*strata([run.task_set for run in condition.runs], len(condition.runs)).tolist()})
         for metric in shown(findings.catalogue, "tables"):
             if point := last.get((name, metric.key, "val")):
-                iqm = as_text(interval_of(point, estimate="iqm"))
-                rows.append([name, metric.title, iqm, of_point(point), str(point["n"]), str(n_strata)])
+                iqm = as_text(interval_of(point, statistic="iqm"))
+                rows.append([name, metric.title, iqm, point_text(point), str(point["n"]), str(n_strata)])
     columns = ["condition", "metric", "interquartile mean", "mean", "runs", "strata"]
     return [Table("Interquartile means", columns, rows, INTERQUARTILE)] if rows else []
 
 
 def _emergence(findings: Findings) -> Table:
-    def emerges(run: Finished, metric: Metric) -> float:
-        keys = run.keys(metric)
-        return run.emergence(keys[-1]) if keys else math.nan
-
     def later(run: Finished, metric: Metric) -> float:
-        return emerges(run, metric) - emerges(run, ACCURACY)
+        return run.emergence(metric) - run.emergence(ACCURACY)
 
     rows = []
     for name, condition in findings.named():
         last = float(max(run.last["step"] for run in condition.runs))
         for metric in shown(findings.catalogue, "tables"):
             if metric != ACCURACY and any(run.rises(metric) for run in condition.runs):
-                steps = [over(condition, partial(emerges, metric=m), (0, last)) for m in (ACCURACY, metric)]
-                difference = over(condition, partial(later, metric=metric), (-last, last))
-                cells = [as_text(estimate, 0) for estimate in (*steps, difference)]
+                steps = [
+                    estimate(condition, partial(Finished.emergence, metric=m), (0, last)) for m in (ACCURACY, metric)
+                ]
+                difference = estimate(condition, partial(later, metric=metric), (-last, last))
+                cells = [as_text(one, 0) for one in (*steps, difference)]
                 rows.append([name, metric.title, *cells, _first(metric, difference)])
     columns = ["condition", "metric", "accuracy emerges", "metric emerges", "metric less accuracy", "first"]
     return Table("When accuracy and clusters emerge", columns, rows, EMERGENCE)

@@ -62,8 +62,8 @@ def seeds_by_source(config: Mapping[str, Any]) -> dict[str, str]:
 def variance_components(values: np.ndarray, seeds: Sequence[Mapping[str, str]]) -> list[Component]:
     """The components of values (R, M) for each source that varies, each number (M,); [] if only one does, or some
     source varies with others alone."""
-    varying = [source for source in SOURCES if len({of_run[source] for of_run in seeds}) > 1]
-    paths = [tuple(of_run[source] for source in varying) for of_run in seeds]
+    varying = [source for source in SOURCES if len({run_seeds[source] for run_seeds in seeds}) > 1]
+    paths = [tuple(run_seeds[source] for source in varying) for run_seeds in seeds]
     groups = [len({path[:depth] for path in paths}) for depth in range(len(varying) + 1)]
     freedom = [below - above for above, below in pairwise(groups)]
     if len(varying) < 2 or min(freedom) < FEWEST_FREE:

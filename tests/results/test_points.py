@@ -8,7 +8,7 @@ from scipy.stats import t
 from taskcluster.metrics import OWN, catalogue
 from taskcluster.pages import sweeps as page
 from taskcluster.results.conditions import Condition, Swept
-from taskcluster.results.points import against, comparable, over_runs
+from taskcluster.results.points import comparable, over_runs, sweep_points
 
 KNOWN = catalogue(OWN)
 FAMILIES = ("", "_over_steps", "_over_layers", "_over_map")
@@ -68,7 +68,7 @@ POINTS = [{"condition": str(n), **point} for n, aris in ARIS.items() for point i
 
 
 def test_the_curve_of_a_sweep_has_the_mean_of_the_last_step_in_the_last_layer() -> None:
-    chosen = against(POINTS, Swept("n_tasks", {str(n): n for n in ARIS}), comparable(KNOWN))
+    chosen = sweep_points(POINTS, Swept("n_tasks", {str(n): n for n in ARIS}), comparable(KNOWN))
     points = {(p["value"], p["metric"]): p for p in chosen}
     for n, aris in ARIS.items():
         point = points[n, "ari"]
