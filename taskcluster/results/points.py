@@ -85,7 +85,7 @@ def _simultaneous(
         there = np.isfinite(lower) & np.isfinite(alone["lower"]) & (by_layer | (family == "steps"))
         columns[f"lower_over_{family}"] = np.where(there, np.minimum(lower, alone["lower"]), np.nan)
         columns[f"upper_over_{family}"] = np.where(there, np.maximum(upper, alone["upper"]), np.nan)
-    columns["cells"] = np.array([n if layered else None for n, layered in zip(n_cells, by_layer, strict=True)])
+    columns["cells"] = np.array([n if layered else None for n, layered in zip(n_cells.tolist(), by_layer, strict=True)])
     return columns
 
 
