@@ -108,12 +108,12 @@ class Findings:
         """The conditions, each with its name."""
         return zip(self.names, self.conditions, strict=True)
 
-    def to_read(self) -> "Findings":
-        """The same with MOST of the conditions, at equal distances in their order, if there are more."""
+    def to_read(self, most: int = MOST) -> "Findings":
+        """The same with `most` of the conditions, at equal distances in their order, if there are more."""
         n = len(self.conditions)
-        if n <= MOST:
+        if n <= most:
             return self
-        chosen = [k * (n - 1) // (MOST - 1) for k in range(MOST)]
+        chosen = [k * (n - 1) // (most - 1) for k in range(most)]
         fewer = copy(self)
         fewer.conditions, fewer.names = [self.conditions[k] for k in chosen], [self.names[k] for k in chosen]
         fewer.runs = [run for condition in fewer.conditions for run in condition.runs]

@@ -68,24 +68,20 @@ def variance_components(values: np.ndarray, seeds: Sequence[Mapping[str, str]]) 
     freedom = [below - above for above, below in pairwise(groups)]
     if len(varying) < 2 or min(freedom) < FEWEST_FREE:
         return []
-    same = [
-        np.array([[float(one[:depth] == other[:depth]) for other in paths] for one in paths])
-        for depth in range(len(varying) + 1)
-    ]  # whether two of the R runs share their first seeds, (R, R) each
-    averages = [group / group.sum(1) for group in same]
-    squares, expected = [], np.zeros((len(varying), len(varying)))
-    for k, degrees in enumerate(freedom):
-        between = averages[k + 1] - averages[k]
-        squares.append(((between @ values) ** 2).sum(0) / degrees)
-        expected[k] = [(between * group).sum() / degrees for group in same[1:]]
-    solved, mean_squares = np.linalg.inv(expected), np.array(squares)
-    random = np.random.default_rng(freedom)
-    pivots = np.array([degrees / random.chisquare(degrees, DRAWS) for degrees in freedom])
+    # Whether two of the R runs share their first seeds, as many as have varied by each depth, (V + 1, R, R).
+    same = np.array(
+        [[[one[:k] == other[:k] for other in paths] for one in paths] for k in range(len(varying) + 1)], dtype=float
+    )
+    between = np.diff(same / same.sum(2, keepdims=True), axis=0)
+    degrees = np.array(freedom)[:, None]
+    mean_squares = ((between @ values) ** 2).sum(1) / degrees
+    weights = np.linalg.inv(np.einsum("kij,lij->kl", between, same[1:]) / degrees)
+    pivots = degrees / np.random.default_rng(freedom).chisquare(degrees, (len(varying), DRAWS))
     components = []
-    for k, source in enumerate(varying):
-        drawn = (solved[k][:, None] * mean_squares).T @ pivots
+    for source, weight, n_free in zip(varying, weights, freedom, strict=True):
+        drawn = (weight[:, None] * mean_squares).T @ pivots
         lower, upper = np.maximum(np.quantile(drawn, (0.025, 0.975), axis=1), 0)
-        components.append(Component(source, solved[k] @ mean_squares, lower, upper, freedom[k]))
+        components.append(Component(source, weight @ mean_squares, lower, upper, n_free))
     return components
 
 
@@ -107,11 +103,11 @@ def one_way_components(repeated: Sequence[Sequence[float]]) -> tuple[list[float]
 def tables(findings: Findings) -> list[Table]:
     """The components of each condition whose runs vary several seeds separately."""
     several = len(findings.conditions) > 1
-    made = ((name, _table(findings, condition)) for name, condition in findings.named())
-    return [t._replace(title=f"{t.title}, {name}") if several else t for name, t in made if t]
+    made = (_table(findings, condition, f", {name}" if several else "") for name, condition in findings.named())
+    return [table for table in made if table]
 
 
-def _table(findings: Findings, condition: Condition[Finished]) -> Table | None:
+def _table(findings: Findings, condition: Condition[Finished], ending: str) -> Table | None:
     metrics = shown(findings.catalogue, "tables")
     values = np.array([[last_of(run, metric) for metric in metrics] for run in condition.runs])
     complete = np.isfinite(values).all(0)
@@ -127,7 +123,7 @@ def _table(findings: Findings, condition: Condition[Finished]) -> Table | None:
             rows.append([metric.title, SOURCES[c.source], as_text(estimate), share, str(c.freedom)])
         rows.append([metric.title, "all together", f"{math.sqrt(total):.3f}", "100%" if total else "-", "-"])
     columns = ["metric", "source", "s.d.", "share of the variance", "degrees of freedom"]
-    return Table("Where the variance comes from", columns, rows, NOTE) if rows else None
+    return Table(f"Where the variance comes from{ending}", columns, rows, NOTE) if rows else None
 
 
 def _longest(within: Range, total: float) -> float:

@@ -68,15 +68,13 @@ def test_a_curve_emerges_where_it_has_made_half_of_its_way() -> None:
     assert math.isnan(emergence([0, 100], [math.nan, 0.9]))
 
 
-def run(accuracy: list[float | None], deepest: list[float | None], first: float = 0.05) -> list[dict[str, Any]]:
-    """A journal of these values, whose other layers go from `first` towards the last one."""
-    rows = []
-    for k, (correct, ari) in enumerate(zip(accuracy, deepest, strict=True)):
-        row: dict[str, Any] = {"step": 50 * k, "val/accuracy": correct}
+def run(accuracy: list[float | None], deepest: list[float | None]) -> list[dict[str, Any]]:
+    """A journal of these values, whose other layers go from 0.05 towards the last one."""
+    rows: list[dict[str, Any]] = [{"step": 50 * k, "val/accuracy": value} for k, value in enumerate(accuracy)]
+    for row, ari in zip(rows, deepest, strict=True):
         for layer, share in enumerate((0, 0.5, 1)):
-            value = None if ari is None else first + share * (ari - first)
+            value = None if ari is None else 0.05 + share * (ari - 0.05)
             row |= {f"ari/{split}/layer_{layer}": value for split in ("train", "val")}
-        rows.append(row)
     return rows
 
 
@@ -146,13 +144,11 @@ def test_saturation_needs_a_measurement_between_the_first_and_the_last() -> None
     assert verdicts([journal()[0], journal()[-1]]) == [True, True, None, *[True] * 4]
 
 
-def test_what_is_said_of_verdicts() -> None:
-    assert held([True, False, True]) == "2 of 3"
-    assert held([True, None, False, None]) == "1 of 2, 2 not decided"
-    assert held([None, None]) == "2 not decided"
-    assert held([]) == "-"
-    old = {"passed": None}
-    assert (verdict(old), verdict({"passed": True}), verdict({"passed": False})) == ("not decided", "pass", "FAIL")
-    assert verdict({"passed": None, "undecided": "not measured"}) == "not decided: not measured"
+def test_verdicts_in_words() -> None:
+    passed: list[list[bool | None]] = [[True, False, True], [True, None, False, None], [None, None], []]
+    assert [held(one) for one in passed] == ["2 of 3", "1 of 2, 2 not decided", "2 not decided", "-"]
+    old, why = {"passed": None}, {"passed": None, "undecided": "not measured"}
+    words = [verdict(claim) for claim in (old, why, {"passed": True}, {"passed": False})]
+    assert words == ["not decided", "not decided: not measured", "pass", "FAIL"]
     assert judged({"claims": [old]}) == judged({}) == []
     assert judged({"claims": [old, {"passed": False}]}) == [old, {"passed": False}]

@@ -12,7 +12,7 @@ from taskcluster.cli import CONF, composed
 from taskcluster.results.findings import Findings
 from taskcluster.results.variance import SOURCES, one_way_components, seeds_by_source, tables, variance_components
 
-EXPERIMENTS = 2000
+EXPERIMENTS = 1000
 ROWS = yaml.safe_load((CONF / "experiment/variance.yaml").read_text())["hydra"]["sweeper"]["grids"]
 DESIGN = [{source: str(row.get(f"seeds.{source}", row["seed"])) for source in SOURCES} for row in ROWS]
 
