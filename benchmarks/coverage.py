@@ -9,9 +9,8 @@ from statistics import NormalDist
 import numpy as np
 from scipy.stats import beta, t
 
-from taskcluster.results.bands import together
-from taskcluster.results.bootstrap import RESAMPLES, interquartile, studentized
-from taskcluster.results.statistics import Moments, critical, intervals, limits, moments
+from taskcluster.results.bootstrap import RESAMPLES, interquartile_means, studentized
+from taskcluster.results.intervals import Moments, critical, intervals, limits, moments, simultaneous
 
 EXPERIMENTS = 2000
 Z = NormalDist()
@@ -116,7 +115,7 @@ def of_interquartile_means() -> None:
             middle = percentile(
                 values, 0.025, lambda drawn: np.sort(drawn, 0)[len(drawn) // 4 :][: -(len(drawn) // 4)].mean(0)
             )
-            ours = interquartile(values, np.zeros(n, dtype=int))[1:]
+            ours = interquartile_means(values, np.zeros(n, dtype=int))[1:]
             print(f"  Beta({a}, {b})   n = {n:2}", covered(middle, truth), covered(ours, truth))
 
 
@@ -147,7 +146,7 @@ def _bands(curves: np.ndarray) -> list[str]:
     labels, held, width = np.zeros(curves.shape[1], dtype=int), np.zeros(3), 0.0
     for curve in curves:
         found: Moments = moments(curve, labels)
-        times, _ = together(curve, labels, found, ["curve"] * curve.shape[1])
+        times, _ = simultaneous(curve, labels, found, ["curve"] * curve.shape[1])
         widths = critical(found.freedom), critical(found.freedom, curve.shape[1]), times
         for k, wide in enumerate(widths):
             lower, upper = limits(found, wide, -np.inf, np.inf)

@@ -93,7 +93,7 @@ def _probe(words: list[str], config_dir: Path | None) -> None:
 def _analyze(words: list[str], config_dir: Path | None) -> int:
     from taskcluster.analyses import Request, launched, planned
     from taskcluster.cli import Job, Reported
-    from taskcluster.results.aggregate import find_runs
+    from taskcluster.results.conditions import find_runs
 
     if not words or _key(words[0]) is not None:
         raise UserError("no folder is given; give a run folder, or a folder of runs, before KEY=VALUE; see --help")

@@ -11,9 +11,9 @@ from sweeps.cells import Runs, by_layer, depth, last, numbered, printed, select
 from sweeps.depths import of_sequences
 
 from taskcluster.metrics import ARI, ARI_WITHIN_X, LOSS
-from taskcluster.results.cells import Table, over
+from taskcluster.results.cells import Table, estimate
+from taskcluster.results.correlations import rank_correlation
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.instruments import rank_correlation
 from taskcluster.runs.journal import fixed, number
 
 SEPARATOR, X, INTO_X, BEFORE_X = "instruction_end", "input", "instruction_end_to_input", "instruction"
@@ -121,7 +121,7 @@ def at_most(found: Findings, condition: Runs, key: str) -> tuple[float, float]:
         return number(run.rows[step], metric.at("val", layer)) - number(run.rows[step], "val/clean_b")
 
     cells = [
-        over(condition, partial(rise, step=step, layer=layer), (-1, 1), n_layers * len(steps))
+        estimate(condition, partial(rise, step=step, layer=layer), (-1, 1), n_layers * len(steps))
         for step in steps
         for layer in range(n_layers)
     ]
@@ -134,8 +134,8 @@ def _emergence(layers: Mapping[str, Runs]) -> Table:
         end = float(condition.runs[0].last["step"])
         cells = []
         for key in EMERGING:
-            in_last_layer = condition.runs[0].catalogue[key].at("val", depth(condition))
-            cells.append(printed(over(condition, partial(Finished.emergence, key=in_last_layer), (0, end)), 0))
+            metric = condition.runs[0].catalogue[key]
+            cells.append(printed(estimate(condition, partial(Finished.emergence, metric=metric), (0, end)), 0))
         rows.append([name, *cells])
     return Table("", ["layers", *EMERGING.values()], rows)
 
@@ -148,7 +148,7 @@ def _correlations(layers: Mapping[str, Runs]) -> Table:
         for pair in pairs.values():
             for given in (False, True):
                 column = partial(correlation, keys=pair, given_loss=given)
-                cells.append(printed(over(condition, column, (-1, 1))))
+                cells.append(printed(estimate(condition, column, (-1, 1))))
         rows.append([name, *cells])
     return Table("", ["layers", *(words for where in pairs for words in (where, "given the loss"))], rows)
 

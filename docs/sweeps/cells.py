@@ -5,10 +5,10 @@ from copy import copy
 from functools import partial
 from typing import Any
 
-from taskcluster.results.aggregate import Condition
-from taskcluster.results.cells import Table, as_text, at_the_end, over
+from taskcluster.results.cells import Table, as_text, estimate
+from taskcluster.results.conditions import Condition
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.statistics import Interval
+from taskcluster.results.intervals import Interval
 from taskcluster.results.tables import tables
 from taskcluster.runs.condition import decisive
 from taskcluster.runs.journal import fixed, layers_of, number
@@ -33,7 +33,9 @@ def restricted(found: Findings, chosen: Sequence[Runs]) -> Findings:
 
 def report(found: Findings, chosen: Sequence[Runs]) -> Mapping[str, Table]:
     """The tables of a report over some of the conditions, by title."""
-    return {table.title: table for table in tables(restricted(found, chosen), [])}
+    fewer = restricted(found, chosen)
+    points = [point for _, of_condition in fewer.points() for point in of_condition]
+    return {table.title: table for table in tables(fewer, points)}
 
 
 def columns(table: Table, names: Sequence[str]) -> Table:
@@ -52,7 +54,8 @@ def printed(found: Interval, digits: int = 2) -> str:
 def last(found: Findings, condition: Runs, key: str, split: str = "val", digits: int = 2) -> str:
     """A metric at the last step, in the last layer."""
     metric = found.catalogue[key]
-    return printed(over(condition, at_the_end(metric.at(split, depth(condition))), metric.range), digits)
+    key = metric.at(split, depth(condition))
+    return printed(estimate(condition, lambda run: number(run.last, key), metric.range), digits)
 
 
 def by_layer(
@@ -73,7 +76,7 @@ def by_layer(
         return number(run.rows[step], name)
 
     columns = (partial(column, name=metric.at(split, layer)) for layer in layers)
-    return [printed(over(condition, of_layer, metric.range, cells), digits) for of_layer in columns]
+    return [printed(estimate(condition, of_layer, metric.range, cells), digits) for of_layer in columns]
 
 
 def plain(run: Finished, key: str, row: int = -1) -> list[str]:

@@ -13,7 +13,7 @@ import altair as alt
 from taskcluster.metrics import PLACES, Catalogue, Kind, Metric, View, belonging, mapped, shown
 from taskcluster.pages import compared
 from taskcluster.pages.marks import axis, band, bars, each_run, inline, told
-from taskcluster.results.aggregate import FOR_CHARTS
+from taskcluster.results.points import FOR_CHARTS
 
 Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.HConcatChart | alt.LayerChart

@@ -12,7 +12,7 @@ import altair as alt
 from taskcluster.metrics import PLACES, Catalogue, Metric
 from taskcluster.pages.charts import Chart, Points, in_rows, place
 from taskcluster.pages.marks import bars, each_run, inline, told
-from taskcluster.results.instruments import ALL, LAST, Agreement, instruments
+from taskcluster.results.correlations import ALL, LAST, Agreement, instruments
 
 TOLD = ("condition", "metric", "layer", "step", "n", "mean", "lower", "upper", "runs")
 DARK = 0.55  # correlations beyond this are on a dark ground

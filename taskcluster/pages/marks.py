@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 
 from taskcluster.metrics import Metric
-from taskcluster.results.statistics import DRAWN
+from taskcluster.results.intervals import DRAWN
 
 DIGITS = ".3f"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import polars
 
 from taskcluster.pages import charts, instruments, rendering, sweeps
-from taskcluster.results.aggregate import FOR_CHARTS, Point
-from taskcluster.results.columns import Columns
 from taskcluster.results.findings import Findings
+from taskcluster.results.frame import Frames
+from taskcluster.results.points import FOR_CHARTS, Point
 from taskcluster.results.tables import tables
 from taskcluster.runs.files import filling
 from taskcluster.runs.records import text
@@ -30,14 +30,14 @@ def write(root: Path) -> Path:
 def _write(found: Findings, title: str, folder: Path) -> None:
     shown = found.to_read()
     points: list[Point] = []
-    columns = Columns(found)
+    frames = Frames(found)
     intervals = []
     names = {*shown.names}
     for condition, (name, of_condition) in zip(found.conditions, found.points(), strict=True):
         numbers = [{key: point[key] for key in point if key not in FOR_CHARTS} for point in of_condition]
-        intervals.append(columns.intervals(name, condition.runs[0], numbers))
+        intervals.append(frames.intervals(name, condition.runs[0], numbers))
         points += of_condition if name in names else []
-    written = {"table": columns.table(), "intervals": polars.concat(intervals)}
+    written = {"table": frames.numbers(), "intervals": polars.concat(intervals)}
     for name, table in written.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")

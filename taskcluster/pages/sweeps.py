@@ -12,8 +12,8 @@ import altair as alt
 from taskcluster.metrics import Catalogue
 from taskcluster.pages.charts import Chart, Points
 from taskcluster.pages.marks import bars, each_run, inline, told
-from taskcluster.results.aggregate import Condition
-from taskcluster.results.sweeps import against, comparable, swept
+from taskcluster.results.conditions import Condition, swept
+from taskcluster.results.points import comparable, sweep_points
 
 TOLD = ("metric", "layer", "step", "n", "mean", "lower", "upper", "runs", "value")
 
@@ -23,7 +23,7 @@ WIDE = 10  # the largest value over the least from which an axis is logarithmic
 def of_conditions(points: Points, named: Sequence[tuple[str, Condition[Any]]], known: Catalogue) -> dict[str, Chart]:
     """The curves of all comparable metrics against the one key that a sweep varies."""
     found, metrics = swept(named), comparable(known)
-    chosen = against(points, found, metrics) if found else []
+    chosen = sweep_points(points, found, metrics) if found else []
     if not found or not chosen:
         return {}
     titles = {metric.key: metric.title for metric in metrics if metric.key in {point["metric"] for point in chosen}}

@@ -5,23 +5,23 @@ Claims are those of Wu and Varshney, "Transformer-based Causal Language Models P
 """
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import ConstantInputWarning, spearmanr
 
 from taskcluster.metrics import ACCURACY, ARI
-from taskcluster.results.statistics import RISE
+from taskcluster.results.correlations import rank_correlation
 from taskcluster.runs.journal import layers_of, number
 
 Rows = Sequence[Mapping[str, Any]]
 
+LEARNED = 0.25  # rise of the accuracy, beyond what knowing x alone gives
+RISE = 0.1  # a curve that rises by less does not emerge
+
 DIFFERENCE = (0.0, ARI.range[1] - ARI.range[0])  # of two values of the ARI, without its sign
 CORRELATION = (-1.0, 1.0)
-LEARNED = 0.25  # rise of the accuracy, beyond what knowing x alone gives
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,35 @@ class Claim:
 
     @property
     def passed(self) -> bool | None:
-        return None if self.undecided or math.isnan(self.value) else self._holds
-
-    @property
-    def _holds(self) -> bool:
+        if self.undecided or math.isnan(self.value):
+            return None
         return self.value < self.threshold if self.relation == "<" else self.value > self.threshold
 
-    def given(self, untested: str, fell_back: str = "") -> "Claim":
-        """The same, undecided for a reason: there is no value, the claim is `untested`, or it would hold but the curve
-        `fell_back`."""
-        unknown = "not measured" if math.isnan(self.value) else ""
-        return replace(self, undecided=untested or unknown or (fell_back if self._holds else ""))
+
+CLAIMS = (  # the first two are about where a curve starts and ends, the others about the shape of its rise
+    Claim("starts near 0 (largest ARI at step 0, all layers)", "near 0", math.nan, "<", 0.1, ARI.range),
+    Claim("ends high on validation (last layer)", "above 0.6", math.nan, ">", 0.6, ARI.range),
+    Claim(
+        "saturates (change of the last layer over the last fifth)", "flat at the end", math.nan, "<", 0.1, DIFFERENCE
+    ),
+    Claim(
+        "deeper layers are higher (rank correlation of layer and final ARI)",
+        "rises with depth",
+        math.nan,
+        ">",
+        0.8,
+        CORRELATION,
+    ),
+    Claim("layer 0 stays flat (range of its ARI)", "flat", math.nan, "<", 0.05, DIFFERENCE),
+    Claim("holds on unseen instructions (last layer, |train - validation|)", "close", math.nan, "<", 0.1, DIFFERENCE),
+    Claim("rises with accuracy (rank correlation over training)", "rises together", math.nan, ">", 0.8, CORRELATION),
+)
 
 
 def judge(rows: Rows) -> list[Claim]:
     """The verdict on every claim for a journal whose last row is the final step.
 
-    Rows may be missing: those before the checkpoint of another run with which this one began, which may be its last.
+    Rows may be missing: those before the checkpoint of another run from which this one started, which may be its last.
     The claims are about rows at which clusters were measured; without such a measure, about none.
 
     A claim is decided only if what it is about has happened. Where the curve starts and ends: if accuracy rose by
@@ -64,87 +76,54 @@ def judge(rows: Rows) -> list[Claim]:
     that fell back by the end can fail them, not pass.
     """
     rows = [row for row in rows if ARI.at("val", 0) in row]
-    claims = _claims(rows)
-    accuracy = _risen(rows, ACCURACY.stem("val"), LEARNED, "accuracy")
-    clusters = _risen(rows, ARI.at("val", _deepest(rows)), RISE, "the ARI of the last layer")
-    untested, fell_back = (one or other for one, other in zip(accuracy, clusters, strict=True))
-    ends = [claim.given(accuracy[0] and clusters[0]) for claim in claims[:2]]
-    return ends + [claim.given(untested, fell_back) for claim in claims[2:]]
+    accuracy = [number(row, ACCURACY.stem("val")) for row in rows]
+    layers = [layers_of(row, ARI.stem("val")) for row in rows]
+    learned = _no_rise(accuracy, LEARNED, "accuracy")
+    clustered = _no_rise([values[-1] for values in layers], RISE, "the ARI of the last layer")
+    untested, fell_back = (one or other for one, other in zip(learned, clustered, strict=True))
+    claims = []
+    for k, (claim, value) in enumerate(zip(CLAIMS, _values(rows, accuracy, layers), strict=True)):
+        judged = replace(claim, value=value)
+        ends_untested, shape_untested = learned[0] and clustered[0], untested or (fell_back if judged.passed else "")
+        unknown = "not measured" if math.isnan(value) else ""
+        claims.append(replace(judged, undecided=(ends_untested if k < 2 else shape_untested) or unknown))
+    return claims
 
 
-def _risen(rows: Rows, key: str, least: float, name: str) -> tuple[str, str]:
-    """Why a curve is not one that rose by `least` at some step, and why not one that had by the end; "" where it is."""
-    if len(rows) < 2:
+def _no_rise(curve: Sequence[float], least: float, name: str) -> tuple[str, str]:
+    """Why a curve did not rise by `least` at any step, and why it had not by the end; "" where it did."""
+    if len(curve) < 2:
         return ("measured at one step alone",) * 2
-    values = [value for value in _column(rows, key) if math.isfinite(value)] or [math.nan]
+    values = [value for value in curve if math.isfinite(value)] or [math.nan]
     if not max(values) - values[0] >= least:
         return (f"{name} did not rise by {least:g}",) * 2
     return "", "" if values[-1] - values[0] >= least else f"{name} fell back by the end"
 
 
-def _deepest(rows: Rows) -> int:
-    return len(layers_of(rows[-1], ARI.stem("val"))) - 1 if rows else 0
-
-
-def _claims(rows: Rows) -> list[Claim]:
-    """Every claim with its value, at rows at which clusters were measured."""
-    nothing: Mapping[str, Any] = {}
-    last = rows[-1] if rows else nothing
-    first = next((row for row in rows if row["step"] == 0), nothing)
-    near_end = [nothing, *(row for row in rows[1:-1] if row["step"] <= 0.8 * last["step"])][-1]
-    n_layer = _deepest(rows)
-    deepest = ARI.at("val", n_layer)
-    embedding = _column(rows, ARI.at("val", 0)) if len(rows) > 1 else [math.nan]
-    starts = [value for split in ("train", "val") for value in layers_of(first, ARI.stem(split))] or [math.nan]
+def _values(rows: Rows, accuracy: Sequence[float], layers: Sequence[Sequence[float]]) -> list[float]:
+    """The value of every claim, from rows at which clusters were measured, with their accuracy and ARI by layer."""
+    if not rows:
+        return [math.nan] * len(CLAIMS)
+    deepest = [values[-1] for values in layers]
+    first = [value for split in ("train", "val") for value in layers_of(rows[0], ARI.stem(split))]
+    near_end = [k for k, row in enumerate(rows) if 0 < k < len(rows) - 1 and row["step"] <= 0.8 * rows[-1]["step"]]
     return [
-        Claim(
-            "starts near 0 (largest ARI at step 0, all layers)", "near 0", float(np.max(starts)), "<", 0.1, ARI.range
-        ),
-        Claim("ends high on validation (last layer)", "above 0.6", number(last, deepest), ">", 0.6, ARI.range),
-        Claim(
-            "saturates (change of the last layer over the last fifth)",
-            "flat at the end",
-            abs(number(last, deepest) - number(near_end, deepest)),
-            "<",
-            0.1,
-            DIFFERENCE,
-        ),
-        Claim(
-            "deeper layers are higher (rank correlation of layer and final ARI)",
-            "rises with depth",
-            rank_correlation(range(n_layer + 1), layers_of(last, ARI.stem("val"))),
-            ">",
-            0.8,
-            CORRELATION,
-        ),
-        Claim("layer 0 stays flat (range of its ARI)", "flat", float(np.ptp(embedding)), "<", 0.05, DIFFERENCE),
-        Claim(
-            "holds on unseen instructions (last layer, |train - validation|)",
-            "close",
-            abs(number(last, ARI.at("train", n_layer)) - number(last, deepest)),
-            "<",
-            0.1,
-            DIFFERENCE,
-        ),
-        Claim(
-            "rises with accuracy (rank correlation over training)",
-            "rises together",
-            rank_correlation(_column(rows, ACCURACY.stem("val")), _column(rows, deepest)),
-            ">",
-            0.8,
-            CORRELATION,
-        ),
+        float(np.max(first)) if rows[0]["step"] == 0 else math.nan,
+        deepest[-1],
+        abs(deepest[-1] - deepest[near_end[-1]]) if near_end else math.nan,
+        rank_correlation(range(len(layers[-1])), layers[-1]),
+        float(np.ptp([values[0] for values in layers])) if len(rows) > 1 else math.nan,
+        abs(number(rows[-1], ARI.at("train", len(layers[-1]) - 1)) - deepest[-1]),
+        rank_correlation(accuracy, deepest),
     ]
 
 
-def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's rank correlation; NaN where either side is constant, or not a number somewhere."""
-    if len(a) < 2:
+def emergence(steps: Sequence[int], values: Sequence[float]) -> float:
+    """The step at which values have made half of their way from the first to the last, between measured steps on a
+    straight line; NaN where they rise by less than RISE.
+    """
+    if not values or not values[-1] - values[0] >= RISE:
         return math.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantInputWarning)
-        return float(spearmanr(a, b).statistic)
-
-
-def _column(rows: Rows, key: str) -> list[float]:
-    return [number(row, key) for row in rows]
+    half = (values[0] + values[-1]) / 2
+    k = next(k for k, value in enumerate(values) if value >= half)
+    return steps[k - 1] + (steps[k] - steps[k - 1]) * (half - values[k - 1]) / (values[k] - values[k - 1])

@@ -18,20 +18,21 @@ Journal of the American Statistical Association 1993).
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
+from statistics import fmean, variance
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from taskcluster.metrics import shown
-from taskcluster.results.aggregate import Condition
 from taskcluster.results.cells import Table, as_text, last_of
+from taskcluster.results.conditions import Condition
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.statistics import REACH, SHARE, Interval, Range
+from taskcluster.results.intervals import FEWEST, REACH, SHARE, Interval, Range
 from taskcluster.runs.condition import FOLLOWS, flatten
 
 SOURCES = {"tasks": "tasks", "model": "weights", "batches": "batches", "probe": "probe", "kmeans": "KMeans"}
-FEWEST = 2  # degrees of freedom of each source
+FEWEST_FREE = 2  # degrees of freedom of each source
 DRAWS = 20_000
 
 NOTE = """Validation, last step; in the last layer where a metric has several. The s.d. that new seeds of a source add
@@ -41,7 +42,7 @@ generalized pivotal quantities."""
 
 
 class Component(NamedTuple):
-    """The variance of a source, which an estimate may put below 0, with its interval; freedom: degrees of freedom."""
+    """The variance of a source, whose estimate may be below 0, with its interval; freedom: degrees of freedom."""
 
     source: str
     variance: np.ndarray
@@ -51,78 +52,82 @@ class Component(NamedTuple):
 
 
 def seeds_by_source(config: Mapping[str, Any]) -> dict[str, str]:
-    """The seed that a run has for each source."""
-    flat, sources = flatten(config), config.get("seeds") or {}
-    of_parts = {source: flat[key] for key, source in FOLLOWS.items() if key in flat}
-    return {source: str(of_parts.get(source, sources.get(source, config.get("seed")))) for source in SOURCES}
+    """The seed of a run for each source."""
+    flat = flatten(config)
+    seeds = dict.fromkeys(SOURCES, config.get("seed")) | (config.get("seeds") or {})
+    seeds |= {source: flat[key] for key, source in FOLLOWS.items() if key in flat}
+    return {source: str(seeds[source]) for source in SOURCES}
 
 
 def variance_components(values: np.ndarray, seeds: Sequence[Mapping[str, str]]) -> list[Component]:
-    """Of values (R, M) for each source that varies, each number (M,); [] where only one does, or some source varies
-    with others alone."""
-    varying = [source for source in SOURCES if len({of_run[source] for of_run in seeds}) > 1]
-    paths = [tuple(of_run[source] for source in varying) for of_run in seeds]
+    """The components of values (R, M) for each source that varies, each number (M,); [] if only one does, or some
+    source varies with others alone."""
+    varying = [source for source in SOURCES if len({run_seeds[source] for run_seeds in seeds}) > 1]
+    paths = [tuple(run_seeds[source] for source in varying) for run_seeds in seeds]
     groups = [len({path[:depth] for path in paths}) for depth in range(len(varying) + 1)]
     freedom = [below - above for above, below in pairwise(groups)]
-    if len(varying) < 2 or min(freedom) < FEWEST:
+    if len(varying) < 2 or min(freedom) < FEWEST_FREE:
         return []
-    same = [_same_group(paths, depth) for depth in range(len(varying) + 1)]
-    averages = [group / group.sum(1) for group in same]
-    squares, expected = [], np.zeros((len(varying), len(varying)))
-    for k, degrees in enumerate(freedom):
-        between = averages[k + 1] - averages[k]
-        squares.append(((between @ values) ** 2).sum(0) / degrees)
-        expected[k] = [(between * group).sum() / degrees for group in same[1:]]
-    solved, mean_squares = np.linalg.inv(expected), np.array(squares)
-    random = np.random.default_rng(freedom)
-    pivots = np.array([degrees / random.chisquare(degrees, DRAWS) for degrees in freedom])
-    found = []
-    for k, source in enumerate(varying):
-        drawn = (solved[k][:, None] * mean_squares).T @ pivots
-        lower, upper = np.maximum(np.quantile(drawn, (0.025, 0.975), axis=1), 0)
-        found.append(Component(source, solved[k] @ mean_squares, lower, upper, freedom[k]))
-    return found
-
-
-def _said(sd: float, lower: float, upper: float, freedom: int, total: float, within: Range) -> Interval:
-    """An s.d. with its interval, unless this says nothing: its upper end is above SHARE of the largest s.d. between the
-    metric's bounds, half of their distance, or without two bounds above REACH times the s.d. of all sources."""
-    most = SHARE * (within[1] - within[0]) / 2 if math.isfinite(within[1] - within[0]) else REACH * total
-    ends = (lower, upper) if lower < upper <= most else (math.nan, math.nan)
-    return Interval(freedom + 1, sd, math.nan, *ends)
-
-
-def _same_group(paths: Sequence[tuple[str, ...]], depth: int) -> np.ndarray:
-    """Whether two of R runs share their first seeds, (R, R)."""
-    return np.array([[float(one[:depth] == other[:depth]) for other in paths] for one in paths])
-
-
-def tables(found: Findings) -> list[Table]:
-    """Of each condition whose runs vary several seeds separately."""
-    several = len(found.conditions) > 1
-    made = ((name, _table(found, condition)) for name, condition in found.named())
-    return [t._replace(title=f"{t.title}, {name}") if several else t for name, t in made if t]
-
-
-def _table(found: Findings, condition: Condition[Finished]) -> Table | None:
-    seeds = [seeds_by_source(run.config) for run in condition.runs]
-    metrics = [m for m in shown(found.catalogue, "tables") if any(run.keys(m) for run in condition.runs)]
-    values = np.array([[last_of(run, metric) for metric in metrics] for run in condition.runs])
-    values, metrics = (
-        values[:, there := np.isfinite(values).all(0)],
-        [m for m, t in zip(metrics, there, strict=True) if t],
+    # Whether two of the R runs share their first seeds, as many as have varied by each depth, (V + 1, R, R).
+    same = np.array(
+        [[[one[:k] == other[:k] for other in paths] for one in paths] for k in range(len(varying) + 1)], dtype=float
     )
-    components = variance_components(values, seeds)
-    if not components or not metrics:
-        return None
+    between = np.diff(same / same.sum(2, keepdims=True), axis=0)
+    degrees = np.array(freedom)[:, None]
+    mean_squares = ((between @ values) ** 2).sum(1) / degrees
+    weights = np.linalg.inv(np.einsum("kij,lij->kl", between, same[1:]) / degrees)
+    pivots = degrees / np.random.default_rng(freedom).chisquare(degrees, (len(varying), DRAWS))
+    components = []
+    for source, weight, n_free in zip(varying, weights, freedom, strict=True):
+        drawn = (weight[:, None] * mean_squares).T @ pivots
+        lower, upper = np.maximum(np.quantile(drawn, (0.025, 0.975), axis=1), 0)
+        components.append(Component(source, weight @ mean_squares, lower, upper, n_free))
+    return components
+
+
+def one_way_components(repeated: Sequence[Sequence[float]]) -> tuple[list[float], float, float]:
+    """For each run's repetitions: the runs' means, the s.d. within runs and that between them beyond it; NaN without
+    two repetitions, or FEWEST runs, to estimate them from.
+    """
+    groups = [values for values in repeated if len(values) > 1]
+    means = [fmean(values) for values in groups]
+    if not groups:
+        return means, math.nan, math.nan
+    within = fmean(variance(values) for values in groups)
+    if len(groups) < FEWEST:
+        return means, math.sqrt(within), math.nan
+    between = variance(means) - within * fmean(1 / len(values) for values in groups)
+    return means, math.sqrt(within), math.sqrt(max(between, 0.0))
+
+
+def tables(findings: Findings) -> list[Table]:
+    """The components of each condition whose runs vary several seeds separately."""
+    several = len(findings.conditions) > 1
+    made = (_table(findings, condition, f", {name}" if several else "") for name, condition in findings.named())
+    return [table for table in made if table]
+
+
+def _table(findings: Findings, condition: Condition[Finished], ending: str) -> Table | None:
+    metrics = shown(findings.catalogue, "tables")
+    values = np.array([[last_of(run, metric) for metric in metrics] for run in condition.runs])
+    complete = np.isfinite(values).all(0)
+    components = variance_components(values[:, complete], [seeds_by_source(run.config) for run in condition.runs])
     rows = []
-    for k, metric in enumerate(metrics):
+    for k, metric in enumerate(compress(metrics, complete) if components else ()):
         total = sum(max(float(component.variance[k]), 0) for component in components)
         for c in components:
-            sd, lower, upper = (math.sqrt(max(float(part[k]), 0)) for part in (c.variance, c.lower, c.upper))
+            sd, *ends = (math.sqrt(max(float(part[k]), 0)) for part in (c.variance, c.lower, c.upper))
+            informative = ends[0] < ends[1] <= _longest(metric.range, math.sqrt(total))
+            estimate = Interval(c.freedom + 1, sd, math.nan, *(ends if informative else (math.nan, math.nan)))
             share = f"{sd**2 / total:.0%}" if total else "-"
-            numbers = as_text(_said(sd, lower, upper, c.freedom, math.sqrt(total), metric.range))
-            rows.append([metric.title, SOURCES[c.source], numbers, share, str(c.freedom)])
+            rows.append([metric.title, SOURCES[c.source], as_text(estimate), share, str(c.freedom)])
         rows.append([metric.title, "all together", f"{math.sqrt(total):.3f}", "100%" if total else "-", "-"])
     columns = ["metric", "source", "s.d.", "share of the variance", "degrees of freedom"]
-    return Table("Where the variance comes from", columns, rows, NOTE)
+    return Table(f"Where the variance comes from{ending}", columns, rows, NOTE) if rows else None
+
+
+def _longest(within: Range, total: float) -> float:
+    """The s.d. above which the end of an interval says nothing: SHARE of the largest s.d. between the metric's bounds,
+    half of their distance, or without two bounds REACH times the s.d. of all sources."""
+    width = within[1] - within[0]
+    return SHARE * width / 2 if math.isfinite(width) else REACH * total

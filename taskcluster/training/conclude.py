@@ -14,7 +14,7 @@ from rich.text import Text
 from taskcluster.metrics import shown
 from taskcluster.processes.interrupts import Interrupted
 from taskcluster.results.claims import judge
-from taskcluster.results.compared import highest_beside
+from taskcluster.results.contrasts import highest_beside
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import finite, fixed, layers_of, number
 from taskcluster.runs.records import text

@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from taskcluster.measures.observation import Observation, observe
 from taskcluster.pages import charts, instruments, marks, rendering
-from taskcluster.results.aggregate import over_runs
-from taskcluster.results.instruments import agreements_of
+from taskcluster.results.correlations import agreements_of
+from taskcluster.results.points import over_runs
 from taskcluster.runs.files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import DRAWN

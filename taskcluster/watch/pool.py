@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from taskcluster.metrics import mapped
-from taskcluster.results.aggregate import Condition, ranges, task_set
-from taskcluster.results.statistics import DRAWN, FEWEST, intervals, widening
+from taskcluster.results.conditions import Condition, task_set
+from taskcluster.results.intervals import DRAWN, FEWEST, intervals, widening
+from taskcluster.results.points import ranges
 from taskcluster.runs.journal import parse
 from taskcluster.runs.records import text
 from taskcluster.watch.run import Run

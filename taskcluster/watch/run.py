@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskcluster.metrics import Catalogue, Metric, View, shown
-from taskcluster.results.aggregate import seeds_of, sweep_of
+from taskcluster.results.conditions import sweep_of
 from taskcluster.runs import records
+from taskcluster.runs.condition import seeds_of
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, layers_of, number, parse
 from taskcluster.runs.records import text

@@ -35,7 +35,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskcluster.pages.vega import VERSION, Vega
-from taskcluster.results.statistics import FEWEST
+from taskcluster.results.intervals import FEWEST
 from taskcluster.watch.files import is_plain, read_plain
 from taskcluster.watch.watcher import Curves, Live, Watcher
 

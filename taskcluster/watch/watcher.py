@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskcluster.metrics import Metric
-from taskcluster.results.aggregate import conditions, find_runs
+from taskcluster.results.conditions import conditions, find_runs
 from taskcluster.runs.folder import RunFolder
 from taskcluster.watch.pool import Curves, Pool
 from taskcluster.watch.run import Live, Run, digest

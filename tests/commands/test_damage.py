@@ -19,6 +19,7 @@ from taskcluster import load_run
 from taskcluster.dashboard import Dashboard
 from taskcluster.metrics import OWN
 from taskcluster.results.findings import Findings
+from taskcluster.results.frame import Frames
 from taskcluster.results.tables import tables
 from taskcluster.runs.analyses import Analysis
 from taskcluster.runs.folder import RunFolder, digest_file
@@ -180,7 +181,7 @@ def seen(sweep: Path) -> tuple[list[str], list[str], list[str]]:
     points = [point for _, of_condition in found.points() for point in of_condition]
     assert points
     assert tables(found, points)
-    assert all(rows for _, _, rows in found.tidy())
+    assert len(Frames(found).numbers())
     dashboard = Dashboard(sweep, None)  # type: ignore[arg-type]
     dashboard.warm_up()
     told = json.loads(dashboard._everything())

@@ -11,7 +11,7 @@ from planted import rows
 from taskcluster.metrics import ACCURACY, ARI, LOSS, OWN, Metric, catalogue
 from taskcluster.pages import charts
 from taskcluster.pages.marks import axis, inline
-from taskcluster.results.aggregate import over_runs
+from taskcluster.results.points import over_runs
 
 KNOWN = catalogue(OWN)
 POINTS = [

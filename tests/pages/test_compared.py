@@ -9,8 +9,8 @@ from planted import DECLARED, rows
 
 from taskcluster.metrics import ARI, Metric, catalogue, control
 from taskcluster.pages import charts, compared
-from taskcluster.results.aggregate import over_runs
-from taskcluster.results.compared import highest_beside
+from taskcluster.results.contrasts import highest_beside
+from taskcluster.results.points import over_runs
 
 UNTRAINED = control(ARI, "untrained", "baseline", "untrained network")
 KNOWN = catalogue(DECLARED, [UNTRAINED])

@@ -11,8 +11,8 @@ from planted import config, plant, rows
 
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN, Metric, catalogue
 from taskcluster.pages import instruments, report
-from taskcluster.results.aggregate import over_runs
-from taskcluster.results.instruments import agreements_of
+from taskcluster.results.correlations import agreements_of
+from taskcluster.results.points import over_runs
 
 FALLING = Metric("falling", "falling", "at x", position="input", low=0, high=1, views=("instruments",))
 KNOWN = catalogue(OWN, [FALLING])

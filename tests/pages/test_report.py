@@ -14,7 +14,7 @@ from planted import config, plant
 
 from taskcluster.pages import report
 from taskcluster.results.findings import Findings
-from taskcluster.results.statistics import interval
+from taskcluster.results.intervals import interval
 
 ARIS = {2: (0.7, 0.8, 0.75), 3: (0.9, 0.95, 0.85)}
 

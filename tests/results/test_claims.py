@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskcluster.results.claims import judge
+from taskcluster.results.claims import emergence, judge
 from taskcluster.runs.verdicts import held, judged, verdict
 
 LAYERS = (0.05, 0.4, 0.7, 0.9)  # final validation ARI of layers 0 to 3
@@ -50,30 +50,31 @@ def test_each_claim_can_fail_alone(failing: int, rows: list[dict[str, Any]]) -> 
     assert verdicts(rows) == [k != failing for k in range(7)]
 
 
-def test_numbers_that_are_missing_or_undefined_fail() -> None:
+def test_undefined_numbers_decide_nothing() -> None:
     rows = journal()
-    for row in rows:
-        row["val/accuracy"] = 0.0
     rows[-1]["ari/val/layer_3"] = None
     claims = judge(rows)
     assert math.isnan(claims[1].value)
-    assert not claims[1].passed
-    assert not claims[6].passed
+    assert (claims[1].passed, claims[1].undecided) == (None, "not measured")
 
 
 def test_a_single_block_can_be_judged() -> None:
     assert all(verdicts(journal(final=(0.05, 0.9))))
 
 
-def run(accuracy: list[float | None], deepest: list[float | None], first: float = 0.05) -> list[dict[str, Any]]:
-    """A journal of these values, whose other layers go from `first` towards the last one."""
-    rows = []
-    for k, (correct, ari) in enumerate(zip(accuracy, deepest, strict=True)):
-        row: dict[str, Any] = {"step": 50 * k, "val/accuracy": correct}
+def test_a_curve_emerges_where_it_has_made_half_of_its_way() -> None:
+    assert emergence([0, 100, 200], [0.0, 0.2, 1.0]) == pytest.approx(100 + 100 * 0.3 / 0.8)
+    assert math.isnan(emergence([0, 100], [0.5, 0.55]))
+    assert math.isnan(emergence([0, 100], [math.nan, 0.9]))
+
+
+def run(accuracy: list[float | None], deepest: list[float | None]) -> list[dict[str, Any]]:
+    """A journal of these values, whose other layers go from 0.05 towards the last one."""
+    rows: list[dict[str, Any]] = [{"step": 50 * k, "val/accuracy": value} for k, value in enumerate(accuracy)]
+    for row, ari in zip(rows, deepest, strict=True):
         for layer, share in enumerate((0, 0.5, 1)):
-            value = None if ari is None else first + share * (ari - first)
+            value = None if ari is None else 0.05 + share * (ari - 0.05)
             row |= {f"ari/{split}/layer_{layer}": value for split in ("train", "val")}
-        rows.append(row)
     return rows
 
 
@@ -103,58 +104,51 @@ def test_where_nothing_rose_nothing_is_decided(rows: list[dict[str, Any]]) -> No
     assert all(claim.undecided for claim in claims)
 
 
-def test_a_run_that_learned_only_accuracy_fails_to_end_high_and_says_nothing_of_the_shape() -> None:
-    found = verdicts(run(LEARNED, [0.05, 0.06, 0.07, 0.06, 0.08]))
-    assert found == [True, False, *[None] * 5]
+@pytest.mark.parametrize(
+    ("accuracy", "deepest", "ends", "why"),
+    [
+        (LEARNED, [0.05, 0.06, 0.07, 0.06, 0.08], (True, False), "the ARI of the last layer did not rise by 0.1"),
+        ([0.02] * 5, [0.05, 0.3, 0.6, 0.7, 0.72], (True, True), "accuracy did not rise by 0.25"),
+        ([0.3, 0.5, 0.8, 0.9, 0.9], [0.8, 0.82, 0.84, 0.85, 0.85], (False, True), "the ARI of the last layer"),
+    ],
+    ids=["accuracy alone", "clusters alone", "clusters before training"],
+)
+def test_where_one_curve_rose_only_the_ends_are_decided(
+    accuracy: list[float | None], deepest: list[float | None], ends: tuple[bool, bool], why: str
+) -> None:
+    claims = judge(run(accuracy, deepest))
+    assert (claims[STARTS].passed, claims[HIGH].passed) == ends
+    assert {claims[k].passed for k in SHAPE} == {None}
+    assert all(claims[k].undecided.startswith(why) for k in SHAPE)
+    assert math.isfinite(claims[SATURATES].value)  # which stays beside the verdict
 
 
-def test_clusters_without_accuracy_say_nothing_of_the_shape() -> None:
-    found = judge(run([0.02] * 5, [0.05, 0.3, 0.6, 0.7, 0.72]))
-    assert [claim.passed for claim in found] == [True, True, *[None] * 5]
-    assert found[SATURATES].undecided == "accuracy did not rise by 0.25"
-
-
-def test_what_was_there_before_training_is_no_rise() -> None:
-    found = judge(run([0.3, 0.5, 0.8, 0.9, 0.9], [0.8, 0.82, 0.84, 0.85, 0.85]))
-    assert (found[STARTS].passed, found[HIGH].passed) == (False, True)
-    assert {found[k].undecided for k in SHAPE} == {"the ARI of the last layer did not rise by 0.1"}
-    higher = verdicts(run([0.3, 0.5, 0.8, 0.9, 0.9], [0.3, 0.5, 0.8, 0.9, 0.92]))
-    assert higher[STARTS] is False
-    assert higher[SATURATES] is True
-
-
-def test_a_run_that_rises_and_falls_passes_nothing_that_is_about_a_rise() -> None:
-    fallen = verdicts(run(LEARNED, [0.05, 0.5, 0.9, 0.06, 0.05]))
-    assert fallen[HIGH] is False
-    assert not any(fallen[k] for k in SHAPE)
-    assert fallen[SATURATES] is None  # flat at the end, at the bottom
-    at_the_end = verdicts(run(LEARNED, [0.05, 0.5, 0.9, 0.9, 0.05]))
-    assert at_the_end[SATURATES] is False
-    both = verdicts(run([0.0, 0.5, 0.9, 0.1, 0.0], [0.05, 0.5, 0.9, 0.1, 0.05]))
-    assert both[TOGETHER] is None  # they fell together
-    forgotten = judge(run([0.0, 0.5, 0.9, 0.1, 0.0], [0.05, 0.5, 0.9, 0.9, 0.9]))
-    assert forgotten[DEEPER].undecided == "accuracy fell back by the end"
+@pytest.mark.parametrize(
+    ("accuracy", "deepest", "failed", "undecided"),
+    [
+        (LEARNED, [0.05, 0.5, 0.9, 0.06, 0.05], HIGH, SATURATES),  # flat at the end, at the bottom
+        (LEARNED, [0.05, 0.5, 0.9, 0.9, 0.05], SATURATES, DEEPER),
+        ([0.0, 0.5, 0.9, 0.1, 0.0], [0.05, 0.5, 0.9, 0.1, 0.05], HIGH, TOGETHER),  # they fell together
+    ],
+)
+def test_a_run_that_rises_and_falls_passes_no_claim_about_a_rise(
+    accuracy: list[float | None], deepest: list[float | None], failed: int, undecided: int
+) -> None:
+    passed = verdicts(run(accuracy, deepest))
+    assert passed[failed] is False
+    assert passed[undecided] is None
+    assert not any(passed[k] for k in SHAPE)
 
 
 def test_saturation_needs_a_measurement_between_the_first_and_the_last() -> None:
-    two = verdicts([journal()[0], journal()[-1]])
-    assert two[SATURATES] is None
-    assert [two[k] for k in (STARTS, HIGH, DEEPER, FLAT, UNSEEN, TOGETHER)] == [True] * 6
+    assert verdicts([journal()[0], journal()[-1]]) == [True, True, None, *[True] * 4]
 
 
-def test_values_stay_beside_verdicts_that_are_not_given() -> None:
-    flat = judge(run([0.02] * 5, [0.06] * 5))
-    assert flat[SATURATES].value == 0
-    assert flat[UNSEEN].value == 0
-
-
-def test_what_is_said_of_verdicts() -> None:
-    assert held([True, False, True]) == "2 of 3"
-    assert held([True, None, False, None]) == "1 of 2, 2 not decided"
-    assert held([None, None]) == "2 not decided"
-    assert held([]) == "-"
-    old = {"passed": None}
-    assert (verdict(old), verdict({"passed": True}), verdict({"passed": False})) == ("not decided", "pass", "FAIL")
-    assert verdict({"passed": None, "undecided": "not measured"}) == "not decided: not measured"
+def test_verdicts_in_words() -> None:
+    passed: list[list[bool | None]] = [[True, False, True], [True, None, False, None], [None, None], []]
+    assert [held(one) for one in passed] == ["2 of 3", "1 of 2, 2 not decided", "2 not decided", "-"]
+    old, why = {"passed": None}, {"passed": None, "undecided": "not measured"}
+    words = [verdict(claim) for claim in (old, why, {"passed": True}, {"passed": False})]
+    assert words == ["not decided", "not decided: not measured", "pass", "FAIL"]
     assert judged({"claims": [old]}) == judged({}) == []
     assert judged({"claims": [old, {"passed": False}]}) == [old, {"passed": False}]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskcluster.cli import composed
-from taskcluster.results.aggregate import conditions
+from taskcluster.results.conditions import conditions
 from taskcluster.runs.condition import condition, decisive, digest, group, run_folder, seeds_of, shortened
 
 

@@ -13,7 +13,7 @@ from scipy.stats import t
 
 from taskcluster.measures.effects import of_intervention
 from taskcluster.metrics import OWN, catalogue
-from taskcluster.results.aggregate import over_runs
+from taskcluster.results.points import over_runs
 from taskcluster.runs.journal import append
 from taskcluster.watch.watcher import Changes, Curves, Live, Watcher
 

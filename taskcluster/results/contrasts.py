@@ -1,0 +1,149 @@
+"""What metrics are compared with, as tables: other conditions, baselines, other labels, chance, repetitions.
+
+in:  Findings, a metric
+out: Tables, cells of p values, and a sentence about one run
+
+Conditions are compared on the same seeds. A seed draws the same tasks, initial weights and batches in every condition
+that has them, so what two conditions share by their seeds cancels in the difference, and its interval is shorter than
+those of the two means suggest.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from statistics import fmean
+
+from taskcluster.metrics import Catalogue, Metric, belonging, shown
+from taskcluster.results.cells import TOO_FEW, Table, as_text, ends, estimate, last_of, titled
+from taskcluster.results.conditions import Condition, usual
+from taskcluster.results.findings import Findings, Finished
+from taskcluster.results.intervals import FEWEST, interval
+from taskcluster.results.variance import one_way_components
+from taskcluster.runs.journal import Row, fixed, layers_of, number
+
+BASELINES = """Validation, last step, last layer where there are several. Baselines are clusters of the texts of
+prompts, and of the states of the same network with random weights, whose other layers are in the table by layer;
+against other labels the clusters are the same as against the task."""
+CONTROLS = """Validation, last step. s.d. of repetitions: of the same measurement of the same states. s.d. of training:
+over runs, less what repetitions add (variance components of one-way random effects: Searle, Casella and McCulloch,
+1992; 0 where they explain it all)."""
+
+DIFFERENCES = """Validation, last step; in the last layer of each where a metric has several. Mean of condition less
+reference over the seeds that both have [95 % interval]. The reference has the values that most conditions of the sweep
+have, and of as many it is the first. All comparisons: the interval at the level 1 - 0.05 / {count}, so that the {count}
+of this table cover their differences at once with 95 % (Bonferroni's inequality)."""
+
+
+def differences(findings: Findings) -> list[Table]:
+    """The table of differences between conditions of a sweep on the same seeds; [] if no two of them share seeds."""
+    pairs = [pair for pair in _pairs(findings) if pair[2]]
+    count = sum(len(paired) >= FEWEST for _, _, paired in pairs)
+    rows = []
+    for names, metric, paired in pairs:
+        values, task_sets = [value for value, _ in paired], [tasks for _, tasks in paired]
+        low, high = metric.range
+        within = low - high, high - low
+        alone = interval(values, within, task_sets=task_sets)
+        together = interval(values, within, max(count, 1), task_sets)
+        if math.isfinite(together.lower):  # the bootstrap's may be longer on one side
+            together = together._replace(lower=min(together.lower, alone.lower), upper=max(together.upper, alone.upper))
+        rows.append([*names, metric.title, as_text(alone), ends(together), str(alone.n)])
+    columns = ["condition", "reference", "metric", "difference", "all comparisons", "pairs"]
+    note = DIFFERENCES.format(count=count)
+    return [Table("Differences between conditions", columns, rows, note)] if rows else []
+
+
+def reference(conditions: Sequence[Condition[Finished]]) -> Condition[Finished]:
+    """The condition of a sweep with which the others are compared."""
+    settings = [condition.settings for condition in conditions]
+    common = {key: usual(key, settings) for key in settings[0]}
+    return max(conditions, key=lambda one: sum(one.settings[key] == value for key, value in common.items()))
+
+
+def _pairs(findings: Findings) -> Iterator[tuple[tuple[str, str], Metric, list[tuple[float, str]]]]:
+    """The names of a condition and its reference, a metric, and its differences, each with its task set."""
+    for sweep in dict.fromkeys(condition.sweep for condition in findings.conditions):
+        named = {c.key: (name, c) for name, c in findings.named() if c.sweep == sweep}
+        base_name, base = named.pop(reference([condition for _, condition in named.values()]).key)
+        by_seed = {run.seed: run for run in base.runs}
+        for name, condition in named.values():
+            runs = [(run, by_seed[run.seed]) for run in condition.runs if run.seed in by_seed]
+            for metric in shown(findings.catalogue, "tables"):
+                values = [(last_of(run, metric) - last_of(other, metric), run.task_set) for run, other in runs]
+                yield (name, base_name), metric, [pair for pair in values if math.isfinite(pair[0])]
+
+
+def baselines(findings: Findings, metric: Metric) -> list[Table]:
+    """The table of a metric's baselines and nuisance labels, a row each; [] without any."""
+    others = [(m, f"baseline: {m.where}") for m in belonging(findings.catalogue, metric, "baseline")]
+    others += [(m, f"against the {m.where}") for m in belonging(findings.catalogue, metric, "nuisance")]
+    measured = [(m, words) for m, words in others if any(run.keys(m) for run in findings.runs)]
+    if not measured:
+        return []
+    rows = [
+        [
+            words,
+            *(as_text(estimate(condition, partial(last_of, metric=m), m.range)) for condition in findings.conditions),
+        ]
+        for m, words in [(metric, "against the task"), *measured]
+    ]
+    title = titled(f"Baselines and nuisance labels of the {metric.name}", metric)
+    return [Table(title, ["", *findings.names], rows, BASELINES)]
+
+
+def highest_beside(row: Row, known: Catalogue, metric: Metric) -> str:
+    """The highest value over layers in a line of the journal, with the baselines of that layer and the highest value of
+    those that have layers; "" without baselines."""
+    measured = [m for m in belonging(known, metric, "baseline") if m.at("val", 0) in row]
+    if not measured:
+        return ""
+    value, layer = _highest(row, metric)
+    said = []
+    for m in measured:
+        most, at = _highest(row, m) if m.by_layer else (math.nan, layer)
+        elsewhere = f", highest {fixed(most, 2)} at layer {at}" if at != layer else ""
+        said.append(f"{m.where} {fixed(number(row, m.at('val', layer)), 2)}{elsewhere}")
+    return f"{metric.title}, highest: {fixed(value, 2)} at layer {layer} ({'; '.join(said)})"
+
+
+def _highest(row: Row, metric: Metric) -> tuple[float, int]:
+    """The highest value over layers, and the first layer that has it."""
+    values = layers_of(row, metric.stem("val"))
+    layer = max(range(len(values)), key=lambda layer: (math.isfinite(values[layer]), values[layer]))
+    return values[layer], layer
+
+
+def controls(findings: Findings, metric: Metric) -> list[Table]:
+    """The table of a metric's repeated measurements and chance, by layer; [] without repetitions."""
+    if not any(run.repetitions(metric) for run in findings.runs):
+        return []
+    means, largest = (belonging(findings.catalogue, metric, kind) for kind in ("chance", "largest"))
+    rows = []
+    for name, condition in findings.named():
+        repeated = [run.repetitions(metric) for run in condition.runs]
+        for layer in range(max(len(run.keys(metric)) for run in condition.runs)):
+            repeated_means, sd, training = one_way_components(
+                [layers[layer] for layers in repeated if layer < len(layers)]
+            )
+            few = 0 < len(repeated_means) < FEWEST
+            cells = [as_text(interval(repeated_means, metric.range)), fixed(sd), TOO_FEW if few else fixed(training)]
+            chance = _finite(condition, means, layer)
+            cells += [fixed(fmean(chance) if chance else None), largest_value(condition, largest, layer)]
+            rows.append([name, str(layer), *cells])
+    columns = ["condition", "layer", f"{metric.name}, mean of repetitions", "s.d. of repetitions", "s.d. of training"]
+    columns += ["chance: mean", "chance: largest"]
+    note = CONTROLS
+    for kind, words in (("noise", "Repetitions"), ("chance", "Chance")):
+        same_kind = [m for m in findings.catalogue.values() if (m.of, m.kind) == (metric.key, kind)]
+        note += f" {words}: {', '.join(f'{metric.name} {m.where}' for m in same_kind)}." if same_kind else ""
+    return [Table(titled(f"Controls of the {metric.name}", metric), columns, rows, note)]
+
+
+def largest_value(condition: Condition[Finished], metrics: Sequence[Metric], layer: int) -> str:
+    return fixed(max(_finite(condition, metrics, layer), default=None))
+
+
+def _finite(condition: Condition[Finished], metrics: Sequence[Metric], layer: int) -> list[float]:
+    """All defined values of metrics in a layer, over runs."""
+    values = (number(run.last, metric.at("val", layer)) for metric in metrics for run in condition.runs)
+    return [value for value in values if math.isfinite(value)]
