@@ -5,7 +5,6 @@ Can be repeated: rows that are there are left as they are.
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -19,21 +18,10 @@ from taskcluster.tracking.wandb import WandbMirror
 from taskcluster.validation import UserError
 
 
-def upload(folders: Sequence[Path], console: Console) -> int:
-    """The exit code: 0, or 2 where a folder cannot be uploaded, which is reported in one sentence."""
+def upload(run: RunFolder, console: Console) -> None:
+    """Raises UserError where a folder cannot be uploaded."""
     for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"):  # runs are known by their folders
         os.environ.pop(name, None)
-    exit_code = 0
-    for folder in folders:
-        try:
-            _upload(RunFolder(folder.absolute()), console)
-        except UserError as error:
-            say(str(folder), str(error))
-            exit_code = 2
-    return exit_code
-
-
-def _upload(run: RunFolder, console: Console) -> None:
     config, status = run.config(), run.status()
     logger = {**config.get("logger", {}), "mode": "online"}
     if "wandb" not in logger.get("_target_", ""):
@@ -55,4 +43,9 @@ if __name__ == "__main__":
         description="Upload to W&B what it lacks of runs that are not training.",
     )
     parser.add_argument("folders", type=Path, metavar="RUN", nargs="+", help="folder of a run with logger=wandb")
-    sys.exit(upload(parser.parse_args().folders, streams.console()))
+    for folder in parser.parse_args().folders:
+        try:
+            upload(RunFolder(folder.absolute()), streams.console())
+        except UserError as error:
+            say(str(folder), str(error))
+            sys.exit(2)

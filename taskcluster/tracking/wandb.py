@@ -59,7 +59,9 @@ class WandbMirror(Mirror):
         notes: str | None = None,
     ) -> None:
         super().__init__(run, config, console)
-        self._mode, self._checkpoints, self._patience = mode, checkpoints, patience
+        self._mode = wandb.setup(account.SILENT).settings.mode if mode == "auto" else mode
+        self._active = self._mode != "disabled"
+        self._checkpoints, self._patience = checkpoints, patience
         self._described: dict[str, Any] = {
             "project": project,
             "entity": entity,
@@ -69,16 +71,12 @@ class WandbMirror(Mirror):
             "notes": notes,
             "tags": tags,
         }
-        self.given_id = identity.given_id() if mode != "disabled" else None
+        self.given_id = identity.given_id() if self._active else None
         self.remedy = f"`python -m taskcluster.tracking.upload {run.path}` uploads what is missing"
         self._held: tuple[int, Row] | None = None
 
     def start(self) -> None:
-        mode = wandb.setup(account.SILENT).settings.mode if self._mode == "auto" else self._mode
-        if mode == "disabled":
-            self._active = False
-            return
-        reason = "as requested" if mode in ("offline", "dryrun") else self._connect()
+        reason = "as requested" if self._mode in ("offline", "dryrun") else self._connect()
         if reason and any(self._run.path.glob(f"wandb/run-*-{self._run.status()['id']}")):
             self._active = False  # the server may have a part of the run, and `wandb sync` would add all of it
             self.note(f"W&B: away ({reason}); {self.remedy}")

@@ -35,27 +35,33 @@ def save_workspace(root: Path) -> str:
 def _save(entity: str | None, project: str, name: str, panels: Mapping[str, Mapping[str, list[str]]]) -> str:
     import wandb
     import wandb_workspaces.workspaces as ws
-    from wandb_workspaces.reports.v2.interface import LinePlot
 
     from taskcluster.tracking import account
 
     if hindrance := account.hindrance():
         raise UserError(f"W&B cannot be used: {hindrance}; try `wandb login`")
-    workspace = ws.Workspace(
-        entity=entity or wandb.Api(timeout=account.SECONDS).default_entity or "",
-        project=project,
-        name=name,
-        settings=ws.WorkspaceSettings(x_axis="step", max_runs=RUNS),
-        runset_settings=ws.RunsetSettings(groupby=[ws.Metric("Group")]),
-    )
-    for title, plots in panels.items():
-        lines: list[Any] = [LinePlot(title=name, x="step", y=keys, title_x="step") for name, keys in plots.items()]
-        layout = ws.SectionLayoutSettings(columns=2, rows=math.ceil(len(lines) / 2))
-        workspace.sections.append(ws.Section(name=title, panels=lines, is_open=True, layout_settings=layout))
     try:
+        workspace = ws.Workspace(
+            entity=entity or wandb.Api(timeout=account.SECONDS).default_entity or "",
+            project=project,
+            name=name,
+            sections=[_section(title, plots) for title, plots in panels.items()],
+            settings=ws.WorkspaceSettings(x_axis="step", max_runs=RUNS),
+            runset_settings=ws.RunsetSettings(groupby=[ws.Metric("Group")]),
+        )
         return workspace.save().url
     except Exception as error:  # of wandb's many kinds
         raise UserError(f"W&B did not save the workspace: {' '.join(str(error).split())}") from error
+
+
+def _section(title: str, panels: Mapping[str, list[str]]) -> Any:
+    """One panel for every title, with a line for each of its metrics."""
+    import wandb_workspaces.workspaces as ws
+    from wandb_workspaces.reports.v2.interface import LinePlot
+
+    plots: list[Any] = [LinePlot(title=name, x="step", y=[*keys], title_x="step") for name, keys in panels.items()]
+    layout = ws.SectionLayoutSettings(columns=2, rows=math.ceil(len(plots) / 2))
+    return ws.Section(name=title, panels=plots, is_open=True, layout_settings=layout)
 
 
 def sections(known: Catalogue, n_layers: int) -> dict[str, dict[str, list[str]]]:
