@@ -7,6 +7,7 @@ out: figures/NAME.png, figures/NAME.svg, figures/index.html, and figures/tsne.js
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ FEWEST = 4  # distinct states that t-SNE is given
 def forget(run: RunFolder) -> None:
     """Remove the figures of this run from when it had fewer steps."""
     for name in DRAWN:
-        (run.figures / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (run.figures / name).unlink()
 
 
 def write_tsne(loaded: LoadedRun, snapshots: Snapshots) -> None:
