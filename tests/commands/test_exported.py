@@ -79,7 +79,8 @@ def test_checkpoints_give_every_row_of_the_journal(
     assert [numbers(row) for row in measured] == [validation(rows[step]) for step in (0, 4, 6)]
 
 
-def test_analyze_measures_the_run_s_own_tasks_and_prompts(model: Path, trained: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.lasting
+def test_analyze_measures_the_tasks_and_prompts_of_the_run(model: Path, trained: RunFolder, tmp_path: Path) -> None:
     outcome = analyze("model=pretrained", f"model.path={model}", f"hydra.run.dir={tmp_path / 'measured'}")
     assert outcome.exit_code == 0, outcome.err
     (row,) = RunFolder(tmp_path / "measured").rows()
