@@ -206,6 +206,7 @@ def test_jobs_of_a_multirun_are_runs_of_one_group(server: WandbServer, tmp_path:
     assert {there.described["groupName"] for there in server.runs.values()} == {runs[0].path.parent.name}
 
 
+@pytest.mark.lasting
 def test_trials_of_a_sweep_have_the_ids_of_the_agent(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
     """Of two trials with equal parameters, the second one shows the finished run."""
     for trial in ("one", "two"):
