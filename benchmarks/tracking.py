@@ -45,7 +45,7 @@ def timed(logger: str, server: WandbServer | None = None, later: Mode = "up") ->
             if not started and line.startswith("step "):
                 started = time.monotonic() - began
                 if server:
-                    server.turn(later)
+                    server.mode = later
         assert process.wait() == 0
         return [started, time.monotonic() - began]
 
@@ -57,7 +57,7 @@ def main() -> None:
         times.setdefault("no key", []).append(timed("wandb"))
         for name, (first, later) in SERVERS.items():
             with WandbServer() as server:
-                server.turn(first)
+                server.mode = first
                 times.setdefault(name, []).append(timed("wandb", server, later))
     medians = {name: [statistics.median(one) for one in zip(*found, strict=True)] for name, found in times.items()}
     start, whole = medians.pop("logger=none")

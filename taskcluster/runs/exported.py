@@ -5,7 +5,8 @@ out: the override that chooses this configuration, as options of Hydra that come
      defaults: what an experiment or the command gives replaces them
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,11 @@ def follow(words: Sequence[str], told: bool = True) -> list[str]:
 
     Raises UserError for a file that cannot be read, and for checkpoints of runs that differ.
     """
-    if any(word.startswith(f"{GROUP}=") for word in words) or not (path := _path(words)):
+    if any(word.startswith(f"{GROUP}=") for word in words) or not (files := _files(words)):
         return []
-    if not (files := _files(path)):
-        return []
-    name = f"{GROUP}_{digest({'': str(path.absolute())})}"
+    name = f"{GROUP}_{digest({'': str(files[0].absolute())})}"
     if f"{name}.yaml" not in ConfigStore.instance().repo.get(GROUP, {}):
-        _register(name, _followed(path, files))
+        _register(name, _common(files))
         if told:
             print(
                 f"Tasks, data, clusterer, measures and seeds are those of {files[0]}, unless given otherwise",
@@ -42,28 +41,25 @@ def follow(words: Sequence[str], told: bool = True) -> list[str]:
     return [f"{GROUP}={name}"]
 
 
-def _path(words: Sequence[str]) -> Path | None:
+def _files(words: Sequence[str]) -> list[Path]:
+    """The configuration beside the model that model.path names, or those beside the checkpoints in a folder."""
     given = [word.lstrip("+") for word in words if word.lstrip("+").startswith("model.path=")]
     override = OverridesParser.create().parse_override(given[-1]) if given else None
-    if override is None or override.is_sweep_override() or not (value := override.value()):
-        return None
-    return Path(str(value))
+    if override is None or override.is_sweep_override():
+        return []
+    path = Path(str(override.value()))
+    pattern = EXPORTED_CONFIG if (path / "config.json").is_file() else f"*/{EXPORTED_CONFIG}"
+    return sorted(file for file in path.glob(pattern) if (file.parent / "config.json").is_file())
 
 
-def _files(path: Path) -> list[Path]:
-    """That of a model, or those of the checkpoints in a folder."""
-    if (path / "config.json").is_file():
-        return [path / EXPORTED_CONFIG] if (path / EXPORTED_CONFIG).is_file() else []
-    return sorted(file for file in path.glob(f"*/{EXPORTED_CONFIG}") if (file.parent / "config.json").is_file())
-
-
-def _followed(path: Path, files: Sequence[Path]) -> dict[str, Any]:
+def _common(files: Sequence[Path]) -> dict[str, Any]:
+    """The configuration that all these files have in common."""
     first, *others = (_read(file) for file in files)
     for file, other in zip(files[1:], others, strict=True):
         if differing := differing_keys(first, other):
             raise UserError(
-                f"model.path={str(path)!r}: {files[0].parent.name} and {file.parent.name} were exported from runs that "
-                f"differ in {differing[0]}; measure each by itself, as in model.path={file.parent}"
+                f"model.path={str(file.parents[1])!r}: {files[0].parent.name} and {file.parent.name} were exported "
+                f"from runs that differ in {differing[0]}; measure each by itself, as in model.path={file.parent}"
             )
     return first
 
@@ -79,28 +75,29 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _register(name: str, config: dict[str, Any]) -> None:
-    seed, seeds = config["seed"], config["seeds"]
+    """Store an option of each part under this name, and one of the group `exported` that chooses them."""
     parts: dict[str, Any] = {group: config[group] for group in PARTS}
-    for key, source in FOLLOWS.items():
-        group, _, seeded = key.partition(".")
-        if group in parts and parts[group].get(seeded) == seeds[source]:
-            parts[group][seeded] = f"${{seeds.{source}}}"
-    for measure, node in parts["measures"].items():
-        node |= _references(measure, node, seeds)
-    of_another = {key: None for key in ("tokenizer_revision", "tokenizer_gguf_file") if key in parts["data"]}
-    parts["data"] |= {"tokenizer": "${model.path}", **of_another}  # the exported one
+    for key, source in (FOLLOWS | _seeds_of_measures(parts["measures"])).items():
+        *path, last = key.split(".")
+        node = reduce(lambda node, part: node.get(part, {}), path, parts)
+        if node.get(last) == config["seeds"][source]:  # not set by itself
+            node[last] = f"${{seeds.{source}}}"
+    parts["data"] |= {key: None for key in ("tokenizer_revision", "tokenizer_gguf_file") if key in parts["data"]}
+    parts["data"]["tokenizer"] = "${model.path}"
     store = ConfigStore.instance()
     for group, node in parts.items():
         store.store(name=name, group=group, node=node)
     chosen = [{f"override /{group}": [name] if group == "measures" else name} for group in parts]
-    own = {key: value for key, value in seeds.items() if value != seed}
-    store.store(
-        name=name, group=GROUP, package="_global_", node={"defaults": [*chosen, "_self_"], "seed": seed, "seeds": own}
-    )
+    seeds = {key: value for key, value in config["seeds"].items() if value != config["seed"]}
+    node = {"defaults": [*chosen, "_self_"], "seed": config["seed"], "seeds": seeds}
+    store.store(name=name, group=GROUP, package="_global_", node=node)
 
 
-def _references(measure: str, node: Mapping[str, Any], seeds: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """The seeds of a measure that follow the run's, as in the measure's option."""
-    for key, value in (options.option("measures", measure) or {}).get(measure, {}).items():
-        if str(value).startswith("${seeds.") and node.get(key) == seeds[str(value)[8:-1]]:
-            yield key, value
+def _seeds_of_measures(measures: dict[str, Any]) -> dict[str, str]:
+    """Dotted key -> source of randomness, as in the options of these measures."""
+    return {
+        f"measures.{name}.{key}": value.removeprefix("${seeds.").removesuffix("}")
+        for name in measures
+        for key, value in (options.option("measures", name) or {}).get(name, {}).items()
+        if str(value).startswith("${seeds.")
+    }

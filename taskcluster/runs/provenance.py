@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -32,10 +33,10 @@ def surroundings(device: torch.device) -> dict[str, Any]:
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """A sentence about what is different from the last start, "" for nothing."""
-    pairs = [(key, before.get(key), now[key]) for key in ("device", "threads", "machine")]
-    pairs += [(name, before.get("versions", {}).get(name), number) for name, number in now["versions"].items()]
-    told = ", ".join(f"{name} {new} (before: {old})" for name, old, new in pairs if old != new)
-    return told and f"this run resumes with {told}: its last digits may differ from an uninterrupted run's"
+    old, new = ({**start, **start.get("versions", {}), "versions": None} for start in (before, now))
+    keys = ("device", "threads", "machine", *now["versions"])
+    differing = ", ".join(f"{key} {new[key]} (before: {old.get(key)})" for key in keys if old.get(key) != new[key])
+    return differing and f"this run resumes with {differing}: its last digits may differ from an uninterrupted run's"
 
 
 def _commit() -> dict[str, str]:
@@ -46,16 +47,16 @@ def _commit() -> dict[str, str]:
         return {}
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        described = subprocess.run(command, capture_output=True, check=True, timeout=2).stdout
-        return {"commit": described.decode().strip()}
+        return {"commit": subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=2).decode().strip()}
     except (OSError, subprocess.SubprocessError):
         return {}
 
 
 def _processor() -> str:
-    if torch.accelerator.is_available() and torch.cuda.is_available():
+    if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     described = Path("/proc/cpuinfo")
-    lines = described.read_text(encoding="utf-8").splitlines() if described.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or "unknown processor")
+    models = (
+        re.findall(r"^model name\s*: (.+)$", described.read_text(encoding="utf-8"), re.M) if described.exists() else []
+    )
+    return models[0] if models else platform.processor() or "unknown processor"

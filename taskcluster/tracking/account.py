@@ -6,77 +6,51 @@ wandb's own lookups decide: of the mode (WANDB_MODE, `wandb offline`), of the se
 
 import os
 import threading
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 import wandb
-from wandb.errors import CommError
 
 SECONDS = 3  # that the server has for an answer
-
-LEAVING = 4  # seconds that wandb's own process has for its end
+SECONDS_TO_LEAVE = 4  # that wandb's own process has to end
 
 SILENT = wandb.Settings(silent=True)
 
-# wandb's makers would be told of errors, and a server that hangs would be waited for.
-os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-
-
-def mode() -> str:
-    """online, offline or disabled: what the user asks of wandb in general."""
-    chosen = str(wandb.setup(SILENT).settings.mode)
-    return {"dryrun": "offline", "run": "online", "shared": "online"}.get(chosen, chosen)
-
-
-def server() -> str:
-    return str(wandb.setup(SILENT).settings.base_url)
-
-
-def place(entity: str | None, project: str | None) -> str:
-    """ENTITY/PROJECT that a run goes to: under a sweep's agent the sweep's."""
-    settings = wandb.setup(SILENT).settings
-    if settings.sweep_id:
-        entity, project = settings.entity, settings.project or project
-    return "/".join(filter(None, (entity, project)))
-
-
-def config_of(path: str) -> dict[str, Any]:
-    """The configuration of a W&B run, {} for one that is not there."""
-    try:
-        return dict(wandb.Api(timeout=SECONDS).run(path).config)
-    except (ValueError, CommError) as error:
-        if "Could not find" in str(error):
-            return {}
-        raise
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # errors would be reported to wandb's makers
 
 
 def hindrance() -> str:
-    """What keeps this machine from using W&B just now, "" for nothing. Takes SECONDS, and not much more, at most."""
+    """Why W&B cannot be used now, "" if it can. Takes about SECONDS at most."""
     os.environ.setdefault("WANDB_HTTP_TIMEOUT", str(SECONDS))
     settings = wandb.setup(SILENT).settings
     settings.mode = "online"  # wandb.login would only warn in another
     try:
         return "" if wandb.login(prompt=False, verify=True) else "no API key"
-    except Exception as error:  # whatever it is, it is not worth a run
-        said = " ".join(str(error).split())
-        return f"no answer from {server()}" if "did not respond" in said else said or type(error).__name__
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return f"no answer from {settings.base_url}" if "did not respond" in reason else reason
 
 
-def leave() -> None:
-    """End wandb's own process, whose next run would be as online or offline as this one. It is killed if it does not
-    end, which it may never do by itself while a server hangs; whoever waits for it then continues, too.
+@contextmanager
+def leaving(seconds: float = SECONDS_TO_LEAVE) -> Iterator[None]:
+    """A context at whose end wandb's own process ends, so that the next run can be online or offline as it likes.
+
+    After `seconds` that process is killed, and whatever waits for it continues: with a server that hangs it may never
+    end by itself.
     """
-
-    def end() -> None:
-        with suppress(SystemExit):  # with the exit code of a process that was killed
+    killer = threading.Timer(seconds, _kill_core)
+    killer.daemon = True
+    killer.start()
+    try:
+        yield
+    finally:
+        with suppress(Exception, SystemExit):  # the exit code of a process that was killed
             wandb.teardown()
+        killer.cancel()
 
-    own = [child for child in psutil.Process().children() if child.name() == "wandb-core"]
-    ending = threading.Thread(target=end, daemon=True)
-    ending.start()
-    ending.join(LEAVING)
-    if ending.is_alive():
-        for process in own:
-            process.kill()
-        ending.join(LEAVING)
+
+def _kill_core() -> None:
+    for child in psutil.Process().children():
+        if child.name() == "wandb-core":
+            child.kill()

@@ -1,77 +1,76 @@
-"""Mirrors of a run, for those who follow it elsewhere.
+"""Mirrors of a run in W&B or TensorBoard, for people who follow it there.
 
-The run folder is the truth: whatever a mirror shows can be made again from metrics.jsonl and training.jsonl. So a
-mirror that fails says so in a line and is given up; the run continues without it.
+The run folder is the truth: whatever a mirror shows can be made again from metrics.jsonl and training.jsonl. A mirror
+that fails prints one line and is given up; the run continues without it.
 """
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
 from taskcluster.config import Node
-from taskcluster.processes.interrupts import Interrupted
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, finite, read
 
 
 class Mirror(Logger):
-    """None at all: the run folder alone. Others are made of it.
+    """No mirror: the run folder alone. Subclasses implement `start`, `add`, `add_conclusion` and `close`.
 
-    Making one checks its settings and touches nothing; a `with` block opens it and finishes it, however the block ends.
+    Creating one checks its settings and touches nothing; a `with` block starts it and closes it, however it ends.
     """
+
+    name = version = ""  # of Lightning's loggers
+    title = ""
+    remedy = "the run folder has everything"  # what is said after a failure
+    given_id: str | None = None  # the id that the environment asks the run to have
 
     def __init__(self, run: RunFolder, config: Mapping[str, Any], console: Console) -> None:
         super().__init__()
         self._run, self._config, self._console = run, config, console
-        self.given_id: str | None = None  # the id that the run must have here
+        self._active = True
 
-    def __enter__(self) -> "Mirror":
-        self.open()
+    def __enter__(self) -> Self:
+        self._attempt(self.start)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.finish(error.exit_code if isinstance(error, Interrupted) else int(error is not None))
-
-    @property
-    def name(self) -> str:
-        return self._run.name
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Nothing: the whole configuration is there from the start."""
-
-    def open(self) -> None:
-        """Prepare for the rows of a run that begins or resumes, and show those that its folder has."""
+    def __exit__(self, *_: object) -> None:
+        self._attempt(self.close)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Show what the folder has got. A step may come twice: with the loss of its batch, and with its measurement."""
+        """Show a row. A step may come twice: with the loss of its batch, and with its measurement."""
+        self._attempt(lambda: self.add(step or 0, metrics_of(metrics)))
 
     def conclude(self) -> None:
-        """Show what came of a run that trained to its last step: verdict and figures."""
+        """Show the verdict and the figures of a run that trained to its last step."""
+        self._attempt(self.add_conclusion)
 
-    def finish(self, exit_code: int) -> None:
-        """Show no more. exit_code: 0, or that with which the run ends."""
+    def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
+
+    def start(self) -> None: ...
+
+    def add(self, step: int, row: Row) -> None: ...
+
+    def add_conclusion(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def note(self, sentence: str) -> None:
-        """One line for whoever waits for the run."""
         self._console.print(sentence, soft_wrap=True)
 
-    def survives(self, failed: str, action: Callable[[], None]) -> bool:
-        """Whether `action` came to its end; if it did not, it is noted that it `failed`, and why."""
-        try:
-            action()
-        except Exception as error:
-            self.note(f"{failed} ({in_a_line(error)}); the run folder has everything")
-            return False
-        return True
+    def replay(self) -> None:
+        """Add every row of the run folder."""
+        for step, row in rows_of(self._run):
+            self.add(step, row)
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        if self._active:
+            try:
+                action()
+            except Exception as error:
+                self._active = False
+                self.note(f"{self.title}: not everything arrived ({in_a_line(error)}); {self.remedy}")
 
 
 def mirror_of(logger: Node, config: Mapping[str, object], run: RunFolder, console: Console) -> Mirror:
@@ -80,7 +79,7 @@ def mirror_of(logger: Node, config: Mapping[str, object], run: RunFolder, consol
 
 
 def rows_of(run: RunFolder) -> list[tuple[int, Row]]:
-    """Every step of both files with its metrics, in order: what a mirror holds, row for row."""
+    """The metrics of every step of both journals, in order: what a mirror holds, row for row."""
     merged: dict[int, Row] = {}
     for row in (*read(run.training), *run.rows()):
         merged.setdefault(row["step"], {}).update(metrics_of(row))
@@ -88,7 +87,7 @@ def rows_of(run: RunFolder) -> list[tuple[int, Row]]:
 
 
 def metrics_of(row: Mapping[str, Any]) -> Row:
-    """The metrics among the values of a row, without those that are no numbers."""
+    """The metrics in a row that are finite numbers."""
     return {key: value for key, value in row.items() if "/" in key and finite(value) is not None}
 
 

@@ -1,10 +1,10 @@
 """python -m taskcluster.tracking.upload RUN ...: upload to W&B what it lacks of runs that are not training.
 
-Can be repeated: what is there is left as it is.
+Can be repeated: rows that are there are left as they are.
 """
 
+import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,31 +13,27 @@ from taskcluster import environment, streams
 from taskcluster.arguments import Parser, say
 from taskcluster.config import Node
 from taskcluster.runs.folder import RunFolder
-from taskcluster.tracking import identity
-from taskcluster.tracking.mirror import mirror_of
+from taskcluster.tracking import account
 from taskcluster.tracking.wandb import WandbMirror
 from taskcluster.validation import UserError
 
 
-def upload(folders: Sequence[Path], console: Console) -> int:
-    """The exit code: 0, or 2 for a folder that cannot be uploaded, said in one sentence."""
-    identity.forget()
-    exit_code = 0
-    for folder in folders:
-        run = RunFolder(folder.absolute())
-        try:
-            if not run.status().get("id") or "logger" not in run.config():
-                raise UserError("it holds no run")
-            config = identity.placed(run)
-            mirror = mirror_of(Node.of(config["logger"], "logger"), config, run, console)
-            if not isinstance(mirror, WandbMirror):
-                raise UserError("it was made without logger=wandb")
-            with run.locked():
-                mirror.upload()
-        except UserError as error:
-            say(str(folder), str(error))
-            exit_code = 2
-    return exit_code
+def upload(run: RunFolder, console: Console) -> None:
+    """Raises UserError where a folder cannot be uploaded."""
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"):  # runs are known by their folders
+        os.environ.pop(name, None)
+    config, status = run.config(), run.status()
+    logger = {**config.get("logger", {}), "mode": "online"}
+    if "wandb" not in logger.get("_target_", ""):
+        raise UserError("it holds no run with logger=wandb")
+    if reason := account.hindrance():
+        raise UserError(f"W&B cannot be used: {reason}")
+    if recorded := status.get("wandb"):  # of a sweep, say
+        logger["entity"], logger["project"], *_ = recorded.split("/")
+    mirror = Node.of(logger, "logger").build(WandbMirror, run=run, config=config, console=console)
+    with run.locked(), mirror:
+        if status["state"] == "finished":
+            mirror.conclude()
 
 
 if __name__ == "__main__":
@@ -47,4 +43,9 @@ if __name__ == "__main__":
         description="Upload to W&B what it lacks of runs that are not training.",
     )
     parser.add_argument("folders", type=Path, metavar="RUN", nargs="+", help="folder of a run with logger=wandb")
-    sys.exit(upload(parser.parse_args().folders, streams.console()))
+    for folder in parser.parse_args().folders:
+        try:
+            upload(RunFolder(folder.absolute()), streams.console())
+        except UserError as error:
+            say(str(folder), str(error))
+            sys.exit(2)

@@ -1,35 +1,45 @@
-"""A W&B run for every run folder: kept up to date while it trains, and complete at its end, or whenever it is uploaded.
+"""A W&B run for every run folder, with a row for every step of metrics.jsonl and training.jsonl, once.
 
-Training never waits for the server: what there is to say goes to a thread. Where the server does not answer at the
-start, the folder gets an offline segment that holds the whole run. That is for a server that does not know the run, as
-`wandb sync` adds to what is there. `python -m taskcluster.tracking.upload` gives any server what it lacks, and no more.
+online    resumed under the same id; rows that the server has are left out
+offline   a new segment at every start, which holds the whole run; `wandb sync` uploads it, once
+later     `python -m taskcluster.tracking.upload RUN` uploads what the server lacks
 """
 
 import shutil
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import wandb
 from pydantic import PositiveFloat
 from rich.console import Console
 
+from taskcluster.runs import condition
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row
-from taskcluster.tracking import identity
-from taskcluster.tracking.mirror import Mirror, in_a_line, metrics_of, rows_of
-from taskcluster.validation import UserError, validated
+from taskcluster.runs.verdicts import judged
+from taskcluster.tracking import account, identity
+from taskcluster.tracking.mirror import Mirror, in_a_line
+from taskcluster.validation import validated
 
-if TYPE_CHECKING:
-    from taskcluster.tracking.session import Session
+STEP = "step"  # the axis of every metric
 
-OVERTIME = 4.0  # seconds for what wandb does before and after the uploads that it limits itself
+# wandb-core gives a request up after a number of attempts, drops all rows that follow, and reports success at the end.
+# With these a server that is away for a night has what it missed soon after it is back.
+PERSISTENCE: dict[str, Any] = {
+    "x_file_stream_retry_max": 1_000_000,
+    "x_file_stream_retry_wait_max_seconds": 2,
+    "x_file_stream_timeout_seconds": 30,
+    "x_graphql_retry_max": 1_000_000,
+    "x_graphql_retry_wait_max_seconds": 2,
+    "x_graphql_timeout_seconds": 30,
+    "x_file_transfer_retry_wait_max_seconds": 2,
+}
 
 
 class WandbMirror(Mirror):
-    """Keys: see conf/logger/wandb.yaml. Raises UserError for an id in the environment that W&B would refuse."""
+    """Keys: see conf/logger/wandb.yaml."""
+
+    title = "W&B"
 
     @validated
     def __init__(
@@ -49,151 +59,105 @@ class WandbMirror(Mirror):
         notes: str | None = None,
     ) -> None:
         super().__init__(run, config, console)
-        self._mode, self._patience = mode, patience
-        self._place = {"project": project, "entity": entity}
+        self._mode = wandb.setup(account.SILENT).settings.mode if mode == "auto" else mode
+        self._active = self._mode != "disabled"
+        self._checkpoints, self._patience = checkpoints, patience
         self._described: dict[str, Any] = {
-            "name": name,
-            "group": group,
+            "project": project,
+            "entity": entity,
+            "name": name or condition.shortened(run.name),
+            "group": group or condition.group(config),
             "job_type": job_type,
             "notes": notes,
             "tags": tags,
         }
-        self._checkpoints = checkpoints
-        self.given_id = identity.given() if mode != "disabled" else None
-        self._own_id = run.status().get("id") or token_hex(4)
-        self._session: Session | None = None
-        self._pending: tuple[int, Row] | None = None  # the newest step, of which more may come
-        self._concluded = False
-        self._trouble = ""
+        self.given_id = identity.given_id() if self._active else None
+        self.remedy = f"`python -m taskcluster.tracking.upload {run.path}` uploads what is missing"
+        self._held: tuple[int, Row] | None = None
 
-    def open(self) -> None:
-        if self._mode != "disabled":
-            self._courier = ThreadPoolExecutor(1, "wandb")
-            self.survives("W&B: off", self._begin)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if self._session and step is not None:
-            if self._pending and self._pending[0] != step:
-                self._send(partial(self._session.log, *self._pending))
-                self._pending = None
-            _, row = self._pending or (step, {})
-            self._pending = step, {**row, **metrics_of(metrics)}
-
-    def conclude(self) -> None:
-        self._concluded = True
-        if self._session and self._pending:
-            self._send(partial(self._session.conclude, *self._pending))
-            self._pending = None
-
-    def finish(self, exit_code: int) -> None:
-        """Within `patience` seconds and a few more."""
-        if self._session:
-            self.survives("W&B: not all of it arrived", partial(self._end, exit_code))
-
-    def upload(self) -> None:
-        """Bring the server up to date with a folder that nobody trains in. Raises UserError where it cannot be."""
-        from taskcluster.tracking import account
-
-        if reason := account.hindrance():
-            raise UserError(f"W&B cannot be used: {reason}")
-        self._mode = "online"
-        finished = self._run.status()["state"] == "finished"
-        self.open()
-        if finished:
-            self.conclude()
-        self.finish(0 if finished else 1)
-
-    def _begin(self) -> None:
-        from taskcluster.tracking import account
-
-        mode = account.mode() if self._mode == "auto" else self._mode
-        if mode == "disabled":
+    def start(self) -> None:
+        reason = "as requested" if self._mode in ("offline", "dryrun") else self._connect()
+        if reason and any(self._run.path.glob(f"wandb/run-*-{self._run.status()['id']}")):
+            self._active = False  # the server may have a part of the run, and `wandb sync` would add all of it
+            self.note(f"W&B: away ({reason}); {self.remedy}")
             return
-        reason = account.hindrance() if mode == "online" else "as asked for"
+        if reason:
+            self._init("offline")
+            self.note(f"W&B: offline ({reason}); `wandb sync {self._wandb.settings.sync_dir}` uploads it")
+        for segment in self._run.path.glob("wandb/offline-run-*"):
+            if segment != Path(self._wandb.settings.sync_dir):
+                shutil.rmtree(segment, ignore_errors=True)
+        self.replay()
+
+    def _connect(self) -> str:
+        """Start online. Why that is not possible, "" if it is."""
+        reason = account.hindrance()
         if not reason:
             try:
-                session = self._session = self._connect(online=True)
-                self.note(f"W&B: online at {session.address}")
-                return
-            except identity.Taken:
-                account.leave()
-                self._run.write_status(self._run.status()["state"], id=self._own_id)
-                raise
+                self._init("online")
+                self._run.write_status(self._run.status()["state"], wandb=self._wandb.path)
+                self.note(f"W&B: online at {self._wandb.url}")
+                return ""
             except Exception as error:
                 reason = in_a_line(error)
-                account.leave()
-        if any(self._run.path.glob(f"wandb/run-*-{self._run.status()['id']}")):  # the server may know a part of it
-            account.leave()
-            self.note(f"W&B: away ({reason}); {self._remedy()}")
-            return
-        session = self._session = self._connect(online=False)
-        self.note(f"W&B: offline ({reason}); `wandb sync {session.folder}` uploads it")
+        with account.leaving():  # or an offline run could not be started
+            return reason
 
-    def _remedy(self) -> str:
-        return f"`python -m taskcluster.tracking.upload {self._run.path}` uploads what it lacks"
-
-    def _connect(self, online: bool) -> "Session":
-        """A session that has all of the folder's rows but the last, which is pending."""
-        from taskcluster.tracking.session import Session
-
-        if online and self.given_id:
-            self._refuse_taken()
-        session = Session(
-            self._run, self._config, online, self._patience, self._checkpoints, **self._place, **self._described
+    def _init(self, mode: Literal["online", "offline"]) -> None:
+        status = self._run.status()
+        self._wandb = wandb.init(
+            mode=mode,
+            dir=self._run.path,
+            id=status["id"],
+            resume="allow" if mode == "online" else None,
+            config={**self._config, "versions": status["starts"][-1]["versions"]},
+            reinit="finish_previous",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                disable_git=True,  # it would describe whatever the working directory belongs to; versions name ours
+                disable_code=True,
+                init_timeout=5,
+                finish_timeout=self._patience,
+                finish_timeout_raises=True,
+                x_transaction_log_flush_interval=1,
+                **PERSISTENCE,
+            ),
+            **self._described,
         )
-        if online:
-            self._run.write_status(self._run.status()["state"], wandb=session.path)
-        rows = rows_of(self._run)
-        for row in rows[:-1]:
-            session.log(*row, charts=False)
-        self._pending = rows[-1] if rows else None
-        for outdated in self._run.path.glob("wandb/offline-run-*"):  # uploaded too, its rows would be there twice
-            if outdated != Path(session.folder):
-                shutil.rmtree(outdated, ignore_errors=True)
-        return session
+        self._wandb.define_metric("*", step_metric=STEP)
 
-    def _refuse_taken(self) -> None:
-        """Raise Taken where the id that the environment names is that of a run with another configuration."""
-        from taskcluster.tracking import account
+    def add(self, step: int, row: Row) -> None:
+        """Hold the newest step back, as more of it may come and rows of W&B cannot be changed. That of an interrupted
+        run is sent when the run resumes."""
+        before, held = self._held or (step, {})
+        if before != step:
+            self._send(before, held)
+            held = {}
+        self._held = step, {**held, **row}
 
-        there = account.config_of(f"{account.place(**self._place)}/{self.given_id}")
-        if keys := identity.differing(self._config, there):
-            said = f"{identity.RUN_ID}={self.given_id} is a run with another {keys[0]}"
-            raise identity.Taken(f"{said}; unset it, or choose an id for each run")
+    def _send(self, step: int, row: Row) -> None:
+        if step >= self._wandb.starting_step:  # what comes before is there already
+            self._wandb.log({**row, STEP: step}, step=step, commit=True)
 
-    def _send(self, action: Callable[[], None]) -> None:
-        def deliver() -> None:
-            try:
-                action()
-            except Exception as error:
-                self._trouble = self._trouble or in_a_line(error)
+    def add_conclusion(self) -> None:
+        if self._held:
+            step, row = self._held
+            figures = {f"figures/{file.stem}": wandb.Image(str(file)) for file in self._run.figures.glob("*.png")}
+            self._send(step, {**row, **figures})
+        if claims := judged(self._run.results()):
+            passed = [claim["passed"] for claim in claims]
+            counts = {"claims_passed": passed.count(True), "claims_undecided": passed.count(None)}
+            self._wandb.summary.update({"claims": {claim["name"]: claim for claim in claims}, **counts})
+        if self._checkpoints != "none":
+            for _, file in self._run.saved()[-1 if self._checkpoints == "final" else 0 :]:
+                artifact = wandb.Artifact(f"checkpoints-{self._wandb.id}", "model")
+                artifact.add_file(str(file))
+                self._wandb.log_artifact(artifact, aliases=[file.stem.replace("=", "-"), "latest"])
 
-        self._courier.submit(deliver)
+    def close(self) -> None:
+        self._wandb.finish(0 if self._run.status()["state"] == "finished" else 1)
 
-    def _end(self, exit_code: int) -> None:
-        from taskcluster.tracking import account
-
-        session, self._session = self._session, None
-        assert session
-        if self._pending and self._is_covered(self._pending[0]):
-            self._send(partial(session.log, *self._pending))
-        self._send(partial(session.finish, exit_code))
-        done = self._courier.submit(session.arrived)
-        try:
-            if not done.result(self._patience + OVERTIME) and not self._trouble:
-                self._trouble = "the server does not have every row"
-        except TimeoutError:
-            self._trouble = self._trouble or "the server does not answer"
-        except Exception as error:
-            self._trouble = self._trouble or in_a_line(error)
-        finally:
-            self._courier.shutdown(wait=False, cancel_futures=True)
-            account.leave()
-        if self._trouble:
-            self.note(f"W&B: not all of it arrived ({self._trouble}); {self._remedy()}")
-
-    def _is_covered(self, step: int) -> bool:
-        """Whether nothing more will come of a step: there is a checkpoint after it, or one of it with its measurement.
-        Otherwise the run resumes before it, or measures it first, and W&B, where no row can be changed, is to get it
-        whole then."""
-        return any(saved > step or file == self._run.checkpoint(step) for saved, file in self._run.saved())
+    def __exit__(self, *_: object) -> None:
+        with account.leaving(self._patience + account.SECONDS_TO_LEAVE):
+            super().__exit__()

@@ -4,7 +4,7 @@ A run is finished once it is judged. What is made after that, the controls and t
 failing the run: rerunning the same command makes what is missing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 
 from rich.console import Console
@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from taskcluster.metrics import shown
-from taskcluster.processes.interrupts import Interrupted
 from taskcluster.results.claims import judge
 from taskcluster.results.contrasts import highest_beside
 from taskcluster.runs.folder import RunFolder
@@ -36,37 +35,28 @@ def conclude(run: RunFolder, tasks: TaskFamily) -> None:
 
 
 def illustrate(loaded: LoadedRun, snapshots: Snapshots, console: Console) -> None:
-    """Add the controls to results.json and draw the figures, which is what `resume.is_illustrated` looks for. What
-    cannot be made is named in a sentence.
-    """
-    tsne = {"t-SNE": lambda: figures.write_tsne(loaded, snapshots)}
-    _make(loaded, console, loaded.run, tsne)
+    """Add the controls to results.json and draw the figures. What cannot be made is named in a sentence."""
+    _illustrate(loaded, loaded.run, console, {"t-SNE": lambda: figures.write_tsne(loaded, snapshots)})
 
 
 def illustrate_analysis(loaded: LoadedRun, target: RunFolder, console: Console) -> None:
     """The same for an analysis in `target` of the run at its step, without t-SNE."""
-    _make(loaded, console, target, {})
+    _illustrate(loaded, target, console, {})
 
 
-def _make(loaded: LoadedRun, console: Console, run: RunFolder, more: Mapping[str, Callable[[], None]]) -> None:
-    made: dict[str, Callable[[], None]] = {
-        "the controls": lambda: _add_controls(loaded, run),
-        **more,
-        "the figures": lambda: figures.draw(run),
-    }
+def _illustrate(loaded: LoadedRun, run: RunFolder, console: Console, more: dict[str, Callable[[], None]]) -> None:
+    run.figures.mkdir(exist_ok=True)
+    controls = {"the controls": lambda: _add_controls(loaded, run)}
     with console.status("measuring controls, drawing figures"):
-        for name, make in made.items():
+        for name, make in (controls | more | {"the figures": lambda: figures.draw(run)}).items():
             try:
-                run.figures.mkdir(exist_ok=True)
                 make()
-            except (Interrupted, KeyboardInterrupt, SystemExit):
-                raise
-            except (
-                BaseException
-            ) as error:  # a panic of a library in Rust is not an Exception; the run is trained and judged
+            except Exception as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
-                said = f"{name} could not be made ({reason}); the run is finished; rerun the same command to try again"
-                console.print(said, soft_wrap=True)
+                console.print(
+                    f"{name} could not be made ({reason}); the run is finished; rerun the same command to try again",
+                    soft_wrap=True,
+                )
 
 
 def show(run: RunFolder, console: Console) -> None:
@@ -80,8 +70,7 @@ def show(run: RunFolder, console: Console) -> None:
         console.print(table)
     final, known = results["final"], run.catalogue()
     for metric in shown(known, "runs", by_layer=False):
-        value = fixed(number(final, metric.stem("val")))
-        console.print(f"validation {metric.title} {value} at step {final.get('step')}")
+        console.print(f"validation {metric.title} {fixed(number(final, metric.stem('val')))} at step {final['step']}")
     for metric in shown(known, "runs", by_layer=True):
         layers = " ".join(fixed(value, 2) for value in layers_of(final, metric.stem("val")))
         console.print(f"{metric.title}, validation, layers 0 to L: {layers}", soft_wrap=True)
@@ -92,7 +81,5 @@ def show(run: RunFolder, console: Console) -> None:
 
 def _add_controls(loaded: LoadedRun, run: RunFolder) -> None:
     repeated = loaded.measurement.controls(loaded.network)
-    controls = {key: [[finite(value) for value in of_layer] for of_layer in layers] for key, layers in repeated.items()}
-    results = run.results()
-    tasks = {"tasks_sha256": results.pop("tasks_sha256")}
-    run.write_results({**results, "controls": controls, **tasks})
+    controls = {key: [[finite(value) for value in layer] for layer in layers] for key, layers in repeated.items()}
+    run.write_results(run.results() | {"controls": controls})

@@ -5,12 +5,9 @@ out: a folder with config.json, model.safetensors, the tokenizer's files, the ru
      README.md, a model card
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from transformers import PretrainedConfig
 
 from taskcluster.data.sources import quietly
 from taskcluster.metrics import shown
@@ -26,7 +23,8 @@ def export(run: Path, folder: Path, step: int | None = None) -> int:
     """Write the model of a step, the last one by default, to an empty folder, and return the step. Raises UserError
     where there is no such step."""
     loaded = load_run(run, step)
-    with _keeping_keys(loaded.network.config), quietly():
+    loaded.network.config.use_cache = True  # which generates text faster; here no text is generated
+    with quietly():
         loaded.network.save_pretrained(folder)
     loaded.data.tokenizer.save_pretrained(folder)
     replace_file(folder / EXPORTED_CONFIG, yaml.safe_dump(loaded.config.as_dict(), sort_keys=False).encode())
@@ -37,15 +35,15 @@ def export(run: Path, folder: Path, step: int | None = None) -> int:
 def card(loaded: LoadedRun) -> str:
     """The model card: what the model is, how it was made, what was measured of it."""
     run, step = loaded.run, loaded.step
-    row: Row = next((row for row in run.rows() if row["step"] == step), {})
-    last = step == (run.results().get("final") or {}).get("step")
+    row = next((row for row in run.rows() if row["step"] == step), Row())
+    is_last = step == run.results().get("final", {}).get("step")
     known = run.catalogue()
     numbers = {metric.title: fixed(number(row, metric.stem("val"))) for metric in shown(known, "runs", by_layer=False)}
     curves = {
         metric.title: [fixed(value, 2) for value in layers_of(row, metric.stem("val"))]
         for metric in shown(known, "runs", by_layer=True)
     }
-    claims = judged(run.results()) if last else []
+    claims = judged(run.results()) if is_last else []
     return render(
         "card.md",
         name=run.name,
@@ -60,13 +58,3 @@ def card(loaded: LoadedRun) -> str:
         numbers=numbers,
         curves={title: values for title, values in curves.items() if values},
     )
-
-
-@contextmanager
-def _keeping_keys(config: PretrainedConfig) -> Iterator[None]:
-    """A context in which a model is saved as one that generates text quickly: with a cache of keys and values."""
-    before, config.use_cache = config.use_cache, True
-    try:
-        yield
-    finally:
-        config.use_cache = before

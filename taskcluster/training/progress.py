@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers.utils import logging as transformers_logging
 
 from taskcluster.metrics import LOSS, Catalogue, shown
@@ -19,79 +18,66 @@ from taskcluster.training.callbacks import MeasurementCallback
 from taskcluster.watch.terminal import SHOWN
 
 REFRESH = 10  # steps between updates of the bar
+DAY = 86400.0  # seconds over which the speed is averaged: steps with a measurement take longer than others
 
 
 class ProgressCallback(pl.Callback):
-    """The loss, the metrics of a run as they are measured, those by layer in the last one, and the time left.
-
-    The time left counts the steps and the measurements that are still to come, each at its mean so far.
-    """
+    """The loss, the metrics of a run as they are measured, those by layer in the last one, and the time left."""
 
     def __init__(self, measuring: MeasurementCallback, console: Console, run_name: str) -> None:
         self._measuring, self._console, self._run_name = measuring, console, run_name
-        self._shown = 0
+        self._printed = 0  # rows
         self._bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.description}", markup=False),
             console=console,
             disable=not console.is_terminal,
+            speed_estimate_period=DAY,
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._started = time.monotonic() - self._measuring.seconds  # the first step is measured by now
-            self._first_step = trainer.global_step
-            self._bar.start()
             self._task = self._bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
-            self._show_rows()
+            self._bar.start()
+            self._print_rows()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        measured = len(self._measuring.rows) > self._shown
+        measured = len(self._measuring.rows) > self._printed
         if trainer.is_global_zero and (measured or trainer.global_step % REFRESH == 0):
             loss = float(trainer.callback_metrics.get("train/batch_loss", float("nan")))
-            left = f"{self._seconds_left(trainer):.0f} s left"
-            self._bar.update(self._task, completed=trainer.global_step, description=f"loss {loss:.3f}  {left}")
-            if measured:
-                self._show_rows("" if self._console.is_terminal else left)
+            self._show(trainer.global_step, f"loss {loss:.3f}")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._bar.stop()
 
     @contextmanager
     def over(self, due: Sequence[int]) -> Iterator[Callable[[], None]]:
-        """A context around the measurement of steps without training in between, of which `due` are left. Gives what
-        shows the rows that came."""
-
-        def show() -> None:
-            done = len(self._measuring.rows)
-            left = f"{self._measuring.seconds / max(done, 1) * len(due):.0f} s left"
-            self._bar.update(self._task, completed=done, description=left)
-            self._show_rows("" if self._console.is_terminal else left)
-
+        """A context around the measurement of the steps in `due` without training in between. Gives a function that
+        shows the rows measured since it was last called."""
         self._task = self._bar.add_task("", total=len(due))
         with self._bar:
-            yield show
+            yield lambda: self._show(len(self._measuring.rows))
 
-    def _seconds_left(self, trainer: pl.Trainer) -> float:
-        elapsed, measuring = time.monotonic() - self._started, self._measuring.seconds
-        a_step = (elapsed - measuring) / max(trainer.global_step - self._first_step, 1)
-        a_measurement = measuring / max(len(self._measuring.rows), 1)
-        return a_step * (trainer.max_steps - trainer.global_step) + a_measurement * len(self._measuring.due)
+    def _show(self, completed: int, description: str = "") -> None:
+        self._bar.update(self._task, completed=completed, description=description)
+        left = self._bar.tasks[-1].time_remaining
+        self._print_rows("" if self._console.is_terminal or left is None else f"{left:.0f} s left")
 
-    def _show_rows(self, note: str = "") -> None:
+    def _print_rows(self, note: str = "") -> None:
         known = self._measuring.measurement.catalogue
-        for row in self._measuring.rows[self._shown :]:
+        for row in self._measuring.rows[self._printed :]:
             if SHOWN not in os.environ:
                 self._console.print(f"{self._run_name}  {_line(row, known)}  {note}".strip(), soft_wrap=True)
-        self._shown = len(self._measuring.rows)
+        self._printed = len(self._measuring.rows)
 
 
 def _line(row: Row, known: Catalogue) -> str:
     values = []
     for metric in shown(known, "runs"):
-        of_metric = layers_of(row, metric.stem("val")) if metric.by_layer else [number(row, metric.stem("val"))]
-        values += [f"{metric.short} {fixed(of_metric[-1])}"] if of_metric else []
+        measured = layers_of(row, metric.stem("val")) if metric.by_layer else [number(row, metric.stem("val"))]
+        values += [f"{metric.short} {fixed(measured[-1])}"] if measured else []
     split = "train" if LOSS.stem("train") in row else "val"  # of a model that nothing is trained on
     return f"step {row['step']:6d}  loss {fixed(number(row, LOSS.stem(split)))}  validation: {'  '.join(values)}"
 

@@ -17,7 +17,7 @@ STEPS = 7  # at most
 
 
 class Snapshots:
-    """Those of the steps that this process measured."""
+    """The states at the steps that this process measured."""
 
     def __init__(self) -> None:
         self._planned: Sequence[int] = ()
@@ -29,11 +29,11 @@ class Snapshots:
 
     def take(self, step: int, seen: Observation) -> None:
         if step in self._planned and seen.split == "val" and AT in seen.states:
-            self._kept[step] = _of(seen)
+            self._kept[step] = _drawn(seen)
 
-    def of(self, step: int, observed: Callable[[int], Observation]) -> np.ndarray:
+    def at(self, step: int, observed: Callable[[int], Observation]) -> np.ndarray:
         """The states of a step, which is observed again if they were not kept."""
-        return self._kept[step] if step in self._kept else _of(observed(step))
+        return self._kept[step] if step in self._kept else _drawn(observed(step))
 
 
 def layers(n_layer: int) -> list[int]:
@@ -46,7 +46,6 @@ def spread(measured: Sequence[int]) -> list[int]:
     return sorted({measured[round(k * (len(measured) - 1) / (STEPS - 1))] for k in range(STEPS)})
 
 
-def _of(seen: Observation) -> np.ndarray:
+def _drawn(seen: Observation) -> np.ndarray:
     states = seen.states[AT]
-    kept: np.ndarray = states[layers(len(states) - 1), :STATES].cpu().numpy()
-    return kept
+    return np.asarray(states[layers(len(states) - 1), :STATES].cpu())

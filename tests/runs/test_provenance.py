@@ -1,6 +1,5 @@
 """What is recorded of where a run was made."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,20 +7,18 @@ import pytest
 import torch
 
 from taskcluster.runs import provenance
-from taskcluster.runs.provenance import surroundings
+from taskcluster.runs.provenance import changes, surroundings
 
 CHECKOUT = Path(provenance.__file__).parents[2]
 
 
-@pytest.mark.skipif(not (CHECKOUT / ".git").exists() or not shutil.which("git"), reason="needs a git checkout")
-def test_a_checkout_is_recorded_with_its_commit() -> None:
-    command = ["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"]
-    head = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    commit, _, state = surroundings(torch.device("cpu"))["versions"]["commit"].partition("-")
-    assert head.startswith(commit)
-    assert state in ("", "dirty")
-
-
-def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not (CHECKOUT / ".git").exists(), reason="needs a git checkout")
+def test_commit_is_recorded_where_git_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = subprocess.check_output(["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"]).decode()
+    recorded = surroundings(torch.device("cpu"))
+    assert head.startswith(recorded["versions"]["commit"].removesuffix("-dirty"))
     monkeypatch.setenv("PATH", "")
     assert "commit" not in surroundings(torch.device("cpu"))["versions"]
+    other = recorded | {"threads": 99, "versions": recorded["versions"] | {"torch": "1.0"}}
+    assert changes(recorded, recorded) == ""
+    assert f"threads 99 (before: {recorded['threads']}), torch 1.0 (before: " in changes(recorded, other)
