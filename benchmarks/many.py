@@ -23,7 +23,7 @@ SEEDS = 5
 
 
 def report(root: Path) -> dict[str, Callable[[], object]]:
-    from taskcluster.pages.report import write
+    from taskcluster.pages.multirun_report import write
 
     return {"report": lambda: write(root)}
 

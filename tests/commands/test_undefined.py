@@ -10,7 +10,7 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import Command, train, wandb_steps
 
-from taskcluster.pages.report import write
+from taskcluster.pages.multirun_report import write
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, number

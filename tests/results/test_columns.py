@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from planted import config, plant
 from polars.testing import assert_frame_equal
 
-from taskcluster.pages import report
+from taskcluster.pages import multirun_report
 from taskcluster.results.columns import Columns, _cell, _type
 from taskcluster.results.findings import Findings
 from taskcluster.runs.journal import parse
@@ -31,7 +31,7 @@ FIRST = {
 
 def frames(root: Path) -> tuple[polars.DataFrame, polars.DataFrame]:
     """The table and the intervals of a report, each the same in both files."""
-    report.write(root)
+    multirun_report.write(root)
     found = []
     for name in ("table", "intervals"):
         parquet = polars.read_parquet(root / f"report/{name}.parquet")
@@ -167,7 +167,7 @@ def test_any_values_have_one_type_that_loses_none_of_them(given_values: list[Any
 @pytest.mark.parametrize("name", ["ü", 'a,"b"', "line\nbreak", "1", "true", ""])
 def test_texts_keep_their_content(tmp_path: Path, name: str) -> None:
     sweep(tmp_path, {"task": {"name": name}}, {"task": {"name": "x"}})
-    report.write(tmp_path)
+    multirun_report.write(tmp_path)
     parquet = polars.read_parquet(tmp_path / "report/table.parquet")
     assert parquet["task.name"].unique(maintain_order=True).to_list() == [name, "x"]
     read = polars.read_csv(tmp_path / "report/table.csv", schema=parquet.schema)

@@ -7,7 +7,7 @@ import vl_convert
 from planted import rows
 
 from taskcluster.metrics import OWN, catalogue
-from taskcluster.pages import sweeps as page
+from taskcluster.pages.sweep_chart import sweep_chart
 from taskcluster.results.aggregate import Condition, over_runs
 from taskcluster.results.sweeps import against, comparable, swept
 
@@ -41,7 +41,7 @@ def test_the_key_of_a_sweep_is_found_beside_controls_that_differ_in_another() ->
 )
 def test_two_values_words_and_conditions_of_several_sweeps_are_no_curve(named: Any) -> None:
     assert swept(named) is None
-    assert page.of_conditions(POINTS, named, KNOWN) == {}
+    assert sweep_chart(POINTS, named, KNOWN) == {}
 
 
 def test_its_curves_hold_the_mean_of_the_last_step_in_the_last_layer() -> None:
@@ -55,7 +55,7 @@ def test_its_curves_hold_the_mean_of_the_last_step_in_the_last_layer() -> None:
 
 
 def test_its_chart_names_the_key_and_every_metric() -> None:
-    chart = page.of_conditions(POINTS, SWEEP, KNOWN)["against"]
+    chart = sweep_chart(POINTS, SWEEP, KNOWN)["against"]
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
     for words in ("Against n_tasks", "ARI at the separator", "accuracy", ">200<"):
         assert words in svg

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import polars
 
-from taskcluster.pages import charts, instruments, rendering, sweeps
+from taskcluster.pages import charts, rendering
+from taskcluster.pages.instrument_charts import instrument_charts
+from taskcluster.pages.sweep_chart import sweep_chart
 from taskcluster.results.aggregate import FOR_CHARTS, Point
 from taskcluster.results.columns import Columns
 from taskcluster.results.findings import Findings
@@ -41,10 +43,9 @@ def _write(found: Findings, title: str, folder: Path) -> None:
     for name, table in written.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
-    agreements = shown.agreements()
-    wanted = sweeps.of_conditions(points, [*shown.named()], found.catalogue)
-    wanted |= charts.of_conditions(points, found.catalogue)
-    wanted |= instruments.of_conditions(points, agreements, found.catalogue)
+    wanted = sweep_chart(points, [*shown.named()], found.catalogue)
+    wanted |= charts.condition_charts(points, found.catalogue)
+    wanted |= instrument_charts(points, shown.agreements(), found.catalogue)
     drawn = rendering.draw(wanted, folder, FORMATS)
     content = {
         "title": title,
