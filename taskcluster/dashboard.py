@@ -15,7 +15,6 @@ import uvicorn
 
 from taskcluster import environment
 from taskcluster.arguments import Parser, say
-from taskcluster.pages.vega import ChartMaker
 from taskcluster.validation import UserError
 from taskcluster.watch.server import HOST, Dashboard, application
 
@@ -26,16 +25,13 @@ PORT = 8642
 def main() -> None:
     environment.prepare()
     arguments = parse(sys.argv[1:])
-    charts = ChartMaker()
     try:
-        _serve(arguments, charts)
+        _serve(arguments)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except UserError as error:
         say(PROGRAM, str(error))
         sys.exit(2)
-    finally:
-        charts.close()
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -66,7 +62,7 @@ def runs_below(root: str) -> Path:
     return Path(root).resolve()
 
 
-def _serve(arguments: argparse.Namespace, charts: ChartMaker) -> None:
+def _serve(arguments: argparse.Namespace) -> None:
     """Answer until a signal, which uvicorn raises again once it has closed."""
     root = runs_below(arguments.root)
     listening = _listen(arguments.host, arguments.port)
@@ -74,7 +70,7 @@ def _serve(arguments: argparse.Namespace, charts: ChartMaker) -> None:
     if not ipaddress.ip_address(address).is_loopback:
         reach = f"anyone who can reach port {port} there can read these runs"
         say(PROGRAM, f"{address} is not a loopback address: {reach}")
-    dashboard = Dashboard(root, charts)
+    dashboard = Dashboard(root)
     app = application(dashboard, [arguments.host, socket.gethostname(), socket.getfqdn(), *arguments.allow_host])
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)

@@ -124,11 +124,10 @@ export class Chart {
   async #embed(as) {
     this.pending.clear();
     this.held.clear();
-    const { store, view, zoom } = this.context;
+    const { view, zoom } = this.context;
     const values = this.#conditions().flatMap((condition) => this.#hold(condition, this.#steps(condition)));
-    const ends = () => [...store.runs.values()].map((run) => run.max_steps ?? Infinity);
     const patch = (compiled) => {
-      this.ranges = new Ranges(compiled, this.entry.metrics, values, ends);
+      this.ranges = new Ranges(compiled, this.entry.metrics, values);
       return fill(compiled, values);
     };
     const old = this.embedded;

@@ -254,14 +254,9 @@ function showControls() {
   $("theme").textContent = context.dark ? "light" : "dark";
 }
 
-function showSteps() {
-  [$("from").value, $("to").value] = view.steps ?? ["", ""];
-}
-
 async function showView(changed) {
   const any = (...names) => names.some((name) => changed.has(name));
   showControls();
-  if (any("steps")) showSteps(); // and only then, as what is being typed stays
   if (any("filter", "hide")) filterConditions();
   if (any("filter", "hide", "metric")) placeCharts();
   if (any("filter", "hide", "sort")) writeRuns();
@@ -282,16 +277,8 @@ function listen() {
   $("all-steps").addEventListener("click", () => view.set({ steps: null }));
   $("theme").addEventListener("click", () => view.set({ theme: context.dark ? "light" : "dark" }));
   $("controls").addEventListener("submit", (event) => event.preventDefault());
-  for (const place of ["from", "to"]) $(place).addEventListener("change", chooseSteps);
   const draw = throttled(() => busy(Promise.all([...all().map((chart) => chart.draw()), tsne.draw(true)])));
   addEventListener("resize", draw);
-}
-
-function chooseSteps() {
-  const steps = [...store.conditions.values()].flatMap((condition) => [...condition.steps.keys()]);
-  const most = steps.reduce((one, other) => Math.max(one, other), 1);
-  const [from, to] = [Number($("from").value || 0), Number($("to").value || most)];
-  view.set({ steps: from < to ? [from, to] : null });
 }
 
 function tooltip(event, point) {
@@ -326,7 +313,6 @@ function throttled(act) {
 }
 
 showControls();
-showSteps();
 listen();
 $("tsne").append(tsne.card);
 busy(Promise.all([ask(), prepare()]));

@@ -1,33 +1,33 @@
-"""The charts of the live page, without points. Run as a process of its own by `vega.ChartMaker`.
+"""The charts of the live page, without points.
 
-in:  lines of stdin: the metrics of all runs, as JSON
-out: a line of stdout for each: {"charts": [`entry`], "metrics": those that can be chosen, "tsne": a specification,
-     "themes": {"light", "dark"}}
+in:  the metrics of all runs
+out: {"charts": [`entry`], "metrics": those that can be chosen, "tsne": a specification, "themes": {"light", "dark"}}
 """
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import Catalogue, Metric, mapped, shown
+from taskcluster.metrics import Metric, mapped, shown
 from taskcluster.pages import baseline_charts, charts
-from taskcluster.runs import records
 
 POINTS = alt.NamedData("points")  # which the page feeds
 WORDS = 110  # pixels of positions beside a panel
 
 
-def live_charts(known: Catalogue) -> dict[str, Any]:
-    """The charts for the metrics of a catalogue."""
+@lru_cache(maxsize=4)
+def live_charts(metrics: tuple[Metric, ...]) -> dict[str, Any]:
+    """The charts for these metrics."""
+    known = {metric.key: metric for metric in metrics}
     curves, once = shown(known, "curves", by_layer=True), shown(known, "curves", by_layer=False)
     entries = []
     for metric in curves:
-        by_condition = charts.layer_by_condition(POINTS, metric)
+        by_condition = charts.layer_by_condition(POINTS, metric).properties(title=metric.title)
+        by_layer = charts.against_step(POINTS, metric).properties(title=metric.title)
         entries += [entry(by_condition, "across", [metric], chosen=metric.key, one_layer=True)]
-        entries += [entry(charts.against_step(POINTS, metric), "each", [metric], chosen=metric.key)]
+        entries += [entry(by_layer, "each", [metric], chosen=metric.key)]
     if once:
         panels = {metric.key: metric.key for metric in once}
         entries += [entry(charts.learning(POINTS, once), "across", once, panels)]
@@ -75,14 +75,3 @@ def entry(
     keys = [metric.key for metric in metrics if needs is None] + [metric.key for metric in needs or ()]
     ranges = [{"key": metric.key, "low": metric.low, "high": metric.high} for metric in metrics]
     return {"part": part, "metrics": ranges, "panels": panels, "needs": keys, "spec": chart.to_dict(), **options}
-
-
-def main() -> None:
-    for line in sys.stdin:
-        metrics = json.loads(line)
-        known = records.declared({"metrics": metrics} if metrics else {})
-        print(json.dumps(live_charts(known)), flush=True)
-
-
-if __name__ == "__main__":
-    main()

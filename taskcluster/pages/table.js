@@ -125,10 +125,7 @@ function showTimeLeft({ state, seconds_left: left, seconds }) {
   return state === "running" || !seconds ? "" : `took ${duration(seconds)}`;
 }
 
-function duration(exact) {
-  const seconds = Math.round(exact);
-  const padded = (number) => String(number).padStart(2, "0");
-  if (seconds < 90) return `${seconds} s`;
-  if (seconds < 5400) return `${Math.floor(seconds / 60)} min ${padded(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${padded(Math.floor((seconds % 3600) / 60))} min`;
+function duration(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }

@@ -2,25 +2,19 @@
 
 import { button, element, embed, fill, save, saveTable } from "./chart.js";
 
-const PAUSE = 900; // milliseconds a checkpoint when playing
-
 export class Tsne {
   constructor(context) {
     Object.assign(this, { context, steps: [], run: "" });
     this.select = element("select", { ariaLabel: "run" });
     this.slider = element("input", { type: "range", min: 0, max: 0, ariaLabel: "checkpoint" });
     this.label = element("output");
-    this.back = button("‹", "checkpoint before", () => this.#go(-1));
-    this.forth = button("›", "next checkpoint", () => this.#go(1));
-    this.play = button("play", "play through the checkpoints", () => this.#toggle());
     this.plot = element("div", { className: "plot" });
     this.note = element("p", { className: "quiet note" });
     const files = ["PNG", "SVG", "CSV"].map((kind) => button(kind, `download as ${kind}`, () => this.#save(kind)));
-    const controls = [this.select, this.back, this.slider, this.forth, this.label, this.play];
-    const left = element("span", { className: "card-controls" }, ...controls);
+    const left = element("span", { className: "card-controls" }, this.select, this.slider, this.label);
     const head = element("div", { className: "card-head" }, left, ...files);
     this.card = element("article", { className: "card" }, head, this.note, this.plot);
-    this.controls = [this.back, this.slider, this.forth, this.play, ...files];
+    this.controls = [this.slider, ...files];
     this.select.addEventListener("change", () => context.view.set({ tsne: this.select.value, at: null }));
     this.slider.addEventListener("input", () => context.view.set({ at: this.steps[this.slider.value] }));
   }
@@ -50,8 +44,6 @@ export class Tsne {
     if (!this.steps.length) return;
     Object.assign(this.slider, { max: this.steps.length - 1, value: at });
     this.label.textContent = `step ${this.steps[at]} (${at + 1} of ${this.steps.length})`;
-    this.back.disabled = at === 0;
-    this.forth.disabled = at === this.steps.length - 1;
     const points = this.#points(this.steps[at]);
     if (this.embedded && !again) return this.embedded.view.data("points", points).runAsync();
     const specification = structuredClone(tsne);
@@ -86,20 +78,6 @@ export class Tsne {
 
   #points(step) {
     return this.points.filter((point) => point.step === step).map((point) => ({ ...point }));
-  }
-
-  #go(by) {
-    const at = Number(this.slider.value) + by;
-    if (this.steps[at] !== undefined) this.context.view.set({ at: this.steps[at] });
-  }
-
-  #toggle() {
-    clearInterval(this.playing);
-    const playing = this.play.textContent === "play";
-    this.play.textContent = playing ? "pause" : "play";
-    if (!playing) return;
-    if (this.forth.disabled) this.context.view.set({ at: this.steps[0] });
-    this.playing = setInterval(() => (this.forth.disabled ? this.#toggle() : this.#go(1)), PAUSE);
   }
 
   #save(kind) {

@@ -56,11 +56,11 @@ class Curves:
     def _points(self, rows: Sequence[Sequence[dict[str, float]]], keys: Sequence[str]) -> list[dict[str, Any]]:
         """The points of S steps, from the R rows of each."""
         if not rows or not keys:
-            return [dict.fromkeys(POINT, []) for _ in rows]
+            return [{name: [] for name in POINT} for _ in rows]
         values = np.array([[[row.get(key, math.nan) for key in keys] for row in at_step] for at_step in rows])
-        known = {key: metric for run in self.runs for key, metric in run.catalogue.items()}
+        known = {key: metric for run in self.runs for key, metric in run.catalogue.value.items()}
         low, high = ranges([named.metric for key in keys if (named := parse(key))], known)
-        task_sets = [task_set(run.config) for run in self.runs]
+        task_sets = [task_set(run.config.value) for run in self.runs]
         flat = np.moveaxis(values, 1, 0).reshape(len(self.runs), -1)
         over_runs = intervals(flat, np.tile(low, len(rows)), np.tile(high, len(rows)), task_sets)
         n, mean, _, lower, upper = (part.reshape(len(rows), len(keys)) for part in over_runs)

@@ -71,26 +71,18 @@ class LiveRun:
         self.rows: dict[int, dict[str, float]] = {}
         self.revision = 0
         status = path / "status.json"
-        self._config: Document[Row] = Document(path / "config.yaml", self._parse_config, {})
-        self._declared = Document(path / "catalogue.json", self._parse_catalogue, records.declared({}))
+        self.config: Document[Row] = Document(path / "config.yaml", self._parse_config, {})
+        self.catalogue = Document(path / "catalogue.json", self._parse_catalogue, records.declared({}))
         self._status: Document[Row] = Document(status, partial(records.parsed, file=status, model=records.Status), {})
         self._journal = Tail(self.folder.journal, self._parse_row)
         self._training = Tail(self.folder.training, _timed)
         self._recent: deque[Timed] = deque(maxlen=RECENT)
         self._start: Any = None
 
-    @property
-    def config(self) -> Row:
-        return self._config.value
-
-    @property
-    def catalogue(self) -> Catalogue:
-        return self._declared.value
-
     def refresh(self) -> None:
         """Read what is new."""
         try:
-            news = [self._config.read(), self._declared.read(), self._status.read()]
+            news = [self.config.read(), self.catalogue.read(), self._status.read()]
             state = self.folder.state_by(self._read_status)
             if any([*news, self._follow(), state != self.live.state]):
                 self.live = self._current(state)
@@ -131,25 +123,25 @@ class LiveRun:
         return bool(lines) or restarted or replaced or trained_replaced
 
     def _parse_row(self, row: Row) -> tuple[Timed, dict[str, float]]:
-        kept = frozenset(metric.key for view in VIEWS for metric in shown(self.catalogue, view))
+        kept = frozenset(metric.key for view in VIEWS for metric in shown(self.catalogue.value, view))
         return _timed(row), {key: number(row, key) for key in _chosen(tuple(row), kept)}
 
     def _current(self, state: str) -> Live:
         rows = [self.rows[step] for step in sorted(self.rows)]
         start = (self._status.value.get("starts") or [{}])[-1]
-        max_steps = start.get("max_steps") or self.config.get("trainer", {}).get("max_steps")
+        max_steps = start.get("max_steps") or self.config.value.get("trainer", {}).get("max_steps")
         first, last = (self._recent[0], self._recent[-1]) if self._recent else (Timed(0, 0.0), Timed(0, 0.0))
         seconds = last.elapsed - first.elapsed
         speed = (last.step - first.step) / seconds if seconds > 0 else None
         left = (max_steps - last.step) / speed if max_steps and speed and state == "running" else None
         if left and (steps := start.get("steps")):  # of checkpoints, each of which takes as long as any other
             left = sum(step > last.step for step in steps) * seconds / max(len(self._recent) - 1, 1)
-        curves = {metric: _last_layer(rows, metric) for metric in shown(self.catalogue, "runs")}
+        curves = {metric: _last_layer(rows, metric) for metric in shown(self.catalogue.value, "runs")}
         return replace(
             self.live,
             state=state,
             problem="",
-            seed=text(seeds_of(self.config)),
+            seed=text(seeds_of(self.config.value)),
             step=max([*self.rows, *(line.step for line in self._recent)], default=None),
             max_steps=max_steps,
             steps_per_second=speed,

@@ -32,7 +32,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from taskcluster.metrics import Catalogue, shown
-from taskcluster.pages.vega import VERSION, ChartMaker, library
+from taskcluster.pages.vega import VERSION, library
 from taskcluster.runs.records import text
 from taskcluster.watch.tail import is_plain
 from taskcluster.watch.watcher import Watcher
@@ -63,16 +63,15 @@ HEADERS = {
 class Dashboard:
     """What the server answers about the runs below `root`."""
 
-    def __init__(self, root: Path, charts: ChartMaker) -> None:
+    def __init__(self, root: Path) -> None:
         self._watcher = Watcher(root)
-        self._charts = charts
-        self._lock = threading.Lock()
+        self._lock, self._charting = threading.Lock(), threading.Lock()
         self._looked = -FRESH
 
     def warm_up(self) -> None:
         """Read the folders and make the charts before anybody asks."""
-        self._charts.make(self._scanned().catalogue)
-        library()
+        self._scanned()
+        self.charts()
 
     def routes(self) -> list[Route]:
         answers = {
@@ -83,7 +82,7 @@ class Dashboard:
                 if path.suffix in KINDS
             },
             LIBRARY: self.library,
-            "charts": lambda _: _json(self._charts.make(self._scanned().catalogue)),
+            "charts": lambda _: _json(self.charts()),
             "view": lambda request: _json(self.view(request.query_params.get("since", "0"))),
             "runs/{id}/tsne": self.tsne,
         }
@@ -92,6 +91,14 @@ class Dashboard:
     def library(self, request: Request) -> Response:
         forever = {"Cache-Control": "public, max-age=31536000, immutable"}
         return Response(library(), media_type="text/javascript", headers=forever)
+
+    def charts(self) -> bytes:
+        """`live_charts` as JSON."""
+        from taskcluster.pages.live_charts import live_charts  # only now: importing Altair takes most of a second
+
+        metrics = tuple(self._scanned().catalogue.values())
+        with self._charting:
+            return orjson.dumps(live_charts(metrics))
 
     def view(self, since: str) -> bytes:
         """{"version", "root", "metrics": keys of all, "columns": the metrics of the table, "runs", "conditions": each

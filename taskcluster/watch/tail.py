@@ -8,11 +8,12 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from taskcluster.runs.journal import Row, WrittenTwice, complete
 
 Value = TypeVar("Value")
+Stamp = tuple[int, int, int] | None
 
 
 class Document(Generic[Value]):
@@ -21,7 +22,7 @@ class Document(Generic[Value]):
     def __init__(self, path: Path, parse: Callable[[bytes], Value], absent: Value) -> None:
         self.value = self._absent = absent
         self._path, self._parse = path, parse
-        self._stamp: Stamp | None = None
+        self._stamp: Stamp = None
 
     def read(self) -> bool:
         """Parse the file if it changed; whether it did."""
@@ -38,7 +39,7 @@ class Tail(Generic[Value]):
 
     def __init__(self, path: Path, parse: Callable[[Row], Value]) -> None:
         self._path, self._parse = path, parse
-        self._stamp: Stamp | None = None
+        self._stamp: Stamp = None
         self._length, self._last_step = 0, -1
 
     def read(self, restarted: bool) -> tuple[list[Value], bool]:
@@ -49,7 +50,7 @@ class Tail(Generic[Value]):
         stamp, before = _stamp(self._path), self._stamp
         if stamp == before and not restarted:
             return [], False
-        replaced = restarted or not (stamp and before) or stamp.inode != before.inode or stamp.size < self._length
+        replaced = restarted or not (stamp and before) or stamp[0] != before[0] or stamp[1] < self._length
         begin, last = (0, -1) if replaced else (self._length, self._last_step)
         try:
             rows, length, problem = complete(self._content(begin) if stamp else b"", last)
@@ -67,25 +68,17 @@ class Tail(Generic[Value]):
             return file.read()
 
 
-class Stamp(NamedTuple):
-    """What changes with the content of a file."""
-
-    inode: int
-    size: int
-    time: int
-
-
 def is_plain(path: Path) -> bool:
     """Whether it is a file, and neither the file nor its folder is a link."""
     return path.is_file() and not path.is_symlink() and not path.parent.is_symlink()
 
 
-def _stamp(path: Path) -> Stamp | None:
-    """None without a file. Raises ValueError for a link, a pipe or a folder."""
+def _stamp(path: Path) -> Stamp:
+    """Inode, size and time of a file; None without one. Raises ValueError for a link, a pipe or a folder."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path.name} is not a plain file")
-    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+    return status.st_ino, status.st_size, status.st_mtime_ns

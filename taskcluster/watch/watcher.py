@@ -51,7 +51,7 @@ class Watcher:
 
     def _group(self) -> bool:
         """Put the runs into conditions again if any run, configuration or catalogue is another; whether that is so."""
-        grouped = [(run, run.config, run.catalogue) for run in self._runs.values()]
+        grouped = [(run, run.config.value, run.catalogue.value) for run in self._runs.values()]
         if grouped == self._grouped:
             return False
         self._grouped = grouped

@@ -24,7 +24,7 @@ from taskcluster.runs.analyses import Analysis
 from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.resume import find_start, is_finished
 from taskcluster.validation import UserError
-from taskcluster.watch.run import Live
+from taskcluster.watch.live import Live
 from taskcluster.watch.watcher import Watcher
 
 FILES = (
@@ -181,10 +181,8 @@ def seen(sweep: Path) -> tuple[list[str], list[str], list[str]]:
     assert points
     assert tables(found, points)
     assert all(rows for _, _, rows in found.tidy())
-    dashboard = Dashboard(sweep, None)  # type: ignore[arg-type]
-    dashboard.warm_up()
-    told = json.loads(dashboard._everything())
-    states = {run["name"]: run["state"] for run in told["changed_runs"]}
+    told = json.loads(Dashboard(sweep).view("0"))
+    states = {run["name"]: run["state"] for run in told["runs"]}
     sentences = []
     for seed in range(3):
         run = RunFolder(sweep / f"seed={seed}")
