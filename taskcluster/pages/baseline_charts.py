@@ -57,16 +57,16 @@ def by_layer(data: Any, groups: Sequence[Group], kind: Kind, by_condition: bool 
     order = [*dict.fromkeys(fields["label"].values())]
     color = alt.Color("label:N", title=None, sort=order, legend=stroke_legend(labelLimit=240))
     base = alt.Chart().encode(color=color)
-    of_layers = base.transform_filter("isValid(datum.layer)").encode(x=layers_axis())
+    layered = base.transform_filter("isValid(datum.layer)").encode(x=layers_axis())
     itself, others = "datum.role === 'itself'", "datum.role === 'beside'"
     words = ("label:N", "condition:N", "layer:O")
     rule = tooltip(base.mark_rule(strokeWidth=1.5, strokeDash=THIN).encode(y=y), words)
     panel = alt.layer(
-        bars(of_layers),
-        *(line.transform_filter(itself) for line in each_run(of_layers)),
-        of_layers.mark_line(strokeWidth=1.5, strokeDash=THIN).encode(y=y).transform_filter(others),
-        of_layers.mark_line(strokeWidth=3).encode(y=y).transform_filter(itself),
-        tooltip(of_layers.mark_circle(size=30, opacity=1).encode(y=y), words),
+        bars(layered),
+        *(line.transform_filter(itself) for line in each_run(layered)),
+        layered.mark_line(strokeWidth=1.5, strokeDash=THIN).encode(y=y).transform_filter(others),
+        layered.mark_line(strokeWidth=3).encode(y=y).transform_filter(itself),
+        tooltip(layered.mark_circle(size=30, opacity=1).encode(y=y), words),
         rule.transform_filter("!isValid(datum.layer)"),
     ).properties(width=300, height=240)
     chart = panel.facet(column=column("where", fields["where"].values()), **rows(by_condition), data=data)

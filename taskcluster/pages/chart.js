@@ -1,7 +1,6 @@
 // Charts: specifications of the server, fitted to the page, fed with rows, drawn only while they are near the screen.
 
-import { Ranges } from "./ranges.js";
-import { lastCommonStep, lastLayer, rows } from "./store.js";
+import { lastCommonStep, rows } from "./store.js";
 
 const PALETTE = [
   "#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#ff9da6", "#9d755d", "#bab0ac",
@@ -11,12 +10,12 @@ const MANY = 5000; // points beyond which they have no markers at all: the line 
 const HEIGHT = 200;
 const ERRORS = 1; // Vega's level; above it are hints on what it left out
 const LEGEND_ROWS = 14;
-const CRAMPED = 170; // width of a panel below which words are spared
 const PANEL = 260; // pixels that a panel takes if there are more than two beside each other
 const NARROW = 460; // width of a chart below which the legend is placed underneath
 const LEGEND = 190; // pixels of a condition's name
 const LAYERS = 62; // pixels of a legend of layers
 const BUTTONS = 130; // pixels beside the title
+const ROUND = [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10]; // where axes end
 
 export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -126,12 +125,9 @@ export class Chart {
     this.held.clear();
     const { view, zoom } = this.context;
     const values = this.#conditions().flatMap((condition) => this.#hold(condition, this.#steps(condition)));
-    const patch = (compiled) => {
-      this.ranges = new Ranges(compiled, this.entry.metrics, values);
-      return fill(compiled, values);
-    };
+    this.ranges = this.#ranges(values);
     const old = this.embedded;
-    this.embedded = await embed(this.plot, this.#specification(), this.context, patch);
+    this.embedded = await embed(this.plot, this.#specification(), this.context, values);
     this.drawnAs = as;
     old?.finalize();
     if (!this.near) return this.drop();
@@ -152,8 +148,9 @@ export class Chart {
       come.push(...this.#hold(condition, steps ?? this.#steps(condition)));
     }
     this.pending.clear();
+    const outside = ([from, to], k) => from < this.ranges[k][0] || to > this.ranges[k][1];
+    if (this.#ranges(come).some(outside)) return this.#embed(this.drawnAs);
     const { view } = this.embedded;
-    this.ranges.include(view, come);
     if (gone.length) await view.remove("points", gone).runAsync(); // Vega takes one change of a source at a time
     if (come.length) await view.insert("points", come).runAsync();
   }
@@ -170,9 +167,19 @@ export class Chart {
   #rows(condition, steps) {
     const { entry: { one_layer: one, chosen, height }, context: { view } } = this;
     const metrics = this.#metrics();
-    const layer = one && (view.layer === "last" ? lastLayer(condition, chosen) : view.layer);
+    const layers = condition.curves.map((curve) => (curve.metric === chosen ? curve.layer : 0));
+    const layer = view.layer === "last" ? Math.max(...layers) : view.layer;
     const all = rows(condition, steps, (curve) => metrics.has(curve.metric) && (!one || curve.layer === layer));
     return height ? all.filter(({ mean }) => mean !== null) : all; // what was not measured has no tile
+  }
+
+  // The ends of the axes that depend on the points, as Vega would work out all points again for each that comes: of the
+  // steps, and of each metric, of all rows or those of its panel. Intervals may reach out of them.
+  #ranges(rows) {
+    const values = ({ mean, runs }) => [mean, ...(runs ?? [])].filter((value) => value !== null);
+    const here = ({ metric }, key) => !this.entry.spec.concat || metric === key;
+    const ofMetric = ({ key, low, high }) => range(rows.filter((row) => here(row, key)).flatMap(values), low, high);
+    return [range(rows.map(({ step }) => step), 0, null), ...this.entry.metrics.map(ofMetric)];
   }
 
   // The keys of the metrics that are shown: those that a condition has.
@@ -229,6 +236,7 @@ export class Chart {
       made.facet = { ...(made.facet.column ?? made.facet), header };
     }
     adapt(made, scale, width, height, this.#markers());
+    (made.concat ?? [made]).forEach((panel, k) => bound(panel, this.ranges[0], this.ranges[k + 1]));
     return made;
   }
 
@@ -252,20 +260,24 @@ export class Chart {
   }
 }
 
-// Draw a specification into an element.
-export function embed(plot, specification, context, patch) {
+// Draw a specification with its first points into an element.
+export function embed(plot, specification, context, values) {
   const config = structuredClone(context.themes[context.dark ? "dark" : "light"]);
   config.background = getComputedStyle(plot).getPropertyValue("--card").trim();
   if (plot.clientWidth < NARROW) Object.assign(config.legend, { orient: "bottom", columns: 2 });
   config.mark = { aria: false }; // a sentence for each point, which a canvas cannot say
-  const tooltip = (_, event, item, value) => context.tooltip(event, value && told(item, value));
+  const tooltip = (_, event, item, value) => context.tooltip(event, value && pointed(item, value));
+  const patch = (compiled) => {
+    compiled.data.find(({ name }) => name === "points").values = values;
+    return compiled;
+  };
   // ast: expressions are interpreted, as the page's policy forbids to compile them.
   const drawing = { mode: "vega-lite", actions: false, renderer: "canvas", ast: true, defaultStyle: false };
   return vegaEmbed(plot, specification, { ...drawing, config, patch, tooltip, logLevel: ERRORS });
 }
 
 // What the pointer is on: a point, or a line, whose datum is only the first of its points.
-function told(item, { condition, split, layer, ...rest }) {
+function pointed(item, { condition, split, layer, ...rest }) {
   return item.mark.marktype === "line" ? { condition, split, layer } : { condition, split, layer, ...rest };
 }
 
@@ -287,10 +299,27 @@ function download(href, name) {
   element("a", { href, download: name.replace(/[^\w.=,+-]+/g, "_") }).click();
 }
 
-// Give a compiled chart its first points.
-export function fill(compiled, values) {
-  compiled.data.find(({ name }) => name === "points").values = values;
-  return compiled;
+// From the smallest value to the largest, or a bound; with room for some more on a side that has none.
+function range(values, low, high) {
+  let [from, to] = [Infinity, -Infinity];
+  for (const value of values) [from, to] = [Math.min(from, value), Math.max(to, value)];
+  if (from > to) return [low ?? 0, high ?? 1];
+  return [low === null ? -roomy(-from) : Math.min(low, from), high === null ? roomy(to) : Math.max(high, to)];
+}
+
+// The next round number.
+function roomy(value) {
+  const unit = 10 ** Math.floor(Math.log10(Math.abs(value) || 1));
+  if (value < 0) return -unit * ROUND.findLast((number) => number * unit <= -value);
+  return unit * ROUND.find((number) => number * unit >= value);
+}
+
+// Give axes of steps, and of values without bounds, their ends.
+function bound(node, steps, values) {
+  if (node === null || typeof node !== "object") return;
+  if (node.x?.field === "step" && node.x.type === "quantitative") node.x.scale = { domain: steps };
+  if (node.y?.field === "mean" && !node.y.scale.domain) node.y.scale = { domain: values };
+  Object.values(node).forEach((part) => bound(part, steps, values));
 }
 
 function selections(specification) {
@@ -315,7 +344,7 @@ function adapt(node, ...fit) {
     if (node.transform) node.transform = node.transform.filter(({ as }) => !as?.startsWith("interval"));
     if (markers === "unseen") Object.assign(node.mark, { size: 70, opacity: 0 });
   }
-  if (width < CRAMPED && node.x?.field === "step") node.x.title = "step";
+  if (width < 170 && node.x?.field === "step") node.x.title = "step";
   if (node.color?.field === "condition") {
     node.color.scale = scale;
     Object.assign(node.color.legend, { labelLimit: LEGEND, symbolLimit: LEGEND_ROWS });

@@ -2,7 +2,7 @@
 
 import { Chart, colors, element, shown } from "./chart.js";
 import { Store } from "./store.js";
-import { ROWS, Table, stateClass } from "./table.js";
+import { ROWS, Table } from "./table.js";
 import { Tsne } from "./tsne.js";
 import { MOST, View } from "./view.js";
 
@@ -14,7 +14,7 @@ const $ = (id) => document.getElementById(id);
 const store = new Store();
 const view = new View();
 const darkness = matchMedia("(prefers-color-scheme: dark)");
-const zoom = throttled((steps) => view.set({ steps: steps ? steps.map((step) => Number(step.toPrecision(5))) : null }));
+const zoom = settled((steps) => view.set({ steps: steps ? steps.map((step) => Number(step.toPrecision(5))) : null }));
 const context = { store, view, zoom, tooltip, charts: [], metrics: [] }; // and what the server sends as charts
 
 const table = new Table($("runs"), view, (run) => {
@@ -35,8 +35,6 @@ const seen = new IntersectionObserver((entries) => {
     else chart.drop();
   }
 }, { rootMargin: NEAR });
-
-// ---- asking
 
 async function ask() {
   const news = await answer(`view?since=${store.version}`);
@@ -109,8 +107,6 @@ async function busy(work) {
   }
 }
 
-// ---- writing
-
 function rename() {
   context.colors = colors(store.conditions.values());
   document.title = `${store.root.split("/").at(-1)} · taskcluster`;
@@ -130,7 +126,7 @@ function writeRuns() {
     table, as more would slow the page down: filter the conditions for others.`);
   const counts = Map.groupBy(runs, ({ state }) => state);
   $("counts").replaceChildren(...[...counts].map(([state, { length }]) => {
-    return element("li", { className: `state ${stateClass(state)}`, textContent: `${length} ${state}` });
+    return element("li", { className: `state ${state}`, textContent: `${length} ${state}` });
   }));
 }
 
@@ -175,8 +171,7 @@ const part = (some, whole) => (some.length === whole.length ? whole.length : `${
 
 // What is left out, in a sentence; nothing if all is there.
 function note(id, sentence) {
-  $(id).hidden = !sentence;
-  if (sentence) $(id).textContent = sentence;
+  Object.assign($(id), { hidden: !sentence, textContent: sentence || "" });
 }
 
 function writeLayers() {
@@ -198,7 +193,7 @@ function writeMetrics() {
   });
   $("metrics").replaceChildren(...made);
   $("metrics").parentElement.hidden = made.length < 2;
-  showMetric();
+  showControls();
 }
 
 // The metric by layer that is chosen, or the first.
@@ -212,12 +207,11 @@ function placeCharts() {
   const entries = context.charts.filter((entry) => !entry.chosen || entry.chosen === chosen());
   const has = ({ metrics }, { needs }) => needs.some((key) => metrics.has(key));
   const conditions = view.charted(store.conditions.values());
-  const wanted = { across: [], each: [] };
-  for (const entry of entries) if (entry.part === "across") wanted.across.push([entry, ""]);
-  for (const condition of conditions) {
-    const charted = entries.filter((entry) => entry.part === "each" && has(condition, entry));
-    wanted.each.push(...charted.map((entry) => [entry, condition.id]));
-  }
+  const [across, each] = ["across", "each"].map((name) => entries.filter(({ part }) => part === name));
+  const wanted = {
+    across: across.map((entry) => [entry, ""]),
+    each: conditions.flatMap((one) => each.filter((entry) => has(one, entry)).map((entry) => [entry, one.id])),
+  };
   const before = new Map(charts);
   charts.clear();
   for (const [name, pairs] of Object.entries(wanted)) {
@@ -239,14 +233,8 @@ function placeCharts() {
   $("each-title").parentElement.hidden = !wanted.each.length;
 }
 
-// ---- the view
-
-function showMetric() {
-  for (const radio of $("metrics").querySelectorAll("input")) radio.checked = radio.value === chosen();
-}
-
 function showControls() {
-  showMetric();
+  for (const radio of $("metrics").querySelectorAll("input")) radio.checked = radio.value === chosen();
   layer.value = view.layer;
   if ($("filter").value !== view.filter) $("filter").value = view.filter;
   context.dark = view.theme ? view.theme === "dark" : darkness.matches;
@@ -277,7 +265,7 @@ function listen() {
   $("all-steps").addEventListener("click", () => view.set({ steps: null }));
   $("theme").addEventListener("click", () => view.set({ theme: context.dark ? "light" : "dark" }));
   $("controls").addEventListener("submit", (event) => event.preventDefault());
-  const draw = throttled(() => busy(Promise.all([...all().map((chart) => chart.draw()), tsne.draw(true)])));
+  const draw = settled(() => busy(Promise.all([...all().map((chart) => chart.draw()), tsne.draw(true)])));
   addEventListener("resize", draw);
 }
 
@@ -299,16 +287,12 @@ function tooltip(event, point) {
   shown.style.top = `${event.clientY + height + 22 > innerHeight ? event.clientY - height - 10 : event.clientY + 14}px`;
 }
 
-// Called with the last arguments, at most ten times a second.
-function throttled(act) {
-  let waiting = null;
-  let last;
+// Called with the last arguments, once a tenth of a second has passed without others.
+function settled(act) {
+  let waiting;
   return (...given) => {
-    last = given;
-    waiting ??= setTimeout(() => {
-      waiting = null;
-      act(...last);
-    }, 100);
+    clearTimeout(waiting);
+    waiting = setTimeout(act, 100, ...given);
   };
 }
 

@@ -80,8 +80,8 @@ def _cells(agreements: Mapping[str, Sequence[Agreement]], metrics: Sequence[Metr
     """Both halves of the matrix."""
     names = {metric.key: metric.title for metric in metrics}
     cells = []
-    for condition, of_condition in agreements.items():
-        for pair in of_condition:
+    for condition, pairs in agreements.items():
+        for pair in pairs:
             numbers = {key: None if value != value else value for key, value in pair.correlation._asdict().items()}
             for one, other in ((pair.metric, pair.other), (pair.other, pair.metric)):
                 cell = {"condition": condition, "over": pair.over, "one": names[one], "other": names[other]}

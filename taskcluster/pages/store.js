@@ -8,14 +8,12 @@ function parse(key) {
 }
 
 export class Store {
-  constructor() {
-    this.version = 0;
-    this.root = "";
-    this.metrics = ""; // the keys of all metrics
-    this.columns = []; // the metrics of the table
-    this.runs = new Map(); // id -> run, in order
-    this.conditions = new Map(); // id -> {id, sweep, label, runs, name, keys, curves, metrics, steps: step -> point}
-  }
+  version = 0;
+  root = "";
+  metrics = ""; // the keys of all metrics
+  columns = []; // the metrics of the table
+  runs = new Map(); // id -> run, in order
+  conditions = new Map(); // id -> {id, sweep, label, runs, name, keys, curves, metrics, steps: step -> point}
 
   // Take an answer of /view. Gives {points: Map(condition id -> its changed steps, null for all), names, metrics:
   // whether the names of conditions, and the metrics, changed}; null if nothing is new.
@@ -72,10 +70,6 @@ export function rows(condition, steps, wanted) {
       mean: mean[k], lower: lower?.[k] ?? null, upper: upper?.[k] ?? null, runs: runs?.[k] ?? null,
     }));
   });
-}
-
-export function lastLayer(condition, key) {
-  return Math.max(...condition.curves.map(({ metric, layer }) => (metric === key ? layer : 0)));
 }
 
 // The last step at which as many runs as at any measured one of these metrics: the latest at which all can be compared.

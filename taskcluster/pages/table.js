@@ -2,11 +2,7 @@
 
 import { element } from "./chart.js";
 
-const STATES = ["running", "finished", "interrupted", "failed", "killed", "damaged", "new"];
-export const stateClass = (state) => (STATES.includes(state) ? state : "other");
-
 export const ROWS = 1000; // that are listed, at most
-
 const [WIDTH, HEIGHT] = [64, 16]; // of a sparkline
 
 // name; of: the value of a run, by which the table is sorted; show: text or elements, by default the value.
@@ -16,7 +12,7 @@ const COLUMNS = [ // before those of metrics
   { name: "condition", of: (run) => run.condition, left: true },
   { name: "seed", of: (run) => run.seed },
   { name: "step", of: (run) => run.step, show: showStep },
-  { name: "steps/s", of: (run) => run.steps_per_second, show: ({ steps_per_second: speed }) => fixed(speed, speed < 10 ? 2 : 1) },
+  { name: "steps/s", of: (run) => run.steps_per_second, show: (run) => fixed(run.steps_per_second, 2) },
   { name: "time left", of: (run) => run.seconds_left, show: showTimeLeft },
 ];
 
@@ -56,7 +52,7 @@ export class Table {
       const shown = [show(run, this) ?? ""].flat();
       return element("td", { className: left ? "" : "right" }, ...shown);
     });
-    const row = element("tr", { title: run.name, className: stateClass(run.state) }, ...cells);
+    const row = element("tr", { title: run.name, className: run.state }, ...cells);
     row.dataset.run = run.id;
     return row;
   }
@@ -89,7 +85,7 @@ function compare(one, other) {
 
 function showState(run, table) {
   const { state, problem: title } = run;
-  const shown = element("span", { className: `state ${stateClass(state)}`, textContent: state, title });
+  const shown = element("span", { className: `state ${state}`, textContent: state, title });
   if (!run.has_tsne) return shown;
   const button = element("button", { type: "button", className: "link", textContent: "t-SNE" });
   button.addEventListener("click", () => table.openTsne(run.id));

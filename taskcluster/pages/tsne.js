@@ -1,38 +1,28 @@
 // Hidden states of one run, flattened by t-SNE, checkpoint by checkpoint. Fetched only for the run that is chosen.
 
-import { button, element, embed, fill, save, saveTable } from "./chart.js";
+import { button, element, embed, save, saveTable } from "./chart.js";
 
 export class Tsne {
   constructor(context) {
     Object.assign(this, { context, steps: [], run: "" });
-    this.select = element("select", { ariaLabel: "run" });
     this.slider = element("input", { type: "range", min: 0, max: 0, ariaLabel: "checkpoint" });
     this.label = element("output");
     this.plot = element("div", { className: "plot" });
     this.note = element("p", { className: "quiet note" });
     const files = ["PNG", "SVG", "CSV"].map((kind) => button(kind, `download as ${kind}`, () => this.#save(kind)));
-    const left = element("span", { className: "card-controls" }, this.select, this.slider, this.label);
+    const left = element("span", { className: "card-controls" }, this.slider, this.label);
     const head = element("div", { className: "card-head" }, left, ...files);
     this.card = element("article", { className: "card" }, head, this.note, this.plot);
     this.controls = [this.slider, ...files];
-    this.select.addEventListener("change", () => context.view.set({ tsne: this.select.value, at: null }));
     this.slider.addEventListener("input", () => context.view.set({ at: this.steps[this.slider.value] }));
+    this.draw();
   }
 
   // Runs may have come, and the run that is looked at may be another.
   async refresh() {
-    const runs = [...this.context.store.runs.values()].filter((run) => run.has_tsne);
-    const options = JSON.stringify(runs.map(({ id, name }) => [id, name]));
-    if (options !== this.options) {
-      this.options = options;
-      const made = runs.map(({ id, name }) => element("option", { value: id, textContent: name }));
-      this.select.replaceChildren(element("option", { value: "", textContent: "choose a run" }), ...made);
-    }
-    const wanted = runs.find(({ id }) => id === this.context.view.tsne)?.id ?? "";
-    this.select.value = wanted;
-    this.select.disabled = !runs.length;
-    if (!runs.length) this.note.textContent = "A run leaves these when it ends.";
-    else if (!wanted) this.note.textContent = "Each point is an instruction, each colour a task.";
+    const run = this.context.store.runs.get(this.context.view.tsne);
+    const wanted = run?.has_tsne ? run.id : "";
+    if (!wanted) this.note.textContent = "Finished runs have a button for these in the table.";
     if (wanted !== this.run && this.context.tsne) await this.#load(wanted);
   }
 
@@ -53,7 +43,7 @@ export class Tsne {
     specification.spec.encoding.color.scale.domain = [0, this.n_tasks];
     specification.title = store.runs.get(this.run)?.name ?? "";
     const old = this.embedded;
-    this.embedded = await embed(this.plot, specification, this.context, (compiled) => fill(compiled, points));
+    this.embedded = await embed(this.plot, specification, this.context, points);
     old?.finalize();
   }
 
@@ -63,7 +53,7 @@ export class Tsne {
     this.plot.replaceChildren();
     this.label.textContent = "";
     if (run) {
-      this.note.textContent = "";
+      this.note.textContent = "Each point is an instruction, each colour a task.";
       try {
         const answer = await (await fetch(`runs/${encodeURIComponent(run)}/tsne`)).json();
         if (run !== this.run) return; // another was chosen meanwhile

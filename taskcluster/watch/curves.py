@@ -68,9 +68,9 @@ class Curves:
         for k, counts in enumerate(n.tolist()):
             several, few = len(self.runs) >= FEWEST, 1 < len(self.runs) < DRAWN
             ends = (_plain(lower[k]), _plain(upper[k])) if several else (None, None)
-            of_runs = [_plain(of_key) for of_key in values[k].T] if few else None
+            each = [_plain(column) for column in values[k].T] if few else None
             number = counts[0] if len({*counts}) == 1 else counts
-            points.append(dict(zip(POINT, (number, _plain(mean[k]), *ends, of_runs), strict=True)))
+            points.append(dict(zip(POINT, (number, _plain(mean[k]), *ends, each), strict=True)))
         return points
 
 

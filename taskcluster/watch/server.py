@@ -11,12 +11,10 @@ GET /runs/ID/tsne      the t-SNE of a finished run
 
 import base64
 import hashlib
-import ipaddress
 import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,6 +40,7 @@ PAGE = (PAGES / "dashboard.html").read_text(encoding="utf-8")
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 LIBRARY = f"vega-{VERSION}.js"
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z_.-]+)(?::[0-9]+)?", re.IGNORECASE)  # as a browser sends it
+ADDRESS = re.compile(r"[0-9.]+|\[[0-9a-f:.]+\]")  # which no web site has for a name
 FRESH = 0.25  # seconds for which one look at the folders serves every page that asks
 
 # Only what this server sends may run, load or be sent; no other page may frame or read it. The page's one inline script
@@ -65,7 +64,7 @@ class Dashboard:
 
     def __init__(self, root: Path) -> None:
         self._watcher = Watcher(root)
-        self._lock, self._charting = threading.Lock(), threading.Lock()
+        self._lock, self._charting = threading.RLock(), threading.Lock()
         self._looked = -FRESH
 
     def warm_up(self) -> None:
@@ -107,28 +106,11 @@ class Dashboard:
         """
         if not re.fullmatch("[0-9]{1,15}", since):
             raise HTTPException(400, "since: a version")
-        watcher = self._scanned()
-        view: dict[str, Any] = {"version": watcher.version}
-        if watcher.version != int(since):
-            view |= {
-                "root": text(str(watcher.root)),
-                "metrics": [*watcher.catalogue],
-                "columns": _columns(watcher.catalogue),
-                "runs": [
-                    asdict(live) | {"values": dict(live.values), "trend": [round(value, 4) for value in live.trend]}
-                    for live in watcher.runs()
-                ],
-                "conditions": [
-                    {"id": id, "sweep": text(condition.sweep), "label": text(condition.label)}
-                    | {"runs": [run.live.id for run in condition.runs]}
-                    for id, (condition, _) in watcher.conditions.items()
-                ],
-                "curves": {
-                    id: orjson.Fragment(curves.encoded)
-                    for id, (_, curves) in watcher.conditions.items()
-                    if curves.version > int(since)
-                },
-            }
+        with self._lock:  # a scan in between would change what is read
+            watcher = self._scanned()
+            view: dict[str, Any] = {"version": watcher.version}
+            if watcher.version != int(since):
+                view |= _whole(watcher, int(since))
         return orjson.dumps(view)
 
     def tsne(self, request: Request) -> Response:
@@ -156,7 +138,7 @@ def application(dashboard: Dashboard, names: Sequence[str]) -> Starlette:
         parts = HOST.fullmatch(request.headers.get("host", ""))
         host = parts[1].lower() if parts else ""
         above = {"*" + host[k:] for k, sign in enumerate(host) if sign == "."}
-        if host and (_is_address(host) or not allowed.isdisjoint({host, *above})):
+        if ADDRESS.fullmatch(host) or not allowed.isdisjoint({host, *above} - {""}):
             response = await answer(request)
         else:
             remedy = f": start taskcluster-dashboard with --allow-host {host} if this is its address" if host else ""
@@ -171,10 +153,26 @@ def application(dashboard: Dashboard, names: Sequence[str]) -> Starlette:
     return app
 
 
-def _is_address(host: str) -> bool:
-    with suppress(ValueError):
-        return bool(ipaddress.ip_address(host.strip("[]")))
-    return False
+def _whole(watcher: Watcher, since: int) -> dict[str, Any]:
+    return {
+        "root": text(str(watcher.root)),
+        "metrics": [*watcher.catalogue],
+        "columns": _columns(watcher.catalogue),
+        "runs": [
+            asdict(live) | {"values": dict(live.values), "trend": [round(value, 4) for value in live.trend]}
+            for live in watcher.runs()
+        ],
+        "conditions": [
+            {"id": id, "sweep": text(condition.sweep), "label": text(condition.label)}
+            | {"runs": [run.live.id for run in condition.runs]}
+            for id, (condition, _) in watcher.conditions.items()
+        ],
+        "curves": {
+            id: orjson.Fragment(curves.encoded)
+            for id, (_, curves) in watcher.conditions.items()
+            if curves.version > since
+        },
+    }
 
 
 def _columns(known: Catalogue) -> list[dict[str, Any]]:

@@ -220,10 +220,9 @@ def test_ten_runs_have_interquartile_means(tmp_path: Path) -> None:
     assert points.filter(step=100)["iqm"].is_null().all()
 
 
-@pytest.mark.parametrize("n_runs", [3, 12])
-def test_no_interval_leaves_its_range(tmp_path: Path, n_runs: int) -> None:
+def test_no_interval_leaves_its_range(tmp_path: Path) -> None:
     """Of runs at the ends of what numbers can be: points, claims, and every cell of every table."""
-    for seed in range(n_runs):
+    for seed in range(3):
         for n_layer in (2, 3):
             ari = (1.0, 0.02, 1.0)[(seed + n_layer) % 3]
             plant(tmp_path / f"n_layer={n_layer}/seed={seed}", ari, config(seed, n_layer=n_layer), kmeans=(0.0, 0.0))

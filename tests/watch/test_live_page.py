@@ -226,18 +226,3 @@ def test_many_points_are_drawn_and_grow(page: Any, server: Server, root: Path) -
         measure(runs[0], step)
         listed(page, step)
     assert len(curves(page)) == 30 * 60 * 2 + 4
-
-
-def test_a_chart_that_fails_does_not_end_the_rest(browser: Any, server: Server, root: Path) -> None:
-    run = begin(root / "seed=0")
-    measure(run, 0)
-    page = browser.new_page()
-    page.goto(server.url)
-    drawn(page)
-    page.evaluate("() => { window.structuredClone = () => { throw new Error('no clone'); } }")
-    begin(root / "s" / "seed=0")
-    page.locator("#runs").get_by_text("s", exact=True).first.wait_for()
-    for step in (10, 20):
-        measure(run, step)
-        until(page, f"document.querySelector('#runs tbody').textContent.includes('{step} /')")
-    page.close()

@@ -1,7 +1,6 @@
 """Run folders that appear, grow, break and go, as a watcher sees them."""
 
 import json
-import math
 import os
 import shutil
 from pathlib import Path
@@ -197,13 +196,6 @@ def test_labels_say_what_the_conditions_differ_in(tmp_path: Path) -> None:
     assert labels(watcher) == ["model.n_layer=2", "model.n_layer=4"]
 
 
-def test_undefined_numbers_are_gaps(tmp_path: Path) -> None:
-    measure(begin(tmp_path / "seed=0"), 0, math.nan)
-    point = only_curves(Watcher(tmp_path)).points[0]
-    assert (point["n"], {*point["mean"]}) == (0, {None})
-    assert "accuracy" not in dict(only(Watcher(tmp_path)).values)
-
-
 def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     outside, root = tmp_path / "outside", tmp_path / "root"
     secret = begin(outside / "seed=0")
@@ -218,11 +210,6 @@ def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     watcher = Watcher(root)
     watcher.scan()
     assert [(live.state, live.step) for live in watcher.runs()] == [("damaged", None), ("damaged", None)]
-
-
-def test_a_name_that_is_no_text_is_shown(tmp_path: Path) -> None:
-    begin(tmp_path / os.fsdecode(b"sweep-\xff") / "seed=0")
-    assert only(Watcher(tmp_path)).name == "sweep-?/seed=0"
 
 
 def test_watching_writes_nothing(tmp_path: Path) -> None:
