@@ -111,10 +111,10 @@ class Analyses(Multirun):
     def view(self, batch: Sequence[Planned]) -> AbstractContextManager[None]:
         if not self.console.is_terminal:
             return nullcontext()
-        from taskcluster.watch.terminal import Steps
+        from taskcluster.watch.terminal import StepsView
 
         asked = (run.analysis for run in batch if isinstance(run, PlannedAnalysis))
-        return Steps({analysis.target: len(analysis.steps) for analysis in asked if analysis})
+        return StepsView({analysis.target: len(analysis.steps) for analysis in asked if analysis})
 
     def conclude(self) -> int:
         if len(self.runs) > 1:

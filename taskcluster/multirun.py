@@ -92,9 +92,9 @@ class Multirun:
         """A context that shows how the runs go."""
         if not self.console.is_terminal:
             return nullcontext()
-        from taskcluster.watch.terminal import View
+        from taskcluster.watch.terminal import RunsView
 
-        return View(common_root(self.runs), [run.name for run in batch if not run.exit_code])
+        return RunsView(common_root(self.runs), [run.name for run in batch if not run.exit_code])
 
     def _attempt(self, runs: Sequence[Planned], initial_job_idx: int) -> None:
         try:
@@ -145,7 +145,7 @@ class Multirun:
 
     def _report(self) -> None:
         with imports.large():
-            from taskcluster.pages.report import write
+            from taskcluster.pages.multirun_report import write
 
         for root in self._roots:
             try:

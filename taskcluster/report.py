@@ -26,7 +26,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     with imports.large():  # only now, so that --help is quick
-        from taskcluster.pages.report import write
+        from taskcluster.pages.multirun_report import write
         from taskcluster.tracking.workspace import save_workspace
 
     try:

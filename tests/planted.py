@@ -1,11 +1,13 @@
 """Run folders whose numbers are known, as if they had been trained, or still were."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from taskcluster.config import Node, RunConfig, Trainer
 from taskcluster.measures.comparisons import of_chance, of_nuisance, of_surface
+from taskcluster.measures.effects import of_intervention
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
@@ -16,6 +18,10 @@ PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)
 PLANTED = (ARI, ARI_WITHIN_X)
 BESIDE = (*of_surface(ARI, 2, "symbols"), *of_nuisance("instruction_end", words=False, several=False).values())
 DECLARED = (*OWN, *BESIDE, *(control for metric in PLANTED for control in of_chance(metric)))
+EFFECTS = tuple(  # of interventions, for maps
+    of_intervention(edit, position)[0]
+    for edit, position in (("add", "input"), ("interchange", "input"), ("interchange", "instruction_end"))
+)
 LAYERS = 3  # of a run that begins here and grows
 FACTS = {"machine": "a machine", "device": "cpu", "threads": 2, "versions": {"python": "3.11", "torch": "2.13"}}
 
@@ -99,3 +105,9 @@ def line(step: int, ari: float = 0.5) -> dict[str, Any]:
 
 def measure(run: RunFolder, step: int, ari: float = 0.5) -> None:
     run.append(line(step, ari), elapsed=step / 10, measuring=0.5)
+
+
+def leave_tsne(path: Path) -> None:
+    points = [{"step": step, "layer": 0, "task": 1, "x": 0.5, "y": step} for step in (0, 10)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"n_tasks": 2, "points": points}))

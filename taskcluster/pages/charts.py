@@ -1,8 +1,8 @@
 """Chart specifications (Altair, Vega-Lite) over points of `aggregate.over_runs`, each with its "condition". No files.
 
-Figures of a run, the report and the dashboard draw the same charts: the first two with the points inside (`inline`),
-the dashboard with the name of a source that it feeds (altair.NamedData). Colours that depend on light or dark come from
-`theme`.
+The figures of a run, the report and the dashboard draw the same charts: the first two with the points inside
+(`inline`), the dashboard with the name of a source that it feeds (altair.NamedData). Colours that depend on light or
+dark come from `theme`.
 """
 
 from collections.abc import Sequence
@@ -10,66 +10,68 @@ from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import PLACES, Catalogue, Kind, Metric, View, belonging, mapped, shown
-from taskcluster.pages import compared
-from taskcluster.pages.marks import axis, band, bars, each_run, inline, told
+from taskcluster.metrics import Catalogue, Kind, Metric, belonging, mapped, shown
+from taskcluster.pages import baseline_charts
+from taskcluster.pages.marks import (
+    axis,
+    band,
+    column,
+    curve,
+    each_run,
+    inline,
+    layers_axis,
+    named,
+    place,
+    places,
+    rows,
+    stroke_legend,
+    tooltip,
+)  # fmt: skip
 from taskcluster.results.points import FOR_CHARTS
 
 Points = Sequence[dict[str, Any]]
-Chart = alt.FacetChart | alt.HConcatChart | alt.LayerChart
+Chart = alt.FacetChart | alt.ConcatChart | alt.LayerChart
 
-COLUMNS = 4  # panels in a row, of metrics by layer
-
+PER_ROW = 4  # panels of metrics by layer
 BESIDE: dict[str, Kind] = {"baselines": "baseline", "nuisance": "nuisance"}  # charts of what metrics are compared with
-
 SPLIT = "datum.value == 'val' ? 'validation' : datum.value"  # in words
-TOLD = ("condition", "metric", "split", "layer", "step", "n", "mean", "lower", "upper")  # of a point, in every chart
-LINES = (*TOLD, *FOR_CHARTS)  # in charts of lines
-OVER_MAP = ("lower_over_map", "upper_over_map")  # in maps besides
-ALL_CELLS = ("_over_map", "in all cells")
-FIELDS = ("condition:N", "split:N", "layer:O", "step:Q")
-OVER_STEPS = ("lower_over_steps", "upper_over_steps")  # in curves of a report
+TOLD = ("condition", "metric", "split", "layer", "step", "n", "mean", "lower", "upper")  # of a point
+LINES = (*TOLD, *FOR_CHARTS)
+TILES = (*TOLD, "lower_over_map", "upper_over_map")
+CURVES = (*LINES, "lower_over_steps", "upper_over_steps")
+FIELDS = ("condition:N", "split:N", "layer:O", "step:Q")  # in tooltips
 
 
-def of_conditions(points: Points, known: Catalogue) -> dict[str, Chart]:
+def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
     """The charts of a page by name, from points of every metric and step, as the catalogue asks for them."""
-    ends = {point["condition"]: point["step"] for point in points}  # the last step of each
-    many, measured = len(ends) > 1, {point["metric"] for point in points}
+    last_step = {point["condition"]: point["step"] for point in points}
+    several, measured = len(last_step) > 1, {point["metric"] for point in points}
+    known = {key: metric for key, metric in known.items() if key in measured}
 
-    def of(metrics: Sequence[Metric], last: bool = False, fields: Sequence[str] = LINES) -> alt.Data:
+    def data(metrics: Sequence[Metric], fields: Sequence[str] = LINES, last: bool = False) -> alt.Data:
         keys = {metric.key for metric in metrics}
         chosen = [point for point in points if point["metric"] in keys]
-        return inline([p for p in chosen if p["step"] == ends[p["condition"]]] if last else chosen, fields)
+        return inline([p for p in chosen if not last or p["step"] == last_step[p["condition"]]], fields)
 
-    def wanted(view: View, by_layer: bool) -> list[Metric]:
-        return [metric for metric in shown(known, view, by_layer) if metric.key in measured]
-
-    there = {key: metric for key, metric in known.items() if key in measured}
-    of_curves = (*LINES, *OVER_STEPS)
     curves: dict[str, Chart] = {}
-    for metric in wanted("curves", True):
-        beside = [other for other in belonging(there, metric, "baseline") if not other.by_layer]
-        data = of([metric, *beside], fields=of_curves)
-        curves[metric.key] = against_step(data, metric, _titled(metric), many, beside, bands=True)
-    by_layer = {
-        f"{group[0].key}_by_layer": by_layer_at_the_end(of(group, last=True), group)
-        for group in alike(wanted("layers", True))
-    }
-    once = wanted("curves", False)
-    title = listed([m.label for m in once])
-    learned = {"learning": learning(of(once, fields=of_curves), once, title, bands=True)} if once else {}
-    first = dict(list(curves.items())[:1])
-    maps: dict[str, Chart] = {}
-    if tiled := mapped(there, "map"):
-        maps["map"] = by_layer_and_step(of(tiled, fields=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
-    if tiled := mapped(there, "path"):
-        maps["path"] = by_layer_and_position(of(tiled, last=True, fields=(*TOLD, *OVER_MAP)), tiled, by_condition=many)
-    asides: dict[str, Chart] = {}
+    for metric in shown(known, "curves", by_layer=True):
+        baselines = [other for other in belonging(known, metric, "baseline") if not other.by_layer]
+        source = data([metric, *baselines], CURVES)
+        curves[metric.key] = against_step(source, metric, several, baselines, bands=True)
+    charts: dict[str, Chart] = dict(list(curves.items())[:1])
+    if tiled := mapped(known, "map"):
+        charts["map"] = by_layer_and_step(data(tiled, TILES), tiled, several)
+    if tiled := mapped(known, "path"):
+        charts["path"] = by_layer_and_position(data(tiled, TILES, last=True), tiled, several)
+    for group in alike(shown(known, "layers", by_layer=True)):
+        charts[f"{group[0].key}_by_layer"] = by_layer_at_the_end(data(group, last=True), group)
     for name, kind in BESIDE.items():
-        if grouped := compared.groups(there, kind):
-            chosen = [metric for of_group, others in grouped for metric in (of_group, *others)]
-            asides[name] = compared.by_layer(of(chosen, last=True), grouped, kind, in_rows(many))
-    return first | maps | by_layer | asides | learned | curves
+        if groups := baseline_charts.groups(known, kind):
+            compared = [metric for group in groups for metric in group]
+            charts[name] = baseline_charts.by_layer(data(compared, last=True), groups, kind, several)
+    if once := shown(known, "curves", by_layer=False):
+        charts["learning"] = learning(data(once, CURVES), once, bands=True)
+    return charts | curves
 
 
 def alike(metrics: Sequence[Metric]) -> list[list[Metric]]:
@@ -78,10 +80,6 @@ def alike(metrics: Sequence[Metric]) -> list[list[Metric]]:
     for metric in metrics:
         groups.setdefault((metric.name, metric.axis, metric.low, metric.high), []).append(metric)
     return list(groups.values())
-
-
-def listed(words: Sequence[str]) -> str:
-    return ", and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def theme(dark: bool = False) -> dict[str, Any]:
@@ -99,31 +97,26 @@ def theme(dark: bool = False) -> dict[str, Any]:
 
 
 def against_step(
-    data: Any,
-    metric: Metric,
-    title: str,
-    by_condition: bool = False,
-    beside: Sequence[Metric] = (),
-    bands: bool = False,
+    data: Any, metric: Metric, by_condition: bool = False, baselines: Sequence[Metric] = (), bands: bool = False
 ) -> Chart:
     """One line a layer with the band of its interval, or with few runs as thin lines, train beside validation;
-    `by_condition`: a row for each; beside: baselines, each a dashed rule; `bands`: behind it, lighter, the band that
-    holds at all steps at once."""
-    color = alt.Color("layer:O", title="layer", legend=alt.Legend(symbolOpacity=1, symbolType="stroke"))
+    `by_condition`: a row for each; baselines: each a dashed rule; `bands`: behind it, lighter, the band that holds at
+    all steps at once."""
+    color = alt.Color("layer:O", title="layer", legend=stroke_legend())
     panel = _lines(color, axis(metric, data), bands)
-    if beside:
-        panel = alt.layer(panel.transform_filter(alt.datum.metric == metric.key), compared.rules(beside))
-    panel = panel.properties(width=320, height=240 - 60 * by_condition)
-    return panel.add_params(_zoom()).facet(column=_splits(), **in_rows(by_condition), data=data).properties(title=title)
+    if baselines:
+        panel = alt.layer(panel.transform_filter(alt.datum.metric == metric.key), baseline_charts.rules(baselines))
+    panel = panel.properties(width=320, height=240 - 60 * by_condition).add_params(_zoom())
+    return panel.facet(column=_splits(), **rows(by_condition), data=data).properties(title=_title(metric))
 
 
-def layer_by_condition(data: Any, metric: Metric, title: str) -> Chart:
+def layer_by_condition(data: Any, metric: Metric) -> Chart:
     """One layer: a line a condition, train beside validation."""
     panel = _lines(_conditions(), axis(metric, data)).properties(width=320, height=240)
-    return panel.add_params(_zoom()).facet(column=_splits(), data=data).properties(title=title)
+    return panel.add_params(_zoom()).facet(column=_splits(), data=data).properties(title=_title(metric))
 
 
-def learning(data: Any, metrics: Sequence[Metric], title: str, bands: bool = False) -> Chart:
+def learning(data: Any, metrics: Sequence[Metric], bands: bool = False) -> Chart:
     """Metrics without layers side by side, over the same steps: a line a condition, train dashed; `bands`: see
     `against_step`."""
     panels = []
@@ -131,125 +124,84 @@ def learning(data: Any, metrics: Sequence[Metric], title: str, bands: bool = Fal
         y = axis(metric, data, alone=True)
         panel = _lines(_conditions(), y, bands, strokeDash=_dashes()).properties(width=320, height=240)
         panels.append(panel.transform_filter(alt.datum.metric == metric.key).add_params(_zoom(metric.key)))
-    return alt.hconcat(*panels, data=data).properties(title=title)
+    first, last = ", ".join(metric.label for metric in metrics[:-1]), metrics[-1].label
+    title = f"{first}, and {last}" if first else last
+    return alt.concat(*panels, columns=PER_ROW, data=data).properties(title=title)
 
 
 def by_layer_at_the_end(data: Any, metrics: Sequence[Metric]) -> Chart:
     """Metrics of one axis by layer, a column for each: a line a condition with intervals, train dashed."""
     where = {metric.key: metric.where for metric in metrics}
-    x = alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0))
-    base, y = alt.Chart().encode(x=x, color=_conditions(), detail="split:N"), axis(metrics[0], data)
-    runs = each_run(base, strokeDash=_dashes())
-    lines = base.mark_line().encode(y=y, strokeDash=_dashes())
-    points = told(base.mark_circle(size=40, opacity=1).encode(y=y), FIELDS)
-    panel = alt.layer(bars(base), *runs, lines, points).properties(width=240, height=240)
-    panels = _side_by_side(panel, [*where.values()], data)
-    return panels.transform_calculate(where=f"({where})[datum.metric]").properties(
-        title=f"{metrics[0].name} by layer at the last step"
-    )
+    base = alt.Chart().encode(x=layers_axis(), color=_conditions(), detail="split:N")
+    panel = curve(base, axis(metrics[0], data), FIELDS, strokeDash=_dashes()).properties(width=240, height=240)
+    chart = named(_side_by_side(panel, where.values(), data), where=where)
+    return chart.properties(title=f"{metrics[0].name} by layer at the last step")
 
 
 def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool = False) -> Chart:
     """Metrics between 0 and 1 on validation as maps, layer against step, a column for each; `by_condition`: a row for
     each."""
-    titles = {metric.key: f"{metric.name}, {metric.where}" for metric in metrics}
-    tiles = (
-        alt.Chart()
-        .mark_rect()
-        .encode(
-            x=alt.X("step:O", title="step (optimizer updates)", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("layer:O", title="layer (0: embedding)", sort="descending"),
-            color=_shade(),
-        )
-        .properties(width=320, height=200)
-    )
-    panel = told(tiles, FIELDS, ALL_CELLS)
-    return (
-        _side_by_side(panel, [*titles.values()], data, in_rows(by_condition))
-        .transform_filter(alt.datum.split == "val")
-        .transform_calculate(where=f"({titles})[datum.metric]")
-        .properties(title="By layer and step, on validation")
-    )
+    x = alt.X("step:O", title="step (optimizer updates)", axis=alt.Axis(labelAngle=0))
+    y = alt.Y("layer:O", title="layer (0: embedding)", sort="descending")
+    panel = _tiles(x, y, FIELDS).properties(width=320, height=200)
+    where = map_panels(metrics)
+    chart = _side_by_side(panel, where.values(), data, rows(by_condition)).transform_filter(alt.datum.split == "val")
+    return named(chart, where=where).properties(title="By layer and step, on validation")
+
+
+def map_panels(metrics: Sequence[Metric]) -> dict[str, str]:
+    """The panel of each metric in `by_layer_and_step`."""
+    return {metric.key: f"{metric.name}, {metric.where}" for metric in metrics}
 
 
 def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bool = False) -> Chart:
     """Metrics between 0 and 1 on validation as maps, position against layer at the last step, a column for each name;
-    `by_condition`: a row for each. Metrics of one name are at different positions, put into the order of the prompt.
+    `by_condition`: a row for each. Metrics of one name are at different positions, in the order of the prompt.
     """
-    order = [*dict.fromkeys(place(metric) for metric in sorted(metrics, key=_in_the_prompt))]
-    names, places = {m.key: _with_edit(m, metrics) for m in metrics}, {m.key: place(m) for m in metrics}
-    tiles = (
-        alt.Chart()
-        .mark_rect()
-        .encode(
-            x=alt.X("layer:O", title="layer (0: embedding)", scale=_gaps(), axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("place:N", title=None, scale=_gaps(domain=order), axis=alt.Axis(labelLimit=320)),
-            color=_shade(),
-        )
-        .properties(width=320, height=alt.Step(34))
-    )
-    panel = told(tiles, ("place:N", *FIELDS), ALL_CELLS)
-    column = alt.Column("name:N", title=None, sort=[*dict.fromkeys(names.values())], header=alt.Header(labelLimit=320))
-    return (
-        panel.facet(column=column, **in_rows(by_condition), data=data)
-        .transform_filter(alt.datum.split == "val")
-        .transform_calculate(name=f"({names})[datum.metric]", place=f"({places})[datum.metric]")
-        .properties(title="By position and layer at the last step, on validation")
-    )
+    gap = alt.Scale(paddingInner=0.03)  # tells neighbours of one colour apart
+    axis_of_places = alt.Axis(labelLimit=320)
+    y = alt.Y("place:N", title=None, scale=gap, sort=places(metrics), axis=axis_of_places)
+    panel = _tiles(layers_axis().scale(gap), y, ("place:N", *FIELDS)).properties(width=320, height=alt.Step(34))
+    name = path_panels(metrics)
+    chart = panel.facet(column=column("name", name.values()), **rows(by_condition), data=data)
+    chart = named(chart.transform_filter(alt.datum.split == "val"), name=name, place={m.key: place(m) for m in metrics})
+    return chart.properties(title="By position and layer at the last step, on validation")
 
 
-def place(metric: Metric) -> str:
-    """Its position in words."""
-    return PLACES.get(metric.position, metric.position)
+def path_panels(metrics: Sequence[Metric]) -> dict[str, str]:
+    """The panel of each metric in `by_layer_and_position`: its name, with what `where` says beside the place, if that
+    is the same for all metrics of the name."""
+    edits: dict[str, set[str]] = {}
+    for metric in metrics:
+        edits.setdefault(metric.name, set()).add(metric.where.removeprefix(place(metric)))
+    return {m.key: m.name + (min(edits[m.name]) if len(edits[m.name]) == 1 else "") for m in metrics}
 
 
 def tsne(data: Any, n_tasks: int, title: str) -> Chart:
     """Points {"x", "y", "task", "step", "layer"}: a row of panels a checkpoint, a column a layer, a colour a task."""
-    panel = (
-        alt.Chart()
-        .mark_circle(size=14, opacity=0.8)
-        .encode(
-            x=alt.X("x:Q", axis=None),
-            y=alt.Y("y:Q", axis=None),
-            color=alt.Color("task:Q", scale=alt.Scale(scheme="sinebow", domain=[0, n_tasks]), legend=None),
-            tooltip=["task:Q"],
-        )
-        .properties(width=210, height=210)
+    color = alt.Color("task:Q", scale=alt.Scale(scheme="sinebow", domain=[0, n_tasks]), legend=None)
+    points = alt.Chart().mark_circle(size=14, opacity=0.8)
+    panel = points.encode(x=alt.X("x:Q", axis=None), y=alt.Y("y:Q", axis=None), color=color, tooltip=["task:Q"])
+    grid = panel.properties(width=210, height=210).facet(
+        row=alt.Row("step:O", title="step"), column=alt.Column("layer:O", title="layer"), data=data
     )
-    grid = panel.facet(row=alt.Row("step:O", title="step"), column=alt.Column("layer:O", title="layer"), data=data)
     return grid.resolve_scale(x="independent", y="independent").properties(title=title)
 
 
 def _lines(color: alt.Color, y: alt.Y, bands: bool = False, **dashes: alt.StrokeDash) -> Any:
-    """A line for each colour, against the step, with a band, or with thin lines of few runs; what the pointer is on is
-    named; `bands`: see `against_step`."""
+    """A line for each colour, against the step, with a band, or with thin lines of few runs; `bands`: see
+    `against_step`."""
     x = alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False))
     base = alt.Chart().encode(x=x, color=color, detail="split:N")
-
-    behind = [band(base, *OVER_STEPS, 0.07)] if bands else []
-    points = told(base.mark_circle(size=18, opacity=1).encode(y=y), FIELDS)
-    lines = base.mark_line().encode(y=y, **dashes)
-    return alt.layer(*behind, band(base, "lower", "upper", 0.2), *each_run(base, False, **dashes), lines, points)
-
-
-def _shade() -> alt.Color:
-    return alt.Color("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], scheme="viridis", clamp=True))
+    behind = [band(base, *CURVES[-2:], 0.07)] if bands else []
+    points = tooltip(base.mark_circle(size=18, opacity=1).encode(y=y), FIELDS)
+    line = base.mark_line().encode(y=y, **dashes)
+    return alt.layer(*behind, band(base, "lower", "upper", 0.2), *each_run(base, False, **dashes), line, points)
 
 
-def _with_edit(metric: Metric, metrics: Sequence[Metric]) -> str:
-    """Its name, with what `where` says beside the place, if that is the same for all metrics of the name."""
-    said = {other.where.removeprefix(place(other)) for other in metrics if other.name == metric.name}
-    return metric.name + (said.pop() if len(said) == 1 else "")
-
-
-def _gaps(**others: Any) -> alt.Scale:
-    """Between tiles, so that neighbours of one colour are told apart."""
-    return alt.Scale(paddingInner=0.03, **others)
-
-
-def _in_the_prompt(metric: Metric) -> int:
-    """Where its position is in the order of the prompt; one that has no place there comes last."""
-    return [*PLACES, metric.position].index(metric.position)
+def _tiles(x: alt.X, y: alt.Y, fields: Sequence[str]) -> Any:
+    color = alt.Color("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], scheme="viridis", clamp=True))
+    return tooltip(alt.Chart().mark_rect().encode(x=x, y=y, color=color), fields, ("_over_map", "in all cells"))
 
 
 def _zoom(panel: str = "") -> alt.Parameter:
@@ -257,28 +209,21 @@ def _zoom(panel: str = "") -> alt.Parameter:
     return alt.selection_interval(name=f"steps_{panel}", bind="scales", encodings=["x"])
 
 
-def _titled(metric: Metric) -> str:
+def _title(metric: Metric) -> str:
     return f"{metric.label}, {metric.where}".rstrip(", ")
 
 
 def _conditions() -> alt.Color:
-    legend = alt.Legend(labelLimit=300, symbolOpacity=1, symbolType="stroke")
-    return alt.Color("condition:N", title=None, sort=None, legend=legend)
+    return alt.Color("condition:N", title=None, sort=None, legend=stroke_legend(labelLimit=300))
 
 
-def _side_by_side(panel: Any, places: Sequence[str], data: Any, rows: dict[str, Any] | None = None) -> Any:
-    """A column for each value of the field "where"; without rows, more than `COLUMNS` are in several lines."""
-    titled: dict[str, Any] = {"title": None, "sort": places, "header": alt.Header(labelLimit=320)}
-    if rows or len(places) <= COLUMNS:
-        return panel.facet(column=alt.Column("where:N", **titled), **(rows or {}), data=data)
-    return panel.facet(facet=alt.Facet("where:N", **titled), columns=COLUMNS, data=data)
-
-
-def in_rows(by_condition: bool) -> dict[str, Any]:
-    """A row for each condition, its name above it, or none."""
-    header = alt.Header(labelOrient="top", labelAngle=0, labelAnchor="start", labelPadding=0, labelLimit=640)
-    row = alt.Row("condition:N", title=None, sort=None, header=header)
-    return {"row": row, "spacing": {"row": 16, "column": 20}} if by_condition else {}
+def _side_by_side(panel: Any, values: Any, data: Any, in_rows: Any = None) -> Any:
+    """A column for each value of the field "where"; without rows, more than PER_ROW are in several lines."""
+    order = [*dict.fromkeys(values)]
+    if in_rows or len(order) <= PER_ROW:
+        return panel.facet(column=column("where", order), **(in_rows or {}), data=data)
+    facet = alt.Facet("where:N", title=None, sort=order, header=alt.Header(labelLimit=320))
+    return panel.facet(facet=facet, columns=PER_ROW, data=data)
 
 
 def _splits() -> alt.Column:
@@ -287,5 +232,5 @@ def _splits() -> alt.Column:
 
 def _dashes() -> alt.StrokeDash:
     scale = alt.Scale(domain=["train", "val"], range=[[4, 3], [1, 0]])
-    legend = alt.Legend(symbolType="stroke", symbolStrokeColor="gray", symbolOpacity=1, labelExpr=SPLIT)
+    legend = stroke_legend(symbolStrokeColor="gray", labelExpr=SPLIT)
     return alt.StrokeDash("split:N", title=None, scale=scale, legend=legend)

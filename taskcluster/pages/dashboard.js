@@ -1,9 +1,8 @@
 // The page: asks once a second what is new, and brings table and charts up to date.
 
-import { Chart, colors, element, shown } from "./charts.js";
-import { againstStep, alike, beside, byLayer, chosen, compared, layerByCondition, learning, map, mapped, path } from "./kinds.js";
+import { Chart, colors, element, shown } from "./chart.js";
 import { Store } from "./store.js";
-import { ROWS, Table, stateClass } from "./table.js";
+import { ROWS, Table } from "./table.js";
 import { Tsne } from "./tsne.js";
 import { MOST, View } from "./view.js";
 
@@ -15,7 +14,8 @@ const $ = (id) => document.getElementById(id);
 const store = new Store();
 const view = new View();
 const darkness = matchMedia("(prefers-color-scheme: dark)");
-const context = { store, view, zoom: throttled((steps) => view.set({ steps: steps ? steps.map(round) : null })), tooltip };
+const zoom = settled((steps) => view.set({ steps: steps ? steps.map((step) => Number(step.toPrecision(5))) : null }));
+const context = { store, view, zoom, tooltip, charts: [], metrics: [] }; // and what the server sends as charts
 
 const table = new Table($("runs"), view, (run) => {
   view.set({ tsne: run, at: null });
@@ -23,13 +23,12 @@ const table = new Table($("runs"), view, (run) => {
 });
 const tsne = new Tsne(context);
 const layer = element("select", { ariaLabel: "layer" });
-const across = new Map(); // what tells them apart -> charts of all conditions
-const each = new Map(); // condition id and kind -> its chart
-const charts = () => [...across.values(), ...each.values()];
+const charts = new Map(); // part of the page, entry and condition -> the chart
+const all = () => [...charts.values()];
 
 const seen = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
-    const chart = charts().find(({ card }) => card === target);
+    const chart = all().find(({ card }) => card === target);
     if (!chart) continue;
     chart.near = isIntersecting;
     if (isIntersecting) busy(chart.draw());
@@ -37,13 +36,11 @@ const seen = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: NEAR });
 
-// ---- asking
-
 async function ask() {
-  const changes = await answer(`changes?since=${store.version}&epoch=${store.epoch}`);
-  if (changes) connected("live");
+  const news = await answer(`view?since=${store.version}`);
+  if (news) connected("live");
   try {
-    if (changes) await busy(take(changes));
+    if (news) await busy(take(news));
   } finally {
     setTimeout(ask, PERIOD); // a chart that cannot be drawn must not end the rest
   }
@@ -56,35 +53,48 @@ async function answer(address) {
     if (!response.ok) throw new Error(response.statusText);
     return await response.json();
   } catch (error) {
-    connected("lost", error);
+    connected("connection lost, trying again", error);
     return null;
   }
 }
 
-async function take(changes) {
+async function take(answered) {
   const begin = performance.now();
-  const news = store.take(changes);
+  const news = store.take(answered);
   if (!news) return;
-  if (news.metrics) rewriteMetrics();
+  table.setMetrics(store.columns);
   if (news.names) rename();
   writeRuns();
   writeLayers();
-  const curves = [...news.points.values()].includes(null); // a condition has others, which may have a map
-  if (curves) placeCharts();
-  if (news.names || news.metrics || curves) await shown(); // which tells new charts whether they are near
-  await Promise.all([...charts().map((chart) => chart.touch(news.points)), tsne.refresh()]);
+  if (news.metrics) busy(prepare());
+  const curves = [...news.points.values()].includes(null); // of a condition are others, of which may be other charts
+  if (news.names || curves) placeCharts();
+  if (news.names || curves) await shown(); // which tells new charts whether they are near
+  await Promise.all([...all().map((chart) => chart.touch(news.points)), tsne.refresh()]);
   performance.measure("update", { start: begin, detail: store.version });
 }
 
-function connected(state, error) {
-  const text = { live: "live", lost: "connection lost, trying again" }[state];
-  const shown = $("connection");
-  shown.classList.toggle("lost", state === "lost");
-  if (shown.textContent !== text) shown.textContent = text;
-  shown.title = error ? String(error) : "asked once a second";
+// Vega, and what is drawn with it. The table does not wait for either.
+async function prepare() {
+  const library = window.vegaEmbed ?? new Promise((resolve) => $("library").addEventListener("load", resolve));
+  const charts = await answer("charts");
+  await library;
+  if (!charts) return setTimeout(prepare, PERIOD);
+  Object.assign(context, charts);
+  for (const entry of context.charts) entry.id = JSON.stringify(entry);
+  writeMetrics();
+  placeCharts();
+  await busy(Promise.all([...all().map((chart) => chart.draw()), tsne.refresh()]));
 }
 
-// Whether anything is still to be drawn stands at the body, for whoever waits for the page.
+function connected(text, error) {
+  const there = $("connection");
+  there.classList.toggle("lost", Boolean(error));
+  if (there.textContent !== text) there.textContent = text;
+  there.title = error ? String(error) : "asked once a second";
+}
+
+// Whether anything is still to be drawn is said at the body, for whoever waits for the page.
 let open = 0;
 async function busy(work) {
   open += 1;
@@ -97,145 +107,134 @@ async function busy(work) {
   }
 }
 
-// ---- writing
-
 function rename() {
   context.colors = colors(store.conditions.values());
   document.title = `${store.root.split("/").at(-1)} · taskcluster`;
   for (const place of ["root", "empty-root"]) $(place).textContent = store.root;
   writeConditions();
-  placeCharts();
 }
 
 function writeRuns() {
   const runs = [...store.runs.values()];
-  const shown = runs.filter((run) => {
-    const condition = store.conditions.get(run.condition_id);
-    return !condition || view.shows(condition);
-  });
+  const condition = (run) => store.conditions.get(run.condition_id);
+  const listed = runs.filter((run) => !condition(run) || view.shows(condition(run)));
   $("empty").hidden = runs.length > 0;
   $("layout").hidden = !runs.length;
-  $("runs-count").textContent = shown.length === runs.length ? runs.length : `${shown.length} of ${runs.length}`;
-  table.write(shown);
-  const rest = shown.length > ROWS && `The first ${ROWS} of ${shown.length} runs are listed, in the order of the table, as more would slow the page down: filter the conditions for others.`;
-  note("runs-note", rest);
-  const counts = new Map();
-  for (const run of runs) counts.set(run.state, (counts.get(run.state) ?? 0) + 1);
-  const items = [...counts].map(([state, count]) => element("li", { className: `state ${stateClass(state)}`, textContent: `${count} ${state}` }));
-  $("counts").replaceChildren(...items);
+  $("runs-count").textContent = part(listed, runs);
+  table.write(listed);
+  note("runs-note", listed.length > ROWS && `The first ${ROWS} of ${listed.length} runs are listed, in the order of the
+    table, as more would slow the page down: filter the conditions for others.`);
+  const counts = Map.groupBy(runs, ({ state }) => state);
+  $("counts").replaceChildren(...[...counts].map(([state, { length }]) => {
+    return element("li", { className: `state ${state}`, textContent: `${length} ${state}` });
+  }));
 }
 
 function writeConditions() {
-  let sweep = null;
   const items = [];
-  for (const condition of store.conditions.values()) {
-    if (condition.sweep !== sweep) items.push(element("li", { className: "sweep", textContent: condition.sweep }));
-    sweep = condition.sweep;
-    const box = element("input", { type: "checkbox", checked: !view.hide.includes(condition.id) });
-    box.addEventListener("change", () => {
-      const others = view.hide.filter((id) => id !== condition.id);
-      view.set({ hide: box.checked ? others : [...others, condition.id] });
-    });
-    const swatch = element("span", { className: "swatch", ariaHidden: "true" });
-    swatch.style.background = context.colors.get(condition.id);
-    const name = element("span", { className: "name", textContent: condition.label, title: condition.name });
-    const count = element("span", { className: "quiet", textContent: condition.runs, title: "runs" });
-    const item = element("li", {}, element("label", {}, box, swatch, name, count));
-    item.dataset.condition = condition.id;
-    items.push(item);
+  for (const [sweep, conditions] of Map.groupBy(store.conditions.values(), ({ sweep }) => sweep)) {
+    items.push(element("li", { className: "sweep", textContent: sweep }), ...conditions.map(conditionItem));
   }
   $("conditions").replaceChildren(...items);
   filterConditions();
 }
 
-function filterConditions() {
-  const all = [...store.conditions.values()];
-  for (const item of $("conditions").querySelectorAll("[data-condition]")) {
-    const condition = store.conditions.get(item.dataset.condition);
-    item.querySelector("input").checked = !view.hide.includes(condition.id);
-    item.classList.toggle("faint", !view.shows(condition));
-  }
-  const shown = all.filter((condition) => view.shows(condition)).length;
-  $("shown-count").textContent = shown === all.length ? all.length : `${shown} of ${all.length}`;
-  note("charts-note", shown > MOST && `Charts show the first ${MOST} of ${shown} conditions, as more cannot be told apart: filter the conditions for others.`);
+function conditionItem({ id, label, name, runs }) {
+  const box = element("input", { type: "checkbox" });
+  box.addEventListener("change", () => {
+    const others = view.hide.filter((hidden) => hidden !== id);
+    view.set({ hide: box.checked ? others : [...others, id] });
+  });
+  const swatch = element("span", { className: "swatch", ariaHidden: "true" });
+  swatch.style.background = context.colors.get(id);
+  const title = element("span", { className: "name", textContent: label, title: name });
+  const count = element("span", { className: "quiet", textContent: runs.length, title: "runs" });
+  const item = element("li", {}, element("label", {}, box, swatch, title, count));
+  item.dataset.condition = id;
+  return item;
 }
 
-// What is left out, in a sentence; nothing where all is there.
+function filterConditions() {
+  const conditions = [...store.conditions.values()];
+  for (const item of $("conditions").querySelectorAll("[data-condition]")) {
+    const { condition: id } = item.dataset;
+    item.querySelector("input").checked = !view.hide.includes(id);
+    item.classList.toggle("faint", !view.shows(store.conditions.get(id)));
+  }
+  const listed = conditions.filter((condition) => view.shows(condition));
+  $("shown-count").textContent = part(listed, conditions);
+  note("charts-note", listed.length > MOST && `Charts show the first ${MOST} of ${listed.length} conditions, as more
+    cannot be told apart: filter the conditions for others.`);
+}
+
+const part = (some, whole) => (some.length === whole.length ? whole.length : `${some.length} of ${whole.length}`);
+
+// What is left out, in a sentence; nothing if all is there.
 function note(id, sentence) {
-  $(id).hidden = !sentence;
-  if (sentence) $(id).textContent = sentence;
+  Object.assign($(id), { hidden: !sentence, textContent: sentence || "" });
 }
 
 function writeLayers() {
-  let most = 0;
-  for (const { curves } of store.conditions.values()) for (const curve of curves) most = Math.max(most, curve.layer ?? 0);
+  const layers = [...store.conditions.values()].flatMap(({ curves }) => curves.map((curve) => curve.layer ?? 0));
+  const most = layers.reduce((one, other) => Math.max(one, other), 0);
   const values = ["last", ...Array.from({ length: most + 1 }, (_, k) => k)];
   if (layer.options.length !== values.length) {
-    layer.replaceChildren(...values.map((value) => element("option", { value, textContent: value === 0 ? "0 (embedding)" : value })));
+    const text = (value) => (value === 0 ? "0 (embedding)" : value);
+    layer.replaceChildren(...values.map((value) => element("option", { value, textContent: text(value) })));
   }
   layer.value = view.layer;
 }
 
-function rewriteMetrics() {
-  table.setMetrics(store.metrics);
-  const made = store.shown("curves", true).map(({ key, short, name, where }) => {
+function writeMetrics() {
+  const made = context.metrics.map(({ key, short, title }) => {
     const radio = element("input", { type: "radio", name: "metric", value: key });
     radio.addEventListener("change", () => view.set({ metric: key }));
-    return element("label", { title: `${name} ${where}` }, radio, element("span", { textContent: short }));
+    return element("label", { title }, radio, element("span", { textContent: short }));
   });
   $("metrics").replaceChildren(...made);
   $("metrics").parentElement.hidden = made.length < 2;
-  const once = store.shown("curves", false).length ? [["learning", () => new Chart(learning, context)]] : [];
-  const both = store.shown("layers", true).filter(({ views }) => views.includes("curves"));
-  const grouped = alike(both).map((group) => [JSON.stringify(group), () => new Chart(byLayer(group), context)]);
-  const layers = made.length ? [["layer", () => new Chart(layerByCondition, context, "layer ", layer)]] : [];
-  place(across, $("across"), [...layers, ...once, ...grouped]);
-  placeCharts();
-  showMetric(); // of the controls only this: what is being typed into the others stays
+  showControls();
 }
 
+// The metric by layer that is chosen, or the first.
+function chosen() {
+  const keys = context.metrics.map(({ key }) => key);
+  return keys.includes(view.metric) ? view.metric : keys[0];
+}
+
+// Make the charts of the page those that are wanted.
 function placeCharts() {
-  const shown = view.charted(store.conditions.values());
-  const kinds = (condition) => [
-    ...(chosen(context).length ? [againstStep(condition)] : []),
-    ...[map, path].map((kind) => kind(condition)).filter(({ name }) => mapped(store, condition, name).length),
-    ...["baseline", "nuisance"].filter((kind) => compared(store, condition, kind).length).map((kind) => beside(condition, kind)),
-  ];
-  const wanted = shown.flatMap(kinds).map((kind) => [`${kind.only} ${kind.id ?? kind.name}`, () => new Chart(kind, context)]);
-  $("each-title").parentElement.hidden = !wanted.length && !chosen(context).length;
-  place(each, $("each"), wanted);
-  const several = wanted.length > shown.length; // of a condition, which then begins a row
-  for (const condition of shown) each.get(`${condition.id} against_step`)?.card.classList.toggle("starts", several);
-}
-
-// Make the charts of a part of the page those that are wanted: [id, how it is made if it is not there].
-function place(there, part, wanted) {
-  const ids = new Set(wanted.map(([id]) => id));
-  for (const [id, chart] of there) {
-    if (ids.has(id)) continue;
+  const entries = context.charts.filter((entry) => !entry.chosen || entry.chosen === chosen());
+  const has = ({ metrics }, { needs }) => needs.some((key) => metrics.has(key));
+  const conditions = view.charted(store.conditions.values());
+  const [across, each] = ["across", "each"].map((name) => entries.filter(({ part }) => part === name));
+  const wanted = {
+    across: across.map((entry) => [entry, ""]),
+    each: conditions.flatMap((one) => each.filter((entry) => has(one, entry)).map((entry) => [entry, one.id])),
+  };
+  const before = new Map(charts);
+  charts.clear();
+  for (const [name, pairs] of Object.entries(wanted)) {
+    pairs.forEach(([entry, id], k) => {
+      const key = `${id} ${entry.id}`;
+      charts.set(key, before.get(key) ?? new Chart(entry, context, id, entry.one_layer ? ["layer ", layer] : []));
+      const { card } = charts.get(key);
+      const first = name === "each" && pairs[k - 1]?.[1] !== id && pairs.length > conditions.length;
+      card.classList.toggle("starts", first); // a row, if conditions have several charts
+      if ($(name).children[k] !== card) $(name).insertBefore(card, $(name).children[k] ?? null);
+      if (!before.delete(key)) seen.observe(card);
+    });
+  }
+  for (const chart of before.values()) {
     seen.unobserve(chart.card);
     chart.drop();
     chart.card.remove();
-    there.delete(id);
   }
-  wanted.forEach(([id, make], k) => {
-    if (!there.has(id)) {
-      there.set(id, make());
-      seen.observe(there.get(id).card);
-    }
-    const { card } = there.get(id);
-    if (part.children[k] !== card) part.insertBefore(card, part.children[k] ?? null);
-  });
-}
-
-// ---- the view
-
-function showMetric() {
-  for (const radio of $("metrics").querySelectorAll("input")) radio.checked = radio.value === chosen(context)[0]?.key;
+  $("each-title").parentElement.hidden = !wanted.each.length;
 }
 
 function showControls() {
-  showMetric();
+  for (const radio of $("metrics").querySelectorAll("input")) radio.checked = radio.value === chosen();
   layer.value = view.layer;
   if ($("filter").value !== view.filter) $("filter").value = view.filter;
   context.dark = view.theme ? view.theme === "dark" : darkness.matches;
@@ -243,22 +242,16 @@ function showControls() {
   $("theme").textContent = context.dark ? "light" : "dark";
 }
 
-function showSteps() {
-  [$("from").value, $("to").value] = view.steps ?? ["", ""];
-}
-
 async function showView(changed) {
+  const any = (...names) => names.some((name) => changed.has(name));
   showControls();
-  if (changed.has("steps")) showSteps(); // and only then, as what is being typed stays
-  if (changed.has("filter") || changed.has("hide")) {
-    filterConditions();
-    placeCharts();
-  }
-  if (changed.has("filter") || changed.has("hide") || changed.has("sort")) writeRuns();
-  const work = charts().map((chart) => (changed.has("steps") ? chart.zoom(view.steps) : null));
-  work.push(...charts().map((chart) => chart.draw()));
-  if (changed.has("tsne")) work.push(tsne.refresh());
-  if (changed.has("at") || changed.has("theme")) work.push(tsne.draw(changed.has("theme")));
+  if (any("filter", "hide")) filterConditions();
+  if (any("filter", "hide", "metric")) placeCharts();
+  if (any("filter", "hide", "sort")) writeRuns();
+  const work = all().map((chart) => (any("steps") ? chart.zoom(view.steps) : null));
+  work.push(...all().map((chart) => chart.draw()));
+  if (any("tsne")) work.push(tsne.refresh());
+  if (any("at", "theme")) work.push(tsne.draw(any("theme")));
   await Promise.all(work);
 }
 
@@ -272,34 +265,21 @@ function listen() {
   $("all-steps").addEventListener("click", () => view.set({ steps: null }));
   $("theme").addEventListener("click", () => view.set({ theme: context.dark ? "light" : "dark" }));
   $("controls").addEventListener("submit", (event) => event.preventDefault());
-  for (const place of ["from", "to"]) $(place).addEventListener("change", chooseSteps);
-  let width = innerWidth;
-  addEventListener("resize", throttled(() => {
-    if (width !== innerWidth) busy(Promise.all([...charts().map((chart) => chart.draw()), tsne.draw(true)]));
-    width = innerWidth;
-  }));
-}
-
-function chooseSteps() {
-  let most = 1;
-  for (const { steps } of store.conditions.values()) for (const step of steps.keys()) most = Math.max(most, step);
-  const [from, to] = [Number($("from").value || 0), Number($("to").value || most)];
-  view.set({ steps: from < to ? [from, to] : null });
+  const draw = settled(() => busy(Promise.all([...all().map((chart) => chart.draw()), tsne.draw(true)])));
+  addEventListener("resize", draw);
 }
 
 function tooltip(event, point) {
   const shown = $("tooltip");
   shown.hidden = !point;
   if (!point) return;
-  const number = (value) => (typeof value !== "number" ? value : Number.isInteger(value) ? value : value.toFixed(3));
-  const said = (ends) => (!ends ? "too few runs" : ends[0] === ends[1] ? "the same in all runs" : ends.map(number).join(" to "));
-  const interval = point.mean == null ? [] : [["95 % interval", said(point.lower == null ? null : [point.lower, point.upper])]];
-  if (point.together !== undefined) interval.push(["in all cells", said(point.together)]);
-  const facts = [
-    ...["condition", "split", "layer", "step", "task"].map((key) => [key, point[key]]),
-    ["mean", point.mean], ...interval, ["runs", point.n],
-  ].filter(([, value]) => value != null);
-  shown.replaceChildren(...facts.flatMap(([key, value]) => [
+  const number = (value) => (typeof value !== "number" || Number.isInteger(value) ? value : value.toFixed(3));
+  const { mean, lower, upper, n } = point;
+  const ends = lower === upper ? "the same in all runs" : `${number(lower)} to ${number(upper)}`;
+  const interval = mean == null ? null : lower == null ? "too few runs" : ends;
+  const facts = ["condition", "split", "layer", "step", "task"].map((key) => [key, point[key]]);
+  facts.push(["mean", mean], ["95 % interval", interval], ["runs", n]);
+  shown.replaceChildren(...facts.filter(([, value]) => value != null).flatMap(([key, value]) => [
     element("span", { className: "quiet", textContent: key }), element("span", { textContent: number(value) }),
   ]));
   const { width, height } = shown.getBoundingClientRect();
@@ -307,41 +287,16 @@ function tooltip(event, point) {
   shown.style.top = `${event.clientY + height + 22 > innerHeight ? event.clientY - height - 10 : event.clientY + 14}px`;
 }
 
-// ---- small things
-
-function round(value) {
-  return Number(value.toPrecision(5));
-}
-
-// Called with the last arguments, at most ten times a second.
-function throttled(act) {
-  let waiting = null;
-  let last;
+// Called with the last arguments, once a tenth of a second has passed without others.
+function settled(act) {
+  let waiting;
   return (...given) => {
-    last = given;
-    waiting ??= setTimeout(() => {
-      waiting = null;
-      act(...last);
-    }, 100);
+    clearTimeout(waiting);
+    waiting = setTimeout(act, 100, ...given);
   };
 }
 
-function pause(milliseconds) {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
-// Vega, and what is drawn with it. The table does not wait for either.
-async function prepare() {
-  const library = window.vegaEmbed ?? new Promise((resolve) => $("library").addEventListener("load", resolve));
-  let specifications = await answer("charts");
-  for (; !specifications; specifications = await answer("charts")) await pause(PERIOD);
-  await library;
-  Object.assign(context, specifications);
-  await Promise.all([...charts().map((chart) => chart.draw()), tsne.refresh()]);
-}
-
 showControls();
-showSteps();
 listen();
 $("tsne").append(tsne.card);
 busy(Promise.all([ask(), prepare()]));

@@ -1,15 +1,15 @@
-"""What charts share: axes that follow means and runs, not intervals; runs as thin lines; intervals; tooltips.
+"""What charts share: axes that follow means and runs, not intervals; runs as thin lines; intervals; tooltips; facets.
 
 in:  a base chart with its x and its colours, over points of `aggregate.over_runs`
 out: layers and encodings of a panel
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import Metric
+from taskcluster.metrics import PLACES, Metric
 from taskcluster.results.intervals import DRAWN
 
 DIGITS = ".3f"
@@ -20,9 +20,14 @@ def inline(points: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> a
     return alt.Data(values=[{key: point[key] for key in fields or point} for point in points])
 
 
+def named(chart: Any, **fields: Mapping[str, str]) -> Any:
+    """A chart whose points have further fields that follow from their metric: {key of a metric: value}."""
+    return chart.transform_calculate(**{field: f"({dict(values)})[datum.metric]" for field, values in fields.items()})
+
+
 def axis(metric: Metric, data: Any, alone: bool = False) -> alt.Y:
     """The axis of metrics of one range: all of it, or where it has no end from or to the means and the runs in `data`,
-    `alone`: those of this metric. Of a named source, what draws it sets the ends."""
+    `alone`: those of this metric. With a named source, the page sets the ends."""
     low, high = metric.low, metric.high
     if low is not None and high is not None:
         return alt.Y("mean:Q", title=metric.axis, scale=alt.Scale(domain=[low, high], clamp=True))
@@ -30,44 +35,88 @@ def axis(metric: Metric, data: Any, alone: bool = False) -> alt.Y:
     values = [p[key] for p in points for key in ("mean", "least", "most") if p[key] is not None]
     scale = alt.Scale(zero=low is not None)
     if values:
-        from_, to = min(values), max(values)
-        from_, to = from_ if low is None else min(low, from_), to if high is None else max(high, to)
-        room = 0.0 if to > from_ else abs(to) / 10 or 1.0
-        scale = alt.Scale(domain=[from_ - room * (low is None), to + room * (high is None)], nice=True, zero=False)
+        least, most = min(values), max(values)
+        start, end = least if low is None else min(low, least), most if high is None else max(high, most)
+        room = 0.0 if end > start else abs(end) / 10 or 1.0
+        scale = alt.Scale(domain=[start - room * (low is None), end + room * (high is None)], nice=True, zero=False)
     return alt.Y("mean:Q", title=metric.axis, scale=scale)
 
 
+def layers_axis() -> alt.X:
+    return alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0))
+
+
+def curve(
+    base: alt.Chart, y: alt.Y, fields: Sequence[str], opacity: float = 1, dots: bool = False, **encoding: Any
+) -> Any:
+    """A panel with a line through the means, intervals of this opacity, thin lines of few runs, and points with a
+    tooltip; `dots`: see `each_run`."""
+    line = base.mark_line().encode(y=y, **encoding)
+    points = tooltip(base.mark_circle(size=40, opacity=1).encode(y=y), fields)
+    return alt.layer(bars(base, opacity), *each_run(base, dots, **encoding), line, points)
+
+
 def each_run(base: alt.Chart, dots: bool = False, **encoding: Any) -> list[Any]:
-    """A layer with a thin line for each run, where they are few. `dots`: small dots instead, where no line leads from
-    one value of x to the next."""
+    """A layer with a thin line for each run, if they are few. `dots`: small dots instead, where no line leads from one
+    value of x to the next."""
     mark = base.mark_circle(size=12, opacity=0.5) if dots else base.mark_line(strokeWidth=0.8, opacity=0.5)
     fields = [f"runs[{run}]" for run in range(DRAWN - 1)]
-    lines = [mark.encode(y=alt.Y(f"{field}:Q", title=""), **encoding) for field in fields]
-    there = [f"datum.runs && isValid(datum.{field})" for field in fields]
-    return [line.transform_filter(test) for line, test in zip(lines, there, strict=True)]
+    return [
+        mark.encode(y=alt.Y(f"{field}:Q", title=""), **encoding).transform_filter(
+            f"datum.runs && isValid(datum.{field})"
+        )
+        for field in fields
+    ]
 
 
 def band(base: alt.Chart, lower: str, upper: str, opacity: float) -> Any:
     area = base.mark_area(fillOpacity=opacity, clip=True).encode(y=alt.Y(f"{lower}:Q", title=""), y2=f"{upper}:Q")
-    return area.transform_filter(_in_band(lower))
+    return area.transform_filter(_has_interval(lower))
 
 
 def bars(base: alt.Chart, opacity: float = 1) -> Any:
     rule = base.mark_rule(opacity=opacity, clip=True).encode(y=alt.Y("lower:Q", title=""), y2="upper:Q")
-    return rule.transform_filter(_in_band("lower"))
+    return rule.transform_filter(_has_interval("lower"))
 
 
-def told(mark: Any, fields: Sequence[Any], *intervals: tuple[str, str]) -> Any:
-    """A mark that is told by its fields, the mean, and its intervals in words: the pointwise one, and others, (ending
-    of the fields of their ends, title)."""
-    titled = [("", "95 % interval"), *intervals]
-    texts = {f"interval{ending}": _in_words(f"lower{ending}", f"upper{ending}") for ending, _ in titled}
+def tooltip(mark: Any, fields: Sequence[Any], *intervals: tuple[str, str]) -> Any:
+    """A mark whose tooltip has the fields, the mean, and intervals in words: the pointwise one, and others, (ending of
+    the fields of their ends, title)."""
+    titles = {"": "95 % interval", **dict(intervals)}
+    words = {f"interval{ending}": _in_words(f"lower{ending}", f"upper{ending}") for ending in titles}
     numbers = [alt.Tooltip("mean:Q", format=DIGITS)]
-    numbers += [alt.Tooltip(f"interval{ending}:N", title=title) for ending, title in titled]
-    return mark.encode(tooltip=[*fields, *numbers, alt.Tooltip("n:Q", title="runs")]).transform_calculate(**texts)
+    numbers += [alt.Tooltip(f"interval{ending}:N", title=title) for ending, title in titles.items()]
+    return mark.encode(tooltip=[*fields, *numbers, alt.Tooltip("n:Q", title="runs")]).transform_calculate(**words)
 
 
-def _in_band(lower: str) -> str:
+def rows(by_condition: bool) -> dict[str, Any]:
+    """A row for each condition, its name above it, or none."""
+    header = alt.Header(labelOrient="top", labelAngle=0, labelAnchor="start", labelPadding=0, labelLimit=640)
+    row = alt.Row("condition:N", title=None, sort=None, header=header)
+    return {"row": row, "spacing": {"row": 16, "column": 20}} if by_condition else {}
+
+
+def column(field: str, values: Iterable[str]) -> alt.Column:
+    """A column for each of the values of a field, in this order."""
+    return alt.Column(f"{field}:N", title=None, sort=[*dict.fromkeys(values)], header=alt.Header(labelLimit=320))
+
+
+def stroke_legend(**options: Any) -> alt.Legend:
+    return alt.Legend(symbolType="stroke", symbolOpacity=1, **options)
+
+
+def place(metric: Metric) -> str:
+    """Its position in words."""
+    return PLACES.get(metric.position, metric.position)
+
+
+def places(metrics: Sequence[Metric]) -> list[str]:
+    """The positions of the metrics in words, in the order of the prompt; others come last."""
+    in_order = sorted(metrics, key=lambda metric: [*PLACES, metric.position].index(metric.position))
+    return [*dict.fromkeys(map(place, in_order))]
+
+
+def _has_interval(lower: str) -> str:
     """Whether an interval is drawn: there is one, and runs are too many to draw each."""
     return f"isValid(datum.{lower}) && !datum.runs"
 

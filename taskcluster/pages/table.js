@@ -1,112 +1,79 @@
-// The table of runs: one row each, of which only the cells that changed are written.
+// The table of runs: a row each, of which only those that changed are written.
 
-import { element } from "./charts.js";
-
-const STATES = ["running", "finished", "interrupted", "failed", "killed", "damaged", "new"];
-export const stateClass = (state) => (STATES.includes(state) ? state : "other");
+import { element } from "./chart.js";
 
 export const ROWS = 1000; // that are listed, at most
+const [WIDTH, HEIGHT] = [64, 16]; // of a sparkline
 
+// name; of: the value of a run, by which the table is sorted; show: text or elements, by default the value.
 const COLUMNS = [ // before those of metrics
-  { name: "status", of: (run) => run.state, write: writeState },
-  { name: "sweep", of: (run) => run.sweep },
-  { name: "condition", of: (run) => run.condition },
-  { name: "seed", of: (run) => run.seed, right: true },
-  { name: "step", of: (run) => run.step, write: writeStep, right: true },
-  { name: "steps/s", of: (run) => run.steps_per_second, text: speed, right: true },
-  { name: "time left", of: (run) => run.seconds_left, text: timeLeft, right: true },
+  { name: "status", of: (run) => run.state, show: showState, left: true },
+  { name: "sweep", of: (run) => run.sweep, left: true },
+  { name: "condition", of: (run) => run.condition, left: true },
+  { name: "seed", of: (run) => run.seed },
+  { name: "step", of: (run) => run.step, show: showStep },
+  { name: "steps/s", of: (run) => run.steps_per_second, show: (run) => fixed(run.steps_per_second, 2) },
+  { name: "time left", of: (run) => run.seconds_left, show: showTimeLeft },
 ];
-
-// The last value of each metric of the view "runs"; with its curve for the first of those by layer, as in `Live.trend`.
-function columnsOf(metrics) {
-  const shown = metrics.filter(({ views }) => views.includes("runs"));
-  const first = shown.find(({ by_layer }) => by_layer);
-  return shown.map((metric) => {
-    const of = (run) => run.values[metric.key];
-    const way = metric === first ? { write: (cell, run) => writeTrend(cell, run, metric) } : { text: (run) => fixed(of(run)) };
-    return { name: metric.by_layer ? `${metric.short}, last layer` : metric.short, of, right: true, ...way };
-  });
-}
 
 export class Table {
   constructor(table, view, openTsne) {
-    this.view = view;
-    this.openTsne = openTsne;
-    this.body = table.tBodies[0];
-    this.rows = new Map(); // id -> its row
-    this.written = new Map(); // id -> the run as it was written
-    this.head = table.tHead.rows[0];
+    Object.assign(this, { view, openTsne, body: table.tBodies[0], head: table.tHead.rows[0] });
+    this.rows = new Map(); // id -> [the run as it was written, its row]
     this.setMetrics([]);
   }
 
   // Other columns, for the runs that are written next.
   setMetrics(metrics) {
-    this.columns = [...COLUMNS, ...columnsOf(metrics)];
-    this.headers = this.columns.map((column) => this.#header(column));
-    this.head.replaceChildren(...this.headers);
-    for (const [id, row] of this.rows) this.#drop(id, row);
+    if (JSON.stringify(metrics) === this.metrics) return;
+    this.metrics = JSON.stringify(metrics);
+    const columns = metrics.map(({ key, name, trend, ...range }) => {
+      const of = (run) => run.values[key];
+      return { name, of, show: (run) => [trend ? sparkline(run.trend, range) : "", fixed(of(run), 3)] };
+    });
+    this.columns = [...COLUMNS, ...columns];
+    this.head.replaceChildren(...this.columns.map((column) => this.#header(column)));
+    this.rows.clear();
   }
 
   // Bring the table up to date; runs: those to show, in order; the first ROWS are.
   write(runs) {
-    const wanted = this.#sorted(runs).slice(0, ROWS);
-    const ids = new Set(wanted.map((run) => run.id));
-    for (const [id, row] of this.rows) if (!ids.has(id)) this.#drop(id, row);
-    wanted.forEach((run, k) => {
-      const row = this.rows.get(run.id) ?? this.#row(run);
+    const [before, wanted] = [this.rows, this.#sorted(runs).slice(0, ROWS)];
+    const kept = (run, content, known) => (known?.[0] === content ? known : [content, this.#row(run)]);
+    this.rows = new Map(wanted.map((run) => [run.id, kept(run, JSON.stringify(run), before.get(run.id))]));
+    [...this.rows.values()].forEach(([, row], k) => {
       if (this.body.rows[k] !== row) this.body.insertBefore(row, this.body.rows[k] ?? null);
-      this.#fill(row, run);
     });
-  }
-
-  #drop(id, row) {
-    row.remove();
-    this.rows.delete(id);
-    this.written.delete(id);
+    while (this.body.rows.length > wanted.length) this.body.lastChild.remove();
   }
 
   #row(run) {
-    const row = element("tr", {}, ...this.columns.map((column) => element("td", { className: column.right ? "right" : "" })));
-    this.rows.set(run.id, row);
+    const cells = this.columns.map(({ of, show = of, left }) => {
+      const shown = [show(run, this) ?? ""].flat();
+      return element("td", { className: left ? "" : "right" }, ...shown);
+    });
+    const row = element("tr", { title: run.name, className: run.state }, ...cells);
+    row.dataset.run = run.id;
     return row;
   }
 
-  #fill(row, run) {
-    const content = JSON.stringify(run);
-    if (this.written.get(run.id) === content) return;
-    this.written.set(run.id, content);
-    row.title = run.name;
-    row.dataset.run = run.id;
-    row.className = stateClass(run.state);
-    this.columns.forEach((column, k) => {
-      const cell = row.cells[k];
-      if (column.write) column.write(cell, run, this);
-      else set(cell, (column.text ?? column.of)(run) ?? "");
-    });
-  }
-
-  #header(column) {
-    const button = element("button", { type: "button", textContent: column.name });
+  #header({ name, left }) {
+    const button = element("button", { type: "button", textContent: name });
     button.addEventListener("click", () => {
-      const [name, down] = this.#sort();
-      this.view.set({ sort: name !== column.name ? column.name : down ? "" : `-${column.name}` });
+      const next = { [name]: `-${name}`, [`-${name}`]: "" };
+      this.view.set({ sort: next[this.view.sort] ?? name });
     });
-    return element("th", { scope: "col", className: column.right ? "right" : "" }, button);
-  }
-
-  #sort() {
-    const down = this.view.sort.startsWith("-");
-    return [down ? this.view.sort.slice(1) : this.view.sort, down];
+    return element("th", { scope: "col", className: left ? "" : "right" }, button);
   }
 
   #sorted(runs) {
-    const [name, down] = this.#sort();
-    const chosen = this.columns.find((column) => column.name === name);
-    this.headers.forEach((header, k) => {
-      header.ariaSort = this.columns[k] !== chosen ? "none" : down ? "descending" : "ascending";
+    const down = this.view.sort.startsWith("-");
+    const chosen = this.columns.find(({ name }) => name === this.view.sort.replace(/^-/, ""));
+    this.columns.forEach((column, k) => {
+      this.head.cells[k].ariaSort = column !== chosen ? "none" : down ? "descending" : "ascending";
     });
     if (!chosen) return runs;
-    return [...runs].sort((one, other) => (down ? -1 : 1) * compare(chosen.of(one), chosen.of(other)));
+    return runs.toSorted((one, other) => (down ? -1 : 1) * compare(chosen.of(one), chosen.of(other)));
   }
 }
 
@@ -116,48 +83,28 @@ function compare(one, other) {
   return String(one).localeCompare(String(other), "en", { numeric: true });
 }
 
-function writeState(cell, run, table) {
-  const state = element("span", { className: `state ${stateClass(run.state)}`, textContent: run.state });
-  if (run.problem) state.title = run.problem;
-  cell.replaceChildren(state);
-  if (!run.has_tsne) return;
+function showState(run, table) {
+  const { state, problem: title } = run;
+  const shown = element("span", { className: `state ${state}`, textContent: state, title });
+  if (!run.has_tsne) return shown;
   const button = element("button", { type: "button", className: "link", textContent: "t-SNE" });
   button.addEventListener("click", () => table.openTsne(run.id));
-  cell.append(button);
+  return [shown, button];
 }
 
-function writeStep(cell, run) {
-  if (run.step == null) return set(cell, "");
-  const [bar, step, of] = parts(cell, () => [
-    element("progress", { ariaLabel: "progress" }), element("span"), element("span", { className: "quiet" }),
-  ]);
-  Object.assign(bar, { max: run.max_steps || 1, value: run.step });
-  set(step, run.step);
-  set(of, run.max_steps == null ? "" : ` / ${run.max_steps}`);
+function showStep({ step, max_steps: steps }) {
+  if (step == null) return "";
+  const bar = element("progress", { ariaLabel: "progress", max: steps || 1, value: step });
+  return [bar, `${step}`, element("span", { className: "quiet", textContent: steps == null ? "" : ` / ${steps}` })];
 }
 
-const [WIDTH, HEIGHT] = [64, 16]; // of a sparkline
-
-function writeTrend(cell, { trend, values }, { key, low, high }) {
-  if (!trend.length) return set(cell, "");
-  const [line, last] = parts(cell, () => [sparkline(), element("span")]);
+function sparkline(trend, { low, high }) {
   const [from, to] = [low ?? Math.min(...trend), high ?? Math.max(...trend)];
   const x = (k) => (trend.length > 1 ? (k / (trend.length - 1)) * (WIDTH - 2) + 1 : WIDTH / 2);
   const y = (value) => HEIGHT - 1 - Math.max(0, Math.min(1, (value - from) / (to - from || 1))) * (HEIGHT - 2);
-  const points = trend.map((value, k) => `${x(k).toFixed(1)},${y(value).toFixed(1)}`);
-  line.firstChild.setAttribute("points", points.join(" "));
-  set(last, fixed(values[key]));
-}
-
-// The parts of a cell, made once: new elements in every row would have to be laid out again.
-function parts(cell, make) {
-  if (!cell.children.length) cell.replaceChildren(...make());
-  return cell.children;
-}
-
-function sparkline() {
-  const shape = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, class: "sparkline", "aria-hidden": "true" };
-  return svg("svg", shape, svg("polyline", {}));
+  const points = trend.map((value, k) => `${x(k).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+  const shape = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, class: "sparkline" };
+  return trend.length ? svg("svg", { ...shape, "aria-hidden": "true" }, svg("polyline", { points })) : "";
 }
 
 function svg(name, attributes, ...children) {
@@ -167,26 +114,14 @@ function svg(name, attributes, ...children) {
   return made;
 }
 
-function set(cell, text) {
-  if (cell.textContent !== String(text)) cell.textContent = text;
+const fixed = (value, digits) => (value == null ? "" : value.toFixed(digits));
+
+function showTimeLeft({ state, seconds_left: left, seconds }) {
+  if (left != null) return duration(left);
+  return state === "running" || !seconds ? "" : `took ${duration(seconds)}`;
 }
 
-const fixed = (value) => (value == null ? "" : value.toFixed(3));
-
-function speed(run) {
-  const value = run.steps_per_second;
-  return value == null ? "" : value < 10 ? value.toFixed(2) : value.toFixed(1);
-}
-
-function timeLeft(run) {
-  if (run.seconds_left != null) return duration(run.seconds_left);
-  return run.state === "running" || !run.seconds ? "" : `took ${duration(run.seconds)}`;
-}
-
-export function duration(exact) {
-  const seconds = Math.round(exact);
-  const padded = (number) => String(number).padStart(2, "0");
-  if (seconds < 90) return `${seconds} s`;
-  if (seconds < 5400) return `${Math.floor(seconds / 60)} min ${padded(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${padded(Math.floor((seconds % 3600) / 60))} min`;
+function duration(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }

@@ -1,118 +1,78 @@
 // Hidden states of one run, flattened by t-SNE, checkpoint by checkpoint. Fetched only for the run that is chosen.
 
-import { csvAddress, download, element, embed } from "./charts.js";
-
-const PAUSE = 900; // milliseconds a checkpoint when playing
+import { button, element, embed, save, saveTable } from "./chart.js";
 
 export class Tsne {
   constructor(context) {
-    this.context = context;
-    this.steps = [];
-    this.run = "";
-    this.select = element("select", { ariaLabel: "run" });
+    Object.assign(this, { context, steps: [], run: "" });
     this.slider = element("input", { type: "range", min: 0, max: 0, ariaLabel: "checkpoint" });
-    this.label = element("output", {});
-    this.back = button("‹", "checkpoint before", () => this.#go(-1));
-    this.forth = button("›", "next checkpoint", () => this.#go(1));
-    this.play = button("play", "play through the checkpoints", () => this.#toggle());
+    this.label = element("output");
     this.plot = element("div", { className: "plot" });
     this.note = element("p", { className: "quiet note" });
-    const files = ["png", "svg", "csv"].map((kind) => button(kind.toUpperCase(), `download as ${kind}`, () => this.#download(kind)));
-    const controls = [this.select, this.back, this.slider, this.forth, this.label, this.play];
-    const head = element("div", { className: "card-head" }, element("span", { className: "card-controls" }, ...controls), ...files);
+    const files = ["PNG", "SVG", "CSV"].map((kind) => button(kind, `download as ${kind}`, () => this.#save(kind)));
+    const left = element("span", { className: "card-controls" }, this.slider, this.label);
+    const head = element("div", { className: "card-head" }, left, ...files);
     this.card = element("article", { className: "card" }, head, this.note, this.plot);
-    this.controls = [this.back, this.slider, this.forth, this.play, ...files];
-    this.select.addEventListener("change", () => context.view.set({ tsne: this.select.value, at: null }));
+    this.controls = [this.slider, ...files];
     this.slider.addEventListener("input", () => context.view.set({ at: this.steps[this.slider.value] }));
+    this.draw();
   }
 
   // Runs may have come, and the run that is looked at may be another.
   async refresh() {
-    const runs = [...this.context.store.runs.values()].filter((run) => run.has_tsne);
-    const options = runs.map((run) => [run.id, run.name]);
-    if (JSON.stringify(options) !== this.options) {
-      this.options = JSON.stringify(options);
-      const made = options.map(([value, textContent]) => element("option", { value, textContent }));
-      this.select.replaceChildren(element("option", { value: "", textContent: "choose a run" }), ...made);
-    }
-    const wanted = runs.some((run) => run.id === this.context.view.tsne) ? this.context.view.tsne : "";
-    this.select.value = wanted;
-    this.select.disabled = !runs.length;
-    if (!runs.length) this.note.textContent = "A run leaves these when it ends.";
-    else if (!wanted) this.note.textContent = "Each point is an instruction, each colour a task.";
-    if (wanted !== this.run && this.context.charts) await this.#load(wanted);
+    const run = this.context.store.runs.get(this.context.view.tsne);
+    const wanted = run?.has_tsne ? run.id : "";
+    if (!wanted) this.note.textContent = "Finished runs have a button for these in the table.";
+    if (wanted !== this.run && this.context.tsne) await this.#load(wanted);
   }
 
   // Another checkpoint, or another theme.
   async draw(again = false) {
-    const { view } = this.context;
+    const { view, store, tsne } = this.context;
     const at = Math.max(0, this.steps.includes(view.at) ? this.steps.indexOf(view.at) : this.steps.length - 1);
     for (const control of this.controls) control.disabled = !this.steps.length;
     if (!this.steps.length) return;
     Object.assign(this.slider, { max: this.steps.length - 1, value: at });
     this.label.textContent = `step ${this.steps[at]} (${at + 1} of ${this.steps.length})`;
-    this.back.disabled = at === 0;
-    this.forth.disabled = at === this.steps.length - 1;
-    const points = this.points.filter((point) => point.step === this.steps[at]).map((point) => ({ ...point }));
-    if (this.embedded && !again) {
-      await this.embedded.view.data("points", points).runAsync();
-      return;
-    }
-    const specification = structuredClone(this.context.charts.tsne);
+    const points = this.#points(this.steps[at]);
+    if (this.embedded && !again) return this.embedded.view.data("points", points).runAsync();
+    const specification = structuredClone(tsne);
     const layers = new Set(this.points.map((point) => point.layer)).size;
     const side = Math.max(90, Math.min(210, Math.floor((this.plot.clientWidth - 40) / layers) - 22));
     Object.assign(specification.spec, { width: side, height: side });
     specification.spec.encoding.color.scale.domain = [0, this.n_tasks];
-    specification.title = this.context.store.runs.get(this.run)?.name ?? "";
+    specification.title = store.runs.get(this.run)?.name ?? "";
     const old = this.embedded;
-    this.embedded = await embed(this.plot, specification, this.context, (compiled) => {
-      compiled.data.find(({ name }) => name === "points").values = points;
-      return compiled;
-    });
+    this.embedded = await embed(this.plot, specification, this.context, points);
     old?.finalize();
   }
 
   async #load(run) {
-    this.run = run;
     this.embedded?.finalize();
-    Object.assign(this, { embedded: null, steps: [], points: [] });
+    Object.assign(this, { run, embedded: null, steps: [], points: [] });
     this.plot.replaceChildren();
     this.label.textContent = "";
     if (run) {
-      this.note.textContent = "";
-      const answer = await fetch(`runs/${encodeURIComponent(run)}/tsne`);
-      if (run !== this.run) return; // another was chosen meanwhile
-      if (!answer.ok) this.note.textContent = `This run's t-SNE cannot be shown: ${await answer.text()}.`;
-      else Object.assign(this, await answer.json());
-      this.steps = [...new Set(this.points.map((point) => point.step))].sort((one, other) => one - other);
+      this.note.textContent = "Each point is an instruction, each colour a task.";
+      try {
+        const answer = await (await fetch(`runs/${encodeURIComponent(run)}/tsne`)).json();
+        if (run !== this.run) return; // another was chosen meanwhile
+        this.steps = [...new Set(answer.points.map((point) => point.step))].sort((one, other) => one - other);
+        Object.assign(this, answer);
+      } catch (error) {
+        this.note.textContent = `This run's t-SNE cannot be shown: ${error.message}.`;
+      }
     }
     await this.draw();
   }
 
-  #go(by) {
-    const at = Number(this.slider.value) + by;
-    if (this.steps[at] !== undefined) this.context.view.set({ at: this.steps[at] });
+  #points(step) {
+    return this.points.filter((point) => point.step === step).map((point) => ({ ...point }));
   }
 
-  #toggle() {
-    clearInterval(this.playing);
-    const playing = this.play.textContent === "play";
-    this.play.textContent = playing ? "pause" : "play";
-    if (!playing) return;
-    if (this.forth.disabled) this.context.view.set({ at: this.steps[0] });
-    this.playing = setInterval(() => (this.forth.disabled ? this.#toggle() : this.#go(1)), PAUSE);
-  }
-
-  async #download(kind) {
+  #save(kind) {
     const step = this.steps[this.slider.value];
-    const name = `tsne-${this.context.store.runs.get(this.run)?.name}-step-${step}.${kind}`;
-    if (kind === "csv") download(csvAddress(this.points.filter((point) => point.step === step)), name);
-    else download(await this.embedded.view.toImageURL(kind, 2), name);
+    const name = `tsne-${this.context.store.runs.get(this.run)?.name}-step-${step}`;
+    return kind === "CSV" ? saveTable(this.#points(step), name) : save(this.embedded, kind, name);
   }
-}
-
-function button(text, label, act) {
-  const made = element("button", { type: "button", textContent: text, ariaLabel: label, title: label });
-  made.addEventListener("click", act);
-  return made;
 }

@@ -1,7 +1,9 @@
 // What is looked at: kept in the address after #, so that a link leads to the same view.
 
 // metric: key of the metric by layer that charts show, the first if it is none of them.
-const DEFAULTS = { metric: "", layer: "last", filter: "", hide: [], steps: null, tsne: "", at: null, theme: "", sort: "" };
+const DEFAULTS = {
+  metric: "", layer: "last", filter: "", hide: [], steps: null, tsne: "", at: null, theme: "", sort: "",
+};
 
 export const MOST = 200; // conditions in charts: more can neither be told apart nor drawn in time
 
@@ -12,24 +14,19 @@ export class View extends EventTarget {
     addEventListener("hashchange", () => this.#change(read()));
   }
 
-  // Change some of it; listeners of "change" are told the names of what did.
+  // Change some of it; listeners of "change" get the names of what did.
   set(changes) {
     if (this.#change(changes)) history.replaceState(null, "", this.#hash() || location.pathname + location.search);
   }
 
-  shows(condition) {
+  shows({ id, name }) {
     const words = this.filter.toLowerCase().split(/\s+/);
-    return !this.hide.includes(condition.id) && words.every((word) => condition.name.toLowerCase().includes(word));
+    return !this.hide.includes(id) && words.every((word) => name.toLowerCase().includes(word));
   }
 
-  // Of all conditions those that charts show: the first MOST of those that are shown at all.
+  // The conditions that charts show.
   charted(conditions) {
-    const found = [];
-    for (const condition of conditions) {
-      if (this.shows(condition)) found.push(condition);
-      if (found.length === MOST) break;
-    }
-    return found;
+    return [...conditions].filter((condition) => this.shows(condition)).slice(0, MOST);
   }
 
   #change(changes) {
@@ -47,17 +44,15 @@ export class View extends EventTarget {
 
 function read() {
   const given = new URLSearchParams(location.hash.slice(1));
-  const text = (key) => given.get(key) ?? DEFAULTS[key];
-  const steps = text("steps")?.split(",").map(Number);
+  const texts = Object.fromEntries(Object.keys(DEFAULTS).map((key) => [key, given.get(key) ?? DEFAULTS[key]]));
+  const steps = given.get("steps")?.split(",").map(Number) ?? [];
+  const whole = (key) => (/^\d+$/.test(given.get(key) ?? "") ? Number(given.get(key)) : DEFAULTS[key]);
   return {
-    metric: text("metric"),
-    layer: /^\d+$/.test(text("layer")) ? Number(text("layer")) : "last",
-    filter: text("filter"),
+    ...texts,
+    layer: whole("layer"),
     hide: given.get("hide")?.split(",").filter(Boolean) ?? [],
-    steps: steps?.length === 2 && steps[0] < steps[1] ? steps : null,
-    tsne: text("tsne"),
-    at: /^\d+$/.test(given.get("at") ?? "") ? Number(given.get("at")) : null,
-    theme: ["light", "dark"].includes(given.get("theme")) ? given.get("theme") : "",
-    sort: text("sort"),
+    steps: steps.length === 2 && steps[0] < steps[1] ? steps : null,
+    at: whole("at"),
+    theme: ["light", "dark"].includes(texts.theme) ? texts.theme : "",
   };
 }

@@ -17,7 +17,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from taskcluster.measures.observation import Observation, observe
-from taskcluster.pages import charts, instruments, marks, rendering
+from taskcluster.pages import charts, instrument_charts, marks, rendering
 from taskcluster.results.correlations import agreements_of
 from taskcluster.results.points import over_runs
 from taskcluster.runs.files import replace_file
@@ -47,8 +47,8 @@ def draw(run: RunFolder) -> None:
     """Write every figure of a finished run, that of t-SNE if its points are there, and at the end the page."""
     known, rows = run.catalogue(), run.rows()
     points = [{"condition": run.name, **point} for point in over_runs([rows], known)]
-    wanted = charts.of_conditions(points, known)
-    wanted |= instruments.of_conditions(points, {run.name: agreements_of([rows], known)}, known)
+    wanted = charts.condition_charts(points, known)
+    wanted |= instrument_charts.instrument_charts(points, {run.name: agreements_of([rows], known)}, known)
     if (run.figures / "tsne.json").is_file():
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text(encoding="utf-8")))
     specifications = rendering.draw(wanted, run.figures, ("png", "svg"))

@@ -7,9 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Group, RenderableType
 from rich.live import Live as Display
@@ -19,20 +17,21 @@ from rich.table import Table
 from rich.text import Text
 
 from taskcluster import streams
-from taskcluster.metrics import Metric
+from taskcluster.metrics import Metric, shown
 from taskcluster.runs.folder import RunFolder
-from taskcluster.watch.watcher import Live, Watcher
+from taskcluster.watch.live import Live
+from taskcluster.watch.watcher import Watcher
 
 SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment where a run need not print what it measures: a view shows it
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 SPARKS = 16  # measurements in a sparkline, at most
 COLORS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "red", "damaged": "red"}
-FIRST = ("running", "failed", "killed", "damaged", "interrupted")  # to be shown where not all have room
+FIRST = ("running", "failed", "killed", "damaged", "interrupted")  # shown if there is no room for all runs
 
 
-class Shown(ABC):
-    """A context that shows something once a second. What is printed meanwhile, here or by processes that begin in it,
+class TerminalView(ABC):
+    """A context that shows something once a second. Other output, of this process and of those that it starts,
     appears above it.
     """
 
@@ -43,47 +42,46 @@ class Shown(ABC):
     def __enter__(self) -> None:
         os.environ[SHOWN] = "1"
         _flush()
-        self._own = [os.dup(1), os.dup(2)]
+        self._terminal = [os.dup(1), os.dup(2)]
         self._pipe, write = os.pipe()
         os.dup2(write, 1)
         os.dup2(write, 2)
         os.close(write)
         self._ended, self._end = os.pipe()
-        self.console = streams.console(streams.stream(self._own[0], sys.stdout.encoding))
+        self.console = streams.console(streams.stream(self._terminal[0], sys.stdout.encoding))
         self._display = Display(
             get_renderable=self._render, console=self.console, refresh_per_second=1, transient=True,
             redirect_stdout=False, redirect_stderr=False,
         )  # fmt: skip
         self._display.start(refresh=True)
-        self._printer = threading.Thread(target=self._pass_on, daemon=True)
+        self._printer = threading.Thread(target=self._print_all, daemon=True)
         self._printer.start()
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         _flush()
-        os.close(self._end)  # the pipe itself has none while other processes hold it open
+        os.close(self._end)  # the pipe itself does not end while other processes hold it open
         self._printer.join()
         self._display.stop()
-        for number, own in enumerate(self._own, start=1):
-            os.dup2(own, number)
-        for descriptor in (self._pipe, self._ended, self._own[1]):  # the console may still have some for the other
+        for number, terminal in enumerate(self._terminal, start=1):
+            os.dup2(terminal, number)
+        for descriptor in (self._pipe, self._ended, self._terminal[1]):  # the console may still write to the other
             os.close(descriptor)
         del os.environ[SHOWN]
 
-    def _pass_on(self) -> None:
-        text = b""
+    def _print_all(self) -> None:
+        rest = b""
         while self._pipe in select.select([self._pipe, self._ended], [], [])[0]:
-            text += os.read(self._pipe, 65536)
-            lines, newline, text = text.rpartition(b"\n")
+            lines, newline, rest = (rest + os.read(self._pipe, 65536)).rpartition(b"\n")
             if newline:
                 self._print(lines)
-        if text:
-            self._print(text)
+        if rest:
+            self._print(rest)
 
     def _print(self, lines: bytes) -> None:
         self.console.print(Text.from_ansi(lines.decode(errors="replace")), soft_wrap=True)
 
 
-class View(Shown):
+class RunsView(TerminalView):
     """The runs called `names` below `root`."""
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:
@@ -91,42 +89,35 @@ class View(Shown):
 
     def _render(self) -> RenderableType:
         self._watcher.scan()
-        found = {live.name: live for live in self._watcher.runs()}
-        runs = [found.get(name) or Live(name, name, "", state="waiting") for name in self._names]
-        room = max(1, self.console.height - 4)
-        shown = runs if len(runs) <= room else _foremost(runs, room)
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        metrics = [metric for metric in self._watcher.metrics() if "runs" in metric.views]
+        live = {run.name: run for run in self._watcher.runs()}
+        runs = [live.get(name) or Live(name, name, "", state="waiting") for name in self._names]
+        metrics = shown(self._watcher.catalogue, "runs")
         trended = next((metric for metric in metrics if metric.by_layer), None)
-        columns = [[metric.short, ""] if metric == trended else [metric.short] for metric in metrics]
-        for column in ("run", "status", "", "step", "left", *chain.from_iterable(columns)):
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        columns = [name for metric in metrics for name in ([metric.short, ""] if metric is trended else [metric.short])]
+        for column in ("run", "status", "", "step", "left", *columns):
             table.add_column(column, no_wrap=True, overflow="ellipsis")
-        for run in shown:
-            table.add_row(*self._line(run, metrics, trended))
+        for run in foremost(runs, max(1, self.console.height - 4)):
+            table.add_row(*self._row(run, metrics, trended))
         counts = Counter(run.state for run in runs)
         return Group(table, Text(f"{len(runs)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items())))
 
-    def _line(self, run: Live, metrics: Sequence[Metric], trended: Metric | None) -> list[RenderableType]:
+    def _row(self, run: Live, metrics: Sequence[Metric], trended: Metric | None) -> list[RenderableType]:
         status = Text(run.state, style=COLORS.get(run.state, "dim"))
         if run.step is None or not run.max_steps:
             return [run.name, status]
-        blocks = ASCII if self.console.options.ascii_only else BLOCKS
-        cells = []
+        left = "" if run.seconds_left is None else _duration(run.seconds_left)
+        progress = ProgressBar(run.max_steps, run.step, width=12), f"{run.step}/{run.max_steps}"
+        cells, values = [], dict(run.values)
         for metric in metrics:
-            value = dict(run.values).get(metric.key)
-            cells.append("" if value is None else f"{value:.3f}")
-            cells += [sparkline(run.trend, blocks, metric.low, metric.high)] * (metric == trended)
-        return [
-            run.name,
-            status,
-            ProgressBar(run.max_steps, run.step, width=12),
-            f"{run.step}/{run.max_steps}",
-            "" if run.seconds_left is None else _duration(run.seconds_left),
-            *cells,
-        ]
+            cells.append(f"{values[metric.key]:.3f}" if metric.key in values else "")
+            if metric is trended:
+                blocks = ASCII if self.console.options.ascii_only else BLOCKS
+                cells.append(sparkline(run.trend, blocks, metric.low, metric.high))
+        return [run.name, status, *progress, left, *cells]
 
 
-class Steps(Shown):
+class StepsView(TerminalView):
     """How many of their steps runs have in their journals, {run: all of them}, and the time left."""
 
     def __init__(self, runs: Mapping[RunFolder, int]) -> None:
@@ -144,13 +135,8 @@ class Steps(Shown):
         return sum(min(len(run.rows()), n_steps) for run, n_steps in self._runs.items())
 
 
-def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-
-
 def sparkline(values: Sequence[float], blocks: str = BLOCKS, low: float | None = 0, high: float | None = 1) -> str:
-    """Values in their range, a block each; SPARKS of them, evenly chosen, where there are more.
+    """Values in their range, a block each; SPARKS of them, evenly chosen, if there are more.
 
     low, high: the range; None for the smallest and the largest of the values.
     """
@@ -162,11 +148,16 @@ def sparkline(values: Sequence[float], blocks: str = BLOCKS, low: float | None =
     return "".join(blocks[min(max(level, 0), len(blocks) - 1)] for level in levels)
 
 
-def _foremost(runs: Sequence[Live], room: int) -> list[Live]:
-    """Those that matter now, in their own order."""
+def foremost(runs: Sequence[Live], room: int) -> list[Live]:
+    """As many runs as there is room for, in their order: first those that run or failed."""
     by_rank = sorted(runs, key=lambda run: FIRST.index(run.state) if run.state in FIRST else len(FIRST))
     chosen = {run.name for run in by_rank[:room]}
     return [run for run in runs if run.name in chosen]
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def _duration(seconds: float) -> str:

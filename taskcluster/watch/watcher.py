@@ -1,110 +1,64 @@
-"""Run folders while they are written: what is new in them since a version. Only reads, and knows of no web.
+"""Run folders while they are written. Only reads, and knows nothing of the web.
 
-in:  a folder that holds run folders at any depth, now or later
-out: a `Live` for each run; for each condition the mean over its runs with its 95 % interval, by step and curve
-
-`Watcher.scan` reads what was appended since the last one and computes only the steps that it changes. Everything
-carries the version, a number that grows, in which it last changed: whoever knows one is told only what came after.
+in:  a folder that contains run folders at any depth, now or later
+out: a `Live` for each run; for each condition its `Curves`
 """
 
-import threading
+import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from taskcluster.metrics import Metric
-from taskcluster.results.conditions import conditions, find_runs
+from taskcluster.metrics import Catalogue
+from taskcluster.results.conditions import Condition, conditions, find_runs
 from taskcluster.runs.folder import RunFolder
-from taskcluster.watch.pool import Curves, Pool
-from taskcluster.watch.run import Live, Run, digest
-
-__all__ = ["Changes", "Curves", "Live", "Watcher"]
-
-
-class Changes(NamedTuple):
-    """What came after a version. metrics: those of all runs that a view shows, None if they are the same as before;
-    runs, conditions: ids of all, in order; changed_conditions: id, sweep, label, runs.
-    """
-
-    version: int
-    metrics: list[Metric] | None
-    runs: list[str]
-    changed_runs: list[Live]
-    conditions: list[str]
-    changed_conditions: list[dict[str, Any]]
-    curves: list[Curves]
+from taskcluster.watch.curves import Curves
+from taskcluster.watch.live import Live, LiveRun, digest
 
 
 class Watcher:
-    """Follows the runs below `root`. Safe to use from several threads."""
+    """Follows the runs below `root`.
+
+    version: grows whenever a scan finds news, and is larger in each further process. catalogue: of all runs.
+    conditions: {id: (condition, curves)}.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self.version = 0
-        self._runs: dict[Path, Run] = {}
-        self._pools: dict[str, Pool] = {}  # by id of the condition
-        self._metrics: tuple[int, list[Metric]] = 0, []  # the version in which they last changed
-        self._condition_of: dict[str, dict[str, Any]] = {}  # facts of its pool by id of the run
-        self._lock = threading.Lock()
+        self.version = time.time_ns() // 1_000_000
+        self.catalogue: Catalogue = {}
+        self.conditions: dict[str, tuple[Condition[LiveRun], Curves]] = {}
+        self._runs: dict[Path, LiveRun] = {}
+        self._grouped: list[Any] = []
 
     def scan(self) -> None:
         """Look at the folders once."""
-        with self._lock:
-            version = self.version + 1
-            folders = [folder.path for folder in find_runs(self.root)]
-            others = self._runs
-            self._runs = {path: others.get(path) or Run(path, self.root) for path in folders}
-            for run in self._runs.values():
-                run.refresh()
-            changed = list(others) != folders
-            if changed or any(run.regroup for run in self._runs.values()):
-                changed |= self._group(version)
-            for pool in self._pools.values():
-                changed |= pool.update(version)
-            known = (metric for run in self._runs.values() for metric in run.catalogue.values())
-            metrics = list({metric.key: metric for metric in known if metric.views}.values())
-            if metrics != self._metrics[1]:
-                self._metrics, changed = (version, metrics), True
-            for run in self._runs.values():
-                changed |= run.settle(version, self._condition_of.get(run.id, {}))
-            if changed:
-                self.version = version
-
-    def metrics(self) -> list[Metric]:
-        """Those of all runs that a view shows."""
-        return self._metrics[1]
+        before = self.runs()
+        folders = [folder.path for folder in find_runs(self.root)]
+        self._runs = {path: self._runs.get(path) or LiveRun(path, self.root) for path in folders}
+        for run in self._runs.values():
+            run.refresh()
+        changed = [before != self.runs(), self._group()]
+        changed += [curves.update(self.version + 1) for _, curves in self.conditions.values()]
+        self.version += any(changed)
 
     def runs(self) -> list[Live]:
         """All of them, in natural order."""
-        return [run.live for run in list(self._runs.values())]
+        return [run.live for run in self._runs.values()]
 
     def run(self, id: str) -> RunFolder | None:
-        """The folder of a run by its id. Paths are never made of what was asked for."""
-        return next((run.folder for run in list(self._runs.values()) if run.id == id), None)
+        """The folder of a run by its id."""
+        return next((run.folder for run in list(self._runs.values()) if run.live.id == id), None)
 
-    def changes(self, since: int = 0) -> Changes:
-        """What came after version `since`; 0 gives everything."""
-        with self._lock:
-            return Changes(
-                version=self.version,
-                metrics=self._metrics[1] if self._metrics[0] > since else None,
-                runs=[run.id for run in self._runs.values()],
-                changed_runs=[run.live for run in self._runs.values() if run.version > since],
-                conditions=list(self._pools),
-                changed_conditions=[pool.facts for pool in self._pools.values() if pool.version > since],
-                curves=[curves for pool in self._pools.values() if (curves := pool.after(since))],
-            )
-
-    def _group(self, version: int) -> bool:
-        """Put the runs into conditions again, whose labels may be others now; whether anything is."""
-        runs = [run for run in self._runs.values() if run.config]
-        found = conditions([(run, run.sweep, run.config) for run in runs])
-        before = self._pools
-        self._pools, self._condition_of = {}, {}
-        for condition in found:
+    def _group(self) -> bool:
+        """Put the runs into conditions again if any run, configuration or catalogue is another; whether that is so."""
+        grouped = [(run, run.config.value, run.catalogue.value) for run in self._runs.values()]
+        if grouped == self._grouped:
+            return False
+        self._grouped = grouped
+        self.catalogue = {key: metric for *_, catalogue in grouped for key, metric in catalogue.items()}
+        before, self.conditions = self.conditions, {}
+        for condition in conditions([(run, run.sweep, config) for run, config, _ in grouped if config]):
             id = digest(condition.key)
-            self._pools[id] = before.get(id) or Pool(id)
-            self._pools[id].set(condition, version)
-            self._condition_of |= {run.id: self._pools[id].facts for run in condition.runs}
-        for run in self._runs.values():
-            run.regroup = False
-        return list(before) != list(self._pools) or any(pool.version == version for pool in self._pools.values())
+            curves = before[id][1] if id in before and before[id][1].runs == condition.runs else Curves(condition.runs)
+            self.conditions[id] = condition, curves
+        return True

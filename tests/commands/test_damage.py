@@ -25,7 +25,7 @@ from taskcluster.runs.analyses import Analysis
 from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.resume import find_start, is_finished
 from taskcluster.validation import UserError
-from taskcluster.watch.run import Live
+from taskcluster.watch.live import Live
 from taskcluster.watch.watcher import Watcher
 
 FILES = (
@@ -182,10 +182,8 @@ def seen(sweep: Path) -> tuple[list[str], list[str], list[str]]:
     assert points
     assert tables(found, points)
     assert len(Frames(found).numbers())
-    dashboard = Dashboard(sweep, None)  # type: ignore[arg-type]
-    dashboard.warm_up()
-    told = json.loads(dashboard._everything())
-    states = {run["name"]: run["state"] for run in told["changed_runs"]}
+    told = json.loads(Dashboard(sweep).view("0"))
+    states = {run["name"]: run["state"] for run in told["runs"]}
     sentences = []
     for seed in range(3):
         run = RunFolder(sweep / f"seed={seed}")
@@ -351,7 +349,7 @@ def test_foreign_files_of_our_names_hide_no_run(sweep: Path, name: str, where: s
 
 @pytest.mark.parametrize("kind", ["empty", "a dangling link", "a link loop"])
 def test_a_report_that_cannot_be_written_is_one_sentence(sweep: Path, kind: str) -> None:
-    from taskcluster.pages.report import write
+    from taskcluster.pages.multirun_report import write
 
     REPLACED[kind](sweep / "report")
     with pytest.raises(UserError, match=r"report: it is not a folder; move it away, or choose another place"):
@@ -360,7 +358,7 @@ def test_a_report_that_cannot_be_written_is_one_sentence(sweep: Path, kind: str)
 
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet", "ari.png", "index.html"])
 def test_a_folder_in_place_of_a_part_of_the_report_is_one_sentence(sweep: Path, name: str) -> None:
-    from taskcluster.pages.report import write
+    from taskcluster.pages.multirun_report import write
 
     (sweep / "report" / name).mkdir(parents=True)
     with pytest.raises(UserError, match=f"report/{name}: Is a directory; move it away"):
@@ -369,7 +367,7 @@ def test_a_folder_in_place_of_a_part_of_the_report_is_one_sentence(sweep: Path, 
 
 
 def test_a_report_on_a_full_disk_is_one_sentence_and_the_one_before_stays(whole: Path, small_disk: Path) -> None:
-    from taskcluster.pages.report import write
+    from taskcluster.pages.multirun_report import write
 
     root = small_disk / "s"
     shutil.copytree(whole, root)

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -216,15 +215,12 @@ def test_the_report_shows_it(laboratory: Laboratory) -> None:
 def test_the_dashboard_is_told_of_it(laboratory: Laboratory) -> None:
     watcher = Watcher(laboratory.folder)
     watcher.scan()
-    changes = watcher.changes(0)
-    assert changes.metrics is not None
-    told = {metric.key: asdict(metric) for metric in changes.metrics}
-    assert told["spread"]["label"] == "Spread of states"
-    assert told["margin"]["axis"] == "margin (nats)"
-    assert "rare" not in told  # it asks for no view
-    (curves,) = changes.curves
-    assert {"spread/val/layer_2", "val/margin"} <= {*curves.curves}
-    (live,) = changes.changed_runs
+    assert watcher.catalogue["spread"].label == "Spread of states"
+    assert watcher.catalogue["margin"].axis == "margin (nats)"
+    ((_, curves),) = watcher.conditions.values()
+    assert {"spread/val/layer_2", "val/margin"} <= {*curves.keys}
+    assert not [key for key in curves.keys if key.startswith("rare/")]  # it asks for no view
+    (live,) = watcher.runs()
     assert dict(live.values)["spread"] == pytest.approx(laboratory.run.rows()[-1]["spread/val/layer_2"])
 
 

@@ -107,11 +107,11 @@ def test_reports_and_pages_refuse_any_words(typed: Callable[..., Outcome], words
 
 def dashboard_of_nothing() -> None:
     """Reads the words and finds the folder, but serves nothing."""
-    arguments = dashboard._arguments(sys.argv[1:])
+    arguments = dashboard.parse(sys.argv[1:])
     try:
-        dashboard._root(arguments.root)
+        dashboard.runs_below(arguments.root)
     except UserError as refusal:
-        dashboard._report(str(refusal))
+        dashboard.say(dashboard.PROGRAM, str(refusal))
         sys.exit(2)
 
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import Command, train, wandb_steps
 
-from taskcluster.pages.report import write
+from taskcluster.pages.multirun_report import write
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, number
@@ -74,10 +74,10 @@ def test_figures_are_drawn_and_the_live_page_has_gaps(apart: Sweep) -> None:
         assert json.loads((run.figures / "tsne.json").read_text())["points"]
     watcher = Watcher(apart.root)
     watcher.scan()
-    (curves,) = watcher.changes().curves
-    undefined = [k for k, key in enumerate(curves.curves) if key.startswith("ari_within_x/")]
+    ((_, curves),) = watcher.conditions.values()
+    undefined = [k for k, key in enumerate(curves.keys) if key.startswith("ari_within_x/")]
     assert undefined
-    assert {point[k] for point in curves.mean for k in undefined} == {None}
+    assert {point["mean"][k] for point in curves.points.values() for k in undefined} == {None}
     assert {live.state for live in watcher.runs()} == {"finished"}
 
 

@@ -10,7 +10,8 @@ import vl_convert
 from planted import config, plant, rows
 
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN, Metric, catalogue
-from taskcluster.pages import instruments, report
+from taskcluster.pages import multirun_report
+from taskcluster.pages.instrument_charts import instrument_charts
 from taskcluster.results.correlations import agreements_of
 from taskcluster.results.points import over_runs
 
@@ -27,7 +28,7 @@ def journals(*aris: float) -> list[list[dict[str, Any]]]:
 
 CONDITIONS = {"a": journals(0.8, 0.9), "b": journals(0.5)}
 POINTS = [{"condition": name, **p} for name, of in CONDITIONS.items() for p in over_runs(of, KNOWN)]
-CHARTS = instruments.of_conditions(POINTS, {name: agreements_of(of, KNOWN) for name, of in CONDITIONS.items()}, KNOWN)
+CHARTS = instrument_charts(POINTS, {name: agreements_of(of, KNOWN) for name, of in CONDITIONS.items()}, KNOWN)
 
 
 def test_every_instrument_is_drawn_by_layer_at_the_last_step() -> None:
@@ -50,7 +51,7 @@ def test_the_map_has_both_halves_and_numbers() -> None:
 
 def test_too_few_instruments_have_no_chart() -> None:
     points = [point for point in POINTS if point["metric"] != "falling"]
-    assert instruments.of_conditions(points, {}, KNOWN) == {}
+    assert instrument_charts(points, {}, KNOWN) == {}
 
 
 def test_the_report_has_the_charts_and_a_row_for_every_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +59,7 @@ def test_the_report_has_the_charts_and_a_row_for_every_two(tmp_path: Path, monke
     monkeypatch.setattr(planted, "rows", lambda ari, n_layer: journals(ari)[0])
     for seed, ari in enumerate((0.8, 0.9, 0.85)):
         plant(tmp_path / f"many/seed={seed}", ari, config(seed))
-    report.write(tmp_path / "many")
+    multirun_report.write(tmp_path / "many")
     written = (tmp_path / "many/report/report.md").read_text()
     assert "![Instruments by layer" in written
     assert "(agreement.png)" in written

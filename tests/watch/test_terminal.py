@@ -17,7 +17,8 @@ import pytest
 from conftest import SMALL
 
 from taskcluster.runs.folder import RunFolder
-from taskcluster.watch.terminal import ASCII, sparkline
+from taskcluster.watch.live import Live
+from taskcluster.watch.terminal import ASCII, foremost, sparkline
 
 COLUMNS, LONG = 130, 120
 
@@ -29,6 +30,12 @@ def test_a_sparkline_has_a_block_for_each_value() -> None:
     assert sparkline([2.0, 3.0, 4.0], low=None, high=None) == sparkline([2.0, 3.0, 4.0], low=2, high=4) == "▁▅█"
     assert sparkline([3.0, 3.0], low=None, high=None) == "▁▁"
     assert sparkline([k / 99 for k in range(100)]) == "▁▁▂▂▃▃▄▄▅▅▆▆▇▇██"
+
+
+def test_runs_that_matter_now_are_shown_if_not_all_have_room() -> None:
+    states = ["finished", "failed", "finished", "running", "waiting"]
+    runs = [Live(str(k), str(k), "", state=state) for k, state in enumerate(states)]
+    assert [run.name for run in foremost(runs, 3)] == ["0", "1", "3"]
 
 
 class Terminal:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import polars
 
-from taskcluster.pages import charts, instruments, rendering, sweeps
+from taskcluster.pages import charts, rendering
+from taskcluster.pages.instrument_charts import instrument_charts
+from taskcluster.pages.sweep_chart import sweep_chart
 from taskcluster.results.findings import Findings
-from taskcluster.results.frame import Frames
 from taskcluster.results.points import FOR_CHARTS, Point
 from taskcluster.results.tables import tables
 from taskcluster.runs.files import filling
@@ -21,38 +22,37 @@ def write(root: Path) -> Path:
 
     Raises UserError where there is no finished run, or the folder cannot be written to.
     """
-    found, folder = Findings(root), root / "report"
+    findings, folder = Findings(root), root / "report"
     with filling(folder) as partial:
-        _write(found, text(root.resolve().name), partial)
+        _write(findings, text(root.resolve().name), partial)
     return folder / "index.html"
 
 
-def _write(found: Findings, title: str, folder: Path) -> None:
-    shown = found.to_read()
+def _write(findings: Findings, title: str, folder: Path) -> None:
+    shown = findings.to_read()
     points: list[Point] = []
-    frames = Frames(found)
+    frames = Frames(findings)
     intervals = []
     names = {*shown.names}
-    for condition, (name, of_condition) in zip(found.conditions, found.points(), strict=True):
-        numbers = [{key: point[key] for key in point if key not in FOR_CHARTS} for point in of_condition]
+    for condition, (name, condition_points) in zip(findings.conditions, findings.points(), strict=True):
+        numbers = [{key: point[key] for key in point if key not in FOR_CHARTS} for point in condition_points]
         intervals.append(frames.intervals(name, condition.runs[0], numbers))
-        points += of_condition if name in names else []
+        points += condition_points if name in names else []
     written = {"table": frames.numbers(), "intervals": polars.concat(intervals)}
     for name, table in written.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
-    agreements = shown.agreements()
-    wanted = sweeps.of_conditions(points, [*shown.named()], found.catalogue)
-    wanted |= charts.of_conditions(points, found.catalogue)
-    wanted |= instruments.of_conditions(points, agreements, found.catalogue)
+    wanted = sweep_chart(points, [*shown.named()], findings.catalogue)
+    wanted |= charts.condition_charts(points, findings.catalogue)
+    wanted |= instrument_charts(points, shown.agreements(), findings.catalogue)
     drawn = rendering.draw(wanted, folder, FORMATS)
     content = {
         "title": title,
-        "n_runs": len(found.runs),
-        "names": found.names,
+        "n_runs": len(findings.runs),
+        "names": findings.names,
         "n_shown": len(shown.names),
-        "gaps": found.gaps[:MOST_GAPS],
-        "n_more_gaps": max(len(found.gaps) - MOST_GAPS, 0),
+        "gaps": findings.gaps[:MOST_GAPS],
+        "n_more_gaps": max(len(findings.gaps) - MOST_GAPS, 0),
         "tables": tables(shown, points),
         "charts": drawn,
         "formats": FORMATS,

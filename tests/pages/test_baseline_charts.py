@@ -7,8 +7,8 @@ import pytest
 import vl_convert
 from planted import DECLARED, rows
 
-from taskcluster.metrics import ARI, Metric, catalogue, control
-from taskcluster.pages import charts, compared
+from taskcluster.metrics import ARI, Kind, Metric, catalogue, control
+from taskcluster.pages import baseline_charts, charts
 from taskcluster.results.contrasts import highest_beside
 from taskcluster.results.points import over_runs
 
@@ -29,7 +29,7 @@ def rules(svg: str) -> int:
 
 
 def test_a_number_is_a_rule_and_layers_are_a_line() -> None:
-    specification = charts.of_conditions(ALONE, KNOWN)["baselines"].to_dict()
+    specification = charts.condition_charts(ALONE, KNOWN)["baselines"].to_dict()
     values = specification["data"]["values"]
     assert {(v["metric"], v["layer"]) for v in values if v["split"] == "val"} == {
         ("ari_symbols", None), *((key, k) for key in ("ari", "ari_untrained") for k in range(4))
@@ -42,44 +42,37 @@ def test_a_number_is_a_rule_and_layers_are_a_line() -> None:
     assert "NaN" not in svg
 
 
-def test_conditions_are_rows() -> None:
-    svg = vl_convert.vegalite_to_svg(charts.of_conditions(POINTS, KNOWN)["baselines"].to_dict())
-    assert len(re.findall(">[ab]</text>", svg)) == 2
-    assert rules(svg) == 2
+@pytest.mark.parametrize(("points", "panels"), [(ALONE, 1), (POINTS, 2)])
+def test_charts_of_several_conditions_have_a_row_and_a_rule_for_each(points: list[dict], panels: int) -> None:
+    made = charts.condition_charts(points, KNOWN)
+    curves = vl_convert.vegalite_to_svg(made["ari"].to_dict())
+    assert rules(vl_convert.vegalite_to_svg(made["baselines"].to_dict())) == rules(curves) == panels
+    assert ">bag of symbols<" in curves
+    assert ">null<" not in curves  # no layer of what has none
 
 
-def test_curves_have_rules_of_baselines_on_validation() -> None:
-    for points, panels in ((ALONE, 1), (POINTS, 2)):
-        svg = vl_convert.vegalite_to_svg(charts.of_conditions(points, KNOWN)["ari"].to_dict())
-        assert rules(svg) == panels
-        assert ">bag of symbols<" in svg
-        assert ">null<" not in svg  # no layer of what has none
+def test_metrics_without_baselines_have_no_chart_of_them() -> None:
+    plain = [point for point in POINTS if "symbols" not in point["metric"] and "untrained" not in point["metric"]]
+    assert not {"baselines", "nuisance"} & {*charts.condition_charts(plain, KNOWN)}
+
+
+@pytest.mark.parametrize(("kind", "itself"), [("baseline", "trained network"), ("nuisance", "task")])
+def test_each_is_in_the_panel_of_its_metric(kind: Kind, itself: str) -> None:
+    at_x = Metric("other", "other", "at x", low=0, high=1)
+    others = [control(of, "beside", kind, "the other") for of in (ARI, at_x)]
+    groups = baseline_charts.groups(catalogue([ARI, at_x], others), kind)
+    assert groups == [[ARI, others[0]], [at_x, others[1]]]
+    fields = baseline_charts.labels(groups, kind)
+    assert fields["where"] == {"ari": ARI.where, "ari_beside": ARI.where, "other": "at x", "other_beside": "at x"}
+    assert (fields["label"]["ari"], fields["label"]["ari_beside"]) == (itself, "the other")
 
 
 def test_the_highest_value_is_said_with_the_baselines_of_its_layer_and_their_own_highest() -> None:
     values = {"ari": (0.1, 0.3, 0.9, 0.8), "ari_untrained": (0.0, 0.84, 0.25, math.nan)}
-    row = {f"{key}/val/layer_{k}": value for key, of in values.items() for k, value in enumerate(of)}
+    row = {f"{key}/val/layer_{k}": value for key, of_layers in values.items() for k, value in enumerate(of_layers)}
     said = highest_beside(row | {"val/ari_symbols": 0.33}, KNOWN, ARI)
     assert said.startswith("ARI at the separator, highest: 0.90 at layer 2 (")
     assert "untrained network 0.25, highest 0.84 at layer 1" in said
     assert "bag of symbols 0.33" in said
-    assert highest_beside({f"ari/val/layer_{k}": 0.1 for k in range(4)}, KNOWN, ARI) == ""
     undefined = {f"{key}/val/layer_{k}": math.nan for key in values for k in range(4)}
     assert "highest: - at layer 0 (untrained network -)" in highest_beside(undefined, KNOWN, ARI)
-
-
-def test_nothing_is_drawn_beside_what_stands_alone() -> None:
-    plain = [point for point in POINTS if "symbols" not in point["metric"] and "untrained" not in point["metric"]]
-    assert not {"baselines", "nuisance"} & {*charts.of_conditions(plain, KNOWN)}
-
-
-@pytest.mark.parametrize(("kind", "own"), [("baseline", "trained network"), ("nuisance", "task")])
-def test_each_is_in_the_panel_of_its_metric(kind: str, own: str) -> None:
-    at_x = Metric("other", "other", "at x", low=0, high=1)
-    others = [control(of, "beside", kind, "the other") for of in (ARI, at_x)]  # type: ignore[arg-type]
-    grouped = compared.groups(catalogue([ARI, at_x], others), kind)  # type: ignore[arg-type]
-    assert grouped == [(ARI, others[:1]), (at_x, others[1:])]
-    fields = compared.labels(grouped, kind)  # type: ignore[arg-type]
-    assert fields["where"] == {"ari": ARI.where, "ari_beside": ARI.where, "other": "at x", "other_beside": "at x"}
-    assert fields["label"]["ari"] == own
-    assert fields["label"]["ari_beside"] == "the other"
