@@ -9,34 +9,30 @@ separator and at x is the instruction alone, in its symbols or words: within an 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import Field
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 from sklearn.cluster import AgglomerativeClustering
+from sklearn.feature_extraction import DictVectorizer
 from torch import Tensor
 
-from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterer import Clusterer, Clustering
-from taskcluster.measures.clusters import of_layers, of_layers_within
-from taskcluster.measures.comparisons import AT, Scored, Unit, of_surface, scores
-from taskcluster.measures.measure import Measure, Values
+from taskcluster.measures.clusters import Comparison, Scored, fit_layers, fit_layers_within
+from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation
-from taskcluster.metrics import Metric
-from taskcluster.validation import validated
-
-FIRST = 0x10000  # of the characters that stand for symbols or words in edit distances: all are assignable
-
+from taskcluster.metrics import Metric, control
 
 Texts = Sequence[Sequence[int]] | Sequence[Sequence[str]]  # each in tokens, or in symbols or words
 
-Described = list[tuple[Clusterer, Tensor]]  # for each baseline, what clusters it, and features of texts (I, ...)
+Unit = Literal["symbols", "words", "tokens"]  # what texts consist of
 
 
-class Surface(Measure):
+@configured
+class Surface(Comparison):
     """How far the prompts' texts alone group by task: with as many clusters as the run's, on the probe set of
     validation; within each x, the texts of the prompts with this x.
 
@@ -45,69 +41,57 @@ class Surface(Measure):
         at: positions whose ARI it is a baseline of.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = tuple(m for s in scores(AT) for m in of_surface(s.metric, 2, "symbols"))
-    splits = ("val",)
+    n: Annotated[int, Field(ge=2)]
+    positions = ()
 
-    @validated
-    def __init__(
-        self,
-        data: SequenceDataModule,
-        clusterer: Clusterer,
-        every_n_steps: PositiveInt | None,
-        n: PositiveInt,
-        at: list[Scored],
-    ) -> None:
-        super().__init__(every_n_steps)
-        if n < 2:
-            raise ValueError(f"n={n} counts single symbols, as one of the baselines does anyway; use 2 or more")
-        self._data, self._clusterer, self._n = data, clusterer, n
-        self._declared = {score: of_surface(score.metric, n, self._unit(score.position)) for score in scores(at)}
-        self.metrics = tuple(metric for declared in self._declared.values() for metric in declared)  # type: ignore[misc]
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return tuple(metric for score in self.scores for metric in self._declared(score.metric, score.position))
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        rows, found = self._data.probe[observation.split], dict[Metric, Values]()
+        rows, aris = self.data.probe[observation.split], dict[Metric, Values]()
         numbers = rows.labels("instruction_end")["instruction"].unique()  # of the instructions in the probe set
         embedding = next(observation.network.get_input_embeddings().parameters()).detach().float().cpu()
-        described = dict[Scored | None, Described]()  # of the tokens up to a position, or of instructions
-        for score, declared in self._declared.items():
-            labels, position = rows.labels(score.position), self._tokens_at(score.position)
-            if position not in described:
-                tokens = rows.read_at(position) if position else None
-                described[position] = self._described(embedding, numbers.tolist(), tokens)
+        features = dict[Scored | None, list[tuple[Clusterer, Tensor]]]()  # of texts up to a position, of instructions
+        for metric, position, within in self.scores:
+            labels, read_at = rows.labels(position), self._read_at(position)
+            if read_at not in features:
+                texts = rows.read_at(read_at) if read_at else None
+                features[read_at] = self._features(embedding, numbers.tolist(), texts)
             instruction = torch.searchsorted(numbers, labels["instruction"].contiguous())
-            which = torch.arange(len(labels["task"])) if position else instruction
-            k = self._clusterer.k(observation.n_tasks)
-            for metric, (clusterer, features) in zip(declared, described[position], strict=True):
-                states = features[which][None]
-                if score.within:
-                    (within,) = of_layers_within(states, clusterer, labels["x"], labels["task"])
-                    found[metric] = within.ari(labels["task"])
+            which, task = torch.arange(len(instruction)) if read_at else instruction, labels["task"]
+            for declared, (clusterer, table) in zip(self._declared(metric, position), features[read_at], strict=True):
+                states = table[which][None]
+                if within:
+                    aris[declared] = fit_layers_within(states, clusterer, labels["x"], task)[0].ari(task)
                 else:
-                    found[metric] = of_layers(states, clusterer, k)[0].ari(labels["task"])
-        return found
+                    aris[declared] = fit_layers(states, clusterer, self.clusterer.k(observation.n_tasks))[0].ari(task)
+        return aris
 
-    def _tokens_at(self, position: Scored) -> Scored | None:
+    def _declared(self, metric: Metric, position: Scored) -> tuple[Metric, ...]:
+        unit: Unit = "words" if self.data.family.words else "symbols"
+        return surface_metrics(metric, self.n, "tokens" if self._read_at(position) else unit)
+
+    def _read_at(self, position: Scored) -> Scored | None:
         """The position itself where its texts are the tokens up to it, None where they are the instructions."""
-        return position if position == "answer" or self._data.family.x_inside else None
+        return position if position == "answer" or self.data.family.x_inside else None
 
-    def _unit(self, position: Scored) -> Unit:
-        if self._tokens_at(position):
-            return "tokens"
-        return "words" if self._data.family.words else "symbols"
-
-    def _described(self, embedding: Tensor, instructions: Sequence[int], tokens: list[list[int]] | None) -> Described:
-        """Of texts in tokens or, without, of the instructions with these numbers."""
+    def _features(
+        self, embedding: Tensor, instructions: Sequence[int], tokens: list[list[int]] | None
+    ) -> list[tuple[Clusterer, Tensor]]:
+        """For each baseline, what clusters it, and features (I, ...) of texts in tokens, or of the instructions with
+        these numbers."""
         texts: Texts = tokens or []
         if tokens is None:
-            family = self._data.family
+            family = self.data.family
             texts = [family.parts(family.instructions[number][1]) for number in instructions]
             joined = [(" " if family.words else "").join(parts) for parts in texts]
-            tokens = self._data.tokenizer(joined, add_special_tokens=False)["input_ids"]
-        means = [embedding[own].mean(0) if own else embedding.new_zeros(embedding.shape[1]) for own in tokens]
+            tokens = self.data.tokenizer(joined, add_special_tokens=False)["input_ids"]
+        means = [embedding[text].mean(0) if text else embedding.new_zeros(embedding.shape[1]) for text in tokens]
         return [
-            (self._clusterer, counts(texts, 1)),
-            (self._clusterer, counts(texts, self._n)),
-            (self._clusterer, torch.stack(means)),
+            (self.clusterer, counts(texts, 1)),
+            (self.clusterer, counts(texts, self.n)),
+            (self.clusterer, torch.stack(means)),
             (ByEditDistance(texts), torch.arange(len(texts))[:, None]),
         ]
 
@@ -118,9 +102,7 @@ class ByEditDistance(Clusterer):
     n_clusters, seed = None, 0  # nothing is random
 
     def __init__(self, texts: Texts) -> None:
-        known = {part: chr(FIRST + k) for k, part in enumerate(sorted({part for text in texts for part in text}))}
-        spelled = ["".join(known[part] for part in text) for text in texts]
-        self._distances = cdist(spelled, spelled, scorer=Levenshtein.distance, dtype=np.uint16)
+        self._distances = cdist(texts, texts, scorer=Levenshtein.distance, dtype=np.uint16)
 
     def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
         return [self._fit(numbers.squeeze(1).numpy(), k) for numbers, k in zip(problems, n_clusters, strict=True)]
@@ -135,10 +117,18 @@ class ByEditDistance(Clusterer):
 
 def counts(texts: Texts, n: int) -> Tensor:
     """How often each text has each run of n parts, (I, V) in float32."""
-    of_texts = [Counter(zip(*(text[k:] for k in range(n)), strict=False)) for text in texts]
-    columns = {run: k for k, run in enumerate(sorted(set().union(*of_texts)))}
-    table = torch.zeros(len(texts), max(len(columns), 1))
-    for row, of_text in zip(table, of_texts, strict=True):
-        for run, times in of_text.items():
-            row[columns[run]] = times
-    return table
+    runs = [Counter(zip(*(text[k:] for k in range(n)), strict=False)) for text in texts]
+    table = DictVectorizer(sparse=False, dtype=np.float32).fit_transform(runs)
+    return torch.from_numpy(table) if table.size else torch.zeros(len(texts), 1)
+
+
+def surface_metrics(of: Metric, n: int, unit: Unit) -> tuple[Metric, ...]:
+    """Of clusters of the prompts' texts: symbols, runs of n symbols, mean embedding, edit distance."""
+    grams = {2: "bigrams", 3: "trigrams"}.get(n, f"{n}_grams")
+    named = {
+        "symbols": f"bag of {unit}",
+        grams: f"bag of {grams.replace('_', '-')}",
+        "mean_embedding": "mean embedding",
+        "edit_distance": "edit distance",
+    }
+    return tuple(control(of, key, "baseline", where, by_layer=False) for key, where in named.items())

@@ -10,10 +10,11 @@ from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import PLACES, Catalogue, Kind, Metric, View, belonging, mapped, shown
+from taskcluster.metrics import PLACES, Catalogue, Kind, Metric, View, belonging
 from taskcluster.pages import compared
 from taskcluster.pages.marks import axis, band, bars, each_run, inline, told
 from taskcluster.results.aggregate import FOR_CHARTS
+from taskcluster.views import mapped, shown
 
 Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.HConcatChart | alt.LayerChart

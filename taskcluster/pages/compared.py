@@ -9,8 +9,9 @@ from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import Catalogue, Kind, Metric, shown
+from taskcluster.metrics import Catalogue, Kind, Metric
 from taskcluster.pages.marks import axis, bars, each_run, told
+from taskcluster.views import shown
 
 ITSELF = {"baseline": "trained network", "nuisance": "task"}  # what the metric is called beside others of this kind
 TITLES = {

@@ -8,11 +8,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from taskcluster.metrics import Metric, shown
+from taskcluster.metrics import Metric
 from taskcluster.results.aggregate import Condition, usual
 from taskcluster.results.cells import Table, as_text, ends, last_of
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.statistics import FEWEST, interval
+from taskcluster.views import shown
 
 NOTE = """Validation, last step; in the last layer of each where a metric has several. Mean of condition less reference
 over the seeds that both have [95 % interval]. The reference has the values that most conditions of the sweep have, and

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from taskcluster.metrics import ALWAYS, Catalogue, Metric, shown
+from taskcluster.metrics import ALWAYS, Catalogue, Metric
 from taskcluster.results.aggregate import (
     Condition,
     Point,
@@ -30,6 +30,7 @@ from taskcluster.runs.journal import Row, finite, layers_of, number, parse
 from taskcluster.runs.records import FinishedConfig, FinishedStatus, check, text
 from taskcluster.runs.verdicts import judged
 from taskcluster.validation import UserError
+from taskcluster.views import shown
 
 MOST = 50  # conditions that a reader can take in
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from taskcluster.metrics import shown
 from taskcluster.results.aggregate import Point
 from taskcluster.results.bootstrap import MANY, labels_of
 from taskcluster.results.cells import Table, as_text
 from taskcluster.results.findings import Findings
 from taskcluster.results.statistics import Interval
 from taskcluster.runs.journal import number
+from taskcluster.views import shown
 
 IQM = ("iqm", "iqm_lower", "iqm_upper")
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from taskcluster.metrics import Catalogue, Metric
 from taskcluster.results.aggregate import Condition, Point
+from taskcluster.views import views
 
 FEWEST = 3  # values of a key that make a curve
 
@@ -58,4 +59,4 @@ def _order(point: Point) -> tuple[int, int]:
 
 def comparable(known: Catalogue) -> list[Metric]:
     """Metrics between 0 and 1 that are shown beside a run, or as a map."""
-    return [metric for metric in known.values() if metric.emerges and not {"runs", "map"}.isdisjoint(metric.views)]
+    return [metric for metric in known.values() if metric.emerges and not {"runs", "map"}.isdisjoint(views(metric))]

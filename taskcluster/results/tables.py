@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import chain
 from statistics import fmean
 
-from taskcluster.metrics import ACCURACY, Metric, belonging, shown
+from taskcluster.metrics import ACCURACY, Metric, belonging
 from taskcluster.results import differences, interquartile, variance
 from taskcluster.results.aggregate import Point
 from taskcluster.results.bootstrap import MANY
@@ -34,6 +34,7 @@ from taskcluster.results.instruments import ALL, LAST
 from taskcluster.results.statistics import CONFIDENCE, FEWEST, RISE, UNBOUNDED, components, interval
 from taskcluster.runs.journal import SPLITS, fixed
 from taskcluster.runs.verdicts import held
+from taskcluster.views import shown
 
 MADE_WITH = ("machine", "device", "threads")
 EMERGENCE = f"""The step at which a curve has made half of its rise, on a line between measured steps: validation

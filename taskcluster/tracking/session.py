@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import wandb
 
-from taskcluster.metrics import LOSS, mapped, shown
+from taskcluster.metrics import LOSS
 from taskcluster.runs import condition
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import SPLITS, Row, number
 from taskcluster.runs.verdicts import judged
 from taskcluster.tracking import account
 from taskcluster.tracking.tiles import tiles
+from taskcluster.views import mapped, shown
 
 STEP = "step"  # the axis of every metric
 

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taskcluster.metrics import shown
 from taskcluster.processes.interrupts import Interrupted
 from taskcluster.results.claims import judge
 from taskcluster.results.compared import highest_beside
@@ -23,6 +22,7 @@ from taskcluster.tasks.family import TaskFamily
 from taskcluster.training import figures
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import Snapshots
+from taskcluster.views import shown
 
 STYLES = {True: "green", False: "red", None: ""}
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from taskcluster.metrics import mapped
 from taskcluster.results.aggregate import Condition, ranges, task_set
 from taskcluster.results.statistics import DRAWN, FEWEST, intervals, widening
 from taskcluster.runs.journal import parse
 from taskcluster.runs.records import text
+from taskcluster.views import mapped
 from taskcluster.watch.run import Run
 
 DIGITS = 6  # after the point, of what is sent

@@ -13,12 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from taskcluster.metrics import Catalogue, Metric, View, shown
+from taskcluster.metrics import Catalogue, Metric, View
 from taskcluster.results.aggregate import seeds_of, sweep_of
 from taskcluster.runs import records
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, layers_of, number, parse
 from taskcluster.runs.records import text
+from taskcluster.views import shown
 from taskcluster.watch.files import File, Lines, is_plain
 
 FOLLOWED: tuple[View, ...] = (

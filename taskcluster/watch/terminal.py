@@ -21,6 +21,7 @@ from rich.text import Text
 from taskcluster import streams
 from taskcluster.metrics import Metric
 from taskcluster.runs.folder import RunFolder
+from taskcluster.views import views
 from taskcluster.watch.watcher import Live, Watcher
 
 SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment where a run need not print what it measures: a view shows it
@@ -96,7 +97,7 @@ class View(Shown):
         room = max(1, self.console.height - 4)
         shown = runs if len(runs) <= room else _foremost(runs, room)
         table = Table(box=None, pad_edge=False, header_style="dim")
-        metrics = [metric for metric in self._watcher.metrics() if "runs" in metric.views]
+        metrics = [metric for metric in self._watcher.metrics() if "runs" in views(metric)]
         trended = next((metric for metric in metrics if metric.by_layer), None)
         columns = [[metric.short, ""] if metric == trended else [metric.short] for metric in metrics]
         for column in ("run", "status", "", "step", "left", *chain.from_iterable(columns)):

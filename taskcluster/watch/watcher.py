@@ -8,12 +8,14 @@ carries the version, a number that grows, in which it last changed: whoever know
 """
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskcluster.metrics import Metric
 from taskcluster.results.aggregate import conditions, find_runs
 from taskcluster.runs.folder import RunFolder
+from taskcluster.views import views
 from taskcluster.watch.pool import Curves, Pool
 from taskcluster.watch.run import Live, Run, digest
 
@@ -61,7 +63,7 @@ class Watcher:
             for pool in self._pools.values():
                 changed |= pool.update(version)
             known = (metric for run in self._runs.values() for metric in run.catalogue.values())
-            metrics = list({metric.key: metric for metric in known if metric.views}.values())
+            metrics = list({m.key: replace(m, views=views(m)) for m in known if views(m)}.values())
             if metrics != self._metrics[1]:
                 self._metrics, changed = (version, metrics), True
             for run in self._runs.values():
