@@ -91,8 +91,8 @@ def chance_together(n: int, k: int) -> float:
         return 0.0 if k == n else 2 / (n * (n - 1))  # none, or the one pair that there is
     if n * k <= EXACTLY:
         return _surjections(n - 1, k) / _surjections(n, k)
-    (middle, _), (_, before), (_, after) = (_saddle(m, k) for m in (n - 0.5, n - 1, n))
-    return middle / n * math.sqrt(after / before)
+    (middle, _), (_, before), (_, after) = (_saddle(m / k) for m in (n - 0.5, n - 1, n))
+    return middle / n * math.sqrt(after / before * n / (n - 1))
 
 
 def _surjections(n: int, k: int) -> int:
@@ -100,15 +100,12 @@ def _surjections(n: int, k: int) -> int:
     return sum((-1) ** j * math.comb(k, j) * (k - j) ** n for j in range(k + 1))
 
 
-def _saddle(n: float, k: int) -> tuple[float, float]:
-    """Where (e^x - 1)^k / x^n, whose coefficients are k! S(n, k) / n!, is least for x > 0, and how curved it is there
-    (Temme, "Asymptotic estimates of Stirling numbers", Studies in Applied Mathematics 89, 1993).
-
-    These are the parameter of a Poisson variable that is above 0 and has the mean n / k, and its variance.
-    """
-    mean = n / k
+def _saddle(mean: float) -> tuple[float, float]:
+    """The parameter of a Poisson variable above 0 with this mean, and its variance over the mean: where (e^x - 1)^k /
+    x^n, whose coefficients are k! S(n, k) / n!, is least, and how curved it is there (Temme, "Asymptotic estimates of
+    Stirling numbers", Studies in Applied Mathematics 89, 1993)."""
     x = mean + float(lambertw(-mean * math.exp(-mean)).real)
-    return x, mean * (1 + x - mean)
+    return x, 1 + x - mean
 
 
 def permuted(labels: Tensor, among: Tensor, n: int, random: torch.Generator) -> Iterator[Tensor]:

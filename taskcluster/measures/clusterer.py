@@ -114,11 +114,7 @@ class UnitScaleClusterer(Clusterer):
 def _unit_scale(states: np.ndarray) -> np.ndarray:
     """States (N, D) around their mean, divided by their root mean square. Constant states are zeros."""
     centred = states - states.mean(0)
-    size = np.abs(centred).max()
-    if size == 0:
-        return centred
-    centred = centred / size  # whose squares neither overflow nor vanish
-    scaled: np.ndarray = centred / np.sqrt(np.mean(centred**2))
+    scaled: np.ndarray = centred / (np.sqrt(np.mean(centred**2)) or 1.0)
     return scaled
 
 

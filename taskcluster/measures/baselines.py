@@ -1,7 +1,8 @@
-"""Baselines of the ARI that need no network: clusters of the texts that the states are computed from.
+"""Baselines of the ARI: clusters of the states of an untrained network, and of the texts that states are computed from.
 
-in:  the prompts of the probe set; of the network, the input embedding alone
-out: the ARI of tasks and clusters of bags of symbols, bags of n symbols in a row, mean embeddings, and edit distances
+in:  the prompts of the probe set; of the network, its architecture, or the input embedding alone
+out: the ARI of tasks and clusters of random states, bags of symbols, bags of n symbols in a row, mean embeddings, and
+     edit distances
 
 A text is all that the model has read at the position, in tokens. Where x follows the whole instruction, the text at the
 separator and at x is the instruction alone, in its symbols or words: within an x the rest is the same for all.
@@ -23,12 +24,42 @@ from torch import Tensor
 from taskcluster.measures.clusterer import Clusterer, Clustering
 from taskcluster.measures.clusters import Comparison, Scored, fit_layers, fit_layers_within
 from taskcluster.measures.measure import Values, configured
-from taskcluster.measures.observation import Observation
+from taskcluster.measures.observation import Observation, observe
 from taskcluster.metrics import Metric, control
+from taskcluster.models.from_scratch import with_random_weights
+from taskcluster.validation import Seed
 
 Texts = Sequence[Sequence[int]] | Sequence[Sequence[str]]  # each in tokens, or in symbols or words
 
 Unit = Literal["symbols", "words", "tokens"]  # what texts consist of
+
+
+@configured
+class Untrained(Comparison):
+    """A network of the same architecture with random weights, on the probe set of validation. For a run from scratch,
+    with the run's own seed, its states are those of step 0. It takes memory while it is measured: the weights once
+    more.
+
+    Attributes:
+        at: positions whose ARI it is a baseline of.
+        seed: of the weights.
+    """
+
+    seed: Seed
+    positions = ()  # of the trained network
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return tuple(untrained_metric(score.metric) for score in self.scores)
+
+    def measure(self, observation: Observation) -> Mapping[Metric, Values]:
+        network = with_random_weights(observation.network, self.seed)
+        seen = observe(network, self.data, observation.split, self.at, **observation.workers)
+        return {untrained_metric(score.metric): score.aris(seen, self.clusterer) for score in self.scores}
+
+
+def untrained_metric(of: Metric) -> Metric:
+    return control(of, "untrained", "baseline", "untrained network")
 
 
 @configured
