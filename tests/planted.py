@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from taskcluster.config import Node, RunConfig, Trainer
-from taskcluster.measures.comparisons import of_chance, of_nuisance, of_surface
+from taskcluster.measures.baselines import surface_metrics
+from taskcluster.measures.controls import chance_metrics, nuisance_metrics
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
@@ -14,8 +15,11 @@ from taskcluster.runs.starts import writing
 STEPS = (0, 50, 100, 150, 200)
 PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)
 PLANTED = (ARI, ARI_WITHIN_X)
-BESIDE = (*of_surface(ARI, 2, "symbols"), *of_nuisance("instruction_end", words=False, several=False).values())
-DECLARED = (*OWN, *BESIDE, *(control for metric in PLANTED for control in of_chance(metric)))
+BESIDE = (
+    *surface_metrics(ARI, 2, "symbols"),
+    *nuisance_metrics("instruction_end", words=False, several=False).values(),
+)
+DECLARED = (*OWN, *BESIDE, *(control for metric in PLANTED for control in chance_metrics(metric)))
 LAYERS = 3  # of a run that begins here and grows
 FACTS = {"machine": "a machine", "device": "cpu", "threads": 2, "versions": {"python": "3.11", "torch": "2.13"}}
 

@@ -1,4 +1,4 @@
-"""Baselines: clusters of texts whose tasks differ in symbols, in their order, or in nothing; a network with random weights."""
+"""Baselines: clusters of texts whose tasks differ in symbols, in their order, or in nothing; random weights."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""All clusterers on states whose clusters are known and on degenerate ones; those of scikit-learn are scikit-learn's."""
+"""All clusterers, on states whose clusters are known, on degenerate ones, and beside scikit-learn's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

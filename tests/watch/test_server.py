@@ -24,7 +24,7 @@ from planted import LAYERS, begin, line, measure
 from starlette.testclient import TestClient
 
 from taskcluster.dashboard import _arguments
-from taskcluster.measures.effects import of_intervention
+from taskcluster.measures.edits import effect_metrics as of_intervention
 from taskcluster.metrics import OWN
 from taskcluster.pages.vega import Vega, library
 from taskcluster.watch.server import LIBRARY, PAGES, Dashboard, application, names

@@ -11,7 +11,7 @@ import pytest
 from planted import LAYERS, begin, line, measure
 from scipy.stats import t
 
-from taskcluster.measures.effects import of_intervention
+from taskcluster.measures.edits import effect_metrics as of_intervention
 from taskcluster.metrics import OWN, catalogue
 from taskcluster.results.aggregate import over_runs
 from taskcluster.runs.journal import append
