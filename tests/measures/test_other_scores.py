@@ -1,7 +1,6 @@
 """Other scores than the ARI on states whose clusters are known, and against scikit-learn's numbers."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -45,7 +44,7 @@ def observed(states: torch.Tensor) -> Observation:
     return seen({"instruction_end": states, "input": states}, {"instruction_end": labels, "input": labels})
 
 
-def numbers(measure: Measure, states: torch.Tensor) -> Mapping[str, Any]:
+def numbers(measure: Measure, states: torch.Tensor) -> dict[str, Any]:
     return {metric.key: values for metric, values in measure.measure(observed(states)).items()}
 
 

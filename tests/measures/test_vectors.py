@@ -92,8 +92,8 @@ class ByHand(PreTrainedModel):
         return CausalLMOutputWithPast(logits=self.lm_head(states[:, -logits_to_keep:]))
 
 
-def vectors(of_data: SequenceDataModule, methods: list[str], layers: Any = None) -> Vectors:
-    settings = {"layers": layers, "n_prompts": 12, "n_heads": 1, "n_trials": 2, "seed": 0}
+def vectors(of_data: SequenceDataModule, methods: Any, layers: Any = None) -> Vectors:
+    settings: dict[str, Any] = {"layers": layers, "n_prompts": 12, "n_heads": 1, "n_trials": 2, "seed": 0}
     return Vectors(data=of_data, clusterer=KMeans(None, 4, 0), methods=methods, **settings)
 
 
