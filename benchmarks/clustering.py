@@ -24,7 +24,7 @@ from torch import Tensor
 
 from taskcluster import load_run, observe
 from taskcluster.measures import kmeans
-from taskcluster.measures.clusterer import adjusted_rand_index
+from taskcluster.measures.agreement import adjusted_rand_index
 from taskcluster.training.progress import quieten
 
 REPEATS = 3

@@ -17,7 +17,7 @@ from sklearn.cluster import KMeans
 
 from taskcluster import load_run, observe
 from taskcluster.measures import kmeans
-from taskcluster.measures.clusterer import adjusted_rand_index
+from taskcluster.measures.agreement import adjusted_rand_index
 from taskcluster.training.progress import quieten
 
 SEEDS = 5

@@ -24,7 +24,7 @@ def measure(factor: int) -> None:
     from taskcluster.cli import composed
     from taskcluster.config import RunConfig
     from taskcluster.data.datamodule import SequenceDataModule
-    from taskcluster.measures.clusters import of_layers_within
+    from taskcluster.measures.clusters import fit_layers_within
     from taskcluster.measures.kmeans import KMeans
     from taskcluster.measures.observation import observe
     from taskcluster.tasks.family import TaskFamily
@@ -48,7 +48,7 @@ def measure(factor: int) -> None:
     found["KMeans"] = timed("fit", lambda: clusterer.fit(states["instruction_end"][-1], 50 * factor))
     labels = made["seen"].labels["input"]
     within = (states["input"][-1:], clusterer, labels["x"], labels["task"])
-    found["KMeans within each x"] = timed("within", lambda: of_layers_within(*within))
+    found["KMeans within each x"] = timed("within", lambda: fit_layers_within(*within))
     found["peak memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps(found))
 

@@ -6,8 +6,8 @@ out: every key of conf/ with its default and its comment; every metric as it is 
 
 import re
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import yaml
@@ -119,8 +119,8 @@ def _plain(text: str) -> str:
 
 def metrics() -> str:
     """A table of the metrics that come with the package, and a section for each measure that gives them."""
-    from taskcluster.measures.measure import Measure
     from taskcluster.metrics import ALWAYS, OWN, Metric
+    from taskcluster.views import views
 
     def row(metric: Metric) -> str:
         low, high = ("" if bound is None else f"{bound:g}" for bound in (metric.low, metric.high))
@@ -130,22 +130,19 @@ def metrics() -> str:
             _plain(f"{metric.label}, {metric.where}" if metric.where else metric.label),
             f"{low or '-∞'} to {high or '∞'}",
             chance,
-            ", ".join(metric.views) or "journal only",
+            ", ".join(views(metric)) or "journal only",
         )
         return "| " + " | ".join(cells) + " |"
 
     head = ["| key | meaning | range | chance | shown in |", "| --- | --- | --- | --- | --- |"]
     parts = ["## At every measured step", "\n".join([*head, *map(row, ALWAYS)])]
-    declared = {*ALWAYS}
+    declared, measures = {*ALWAYS}, _measures()
     for file in sorted((CONF / "measures").glob("*.yaml")):
-        given = next(value for name, value in yaml.safe_load(file.read_bytes()).items() if name != "defaults")
-        if "_target_" not in given:  # other values of other options
+        if file.stem not in measures:  # other values of other options
             first = file.read_text(encoding="utf-8").splitlines()[0]
             parts += [f"## `measures=[{file.stem}]`", first.removeprefix("# ")]
             continue
-        module, _, target = given["_target_"].rpartition(".")
-        measure = getattr(import_module(module), target)
-        assert issubclass(measure, Measure)
+        measure = measures[file.stem]
         declared |= {*measure.metrics}
         positions = ", ".join(f"`{position}`" for position in measure.positions)
         said = " ".join((measure.__doc__ or "").split("\n\n")[0].split())
@@ -155,6 +152,23 @@ def metrics() -> str:
     if missing := [metric.key for metric in OWN if metric not in declared]:
         raise ValueError(f"no option of measures gives {missing}, which the catalogue has")
     return "\n\n".join(parts)
+
+
+def _measures() -> dict[str, Any]:
+    """Those of all options, on tasks that have all of their metrics."""
+    from taskcluster.cli import composed
+    from taskcluster.config import RunConfig
+    from taskcluster.training.experiment import measuring, prepare
+
+    few_shot = ("task=facts", "task.describe=demonstrations", "data.loss_on=y", "data.layout=padded")
+    regexes = ("task.regexes_per_task=2", "measures.interventions.at=[instruction_end,input]")
+    options = {file.stem: yaml.safe_load(file.read_bytes()) for file in (CONF / "measures").glob("*.yaml")}
+    names = [name for name, option in options.items() if "_target_" in option.get(name, {}) and name != "vectors"]
+    measures: dict[str, Any] = {}
+    for chosen, words in ((names, regexes), (["vectors"], few_shot)):
+        config = RunConfig.of(composed(f"measures=[{','.join(chosen)}]", *words))
+        measures |= measuring(config, prepare(config)[0]).measures
+    return measures
 
 
 def notebook() -> str:

@@ -125,7 +125,7 @@ class Node(_Strict, extra="allow"):
     ) -> T:
         """What the target makes of its own and these arguments, which has to be of the class `kind`.
 
-        leave_out: an argument that is not the target's; offered: arguments that the target gets if it takes them.
+        leave_out: an argument that is not the target's; offered: arguments that the target gets if it `needs` them.
         Raises UserError for an argument that it does not take, and for what it refuses as ValueError or TypeError.
         """
         key, target = self._key, self._imported()
@@ -133,7 +133,7 @@ class Node(_Strict, extra="allow"):
         accepted = _accepted(target)
         for unknown in values.keys() - (values if accepted is None else accepted).keys():
             raise UserError(f"{key}.{unknown} is not a key of {key}" + did_you_mean(unknown, accepted or ()))
-        kwargs |= {name: value for name, value in offered.items() if name in (accepted or ())}
+        kwargs |= {name: value for name, value in offered.items() if name in getattr(target, "needs", ())}
         try:
             made = target(*args, **values, **kwargs)
         except ValidationError as error:

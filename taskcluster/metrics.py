@@ -1,25 +1,23 @@
-"""The catalogue of metrics: everything that a reader of the journal must know of one. Free of torch.
+"""What a metric is: everything that a reader of the journal must know of one. Free of torch.
 
 in:  the declarations of measures; catalogue.json of a run folder
-out: Metrics: key in the journal, names for readers, range, level of chance, and where each is shown
+out: Metrics: key in the journal, names for readers, range, level of chance
 
-The terminal, charts, tables, claims, W&B and the dashboard read the catalogue, and none of them knows a metric by
-itself. A measure declares its own (`taskcluster.measures.measure`), and a run writes the declarations into its folder,
-where they are read by processes that never see the measure.
+A measure declares the metrics that it computes, and a run writes the declarations into its folder, where they are read
+by processes that never import the measure. Here are those that every run has, and those that claims are about.
+`taskcluster.views` says where each is shown.
 """
 
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
 View = Literal["runs", "curves", "layers", "tables", "map", "path", "beside", "instruments"]
 
 Kind = Literal["", "noise", "chance", "largest", "p", "baseline", "nuisance"]
-
-VIEWS: tuple[View, ...] = ("runs", "curves", "layers", "tables")
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,8 @@ class Metric:
         high: the upper end.
         least: the least value that it can take, if that is below `low`.
         chance: its value if states have nothing to do with tasks, if that is known.
-        views: where it is shown besides the journal. "runs": its last value beside each run, on the terminal and in the
-            dashboard; "curves": against the step, in figures, report, dashboard and W&B; "layers": by layer at the
-            last step, likewise, in the dashboard if it is among its curves; "tables": in the tables of the report;
-            "map": by layer and step, in figures, report and dashboard, beside the curves of the same position; "path":
-            by layer and position at the last step, likewise, for effects of edits; "instruments": beside the others of
-            this view, in figures and report, with how far they agree; "beside": beside the metric that it is compared
-            with. The last four are not a default.
+        views: where a metric of your own is shown besides the journal, out of the views of `taskcluster.views`; by
+            default in "runs", "curves", "layers" and "tables".
         of: the key of the metric that it is a control of, or is compared with, if there is one.
         kind: of the control: "noise" for the same measurement with other seeds; "chance" for the mean over measurements
             of something that has nothing to do with tasks, "largest" for the largest of them, "p" for the p value that
@@ -65,7 +58,7 @@ class Metric:
     high: float | None = None
     least: float | None = None
     chance: float | None = None
-    views: tuple[View, ...] = VIEWS
+    views: tuple[View, ...] | None = field(default=None, compare=False)
     of: str = ""
     kind: Kind = ""
 
@@ -83,7 +76,7 @@ class Metric:
 
     @property
     def emerges(self) -> bool:
-        """Whether half of its rise is a step worth telling: it goes from 0 to 1."""
+        """Whether the step at half of its rise is reported: it goes from 0 to 1."""
         return (self.low, self.high) == (0, 1)
 
     @property
@@ -97,86 +90,13 @@ class Metric:
         return f"{self.key}/{split}" if self.by_layer else f"{split}/{self.key}"
 
     def at(self, split: str, layer: int) -> str:
-        """The journal's key: "ari/val/layer_3"; whatever the layer, "val/accuracy"."""
+        """The journal's key: "ari/val/layer_3", or "val/accuracy" for a metric without layers."""
         return f"{self.stem(split)}/layer_{layer}" if self.by_layer else self.stem(split)
 
 
 Catalogue = Mapping[str, Metric]
 
-
-def _ari(key: str, where: str, position: str, short: str, views: tuple[View, ...]) -> Metric:
-    return Metric(
-        key,
-        "ARI",
-        where,
-        short,
-        label="ARI of clusters and tasks",
-        axis="adjusted Rand index",
-        position=position,
-        low=0,
-        high=1,
-        least=-0.5,  # Chacon and Rastrojo, "Minimum adjusted Rand index for two clusterings of a given size", 2023
-        chance=0,
-        views=views,
-    )
-
-
-ACCURACY = Metric(
-    "accuracy", "accuracy", label="Accuracy of y, given I and x", axis="accuracy", by_layer=False, low=0, high=1
-)
-LOSS = Metric("loss", "loss", axis="loss (nats)", by_layer=False, low=0, views=("curves", "tables"))
-ALWAYS = (ACCURACY, LOSS)  # what every measured step has, whatever the measures
-
-ARI = _ari("ari", "at the separator", "instruction_end", "ARI", (*VIEWS, "instruments"))
-NMI = Metric("nmi", "NMI", ARI.where, position="instruction_end", low=0, high=1, views=())
-INERTIA = Metric("inertia", "inertia", ARI.where, position="instruction_end", low=0, views=())
-
-
-def at_x(position: str) -> tuple[Metric, Metric, Metric, Metric, Metric]:
-    """Of the clusters at "input", the last token of x, or at "answer", the token that predicts y: ARI, NMI and inertia
-    over all states; ARI within each x with the task, and with y."""
-    views: tuple[View, ...]
-    if position == "input":
-        over_all, within, where, views = "at_input", "", "at x", ("beside",)
-    else:
-        over_all, within, where, views = "at_answer", "_at_answer", "at the answer", VIEWS
-    return (
-        _ari(f"ari_{over_all}", where, position, f"ARI {where}", views),
-        Metric(f"nmi_{over_all}", "NMI", where, position=position, low=0, high=1, views=()),
-        Metric(f"inertia_{over_all}", "inertia", where, position=position, low=0, views=()),
-        _ari(
-            f"ari_within_x{within}",
-            f"{where}, within each value of x",
-            position,
-            "ARI within x",
-            (*VIEWS, "instruments"),
-        ),
-        _ari(
-            f"ari_within_x_to_y{within}",
-            f"{where}, within each x, against y",
-            position,
-            "ARI within x to y",
-            ("layers",),
-        ),
-    )
-
-
-ARI_WITHIN_X = at_x("input")[3]
-
-
-def control(of: Metric, key: str, kind: Kind, where: str, by_layer: bool = True) -> Metric:
-    """The declaration of a control of another metric, or of what it is compared with, with the key "METRIC_KEY"."""
-    views: tuple[View, ...] = ("beside",) if kind in ("baseline", "nuisance") else ()
-    named = replace(of, key=f"{of.key}_{key}", kind=kind, where=where, short="", label="", axis="", of=of.key)
-    return replace(named, views=views, by_layer=by_layer)
-
-
-def kmeans_sd(of: Metric) -> Metric:
-    """The standard deviation of an ARI over seeds of KMeans."""
-    return control(of, "kmeans_sd", "noise", "with another KMeans seed")
-
-
-# In the order of the prompt. A metric's position is one of these, where it is not that of a measure of your own.
+# In the order of the prompt. A metric's position is one of these, unless a measure of your own has others.
 PLACES = {
     "instruction": "at all instruction tokens",
     "instruction_end": "at the separator",
@@ -185,13 +105,61 @@ PLACES = {
     "answer": "at the answer",
 }
 
-
-OWN = (
-    *ALWAYS,
-    *(ARI, NMI, INERTIA),
-    *at_x("input"),
-    *(kmeans_sd(ARI), kmeans_sd(ARI_WITHIN_X)),
+ACCURACY = Metric(
+    "accuracy", "accuracy", label="Accuracy of y, given I and x", axis="accuracy", by_layer=False, low=0, high=1
 )
+LOSS = Metric("loss", "loss", axis="loss (nats)", by_layer=False, low=0)
+ALWAYS = (ACCURACY, LOSS)  # of every measured step, whatever the measures
+
+ARI = Metric(
+    "ari",
+    "ARI",
+    "at the separator",
+    label="ARI of clusters and tasks",
+    axis="adjusted Rand index",
+    position="instruction_end",
+    low=0,
+    high=1,
+    least=-0.5,  # Chacon and Rastrojo, "Minimum adjusted Rand index for two clusterings of a given size", 2023
+    chance=0,
+)
+NMI = Metric("nmi", "NMI", ARI.where, position="instruction_end", low=0, high=1)
+INERTIA = Metric("inertia", "inertia", ARI.where, position="instruction_end", low=0)
+
+
+def at_x(position: str) -> tuple[Metric, Metric, Metric, Metric, Metric]:
+    """Of the clusters at "input", the last token of x, or at "answer", the token that predicts y: ARI, NMI and inertia
+    over all states; ARI within each x with the task, and with y."""
+    where, within = PLACES[position], "" if position == "input" else f"_at_{position}"
+
+    def declared(metric: Metric, key: str, place: str = where, short: str = "") -> Metric:
+        return replace(metric, key=key, where=place, short=short or metric.name, position=position)
+
+    return (
+        declared(ARI, f"ari_at_{position}", short=f"ARI {where}"),
+        declared(NMI, f"nmi_at_{position}"),
+        declared(INERTIA, f"inertia_at_{position}"),
+        declared(ARI, f"ari_within_x{within}", f"{where}, within each value of x", "ARI within x"),
+        declared(ARI, f"ari_within_x_to_y{within}", f"{where}, within each x, against y", "ARI within x to y"),
+    )
+
+
+ARI_WITHIN_X = at_x("input")[3]
+
+
+def control(of: Metric, key: str, kind: Kind, where: str, by_layer: bool = True) -> Metric:
+    """The declaration of a control of another metric, or of what it is compared with, with the key "METRIC_KEY"."""
+    named = replace(of, key=f"{of.key}_{key}", kind=kind, where=where, short="", label="", axis="", of=of.key)
+    return replace(named, by_layer=by_layer)
+
+
+def kmeans_sd(of: Metric) -> Metric:
+    """The standard deviation of an ARI over seeds of KMeans."""
+    return control(of, "kmeans_sd", "noise", "with another KMeans seed")
+
+
+# The metrics of a run folder that has no catalogue.
+OWN = (*ALWAYS, ARI, NMI, INERTIA, *at_x("input"), kmeans_sd(ARI), kmeans_sd(ARI_WITHIN_X))
 
 
 def catalogue(*declared: Iterable[Metric]) -> Catalogue:
@@ -199,27 +167,13 @@ def catalogue(*declared: Iterable[Metric]) -> Catalogue:
 
     Raises ValueError for one key that is declared in two ways.
     """
-    found = {metric.key: metric for metric in ALWAYS}
+    known = {metric.key: metric for metric in ALWAYS}
     for metric in chain.from_iterable(declared):
-        if found.setdefault(metric.key, metric) != metric:
+        if known.setdefault(metric.key, metric) != metric:
             raise ValueError(f"two measures declare the metric {metric.key!r} in different ways; rename one")
-    return found
-
-
-def shown(known: Catalogue, view: View, by_layer: bool | None = None) -> list[Metric]:
-    """The metrics of a view, in order; by_layer: only those with a number for each layer, or only the others."""
-    return [m for m in known.values() if view in m.views and by_layer in (None, m.by_layer)]
+    return known
 
 
 def belonging(known: Catalogue, of: Metric, *kinds: Kind) -> list[Metric]:
     """The metrics of these kinds that belong to another."""
     return [metric for metric in known.values() if metric.of == of.key and metric.kind in kinds]
-
-
-def mapped(known: Catalogue, view: Literal["map", "path"]) -> list[Metric]:
-    """The metrics of a map, and beside them the curves of what is measured, not edited, at the same positions; []
-    without any."""
-    own = shown(known, view, by_layer=True)
-    positions = {metric.position for metric in own}
-    effects = shown(known, "map") + shown(known, "path")
-    return own + [m for m in shown(known, "curves", True) if m.position in positions and m not in effects]

@@ -18,13 +18,14 @@ from rich.table import Table
 from taskcluster import imports, streams
 from taskcluster.arguments import say
 from taskcluster.cli import TRAIN
-from taskcluster.metrics import Metric, shown
+from taskcluster.metrics import Metric
 from taskcluster.planning import Planned, common_root
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, layers_of, number
 from taskcluster.runs.verdicts import held, judged
 from taskcluster.validation import UserError
+from taskcluster.views import shown
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
 

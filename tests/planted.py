@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from taskcluster.config import Node, RunConfig, Trainer
-from taskcluster.measures.comparisons import of_chance, of_nuisance, of_surface
-from taskcluster.measures.effects import of_intervention
+from taskcluster.measures.baselines import surface_metrics
+from taskcluster.measures.controls import chance_metrics, nuisance_metrics
+from taskcluster.measures.edits import effect_metrics
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
@@ -16,10 +17,13 @@ from taskcluster.runs.starts import writing
 STEPS = (0, 50, 100, 150, 200)
 PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)
 PLANTED = (ARI, ARI_WITHIN_X)
-BESIDE = (*of_surface(ARI, 2, "symbols"), *of_nuisance("instruction_end", words=False, several=False).values())
-DECLARED = (*OWN, *BESIDE, *(control for metric in PLANTED for control in of_chance(metric)))
+BESIDE = (
+    *surface_metrics(ARI, 2, "symbols"),
+    *nuisance_metrics("instruction_end", words=False, several=False).values(),
+)
+DECLARED = (*OWN, *BESIDE, *(control for metric in PLANTED for control in chance_metrics(metric)))
 EFFECTS = tuple(  # of interventions, for maps
-    of_intervention(edit, position)[0]
+    effect_metrics(edit, position)[0]
     for edit, position in (("add", "input"), ("interchange", "input"), ("interchange", "instruction_end"))
 )
 LAYERS = 3  # of a run that begins here and grows

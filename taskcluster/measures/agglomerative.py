@@ -4,20 +4,19 @@ in:  problems, each states (N, D), and the number of clusters of each
 out: a Clustering of each
 """
 
-from collections.abc import Sequence
 from typing import Literal, Self
 
+import numpy as np
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 from sklearn.cluster import AgglomerativeClustering
-from torch import Tensor
 
-from taskcluster.measures.clusterer import Clusterer, Clustering, in_unit_scale, of_labels, refuse_too_many
+from taskcluster.measures.clusterer import UnitScaleClusterer
 from taskcluster.validation import Seed
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
-class Agglomerative(Clusterer):
+class Agglomerative(UnitScaleClusterer):
     """Hierarchical clustering (Ward, "Hierarchical Grouping to Optimize an Objective Function", 1963), cut at k.
 
     Attributes:
@@ -31,17 +30,10 @@ class Agglomerative(Clusterer):
     linkage: Literal["ward", "average", "complete", "single"]
     seed: Seed
 
-    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
-        refuse_too_many(problems, n_clusters)
-        return [self._fit(states, k) for states, k in zip(problems, n_clusters, strict=True)]
+    def labels(self, states: np.ndarray, n_clusters: int) -> np.ndarray:
+        labels: np.ndarray = AgglomerativeClustering(n_clusters, linkage=self.linkage).fit(states).labels_
+        return labels
 
     def seeded(self, seed: int) -> Self:
         """Itself: another seed finds the same clusters."""
         return self
-
-    def _fit(self, states: Tensor, n_clusters: int) -> Clustering:
-        scaled = in_unit_scale(states)
-        if scaled is None or len(states) == 1:
-            return of_labels(states, None if scaled is None else scaled[:, 0] * 0, n_clusters)
-        found = AgglomerativeClustering(n_clusters, linkage=self.linkage).fit(scaled)
-        return of_labels(states, found.labels_, n_clusters)

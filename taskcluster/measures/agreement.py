@@ -3,7 +3,7 @@ however many groups and clusters there are: no table is larger than that.
 
 in:  groups (N,), clusters (N,); or many permutations of the groups at once, (R, N)
 out: the adjusted Rand index (ARI; Hubert and Arabie, 1985); over some of the pairs; corrected for a fixed number of
-     clusters; of each permutation. The normalized mutual information (NMI; Strehl and Ghosh, 2002)
+     clusters; of each permutation
 
 The ARI is Cohen's kappa of two statements about each pair of states, "of one group" and "in one cluster" (Warrens, "On
 the equivalence of Cohen's kappa and the Hubert-Arabie adjusted Rand index", J. Classification 25, 2008). So it can be
@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import lambertw
 from torch import Tensor
 
 ROOM = 2**20  # entries of contingency tables that are counted at once, and of permutations that are held at once
-SMALLEST = np.finfo(np.float64).eps  # what mutual information is told apart from 0 by
 EXACTLY = 2**21  # states x clusters up to which clusterings are counted exactly: integers of as many digits
 
 
-class Pairs(NamedTuple):
+class PairCounts(NamedTuple):
     """Ordered pairs of states: together in both labellings, in the groups alone, in the clusters alone, in neither."""
 
     both: int
@@ -42,38 +42,17 @@ class Pairs(NamedTuple):
         return 2 * (both * neither - by_group * by_cluster) / chance
 
 
-def pairs(groups: Tensor, clusters: Tensor) -> Pairs:
+def pair_counts(groups: Tensor, clusters: Tensor) -> PairCounts:
     """Of all N (N - 1) ordered pairs."""
-    both, of_groups, of_clusters = _together(groups, clusters), _together(groups), _together(clusters)
-    n = len(groups)
-    return Pairs(both, of_groups - both, of_clusters - both, n * (n - 1) - of_groups - of_clusters + both)
+    n, groups, clusters = len(groups), _numbered(groups), _numbered(clusters)
+    cells = groups * (int(clusters.max()) + 1) + clusters
+    both, in_groups, in_clusters = map(_together, (cells, groups, clusters))
+    return PairCounts(both, in_groups - both, in_clusters - both, n * (n - 1) - in_groups - in_clusters + both)
 
 
 def adjusted_rand_index(truth: Tensor, labels: Tensor) -> float:
     """The ARI of two labellings (N,), as scikit-learn has it to the last bit, in a tenth of the time."""
-    return pairs(truth, labels).kappa
-
-
-def normalized_mutual_information(truth: Tensor, labels: Tensor) -> float:
-    """The mutual information of two labellings (N,) over the mean of their entropies, between 0 and 1, as scikit-learn
-    has it to the last bit, in a tenth of the time."""
-    groups, clusters = (_numbered(labelling).numpy() for labelling in (truth, labels))
-    cells, counts = np.unique(groups * (int(clusters.max()) + 1) + clusters, return_counts=True)
-    of_groups, of_clusters = np.bincount(groups), np.bincount(clusters)
-    n, entropies = len(groups), [_entropy(sizes[sizes > 0]) for sizes in (of_groups, of_clusters)]
-    if not all(entropies):
-        return float(not any(entropies))
-    by_chance = of_groups[cells // len(of_clusters)] * of_clusters[cells % len(of_clusters)]
-    share = counts / n
-    told = share * (np.log(counts) - math.log(n)) + share * (-np.log(by_chance) + math.log(n) + math.log(n))
-    information = np.where(np.abs(told) < SMALLEST, 0.0, told).sum()
-    return max(0.0, float(information / np.mean(entropies)))
-
-
-def _entropy(sizes: np.ndarray) -> float:
-    """Of a labelling with groups of these sizes, in nats."""
-    n = sizes.sum()
-    return float(-np.sum(sizes / n * (np.log(sizes) - np.log(n)))) if len(sizes) > 1 else 0.0
+    return pair_counts(truth, labels).kappa
 
 
 def split_by_part(truth: Tensor, parts: Tensor, labels: Tensor) -> tuple[float, float]:
@@ -82,10 +61,10 @@ def split_by_part(truth: Tensor, parts: Tensor, labels: Tensor) -> tuple[float, 
 
     For tasks and regexes: whether strings of one regex are together, and whether regexes of one task are.
     """
-    both, by_group, by_cluster, neither = pairs(truth, labels)
-    both_of_part, by_part, *_ = pairs(parts, labels)
-    within = Pairs(both_of_part, by_part, by_cluster, neither)
-    across = Pairs(both - both_of_part, by_group - by_part, by_cluster, neither)
+    both, by_group, by_cluster, neither = pair_counts(truth, labels)
+    both_of_part, by_part, *_ = pair_counts(parts, labels)
+    within = PairCounts(both_of_part, by_part, by_cluster, neither)
+    across = PairCounts(both - both_of_part, by_group - by_part, by_cluster, neither)
     one, other = (part.kappa if part.both + part.by_group else math.nan for part in (within, across))
     return one, other
 
@@ -96,7 +75,7 @@ def ari_for_fixed_k(truth: Tensor, labels: Tensor) -> float:
     clustering similarity", JMLR 18, 2017). The ARI's own correction is its mean over clusterings of the same sizes.
     """
     n, k = len(truth), len(labels.unique())
-    both, by_group, by_cluster, neither = pairs(truth, labels)
+    both, by_group, by_cluster, neither = pair_counts(truth, labels)
     if by_group == by_cluster == 0:
         return 1.0
     together, of_group = chance_together(n, k), (both + by_group) / (n * (n - 1))
@@ -112,8 +91,8 @@ def chance_together(n: int, k: int) -> float:
         return 0.0 if k == n else 2 / (n * (n - 1))  # none, or the one pair that there is
     if n * k <= EXACTLY:
         return _surjections(n - 1, k) / _surjections(n, k)
-    (middle, _), (_, before), (_, after) = (_saddle(m, k) for m in (n - 0.5, n - 1, n))
-    return middle / n * math.sqrt(after / before)
+    (middle, _), (_, before), (_, after) = (_saddle(m / k) for m in (n - 0.5, n - 1, n))
+    return middle / n * math.sqrt(after / before * n / (n - 1))
 
 
 def _surjections(n: int, k: int) -> int:
@@ -121,31 +100,25 @@ def _surjections(n: int, k: int) -> int:
     return sum((-1) ** j * math.comb(k, j) * (k - j) ** n for j in range(k + 1))
 
 
-def _saddle(n: float, k: int) -> tuple[float, float]:
-    """Where (e^x - 1)^k / x^n, whose coefficients are k! S(n, k) / n!, is least for x > 0, and how curved it is there
-    (Temme, "Asymptotic estimates of Stirling numbers", Studies in Applied Mathematics 89, 1993).
-
-    These are the parameter of a Poisson variable that is above 0 and has the mean n / k, and its variance.
-    """
-    mean = n / k
-    low, high = 0.0, mean
-    for _ in range(200):
-        x = (low + high) / 2
-        low, high = (x, high) if x < mean * -math.expm1(-x) else (low, x)
-    return x, mean * (1 + x - mean)
+def _saddle(mean: float) -> tuple[float, float]:
+    """The parameter of a Poisson variable above 0 with this mean, and its variance over the mean: where (e^x - 1)^k /
+    x^n, whose coefficients are k! S(n, k) / n!, is least, and how curved it is there (Temme, "Asymptotic estimates of
+    Stirling numbers", Studies in Applied Mathematics 89, 1993)."""
+    x = mean + float(lambertw(-mean * math.exp(-mean)).real)
+    return x, 1 + x - mean
 
 
 def permuted(labels: Tensor, among: Tensor, n: int, random: torch.Generator) -> Iterator[Tensor]:
     """Labels (N,) as they are, and in n random orders, exchanged only where `among` (N,) agrees: (1 + n, N) in all,
     some of the rows at a time."""
     groups = among.unique(return_inverse=True)[1]
-    places = groups.argsort(stable=True)
+    order = groups.argsort(stable=True)
     yield labels[None]
     at_once = max(1, ROOM // len(labels))
     for first in range(0, n, at_once):
         keys = torch.rand(min(at_once, n - first), len(labels), generator=random, dtype=torch.float64)
         mixed = torch.empty_like(keys, dtype=labels.dtype)
-        mixed[:, places] = labels[(groups + keys).argsort(1)]
+        mixed[:, order] = labels[(groups + keys).argsort(1)]
         yield mixed
 
 
@@ -154,32 +127,22 @@ def adjusted_rand_indices(truths: Tensor, labels: Tensor) -> np.ndarray:
 
     The rows are permutations of each other, of groups numbered from 0.
     """
-    groups, clusters = truths.numpy(), labels.unique(return_inverse=True)[1].numpy()
-    (n_rows, n), n_clusters = groups.shape, int(clusters.max()) + 1
-    n_cells = (int(groups[0].max()) + 1) * n_clusters
-    both = np.empty(n_rows)
-    at_once = max(1, ROOM // max(n, n_cells))
+    (n_rows, n), clusters = truths.shape, labels.unique(return_inverse=True)[1]
+    n_clusters = int(clusters.max()) + 1
+    n_cells = (int(truths[0].max()) + 1) * n_clusters
+    both, at_once = np.empty(n_rows), max(1, ROOM // max(n, n_cells))
     for first in range(0, n_rows, at_once):
-        some = groups[first : first + at_once]
-        cells = some * n_clusters + (clusters + (n_cells * np.arange(len(some)))[:, None])
+        part = truths[first : first + at_once]
+        cells = part * n_clusters + clusters
         if _is_sparse(n_cells, n):
-            both[first : first + at_once] = [_squared(own, n_cells) - n for own in cells]
+            both[first : first + at_once] = [_together(row) for row in cells]
             continue
-        table = np.bincount(cells.ravel(), minlength=n_cells * len(some)).reshape(len(some), n_cells)
+        cells += (n_cells * torch.arange(len(part)))[:, None]
+        table = np.bincount(cells.flatten().numpy(), minlength=n_cells * len(part)).reshape(len(part), n_cells)
         both[first : first + at_once] = np.einsum("rc,rc->r", table, table) - n
-    of_groups, of_clusters = _together(truths[0]), _together(labels)
-    expected, most = of_groups * of_clusters / max(n * (n - 1), 1), (of_groups + of_clusters) / 2
+    in_groups, in_clusters = _together(truths[0]), _together(clusters)
+    expected, most = in_groups * in_clusters / max(n * (n - 1), 1), (in_groups + in_clusters) / 2
     return np.ones(n_rows) if most == expected else (both - expected) / (most - expected)
-
-
-def _together(*labellings: Tensor) -> int:
-    """Ordered pairs of states that are together in every one of at most two labellings (N,)."""
-    cells, n_cells = torch.zeros_like(labellings[0], dtype=torch.long), 1
-    for labelling in labellings:
-        values = _numbered(labelling)
-        n_values = int(values.max()) + 1
-        cells, n_cells = cells * n_values + values, n_cells * n_values
-    return _squared(cells.numpy(), n_cells) - len(cells)
 
 
 def _numbered(labels: Tensor) -> Tensor:
@@ -189,14 +152,12 @@ def _numbered(labels: Tensor) -> Tensor:
     return labels.unique(return_inverse=True)[1]
 
 
-def _squared(cells: np.ndarray, n_cells: int) -> int:
-    """The sum of squares of how often each of n_cells numbers is there in cells (N,)."""
-    if not _is_sparse(n_cells, len(cells)):
-        counts = np.bincount(cells)
-    else:
-        found = np.sort(cells)
-        counts = np.diff(np.flatnonzero(np.diff(found, prepend=-1, append=n_cells)))
-    return int(np.dot(counts, counts))
+def _together(labels: Tensor) -> int:
+    """Ordered pairs of states that are together in a labelling (N,) by numbers from 0."""
+    numbers = labels.numpy()
+    sparse = _is_sparse(int(labels.max()) + 1, len(labels))
+    counts = np.unique(numbers, return_counts=True)[1] if sparse else np.bincount(numbers)
+    return int(np.dot(counts, counts)) - len(numbers)
 
 
 def _is_sparse(n_cells: int, n: int) -> bool:

@@ -48,37 +48,25 @@ class Centred:
     def parts(self, which: Tensor | None = None, beside: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         """Numbers (M,) and states (M, D) of all, or of those numbered `which`, M at a time; `beside`: how many numbers
         the caller holds for each of them."""
-        at_once = self._at_once(beside)
-        if which is None:
-            for first in range(0, len(self), at_once):
-                part = self._states[first : first + at_once].to(self.precision) - self._shift
-                yield torch.arange(first, first + len(part), device=self.device), part
-        else:
-            for numbers in which.split(at_once):
-                yield numbers, self.rows(numbers)
+        every = torch.arange(len(self), device=self.device) if which is None else which
+        for numbers in every.split(self._at_once(beside)):
+            yield numbers, self.rows(numbers)
 
     def nearest(self, centroids: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Of all states, or of those numbered `which`: the rest of the distance to the nearest of centroids (K, D), and
         which it is, (M,) each."""
-        n, k = len(self if which is None else which), len(centroids)
-        rests, labels = self.norms.new_empty(n), torch.empty(n, dtype=torch.long, device=self.device)
-        half_norms, first = centroids.square().sum(1) / 2, 0
+        half_norms, k = centroids.square().sum(1) / 2, len(centroids)
         table = self.norms.new_empty(self._at_once(k), k)  # kept, as a new one each time would fragment memory
-        for _, states in self.parts(which, k):
-            last = first + len(states)
-            found = torch.addmm(half_norms, states, centroids.T, alpha=-1, out=table[: len(states)]).min(1)
-            rests[first:last], labels[first:last] = found
-            first = last
-        return rests, labels
+        parts = [
+            torch.addmm(half_norms, states, centroids.T, alpha=-1, out=table[: len(states)]).min(1)
+            for _, states in self.parts(which, k)
+        ]
+        return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 
     def products(self, vectors: Tensor, labels: Tensor, which: Tensor) -> Tensor:
         """Of the states numbered `which` with the vector of their label, out of vectors (K, D), (M,)."""
-        found, first = self.norms.new_empty(len(which)), 0
-        for numbers, states in self.parts(which, self.width):
-            last = first + len(states)
-            found[first:last] = (states * vectors[labels[numbers]]).sum(1)
-            first = last
-        return found
+        parts = self.parts(which, self.width)
+        return torch.cat([(states * vectors[labels[numbers]]).sum(1) for numbers, states in parts])
 
     def add(self, sums: Tensor, labels: Tensor, which: Tensor | None = None, sign: int = 1) -> None:
         """Add the states numbered `which` to the sums (K, D) of their labels, out of labels (N,), or take them away."""
@@ -87,10 +75,8 @@ class Centred:
 
     def inertia(self, centroids: Tensor, labels: Tensor) -> float:
         """The summed squared distance of the states to the centroids (K, D) of their labels (N,), in float64."""
-        total = 0.0
-        for numbers, states in self.parts(beside=4 * self.width):
-            total += float((states - centroids[labels[numbers]]).double().square().sum())
-        return total
+        parts = self.parts(beside=4 * self.width)
+        return sum(float((part - centroids[labels[numbers]]).double().square().sum()) for numbers, part in parts)
 
     def _at_once(self, beside: int) -> int:
         return max(1, self._room // (2 * self._states.shape[1] + beside))

@@ -1,28 +1,24 @@
-"""What a clusterer is, what it finds, and how clusters are scored against known groups.
+"""What a clusterer is, what it returns, and how clusters are scored against known groups.
 
 in:  sets of states (N, D), and the true group of each of the N
 out: Clustering: labels, centroids and inertia; of its Clusters the adjusted Rand index (ARI; Hubert and Arabie, 1985)
-     and the normalized mutual information (NMI)
+     and the normalized mutual information (NMI; Strehl and Ghosh, 2002)
 
 An option of the group `clusterer` names one: `taskcluster.measures.kmeans`, `gaussian_mixture`, `agglomerative`.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
+from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
-from taskcluster.measures.agreement import (
-    adjusted_rand_index,
-    ari_for_fixed_k,
-    normalized_mutual_information,
-    split_by_part,
-)
+from taskcluster.measures.agreement import adjusted_rand_index
 
 
 class Clusters(NamedTuple):
@@ -34,27 +30,21 @@ class Clusters(NamedTuple):
     cluster_labels: Tensor
     inertia: float
 
+    def score(self, agreement: Callable[[Tensor, Tensor], float], truth: Tensor) -> float:
+        """The agreement of groups (N,) and clusters."""
+        return math.nan if math.isnan(self.inertia) else float(agreement(truth, self.cluster_labels))
+
     def ari(self, truth: Tensor) -> float:
         """The adjusted Rand index against groups (N,)."""
-        return math.nan if math.isnan(self.inertia) else adjusted_rand_index(truth, self.cluster_labels)
-
-    def ari_split(self, truth: Tensor, parts: Tensor) -> tuple[float, float]:
-        """The ARI within the parts (N,) of groups (N,), and across them; see `split_by_part`."""
-        return (math.nan, math.nan) if math.isnan(self.inertia) else split_by_part(truth, parts, self.cluster_labels)
-
-    def ari_for_fixed_k(self, truth: Tensor) -> float:
-        """The same, corrected for the number of clusters instead of their sizes."""
-        return math.nan if math.isnan(self.inertia) else ari_for_fixed_k(truth, self.cluster_labels)
+        return self.score(adjusted_rand_index, truth)
 
     def nmi(self, truth: Tensor) -> float:
         """The normalized mutual information with groups (N,)."""
-        if math.isnan(self.inertia):
-            return math.nan
-        return normalized_mutual_information(truth, self.cluster_labels)
+        return self.score(normalized_mutual_info_score, truth)
 
 
 class Clustering(NamedTuple):
-    """cluster_labels (N,) in 0..K-1, centroids (K, D), inertia: the summed squared distance to the own centroid."""
+    """cluster_labels (N,) in 0..K-1, centroids (K, D), inertia: the summed squared distance to the nearest centroid."""
 
     cluster_labels: Tensor
     centroids: Tensor
@@ -63,12 +53,6 @@ class Clustering(NamedTuple):
     @property
     def clusters(self) -> Clusters:
         return Clusters(self.cluster_labels.cpu(), self.inertia)
-
-
-def read(found: Sequence[Clustering]) -> list[Clusters]:
-    """The clusters of each clustering, whose labels come from the device together."""
-    labels = torch.cat([own.cluster_labels for own in found]).cpu().split([len(own.cluster_labels) for own in found])
-    return [Clusters(of_one.clone(), own.inertia) for of_one, own in zip(labels, found, strict=True)]
 
 
 class Clusterer(ABC):
@@ -101,38 +85,46 @@ class Clusterer(ABC):
         return cast(Self, replace(cast(Any, self), seed=seed))
 
 
+class UnitScaleClusterer(Clusterer):
+    """A clusterer of arrays, each around its mean and divided by its root mean square, in float64: thresholds that are
+    numbers mean the same in every layer."""
+
+    @abstractmethod
+    def labels(self, states: np.ndarray, n_clusters: int) -> np.ndarray:
+        """The cluster (N,) of each of finite states (N, D), N at least 2."""
+
+    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
+        refuse_too_many(problems, n_clusters)
+        return [self._fit(states, k) for states, k in zip(problems, n_clusters, strict=True)]
+
+    def _fit(self, states: Tensor, n_clusters: int) -> Clustering:
+        wide = states.detach().cpu().double()
+        if not bool(wide.isfinite().all()):
+            return undefined(states, n_clusters)
+        scaled = _unit_scale(wide.numpy())
+        labels = torch.zeros(1) if len(states) == 1 else torch.as_tensor(self.labels(scaled, n_clusters))
+        labels = labels.long()
+        sizes = torch.bincount(labels, minlength=n_clusters)[:, None]
+        sums = wide.new_zeros(n_clusters, wide.shape[1]).index_add_(0, labels, wide)
+        centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), wide.mean(0))  # of an empty cluster the mean
+        inertia = float((wide - centroids[labels]).square().sum())
+        return Clustering(labels.to(states.device), centroids.to(states), inertia)
+
+
+def _unit_scale(states: np.ndarray) -> np.ndarray:
+    """States (N, D) around their mean, divided by their root mean square. Constant states are zeros."""
+    centred = states - states.mean(0)
+    scaled: np.ndarray = centred / (np.sqrt(np.mean(centred**2)) or 1.0)
+    return scaled
+
+
+def undefined(states: Tensor, n_clusters: int) -> Clustering:
+    """The clustering of states (N, D) that are not finite."""
+    return Clustering(torch.zeros(len(states), dtype=torch.long, device=states.device), states[:n_clusters], math.nan)
+
+
 def refuse_too_many(problems: Sequence[Tensor], n_clusters: Sequence[int]) -> None:
     """Raise ValueError for more clusters than states."""
     for states, k in zip(problems, n_clusters, strict=True):
         if k > len(states):
             raise ValueError(f"n_clusters={k} exceeds the {len(states)} states to cluster; lower it")
-
-
-def in_unit_scale(states: Tensor) -> np.ndarray | None:
-    """States (N, D) around their mean, divided by their root mean square, in float64; None where one is not finite.
-
-    So thresholds of a clusterer that are numbers mean the same in every layer. Constant states are zeros.
-    """
-    centred = states.detach().cpu().double().numpy()
-    if not np.isfinite(centred).all():
-        return None
-    centred = centred - centred.mean(0)
-    size = np.abs(centred).max()
-    if size == 0:
-        return centred
-    centred = centred / size
-    scaled: np.ndarray = centred / np.sqrt(np.mean(centred**2))
-    return scaled
-
-
-def of_labels(states: Tensor, cluster_labels: np.ndarray | None, n_clusters: int) -> Clustering:
-    """The clustering that labels (N,) make of states (N, D), None for states that are not finite. The centroid of a
-    cluster without states is the mean of all."""
-    if cluster_labels is None:
-        return Clustering(torch.zeros(len(states)).to(states.device).long(), states[:n_clusters], math.nan)
-    labels, wide = torch.as_tensor(cluster_labels, dtype=torch.long), states.detach().cpu().double()
-    sizes = torch.bincount(labels, minlength=n_clusters)[:, None]
-    sums = wide.new_zeros(n_clusters, wide.shape[1]).index_add_(0, labels, wide)
-    centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), wide.mean(0))
-    inertia = float((wide - centroids[labels]).square().sum())
-    return Clustering(labels.to(states.device), centroids.to(states), inertia)

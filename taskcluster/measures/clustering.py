@@ -4,69 +4,45 @@ ARI is the adjusted Rand index (Hubert and Arabie, 1985), NMI the normalized mut
 squared distance of states to their centroids.
 """
 
+import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import Literal
 
-from pydantic import PositiveInt
-
-from taskcluster import metrics
-from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
-from taskcluster.measures.clusterer import Clusterer
-from taskcluster.measures.clusters import clusters, clusters_within
-from taskcluster.measures.comparisons import of_split
-from taskcluster.measures.measure import Measure, Values
+from taskcluster.measures.agreement import split_by_part
+from taskcluster.measures.clusters import ClusterMeasure, clusters, clusters_within
+from taskcluster.measures.measure import Values, columns, configured
 from taskcluster.measures.observation import Observation
-from taskcluster.metrics import Metric
-from taskcluster.validation import UserError, validated
+from taskcluster.metrics import ARI, INERTIA, NMI, Metric, at_x
 
 
-class OfClusters(Measure):
-    """A measure of what the run's clusterer finds. Raises UserError for more clusters than there are states."""
-
-    @validated
-    def __init__(self, data: SequenceDataModule, clusterer: Clusterer, every_n_steps: PositiveInt | None) -> None:
-        super().__init__(every_n_steps)
-        self.clusterer = clusterer
-        k = clusterer.k(len(data.family.tasks))
-        fewest = min(len(rows) for rows in data.probe.values())
-        if k > fewest:
-            raise UserError(
-                f"clusterer.n_clusters={k} exceeds the {fewest} states of the smallest probe; lower it, or raise "
-                "data.probe_size"
-            )
-
-    def _scores(self, seen: Observation, at: Position) -> tuple[list[float], list[float], list[float]]:
-        """ARI and NMI with the task, and inertia, of the clusters of all states at a position."""
-        found, tasks = clusters(seen, at, self.clusterer), seen.labels[at]["task"]
-        return [own.ari(tasks) for own in found], [own.nmi(tasks) for own in found], [own.inertia for own in found]
-
-
-class Clustering(OfClusters):
+@configured
+class Clustering(ClusterMeasure):
     """Clusters of the states at the separator, where the model has read an instruction and nothing else (the paper's
     measure): ARI and NMI with the task, and the inertia; where tasks have several descriptions, the ARI within a
     description and across those of a task too."""
 
-    metrics: ClassVar[tuple[Metric, ...]] = (metrics.ARI, metrics.NMI, metrics.INERTIA)
-    positions: ClassVar[tuple[Position, ...]] = ("instruction_end",)
+    positions = ("instruction_end",)
 
-    @validated
-    def __init__(self, data: SequenceDataModule, clusterer: Clusterer, every_n_steps: PositiveInt | None) -> None:
-        super().__init__(data, clusterer, every_n_steps)
-        if data.family.has_kinds_of_instructions:
-            self.metrics = (*Clustering.metrics, *of_split(data.family.words))  # type: ignore[misc]  # as the tasks are
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        family = self.data.family
+        return (ARI, NMI, INERTIA, *(split_metrics(family.words) if family.has_kinds_of_instructions else ()))
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        values: list[list[float]] = [*self._scores(observation, "instruction_end")]
-        if len(self.metrics) > len(values):
-            labels = observation.labels["instruction_end"]
-            found = clusters(observation, "instruction_end", self.clusterer)
-            split = [own.ari_split(labels["task"], labels["description"]) for own in found]
-            values += [list(kind) for kind in zip(*split, strict=True)]
-        return dict(zip(self.metrics, values, strict=True))
+        labels = observation.labels["instruction_end"]
+        task, description = labels["task"], labels["description"]
+        layers = clusters(observation, "instruction_end", self.clusterer)
+        numbers: list[list[float]] = [[layer.ari(task), layer.nmi(task), layer.inertia] for layer in layers]
+        if self.data.family.has_kinds_of_instructions:
+            for row, layer in zip(numbers, layers, strict=True):
+                row += split_by_part(task, description, layer.cluster_labels) if row[2] == row[2] else [math.nan] * 2
+        return columns(self.metrics, numbers)
 
 
-class ClusteringAtX(OfClusters):
+@configured
+class ClusteringAtX(ClusterMeasure):
     """Clusters of the states at x: over all of them as at the separator, and inside each value of x, where no cluster
     can be one of x: ARI with the task, and with y.
 
@@ -74,21 +50,36 @@ class ClusteringAtX(OfClusters):
         at: "input", the last token of x, or "answer", the token that predicts y.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = tuple(metrics.at_x("input"))
+    at: Literal["input", "answer"] = "input"
 
-    @validated
-    def __init__(
-        self,
-        data: SequenceDataModule,
-        clusterer: Clusterer,
-        every_n_steps: PositiveInt | None,
-        at: Literal["input", "answer"] = "input",
-    ) -> None:
-        super().__init__(data, clusterer, every_n_steps)
-        self.positions, self.metrics = (at,), tuple(metrics.at_x(at))  # type: ignore[misc]  # where is configured
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return at_x(self.at)
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        return (self.at,)
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        (at,) = self.positions
-        labels, within = observation.labels[at], clusters_within(observation, at, self.clusterer)
-        to_task, to_y = ([of_layer.ari(labels[name]) for of_layer in within] for name in ("task", "y"))
-        return dict(zip(metrics.at_x(at), (*self._scores(observation, at), to_task, to_y), strict=True))
+        task, y = (observation.labels[self.at][name] for name in ("task", "y"))
+        layers = clusters(observation, self.at, self.clusterer)
+        within = clusters_within(observation, self.at, self.clusterer)
+        return columns(
+            self.metrics,
+            [
+                (layer.ari(task), layer.nmi(task), layer.inertia, by_x.ari(task), by_x.ari(y))
+                for layer, by_x in zip(layers, within, strict=True)
+            ],
+        )
+
+
+def split_metrics(words: bool) -> tuple[Metric, Metric]:
+    """The ARI at the separator over all pairs of states but those of one task and two of its regexes, and over all but
+    those of one regex."""
+    one, several = ("description", "descriptions") if words else ("regex", "regexes")
+    within, across = f"within a {one}", f"across {several}"
+    metric = replace(ARI, least=-1)
+    return (
+        replace(metric, key="ari_within_regex", where=f"{ARI.where}, {within}", short=f"ARI {within}"),
+        replace(metric, key="ari_across_regexes", where=f"{ARI.where}, {across} of a task", short=f"ARI {across}"),
+    )

@@ -11,39 +11,35 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.rows import Rows
+from taskcluster.measures.few_shot import FewShot
 from taskcluster.measures.sites import Placed, chunks
 from taskcluster.models.heads import added, projections, reading, replacing
 
 
 def function_vectors(
-    network: PreTrainedModel,
-    few: Rows,
-    shuffled: Rows,
-    task: Tensor,
-    n_tasks: int,
-    n_heads: int,
-    n_trials: int,
-    pad: int,
+    network: PreTrainedModel, prompts: FewShot, n_tasks: int, n_heads: int, n_trials: int, pad: int
 ) -> Tensor:
-    """The sum of what `n_heads` heads add in the mean over the prompts `few` of each task, (K, D).
+    """The sum of what `n_heads` heads add in the mean over the prompts of each task with demonstrations, (K, D).
 
     The heads are those with the highest average indirect effect: by how much the right answer becomes more likely
     where the mean output of a head takes the place of its own, over `n_trials` prompts of each task with shuffled
-    labels. task (N,): of each prompt.
+    labels.
     """
-    means = _mean_outputs(network, few, task, n_tasks, pad)
+    shuffled, task = prompts.shuffled, prompts.task
+    means = _mean_outputs(network, prompts.few, task, n_tasks, pad)
     effects = torch.zeros(means.shape[:2])
     first = torch.cat([(task == k).nonzero().squeeze(1)[:n_trials] for k in range(n_tasks)])
     answer = shuffled.targets[shuffled.at("answer")].long()
     for chunk in chunks(network, shuffled, first):
-        prompts, own = Placed(network, shuffled, chunk, pad).at("answer"), task[chunk]
-        before = _likelihood(prompts.logits, answer[chunk])
+        suffixes, tasks = Placed(network, shuffled, chunk, pad).at("answer"), task[chunk]
+        before = _likelihood(suffixes.logits, answer[chunk])
         for block, head in product(*map(range, effects.shape)):
-            with replacing(network, block, head, means[block, head, own]):
-                logits = prompts.edited(block, prompts.states[block])
+            with replacing(network, block, head, means[block, head, tasks]):
+                logits = suffixes.edited(block, suffixes.states[block])
             effects[block, head] += (_likelihood(logits, answer[chunk]) - before).sum()
-    best = effects.flatten().topk(min(n_heads, effects.numel())).indices
-    chosen = [divmod(int(head), effects.shape[1]) for head in best]
+    chosen = [
+        divmod(int(head), effects.shape[1]) for head in effects.flatten().topk(min(n_heads, effects.numel())).indices
+    ]
     return torch.stack([added(network, block, head, means[block, head]) for block, head in chosen]).sum(0)
 
 
@@ -54,9 +50,8 @@ def _mean_outputs(network: PreTrainedModel, few: Rows, task: Tensor, n_tasks: in
         prompts = Placed(network, few, chunk, pad)
         with reading(network) as outputs:
             prompts.at("answer")
-        of_heads = torch.stack(outputs[-len(projections(network)) :])  # (L, B, H, d)
-        own = torch.nn.functional.one_hot(task[chunk], n_tasks).to(of_heads)
-        sums = sums + torch.einsum("lbhd,bk->lhkd", of_heads, own)
+        heads = torch.stack(outputs[-len(projections(network)) :])  # (L, B, H, d)
+        sums = sums + torch.einsum("lbhd,bk->lhkd", heads, torch.nn.functional.one_hot(task[chunk], n_tasks).to(heads))
     assert isinstance(sums, Tensor)
     return sums / torch.bincount(task, minlength=n_tasks).to(sums)[:, None]
 

@@ -5,21 +5,20 @@ out: a Clustering of each
 """
 
 import warnings
-from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import sklearn.mixture
 from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor
 
-from taskcluster.measures.clusterer import Clusterer, Clustering, in_unit_scale, of_labels, refuse_too_many
+from taskcluster.measures.clusterer import UnitScaleClusterer
 from taskcluster.validation import Seed
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
-class GaussianMixture(Clusterer):
+class GaussianMixture(UnitScaleClusterer):
     """A mixture fitted by expectation maximization (Dempster, Laird and Rubin, 1977) from KMeans' clusters; a state
     belongs to its most probable component.
 
@@ -38,14 +37,7 @@ class GaussianMixture(Clusterer):
     n_init: PositiveInt
     seed: Seed
 
-    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
-        refuse_too_many(problems, n_clusters)
-        return [self._fit(states, k) for states, k in zip(problems, n_clusters, strict=True)]
-
-    def _fit(self, states: Tensor, n_clusters: int) -> Clustering:
-        scaled = in_unit_scale(states)
-        if scaled is None or len(states) == 1:
-            return of_labels(states, None if scaled is None else scaled[:, 0] * 0, n_clusters)
+    def labels(self, states: np.ndarray, n_clusters: int) -> np.ndarray:
         mixture = sklearn.mixture.GaussianMixture(
             n_clusters,
             covariance_type=self.covariance,
@@ -55,4 +47,5 @@ class GaussianMixture(Clusterer):
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct states than clusters
-            return of_labels(states, mixture.fit_predict(scaled), n_clusters)
+            found: np.ndarray = mixture.fit_predict(states)
+        return found

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from taskcluster.measures.centred import Centred
-from taskcluster.measures.clusterer import Clusterer, Clustering, refuse_too_many
+from taskcluster.measures.clusterer import Clusterer, Clustering, refuse_too_many, undefined
 from taskcluster.measures.kmeans import MAX_ITERATIONS, TOLERANCE, unresolved
 from taskcluster.measures.regrouping import regroup
 from taskcluster.validation import Seed, UserError
@@ -67,9 +67,7 @@ class LargeKMeans(Clusterer):
             found = Clustering(labels, centred.uncentred(centroids), inertia)
             if precision == precisions[-1] or not unresolved([states], [found], [total]):
                 return found
-        return Clustering(
-            torch.zeros(len(states), dtype=torch.long, device=states.device), states[:n_clusters], math.nan
-        )
+        return undefined(states, n_clusters)
 
     def _refuse_too_large(self, states: Tensor, k: int) -> None:
         n, width = states.shape

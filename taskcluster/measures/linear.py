@@ -1,12 +1,14 @@
 """Linear classifiers by least squares with a penalty. Tensors in, numbers out.
 
 in:  states (N, D) in float64, labels (N,) in 0..K-1
-out: the accuracy on other states
+out: a function that predicts the labels of other states
 
 Solved in closed form, as scikit-learn's RidgeClassifier is, so there is no optimum to miss, and all labellings of the
 same states share one factorization. Penalty and states are scaled so that one penalty means the same in every layer:
 states around their mean, divided by one number, their root mean square; the penalty for each state.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,34 +18,22 @@ class Ridge:
     """What all labellings of the same states share. states (N, D) must be finite."""
 
     def __init__(self, states: Tensor, penalty: float) -> None:
-        self.mean = states.mean(0)
-        self.scale = float((states - self.mean).square().mean().sqrt()) or 1.0
+        self._mean = states.mean(0)
+        self._scale = float((states - self._mean).square().mean().sqrt()) or 1.0
         scaled, added = self._scaled(states), penalty * len(states)
         wide = states.shape[1] > len(states)
         gram = scaled @ scaled.T if wide else scaled.T @ scaled
         factor = torch.linalg.cholesky(gram + added * torch.eye(len(gram), dtype=gram.dtype))
-        # (D, N): from targets to weights.
-        self.solution = torch.cholesky_solve(scaled if wide else scaled.T, factor)
-        if wide:
-            self.solution = self.solution.T
+        solution = torch.cholesky_solve(scaled if wide else scaled.T, factor)
+        self._solution = solution.T if wide else solution  # (D, N): from targets to weights
 
-    def fit(self, labels: Tensor, n_classes: int) -> "Classifier":
+    def fit(self, labels: Tensor, n_classes: int) -> Callable[[Tensor], Tensor]:
+        """A linear classifier of K classes: from states (M, D) to their classes (M,)."""
         targets = 2 * torch.nn.functional.one_hot(labels, n_classes).double() - 1
         mean = targets.mean(0)
         bias = torch.where(mean > -1, mean, -torch.inf)  # a class without states is never predicted
-        return Classifier(self, self.solution @ (targets - mean), bias)
+        weights = self._solution @ (targets - mean)
+        return lambda states: (self._scaled(states) @ weights + bias).argmax(1)
 
     def _scaled(self, states: Tensor) -> Tensor:
-        return (states - self.mean) / self.scale
-
-
-class Classifier:
-    """A linear function of states for each of K classes; the largest one names the class."""
-
-    def __init__(self, ridge: Ridge, weights: Tensor, bias: Tensor) -> None:
-        self._ridge, self._weights, self._bias = ridge, weights, bias
-
-    def right(self, states: Tensor, labels: Tensor) -> Tensor:
-        """Whether the classes of states (N, D) are `labels` (N,), (N,)."""
-        scores: Tensor = self._ridge._scaled(states) @ self._weights + self._bias
-        return scores.argmax(1) == labels
+        return (states - self._mean) / self._scale

@@ -9,19 +9,19 @@ Training and the analysis of saved checkpoints call the same `Measurement`, so t
 import math
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
-from torch import Tensor
+from pydantic import PositiveInt
 from transformers import PreTrainedModel
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import ROLES, Position
-from taskcluster.measures.observation import Observation, observe
+from taskcluster.measures.observation import Executor, Observation, in_turn, observe
 from taskcluster.metrics import ACCURACY, LOSS, Catalogue, Metric, catalogue
-from taskcluster.processes.group import count, share_out
-from taskcluster.validation import UserError
+from taskcluster.validation import UserError, validated
 
 T = TypeVar("T")
 
@@ -30,31 +30,46 @@ Values = float | Sequence[float]  # one number, or one for each layer from 0 to 
 SPLITS = ("train", "val")
 
 
+@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
+def configured(cls: type[T]) -> type[T]:
+    """Make the annotated attributes of a class the keys of its configuration: arguments by name, checked by type."""
+    made = dataclass(kw_only=True, eq=False)(cls)
+    made.__init__ = validated(made.__init__)  # type: ignore[method-assign]
+    return made
+
+
 class MeasureFailed(RuntimeError):
-    """A measure raised an exception, or gave something else than it declares."""
+    """A measure raised an exception, or returned something else than it declares."""
 
 
+@configured
 class Measure(ABC):
     """A question about a model, asked at measured steps.
 
-    The constructor takes the keys of the configuration. If it has a parameter `data` or `clusterer`, it is also given
-    the run's SequenceDataModule or its Clusterer. It raises ValueError("KEY=VALUE ...") for values that cannot be used.
+    The constructor takes the keys of the configuration, and raises ValueError("KEY=VALUE ...") for values that cannot
+    be used.
 
     Attributes:
         metrics: declarations of the numbers that `measure` returns.
         positions: the positions whose states it reads; none by default.
-        splits: the splits of the probe set that it is asked about.
-        every_n_steps: it is asked at measured steps that are multiples of this, and at the last step; None for the last
+        splits: the splits of the probe set that it measures.
+        needs: which of "data" and "clusterer" the constructor is also given: the run's SequenceDataModule and its
+            Clusterer.
+        every_n_steps: it runs at measured steps that are multiples of this, and at the last step; None for the last
             step only.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]]
-    positions: ClassVar[tuple[Position, ...]] = ()
     splits: ClassVar[tuple[str, ...]] = SPLITS
-    every_n_steps: int | None = 1
+    needs: ClassVar[tuple[str, ...]] = ()
+    every_n_steps: PositiveInt | None = 1
 
-    def __init__(self, every_n_steps: int | None = 1) -> None:
-        self.every_n_steps = every_n_steps
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return ()
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        return ()
 
     @abstractmethod
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
@@ -79,11 +94,11 @@ class Control(Measure):
 
     @abstractmethod
     def summary(self, repeated: Sequence[float]) -> float:
-        """What the journal has of the R repetitions in a layer."""
+        """The number in the journal for the R repetitions of a layer."""
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         return {
-            metric: [self.summary(of_layer) for of_layer in zip(*repetitions, strict=True)]
+            metric: [self.summary(layer) for layer in zip(*repetitions, strict=True)]
             for metric, repetitions in self.repeat(observation).items()
         }
 
@@ -92,7 +107,13 @@ class Control(Measure):
 
 
 class Measurement:
-    """All that is measured of a run. measures: by name; splits: those of the probe set that are looked at.
+    """All that is measured of a run.
+
+    Attributes:
+        measures: by name.
+        splits: those of the probe set that are measured.
+        executor: computes work for several items; several processes can divide them.
+        n_workers: how many items the executor computes at a time.
 
     Raises ValueError for a measure that declares no metrics or reads an unknown position, and where two of them declare
     one metric in different ways.
@@ -104,8 +125,8 @@ class Measurement:
         for name, measure in measures.items():
             _check(name, measure)
         self.data, self.measures, self.splits = data, measures, splits
-        self._controls = {name: measure for name, measure in measures.items() if isinstance(measure, Control)}
-        self._last: tuple[Hashable, Observation] | None = None  # of the last step, with its clusters, for the controls
+        self.executor: Executor = in_turn
+        self.n_workers: Callable[[], int] = lambda: 1
         self.catalogue: Catalogue = catalogue(*(measure.metrics for measure in measures.values()))
 
     def __call__(
@@ -113,89 +134,67 @@ class Measurement:
         network: PreTrainedModel,
         step: int = 0,
         last: bool = True,
-        look: Callable[[Observation], None] = lambda seen: None,
+        look: Callable[[Observation], None] = lambda observation: None,
     ) -> dict[str, float]:
         """The metrics of a step by their keys in the journal.
 
-        last: whether it is the last one of the run; look: is shown what is seen of each split.
+        last: whether it is the last one of the run; look: receives the observation of each split.
 
         Raises FloatingPointError where the loss is not finite, and MeasureFailed for a measure that fails.
         """
         due = {name: measure for name, measure in self.measures.items() if measure.is_due(step, last)}
         metrics: dict[str, float] = {}
         for split in self.splits:
-            metrics |= self._of_split(network, split, due, last, look)
+            metrics |= self._split_metrics(network, split, due, look)
         return metrics
 
-    def _of_split(
-        self,
-        network: PreTrainedModel,
-        split: str,
-        due: Mapping[str, Measure],
-        last: bool,
-        look: Callable[[Observation], None],
+    def _split_metrics(
+        self, network: PreTrainedModel, split: str, due: Mapping[str, Measure], look: Callable[[Observation], None]
     ) -> dict[str, float]:
-        """A function of its own, so that the states of one split are gone before those of the next are there."""
+        """A function of its own, so that the states of one split are freed before those of the next are computed."""
         asked = {name: measure for name, measure in due.items() if split in measure.splits}
-        controls = self._controls if last and split in Control.splits else {}
-        seen = observe(network, self.data, split, _positions([*asked.values(), *controls.values()]))
+        seen = self._observe(network, split, asked.values())
         if not math.isfinite(seen.loss):
             raise FloatingPointError(f"{split}/loss is {seen.loss}")
         metrics = {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
         for name, measure in asked.items():
-            metrics |= _numbers(name, measure, seen, _told(name, measure.measure, seen))
+            metrics |= _numbers(name, measure, seen, _answers(name, measure.measure, seen))
         look(seen)
-        if controls:
-            self._last = _weights(network), seen
         return metrics
 
     def controls(self, network: PreTrainedModel) -> dict[str, list[list[float]]]:
-        """{key of a control's metric: a list of repetitions for each layer} of all controls, on validation: of what the
-        last step saw, if these are still its weights.
+        """{key of a control's metric: a list of repetitions for each layer} of all controls, on validation.
 
         Raises MeasureFailed.
         """
-        if not self._controls:
+        controls = {name: measure for name, measure in self.measures.items() if isinstance(measure, Control)}
+        if not controls:
             return {}
-        weights, seen = self._last or (None, None)
-        self._last = None
-        if seen is None or weights != _weights(network):
-            seen = observe(network, self.data, "val", _positions(self._controls.values()))
-        told = [_told(name, control.repeat, seen) for name, control in self._controls.items()]
-        return {
-            metric.key: [list(of_layer) for of_layer in zip(*repetitions, strict=True)]
-            for of_control in told
-            for metric, repetitions in of_control.items()
-        }
+        seen = self._observe(network, "val", controls.values())
+        repeated: dict[Metric, Sequence[Sequence[float]]] = {}
+        for name, control in controls.items():
+            repeated |= _answers(name, control.repeat, seen)
+        return {m.key: [list(layer) for layer in zip(*runs, strict=True)] for m, runs in repeated.items()}
+
+    def _observe(self, network: PreTrainedModel, split: str, measures: Iterable[Measure]) -> Observation:
+        positions = list(dict.fromkeys(position for measure in measures for position in measure.positions))
+        return observe(network, self.data, split, positions, executor=self.executor, n_workers=self.n_workers())
 
 
-def by_layer(states: Tensor, score: Callable[[Tensor], dict[str, list[T]]]) -> dict[str, list[T]]:
-    """`score` of states (L+1, N, D), whose layers the processes of a run divide."""
-    n = min(count(), len(states))
-    scored = share_out(score, [states[k::n] for k in range(n)])
-    return {name: [scored[k % n][name][k // n] for k in range(len(states))] for name in scored[0]}
-
-
-def _weights(network: PreTrainedModel) -> Hashable:
-    """What is different once any weight has been written to."""
-    return tuple((id(weight), weight._version) for weight in network.parameters())
+def columns(metrics: Sequence[Metric], layers: Iterable[Sequence[float]]) -> dict[Metric, Values]:
+    """The numbers of metrics, given those of each layer in the order of `metrics`."""
+    return dict(zip(metrics, map(list, zip(*layers, strict=True)), strict=True))
 
 
 def _check(name: str, measure: Measure) -> None:
-    metrics = getattr(measure, "metrics", ())
-    if not metrics or not all(isinstance(metric, Metric) for metric in metrics):
+    if not measure.metrics or not all(isinstance(metric, Metric) for metric in measure.metrics):
         raise ValueError(f"{name} declares no metrics; set `metrics` of its class to a tuple of Metric")
     if unknown := [position for position in measure.positions if position not in ROLES]:
         raise ValueError(f"{name} reads the states at {unknown[0]!r}; choose its positions from {', '.join(ROLES)}")
 
 
-def _positions(measures: Iterable[Measure]) -> list[Position]:
-    """Those that any of them reads, each once."""
-    return list(dict.fromkeys(position for measure in measures for position in measure.positions))
-
-
-def _told(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: Observation) -> Mapping[Metric, T]:
-    """What a measure answers. Raises MeasureFailed for any exception but a signal's."""
+def _answers(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: Observation) -> Mapping[Metric, T]:
+    """What a measure returns. Raises MeasureFailed for any exception but a user's mistake or a signal."""
     try:
         return ask(seen)
     except UserError:
@@ -206,13 +205,13 @@ def _told(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: Obs
         raise MeasureFailed(f"{said}, {at.filename}, line {at.lineno})") from error
 
 
-def _numbers(name: str, measure: Measure, seen: Observation, told: Mapping[Metric, Values]) -> dict[str, float]:
-    """The journal's keys and numbers of what a measure answers. Raises MeasureFailed where that is not as declared."""
-    if {*told} != {*measure.metrics}:
-        given, declared = ([metric.key for metric in metrics] for metrics in (told, measure.metrics))
+def _numbers(name: str, measure: Measure, seen: Observation, answers: Mapping[Metric, Values]) -> dict[str, float]:
+    """The journal's keys and numbers of what a measure returns. Raises MeasureFailed where that is not as declared."""
+    if {*answers} != {*measure.metrics}:
+        given, declared = ([metric.key for metric in metrics] for metrics in (answers, measure.metrics))
         raise MeasureFailed(f"the measure {name!r} gives {given}, but declares {declared}")
     numbers: dict[str, float] = {}
-    for metric, values in told.items():
+    for metric, values in answers.items():
         column = np.asarray(values, dtype=float)
         n_layers = next((len(states) for states in seen.states.values()), len(column.flat))
         if column.shape != ((n_layers,) if metric.by_layer else ()):

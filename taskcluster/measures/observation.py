@@ -4,10 +4,11 @@ in:  a network, a datamodule with its probe set, the positions whose states are 
 out: Observation: states {position: (L+1, N, D)}, labels {position: {name: (N,)}}, loss, which answers are right
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,15 +19,25 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position, Rows
 from taskcluster.models.beginning import cache_of
 from taskcluster.models.hidden_states import forward_with_states
-from taskcluster.processes.group import share_out
 
 CHUNK = 256  # rows a forward pass, at most
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
-SHORTEST = 8  # tokens of a common beginning that is worth computing by itself
+SHORTEST = 8  # tokens of a shared prefix that is worth computing by itself
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 Edit = Callable[[Tensor, Tensor], Tensor]  # states (M, D), and which of the N at the position they are (M,) -> (M, D)
+
+
+class Executor(Protocol):
+    """The results of `work` for each item, in order."""
+
+    def __call__(self, work: Callable[[T], R], items: Sequence[T], /) -> list[R]: ...
+
+
+def in_turn(work: Callable[[T], R], items: Sequence[T], /) -> list[R]:
+    return [work(item) for item in items]
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,7 @@ class Observation:
         edited: edited(position, {layer: edit}) runs the network again with edited states: an Observation of the same
             rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
         network: the network itself.
+        executor: computes work for several items, n_workers of them at a time.
         kept: what `once` computed.
     """
 
@@ -58,6 +70,8 @@ class Observation:
     correct: Tensor
     edited: Callable[[Position, Mapping[int, Edit]], "Observation"]
     network: PreTrainedModel
+    executor: Executor = in_turn
+    n_workers: int = 1
     kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -73,6 +87,28 @@ class Observation:
             self.kept[key] = compute()
         return cast(T, self.kept[key])
 
+    @property
+    def workers(self) -> dict[str, Any]:
+        """Arguments of `observe`, for another observation with the same executor."""
+        return {"executor": self.executor, "n_workers": self.n_workers}
+
+    def by_layer(self, states: Tensor, work: Callable[[Tensor], list[T]]) -> list[T]:
+        """`work` of states (L+1, N, D), one result a layer. The workers of the executor divide the layers."""
+        n = min(self.n_workers, len(states))
+        parts = self.executor(work, [states[k::n] for k in range(n)])
+        return [parts[k % n][k // n] for k in range(len(states))]
+
+
+@contextmanager
+def evaluation(network: PreTrainedModel) -> Iterator[None]:
+    """A context in which the network does not drop out."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
 
 @torch.no_grad()
 def observe(
@@ -84,11 +120,13 @@ def observe(
     edits: Mapping[int, Edit] | None = None,
     *,
     final_norm: bool | None = None,
+    executor: Executor = in_turn,
+    n_workers: int = 1,
 ) -> Observation:
     """Run `network`, without dropout, over a split of the probe set.
 
-    The processes of a run divide the rows, and each gets the whole result. Where the loss is on y alone, logits are
-    computed at no other places, and the tokens that all rows begin with are computed once.
+    Where the loss is on y alone, logits are computed at no other positions, and the tokens that all rows begin with are
+    computed once.
 
     Args:
         network: a causal LM that was trained on `data`.
@@ -100,15 +138,15 @@ def observe(
         final_norm: whether the states of the last layer are those after the final norm, which the output layer reads,
             as in transformers; False for the residual stream as the last block leaves it. By default as `data` has it,
             data.probe_final_norm.
+        executor, n_workers: see `Observation`; the executor computes the chunks of rows.
 
     Raises:
         UserError: an edited layer does not exist.
     """
-    rows, device, of_y = data.probe[split], network.device, data.loss_on == "y"
+    rows, device, on_answer = data.probe[split], network.device, data.loss_on == "y"
     norm = data.probe_final_norm if final_norm is None else final_norm
-    training = network.training
 
-    def of_chunk(pack: Packer, known: Mapping[str, Any], chosen: Tensor) -> tuple[list[Tensor], Tensor, float, Tensor]:
+    def run_chunk(pack: Packer, known: Mapping[str, Any], chosen: Tensor) -> tuple[list[Tensor], Tensor, float, Tensor]:
         """States at each position, the mean loss, its weight, and which answers are right."""
         batch = pack(chosen)
         places = [batch.places(position) for position in positions]
@@ -117,22 +155,20 @@ def observe(
         at, changes = None, {}
         if edits:
             at, which = batch.places(edited_at), torch.searchsorted(rows.at(edited_at), batch.tokens_at(edited_at))
-            changes = {layer: partial(_edited, edit, which.to(device)) for layer, edit in edits.items()}
-        asked: dict[str, Any] = {"final_norm": norm, "logits_at": batch.predicting_y if of_y else None}
+            moved = which.to(device)
+            changes = {layer: partial(_edited, edit, moved) for layer, edit in edits.items()}
+        asked: dict[str, Any] = {"final_norm": norm, "logits_at": batch.predicting_y if on_answer else None}
         output, layers = forward_with_states(network, (line, column), changes, at, **asked, **batch.inputs, **known)
         parts = layers.float().split([len(lines) for lines, _ in places], dim=1) if places else ()
-        of_batch, correct = (batch.loss_of_y, batch.correct_by) if of_y else (batch.loss, batch.correct)
-        logits = output.logits[0] if of_y else output.logits
-        return list(parts), of_batch(logits), batch.total, correct(logits)
+        loss, correct = (batch.loss_of_y, batch.correct_by) if on_answer else (batch.loss, batch.correct)
+        logits = output.logits[0] if on_answer else output.logits
+        return list(parts), loss(logits), batch.total, correct(logits)
 
-    network.eval()
-    try:
-        skip, known = _common(network, rows) if of_y else (0, {})
+    with evaluation(network):
+        skip, known = _shared_prefix(network, rows) if on_answer else (0, {})
         pack = Packer(rows, data.loss_on, device, data.padding, skip, width=data.longest - 1 - skip)
         n = rows_at_once(network, rows, data.loss_on, data.padding, skip)
-        chunks = share_out(partial(of_chunk, pack, known), torch.arange(len(rows)).split(n))
-    finally:
-        network.train(training)
+        chunks = executor(partial(run_chunk, pack, known), torch.arange(len(rows)).split(n))
     parts, means, weights, right = zip(*chunks, strict=True)
     losses = torch.stack([mean.to(device) for mean in means]).tolist()
     return Observation(
@@ -145,12 +181,16 @@ def observe(
         n_tasks=len(data.family.tasks),
         loss=sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights),
         correct=torch.cat([own.to(device) for own in right]).cpu(),
-        edited=partial(observe, network, data, split, positions, final_norm=norm),
+        edited=partial(
+            observe, network, data, split, positions, final_norm=norm, executor=executor, n_workers=n_workers
+        ),
         network=network,
+        executor=executor,
+        n_workers=n_workers,
     )
 
 
-def _common(network: PreTrainedModel, rows: Rows) -> tuple[int, dict[str, Any]]:
+def _shared_prefix(network: PreTrainedModel, rows: Rows) -> tuple[int, dict[str, Any]]:
     """How many tokens of all rows the network need not read again, and the inputs by which it knows them."""
     n = common_beginning(rows)
     shared = cache_of(network, rows.tokens[:n].long().to(network.device)) if n >= SHORTEST else None

@@ -9,6 +9,8 @@ m states whose means differ by v raises the inertia by n m / (n + m) |v|^2 (Ward
 Objective Function", 1963), and splitting one into two such lowers it by as much.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -21,31 +23,30 @@ def regroup(
     states: Centred, labels: Tensor, sums: Tensor, sizes: Tensor, errors: Tensor, random: torch.Generator
 ) -> float:
     """By how much the inertia falls. errors (N,): squared distances to the own centroid."""
-    means = sums / sizes.clamp(min=1)[:, None]
-    costs, partners = _merges(means, sizes)
-    of_clusters = errors.new_zeros(len(sizes))
-    add_to(of_clusters, labels, errors)
-    can = (of_clusters > costs.min()) & (sizes > 1)
-    which = can[labels].nonzero().squeeze(1)
+    costs, partners = _merges(sums / sizes.clamp(min=1)[:, None], sizes)
+    inertias = errors.new_zeros(len(sizes))
+    add_to(inertias, labels, errors)
+    which = ((inertias > costs.min()) & (sizes > 1))[labels].nonzero().squeeze(1)
     if not len(which):
         return 0.0
-    halves = _Halves(states, labels, which, means, sums, sizes, _drawn(labels, errors, which, random))
+    halves = _halves(states, labels, which, sums, sizes, _drawn(labels, errors, which, random))
     chosen = _chosen(halves.gains, costs, partners)
     if chosen is None:
         return 0.0
     split, emptied, joined, lowered = chosen
-    place = torch.arange(len(sizes), device=labels.device)
-    place[emptied] = joined
-    new = torch.full_like(place, -1)
-    new[split] = emptied
-    far = new[labels[which]]
-    labels.copy_(place[labels])
-    away = halves.side & (far >= 0)
-    labels[which[away]] = far[away]
-    for values, of_half in ((sums, halves.sums), (sizes, halves.sizes)):
-        values[joined] += torch.where((joined == emptied).view(-1, *[1] * (values.ndim - 1)), 0, values[emptied])
-        values[emptied] = of_half[split]
-        values[split] -= of_half[split]
+    merged = torch.arange(len(sizes), device=labels.device)
+    merged[emptied] = joined
+    half_of = torch.full_like(merged, -1)
+    half_of[split] = emptied
+    new = half_of[labels[which]]
+    labels.copy_(merged[labels])
+    away = halves.side & (new >= 0)
+    labels[which[away]] = new[away]
+    moved = joined != emptied  # an empty cluster joins none
+    for values, half in ((sums, halves.sums), (sizes, halves.sizes)):
+        values[joined[moved]] += values[emptied[moved]]
+        values[emptied] = half[split]
+        values[split] -= half[split]
     return lowered
 
 
@@ -77,29 +78,32 @@ def _drawn(labels: Tensor, errors: Tensor, which: Tensor, random: torch.Generato
     return found.scatter_reduce_(0, labels[which[first]], which[first], "amax")
 
 
-class _Halves:
-    """The clusters of the states `which`, each in two. side (M,): of these states. sums (K, D) and sizes (K,): of the
-    half where it is true. gains (K,): by how much the inertia falls."""
+class _Halves(NamedTuple):
+    """Clusters in two: side (M,), in which half each of M states is; sums (K, D) and sizes (K,) of the half where it is
+    true; gains (K,), by how much the inertia falls."""
 
-    def __init__(
-        self, states: Centred, labels: Tensor, which: Tensor, means: Tensor, sums: Tensor, sizes: Tensor, start: Tensor
-    ) -> None:
-        there = (start >= 0).nonzero().squeeze(1)
-        direction = torch.zeros_like(means)
-        direction[there] = states.rows(start[there]) - means[there]
-        middle = (means * direction).sum(1)
-        own = labels[which]
-        for _ in range(HALVINGS):
-            self.side = states.products(direction, labels, which) > middle[own]
-            self.sums = torch.zeros_like(sums)
-            states.add(self.sums, labels, which[self.side])
-            self.sizes = torch.bincount(own[self.side], minlength=len(sizes)).to(sizes)
-            one, other = self.sums / self.sizes.clamp(min=1)[:, None], (sums - self.sums)
-            other /= (sizes - self.sizes).clamp(min=1)[:, None]
-            direction = one - other
-            middle = (one.square().sum(1) - other.square().sum(1)) / 2
-        harmonic = self.sizes * (sizes - self.sizes) / sizes.clamp(min=1)
-        self.gains = harmonic * direction.square().sum(1)
+    side: Tensor
+    sums: Tensor
+    sizes: Tensor
+    gains: Tensor
+
+
+def _halves(states: Centred, labels: Tensor, which: Tensor, sums: Tensor, sizes: Tensor, start: Tensor) -> _Halves:
+    """The clusters of the states `which` (M,), each in two. start (K,): a state of each, or -1."""
+    means, own = sums / sizes.clamp(min=1)[:, None], labels[which]
+    there = (start >= 0).nonzero().squeeze(1)
+    direction = torch.zeros_like(means)
+    direction[there] = states.rows(start[there]) - means[there]
+    middle = (means * direction).sum(1)
+    for _ in range(HALVINGS):
+        side = states.products(direction, labels, which) > middle[own]
+        part = torch.zeros_like(sums)
+        states.add(part, labels, which[side])
+        n = torch.bincount(own[side], minlength=len(sizes)).to(sizes)
+        one, other = part / n.clamp(min=1)[:, None], (sums - part) / (sizes - n).clamp(min=1)[:, None]
+        direction = one - other
+        middle = (one.square().sum(1) - other.square().sum(1)) / 2
+    return _Halves(side, part, n, n * (sizes - n) / sizes.clamp(min=1) * direction.square().sum(1))
 
 
 def _chosen(gains: Tensor, costs: Tensor, partners: Tensor) -> tuple[Tensor, Tensor, Tensor, float] | None:

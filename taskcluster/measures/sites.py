@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from taskcluster.data.rows import Position, Rows
 from taskcluster.measures.edits import EDITS
-from taskcluster.measures.pairs import Pairs
+from taskcluster.measures.task_pairs import Pairs
 from taskcluster.models.patching import Prompts, Suffixes
 from taskcluster.validation import UserError
 
@@ -31,8 +31,8 @@ SiteName = Literal["instruction_end", "input", "answer", "instruction", "instruc
 
 
 class Site(NamedTuple):
-    """source: the position whose states give centroids; edited: where they are put; whole: in all tokens up to it.
-    edits: those that can be asked there."""
+    """source: the position whose states give centroids; edited: where they are patched in; whole: in all tokens up to
+    it. edits: those that can be asked there."""
 
     source: Position
     edited: Position
@@ -57,8 +57,8 @@ SITES: dict[SiteName, Site] = {
 def chunks(network: PreTrainedModel, rows: Rows, examples: Tensor) -> list[Tensor]:
     """Examples (E,) in parts that are run at once: at most CHUNK, fewer where keys, values and states need ROOM."""
     config, length = network.config, int(rows.prefixes.max() + rows.reads.max())
-    of_one = 12 * length * getattr(config, "hidden_size", 1) * (config.num_hidden_layers + 1)  # of all three, in bytes
-    return list(examples.split(max(1, min(CHUNK, ROOM // of_one))))
+    size = 12 * length * getattr(config, "hidden_size", 1) * (config.num_hidden_layers + 1)  # of an example, in bytes
+    return list(examples.split(max(1, min(CHUNK, ROOM // size))))
 
 
 def edited_layers(network: PreTrainedModel, layers: Layers, key: str) -> list[int]:
@@ -84,13 +84,10 @@ class Placed:
         self, network: PreTrainedModel, rows: Rows, examples: Tensor, pad: int, last: int | None = None
     ) -> None:
         tokens, mask, back = rows.prompts(examples, pad, whole=last is not None)
-
-        def moved(values: Tensor) -> Tensor:
-            return values.to(network.device, non_blocking=True)
-
-        self._prompts = Prompts(network, moved(tokens), moved(mask), last)
-        self._first = moved(mask.sum(1) - 1)
-        self._back = {position: moved(places) for position, places in back.items()}
+        device = network.device
+        self._prompts = Prompts(network, tokens.to(device), mask.to(device), last)
+        self._first = (mask.sum(1) - 1).to(device)
+        self._back = {position: places.to(device) for position, places in back.items()}
 
     def at(self, position: Position, whole: bool = False, earlier: int = 0) -> Suffixes:
         """From the position on, or so many tokens earlier; `whole`: all tokens up to it are among its places."""
@@ -107,16 +104,16 @@ class Items:
     """S states that give centroids, in G groups, and M states that are edited.
 
     examples (E,): whose states at the site are the S, in this order. groups (S,): the group of each; cells (G,): which
-    groups can be compared. pair (M,): the pair that an edited state belongs to, in ascending order. own, target, third
-    (M,): its groups of A, of B and of a third task, -1 where there is none. source (M,): which of the S is of B.
+    groups can be compared. pair (M,): the pair that an edited state belongs to, in ascending order. a, b, third (M,):
+    its groups of A, of B and of a third task, -1 where there is none. source (M,): which of the S is of B.
     """
 
     examples: Tensor
     groups: Tensor
     cells: Tensor
     pair: Tensor
-    own: Tensor
-    target: Tensor
+    a: Tensor
+    b: Tensor
     third: Tensor
     source: Tensor
 
@@ -134,14 +131,14 @@ def items_of(name: SiteName, rows: Rows, pairs: Pairs, generator: torch.Generato
     if site.source == "instruction_end":  # where no state depends on x
         tasks, of_group = known.task.unique(return_inverse=True)
         cells = torch.zeros_like(tasks)
-    own, target, third = (_renamed(of_group, numbers) for numbers in (pairs.own, pairs.target, pairs.third))
+    a, b, third = (_lookup(of_group, groups) for groups in (pairs.a, pairs.b, pairs.third))
     every = torch.arange(len(pairs))
-    groups = of_group[known.of_example]
-    return Items(pairs.centroid_examples, groups, cells, every, own, target, third, pairs.source)
+    return Items(pairs.centroid_examples, of_group[known.of_example], cells, every, a, b, third, pairs.source)
 
 
-def _renamed(names: Tensor, numbers: Tensor) -> Tensor:
-    return torch.where(numbers >= 0, names[numbers], -1)
+def _lookup(values: Tensor, numbers: Tensor) -> Tensor:
+    """The values of numbers (N,), -1 for -1."""
+    return torch.where(numbers >= 0, values[numbers], -1)
 
 
 def _tokens(rows: Rows, pairs: Pairs, generator: torch.Generator) -> Items:
@@ -150,34 +147,30 @@ def _tokens(rows: Rows, pairs: Pairs, generator: torch.Generator) -> Items:
     first = torch.cat([torch.tensor([True]), instruction.diff() != 0])  # examples of an instruction follow each other
     examples = pairs.centroid_examples[first]
     lengths = rows.prefixes[torch.arange(len(rows.counts)).repeat_interleave(rows.counts)].long()
-    longest = int(lengths.max()) + 1
-    of_examples = rows.numbers[examples, 0].long() * longest + lengths[examples]  # a number for each task and length
-    there = of_examples.unique()
-    base = lengths[pairs.base]
-    task = pairs.groups.task
-    wanted = [_renamed(task, numbers) * longest + base for numbers in (pairs.own, pairs.target, pairs.third)]
-    own, target, third = (torch.where(torch.isin(numbers, there), numbers, -1) for numbers in wanted)
-    if not (target >= 0).any():
+    longest, base = int(lengths.max()) + 1, lengths[pairs.base]
+    kinds = rows.numbers[examples, 0].long() * longest + lengths[examples]  # a number for each task and length
+    tasks = (_lookup(pairs.groups.task, groups) for groups in (pairs.a, pairs.b, pairs.third))
+    wanted = [task * longest + base for task in tasks]
+    a, b, third = (torch.where(torch.isin(kind, kinds), kind, -1) for kind in wanted)
+    if not (b >= 0).any():
         raise UserError(
             "measures.interventions.at: 'instruction' needs instructions of one length in two tasks, and the probe set "
             "has none; leave it out, or raise data.probe_size"
         )
     drawn = torch.rand(len(pairs), len(examples), generator=generator)
-    source = torch.where(of_examples == target[:, None], drawn, -1.0).argmax(1)
+    source = torch.where(kinds == b[:, None], drawn, -1.0).argmax(1)
 
     begins = lengths[examples].cumsum(0) - lengths[examples]
     example, place = _each(lengths[examples])
-    pair, of_pair = _each(base)
-    keys, groups = (of_examples[example] * longest + place).unique(return_inverse=True)
+    pair, place_of_pair = _each(base)
+    keys, groups = (kinds[example] * longest + place).unique(return_inverse=True)
     cells = (keys % longest**2).unique(return_inverse=True)[1]
-
-    def numbers(of_task: Tensor) -> Tensor:
-        found = torch.searchsorted(keys, of_task[pair] * longest + of_pair)
-        return torch.where(of_task[pair] >= 0, found, -1)
-
-    items = numbers(own), numbers(target), numbers(third)
-    usable = (target >= 0)[pair]
-    return Items(examples, groups, cells, pair, *items, torch.where(usable, begins[source][pair] + of_pair, 0))
+    a, b, third = (
+        torch.where(kind[pair] >= 0, torch.searchsorted(keys, kind[pair] * longest + place_of_pair), -1)
+        for kind in (a, b, third)
+    )
+    source_states = torch.where(b >= 0, begins[source][pair] + place_of_pair, 0)
+    return Items(examples, groups, cells, pair, a, b, third, source_states)
 
 
 def _each(lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import Catalogue, Kind, Metric, shown
+from taskcluster.metrics import Catalogue, Kind, Metric
 from taskcluster.pages.marks import (
     axis,
     bars,
@@ -21,6 +21,7 @@ from taskcluster.pages.marks import (
     stroke_legend,
     tooltip,
 )  # fmt: skip
+from taskcluster.views import shown
 
 ITSELF = {"baseline": "trained network", "nuisance": "task"}  # what the metric is called beside others of this kind
 TITLES = {

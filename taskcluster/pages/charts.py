@@ -10,7 +10,7 @@ from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import Catalogue, Kind, Metric, belonging, mapped, shown
+from taskcluster.metrics import Catalogue, Kind, Metric, belonging
 from taskcluster.pages import baseline_charts
 from taskcluster.pages.marks import (
     axis,
@@ -28,6 +28,7 @@ from taskcluster.pages.marks import (
     tooltip,
 )  # fmt: skip
 from taskcluster.results.points import FOR_CHARTS
+from taskcluster.views import mapped, shown
 
 Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.ConcatChart | alt.LayerChart

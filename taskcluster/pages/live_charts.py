@@ -10,8 +10,9 @@ from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import Metric, mapped, shown
+from taskcluster.metrics import Metric
 from taskcluster.pages import baseline_charts, charts
+from taskcluster.views import mapped, shown
 
 POINTS = alt.NamedData("points")  # which the page feeds
 WORDS = 110  # pixels of positions beside a panel

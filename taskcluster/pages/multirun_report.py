@@ -8,6 +8,7 @@ from taskcluster.pages import charts, rendering
 from taskcluster.pages.instrument_charts import instrument_charts
 from taskcluster.pages.sweep_chart import sweep_chart
 from taskcluster.results.findings import Findings
+from taskcluster.results.frame import Frames
 from taskcluster.results.points import FOR_CHARTS, Point
 from taskcluster.results.tables import tables
 from taskcluster.runs.files import filling

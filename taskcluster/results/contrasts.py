@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
-from taskcluster.metrics import Catalogue, Metric, belonging, shown
+from taskcluster.metrics import Catalogue, Metric, belonging
 from taskcluster.results.cells import TOO_FEW, Table, as_text, ends, estimate, last_of, titled
 from taskcluster.results.conditions import Condition, usual
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.intervals import FEWEST, interval
 from taskcluster.results.variance import one_way_components
 from taskcluster.runs.journal import Row, fixed, layers_of, number
+from taskcluster.views import shown
 
 BASELINES = """Validation, last step, last layer where there are several. Baselines are clusters of the texts of
 prompts, and of the states of the same network with random weights, whose other layers are in the table by layer;

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from taskcluster.metrics import Catalogue, Metric, shown
+from taskcluster.metrics import Catalogue, Metric
 from taskcluster.results.intervals import Interval, informative, interval
 from taskcluster.runs.journal import Row, layers_of, parse
+from taskcluster.views import shown
 
 ALL, LAST = "over layers and steps", "over layers, at the last step"
 FEWEST = 3  # instruments that are compared; cells that a correlation needs

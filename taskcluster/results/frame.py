@@ -11,11 +11,11 @@ from typing import Any
 
 import polars
 
-from taskcluster.metrics import shown
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.points import FAMILIES, Point
 from taskcluster.runs.condition import flatten, separate_seeds
 from taskcluster.runs.journal import parse
+from taskcluster.views import shown
 
 Schema = Mapping[str, type[polars.DataType]]
 

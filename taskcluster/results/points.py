@@ -19,6 +19,7 @@ from taskcluster.results.intervals import (
     simultaneous,
 )
 from taskcluster.runs.journal import Row, parse
+from taskcluster.views import views
 
 Point = dict[str, Any]
 FOR_CHARTS = ("least", "most", "runs")  # keys of a point that only charts need
@@ -111,7 +112,7 @@ def sweep_points(points: Sequence[Point], sweep: Swept, metrics: Sequence[Metric
 
 def comparable(known: Catalogue) -> list[Metric]:
     """Metrics between 0 and 1 that are shown beside a run, or as a map."""
-    return [metric for metric in known.values() if metric.emerges and not {"runs", "map"}.isdisjoint(metric.views)]
+    return [metric for metric in known.values() if metric.emerges and not {"runs", "map"}.isdisjoint(views(metric))]
 
 
 def _defined(value: Any) -> Any:

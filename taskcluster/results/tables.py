@@ -10,7 +10,7 @@ from functools import partial
 from itertools import chain
 from statistics import fmean
 
-from taskcluster.metrics import ACCURACY, Metric, belonging, shown
+from taskcluster.metrics import ACCURACY, Metric, belonging
 from taskcluster.results import contrasts, variance
 from taskcluster.results.bootstrap import MANY, strata
 from taskcluster.results.cells import Table, as_text, ends, estimate, interval_of, point_text, titled
@@ -22,6 +22,7 @@ from taskcluster.results.points import Point
 from taskcluster.runs.journal import SPLITS, number
 from taskcluster.runs.records import text
 from taskcluster.runs.verdicts import held
+from taskcluster.views import shown
 
 Ending = Mapping[tuple[str, str, str, int | None], Point]  # points of the last step by condition, metric, split, layer
 

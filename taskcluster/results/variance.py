@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from taskcluster.metrics import shown
 from taskcluster.results.cells import Table, as_text, last_of
 from taskcluster.results.conditions import Condition
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.intervals import FEWEST, REACH, SHARE, Interval, Range
 from taskcluster.runs.condition import FOLLOWS, flatten
+from taskcluster.views import shown
 
 SOURCES = {"tasks": "tasks", "model": "weights", "batches": "batches", "probe": "probe", "kmeans": "KMeans"}
 FEWEST_FREE = 2  # degrees of freedom of each source

@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from taskcluster.metrics import Catalogue, shown
+from taskcluster.metrics import Catalogue
 from taskcluster.runs.journal import SPLITS
 from taskcluster.validation import UserError
+from taskcluster.views import shown
 
 RUNS = 100  # that a panel shows: it would stop at ten
 

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taskcluster.metrics import shown
 from taskcluster.results.claims import judge
 from taskcluster.results.contrasts import highest_beside
 from taskcluster.runs.folder import RunFolder
@@ -22,6 +21,7 @@ from taskcluster.tasks.family import TaskFamily
 from taskcluster.training import figures
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import Snapshots
+from taskcluster.views import shown
 
 STYLES = {True: "green", False: "red", None: ""}
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import yaml
 
 from taskcluster.data.sources import quietly
-from taskcluster.metrics import shown
 from taskcluster.pages.rendering import render
 from taskcluster.runs.files import EXPORTED_CONFIG, replace_file
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.runs.verdicts import judged
 from taskcluster.training.command import command
 from taskcluster.training.loading import LoadedRun, load_run
+from taskcluster.views import shown
 
 
 def export(run: Path, folder: Path, step: int | None = None) -> int:

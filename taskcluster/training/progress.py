@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers.utils import logging as transformers_logging
 
-from taskcluster.metrics import LOSS, Catalogue, shown
+from taskcluster.metrics import LOSS, Catalogue
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.training.callbacks import MeasurementCallback
+from taskcluster.views import shown
 from taskcluster.watch.terminal import SHOWN
 
 REFRESH = 10  # steps between updates of the bar

@@ -13,13 +13,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from taskcluster.metrics import Catalogue, Metric, View, shown
+from taskcluster.metrics import Catalogue, Metric, View
 from taskcluster.results.conditions import sweep_of
 from taskcluster.runs import records
 from taskcluster.runs.condition import seeds_of
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, layers_of, number, parse
 from taskcluster.runs.records import text
+from taskcluster.views import shown
 from taskcluster.watch.tail import Document, Tail, is_plain
 
 VIEWS: tuple[View, ...] = ("runs", "curves", "map", "path", "beside")  # whose metrics are kept of a line

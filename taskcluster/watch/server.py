@@ -29,9 +29,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from taskcluster.metrics import Catalogue, shown
+from taskcluster.metrics import Catalogue
 from taskcluster.pages.vega import VERSION, library
 from taskcluster.runs.records import text
+from taskcluster.views import shown
 from taskcluster.watch.tail import is_plain
 from taskcluster.watch.watcher import Watcher
 

@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from taskcluster import streams
-from taskcluster.metrics import Metric, shown
+from taskcluster.metrics import Metric
 from taskcluster.runs.folder import RunFolder
+from taskcluster.views import shown
 from taskcluster.watch.live import Live
 from taskcluster.watch.watcher import Watcher
 

@@ -1,17 +1,22 @@
-"""Other clusterers than KMeans: what they find in states whose clusters are known, and that they are scikit-learn's."""
+"""All clusterers, on states whose clusters are known, on degenerate ones, and beside scikit-learn's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import sklearn.mixture
 import torch
 from conftest import SMALL
+from seen import seen
 from sklearn.cluster import AgglomerativeClustering
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from taskcluster.cli import composed
 from taskcluster.config import RunConfig
-from taskcluster.measures.clusterer import Clusterer
-from taskcluster.measures.clusters import of_layers, of_layers_within
+from taskcluster.measures.clusterer import Clusterer, Clustering
+from taskcluster.measures.clusters import clusters, clusters_within, fit_layers, fit_layers_within
+from taskcluster.measures.kmeans import KMeans
 from taskcluster.training.experiment import measuring, prepare
 
 RNG = np.random.default_rng(0)
@@ -26,28 +31,52 @@ def built(option: str, *overrides: str) -> Clusterer:
     return RunConfig.of(composed(f"clusterer={option}", *overrides)).clusterer.build(kind)
 
 
-def scores_of(option: str, states: torch.Tensor, truth: torch.Tensor, k: int) -> dict[str, list[float]]:
-    found = of_layers(states, built(option), k)
-    numbers = ((own.ari(truth), own.nmi(truth), own.inertia) for own in found)
+def scores_of(clusterer: Clusterer, states: torch.Tensor, truth: torch.Tensor, k: int) -> dict[str, list[float]]:
+    layers = fit_layers(states, clusterer, k)
+    numbers = ((layer.ari(truth), layer.nmi(truth), layer.inertia) for layer in layers)
     return dict(zip(("ari", "nmi", "inertia"), map(list, zip(*numbers, strict=True)), strict=True))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_planted_clusters_are_found_whatever_their_scale(option: str) -> None:
     for scale in (1e-6, 1.0, 1e6):
-        scores = scores_of(option, PLANTED[None] * scale, TASKS, 10)
+        scores = scores_of(built(option), PLANTED[None] * scale, TASKS, 10)
         assert scores["ari"] == [1.0]
-        own = [scale * PLANTED[task == TASKS].double() for task in range(10)]
-        expected = sum(float((s - s.mean(0)).square().sum()) for s in own)
+        assert scores["nmi"] == [pytest.approx(1)]
+        parts = [scale * PLANTED[task == TASKS].double() for task in range(10)]
+        expected = sum(float((part - part.mean(0)).square().sum()) for part in parts)
         assert scores["inertia"] == [pytest.approx(expected, rel=1e-4)]
+    assert abs(scores_of(built(option), PLANTED[None], TASKS[torch.randperm(300)], 10)["ari"][0]) < 0.05
+
+
+def test_layers_are_scored_as_by_scikit_learn() -> None:
+    layers = torch.stack([0.05 * PLANTED + NOISE, PLANTED])
+    scores = scores_of(KMeans(None, 2, 0), layers, TASKS, 10)
+    for layer, states in enumerate(layers):
+        labels = KMeans(None, 2, 0).fit(states, 10).cluster_labels
+        assert scores["ari"][layer] == adjusted_rand_score(TASKS, labels)
+        assert scores["nmi"][layer] == normalized_mutual_info_score(TASKS, labels)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_clusters_inside_each_x_are_found_where_x_itself_dominates(option: str) -> None:
-    x = torch.arange(3).repeat(100)
+    x, y = torch.arange(3).repeat(100), TASKS % 2
     by_x = PLANTED + 1_000 * torch.eye(16)[x]
-    (found,) = of_layers_within(by_x[None], built(option), x, TASKS)
-    assert found.ari(TASKS) == 1
+    (within,) = fit_layers_within(by_x[None], built(option), x, TASKS)
+    assert within.ari(TASKS) == 1
+    against_y = [adjusted_rand_score(y[x == value], TASKS[x == value]) for value in range(3)]
+    assert within.ari(y) == pytest.approx(np.mean(against_y))  # each x has 100 states
+
+
+def test_the_mean_over_x_is_weighted_by_states_and_leaves_out_values_with_one_group() -> None:
+    x = (torch.arange(300) >= 240).long()  # 240 states of tasks 0 to 7, whose labels are kept; 60 whose are shuffled
+    labels = torch.cat([TASKS[:240], TASKS[240:][torch.from_numpy(RNG.permutation(60))]])
+    alone = adjusted_rand_score(labels[240:], TASKS[240:])
+    (within,) = fit_layers_within(PLANTED[None], KMeans(None, 10, 0), x, TASKS)
+    assert within.ari(labels) == pytest.approx(0.8 * 1 + 0.2 * alone)
+    (within,) = fit_layers_within(PLANTED[None], KMeans(None, 10, 0), (TASKS < 9).long(), TASKS)  # an x of its own
+    assert within.ari(TASKS) == 1
+    assert np.isnan(within.ari(TASKS * 0))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -60,8 +89,8 @@ def test_more_clusters_than_states_are_refused(option: str) -> None:
 def test_agglomerative_clusters_are_scikit_learns(linkage: str) -> None:
     states = 2 * CENTRES[TASKS] + NOISE
     peer = AgglomerativeClustering(12, linkage=linkage).fit(states.double())
-    found = built("agglomerative", f"clusterer.linkage={linkage}").fit(states, 12)
-    assert adjusted_rand_score(peer.labels_, found.cluster_labels) == 1
+    ours = built("agglomerative", f"clusterer.linkage={linkage}").fit(states, 12)
+    assert adjusted_rand_score(peer.labels_, ours.cluster_labels) == 1
 
 
 @pytest.mark.parametrize("covariance", ["spherical", "diag", "tied", "full"])
@@ -70,8 +99,8 @@ def test_a_mixture_is_scikit_learns_on_states_of_unit_scale(covariance: str) -> 
     scaled = (states - states.mean(0)).double()
     scaled = scaled / scaled.square().mean().sqrt()
     peer = sklearn.mixture.GaussianMixture(8, covariance_type=covariance, reg_covar=0.01, random_state=3)
-    found = built("gaussian_mixture", f"clusterer.covariance={covariance}", "seeds.kmeans=3").fit(states, 8)
-    assert adjusted_rand_score(peer.fit_predict(scaled), found.cluster_labels) == 1
+    ours = built("gaussian_mixture", f"clusterer.covariance={covariance}", "seeds.kmeans=3").fit(states, 8)
+    assert adjusted_rand_score(peer.fit_predict(scaled), ours.cluster_labels) == 1
 
 
 def test_seeds_matter_only_where_something_is_random() -> None:
@@ -85,32 +114,68 @@ def test_seeds_matter_only_where_something_is_random() -> None:
 RANDOM = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
 BROKEN = RANDOM.clone()
 BROKEN[3, 3] = torch.nan
+DEGENERATE = {
+    "constant": torch.ones(60, 16),
+    "two values": torch.eye(2, 16).repeat(30, 1),
+    "tiny": RANDOM * 1e-30,
+    "half precision": RANDOM.half(),
+    "far from zero": RANDOM + 1e6,
+}
 
 
-@pytest.mark.parametrize("option", OPTIONS[1:])
-@pytest.mark.parametrize("n_clusters", [1, 6, 60])
-@pytest.mark.parametrize("states", [torch.ones(60, 16), torch.eye(2, 16).repeat(30, 1), RANDOM * 1e-30, RANDOM.half()])
-def test_degenerate_states_have_defined_numbers(option: str, n_clusters: int, states: torch.Tensor) -> None:
-    truth = torch.arange(60) % 6
-    scores = scores_of(option, states[None], truth, n_clusters)
-    assert all(np.isfinite(values).all() for values in scores.values())
-    one = scores_of(option, states[None, :1], truth[:1], 1)
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("kind", DEGENERATE)
+def test_degenerate_states_have_defined_numbers(option: str, kind: str) -> None:
+    clusterer, states, truth = built(option), DEGENERATE[kind], torch.arange(60) % 6
+    for k in (1, 6, 60):
+        scores = scores_of(clusterer, states[None], truth, k)
+        assert all(np.isfinite(values).all() for values in scores.values())
+    one = scores_of(clusterer, states[None, :1], truth[:1], 1)
     assert (one["ari"], one["inertia"]) == ([1], [0])
+    (within,) = fit_layers_within(states[None], clusterer, torch.arange(60) // 30, truth)
+    assert np.isfinite(within.ari(truth))
 
 
-@pytest.mark.parametrize("option", OPTIONS[1:])
+@pytest.mark.parametrize("option", OPTIONS)
 def test_states_that_are_not_finite_have_no_score_and_spoil_no_others(option: str) -> None:
-    scores = scores_of(option, torch.stack([RANDOM, BROKEN]), torch.arange(60) % 6, 6)
+    scores = scores_of(built(option), torch.stack([RANDOM, BROKEN]), torch.arange(60) % 6, 6)
     assert {tuple(np.isnan(values)) for values in scores.values()} == {(False, True)}
 
 
 @pytest.mark.parametrize("option", OPTIONS[1:])
 def test_measures_take_any_of_them(option: str) -> None:
     small = [word for word in SMALL if not word.startswith("clusterer")]
-    config = RunConfig.of(composed(*small, f"clusterer={option}"))
+    config = RunConfig.of(composed(*small, f"clusterer={option}", "measures=[clustering,kmeans_noise]"))
     data, network = prepare(config)
     measurement = measuring(config, data)
     journal = measurement(network)
-    assert -0.5 <= journal["ari/val/layer_2"] <= 1
     sd = measurement.controls(network)["ari_kmeans_sd"]
     assert {values[0] == journal[f"ari/val/layer_{layer}"] for layer, values in enumerate(sd)} == {True}
+
+
+@dataclass(frozen=True)
+class Counting(Clusterer):
+    """KMeans, with the number of clusters of every problem that it is given."""
+
+    n_clusters: int | None = None
+    seed: int = 0
+    asked: list[int] = field(default_factory=list, compare=False)
+
+    def fit_many(self, problems: Sequence[torch.Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
+        self.asked.extend(n_clusters)
+        return KMeans(None, 2, self.seed).fit_many(problems, n_clusters)
+
+
+def test_measures_share_the_clusters_of_equal_clusterers() -> None:
+    labels = {"task": torch.arange(60) % 6, "x": torch.arange(60) // 30}
+    observed = seen({"input": RANDOM.repeat(3, 1, 1)}, {"input": labels})
+    first, second, other = Counting(), Counting(), Counting(seed=1)
+    layers = clusters(observed, "input", first)
+    assert clusters(observed, "input", second) is layers
+    assert clusters(observed, "input", other) is not layers
+    assert len(clusters(observed, "input", second, k=4)) == 3
+    assert (first.asked, second.asked, other.asked) == ([6] * 3, [4] * 3, [6] * 3)
+    assert clusters_within(observed, "input", first) is clusters_within(observed, "input", second)
+    assert first.asked == [6] * 9
+    kept = [layer.cluster_labels for layer in layers]  # and no state
+    assert sum(labels.untyped_storage().nbytes() for labels in kept) == 8 * 3 * 60

@@ -1,25 +1,29 @@
-"""What moves the ARI besides training, on a small network."""
+"""What moves the ARI besides training, and what else the clusters follow, on a small network and by construction."""
 
 import math
 from statistics import fmean, stdev
 
 import pytest
 import torch
-from conftest import SMALL
-from seen import seen
+from conftest import SMALL, composed
+from seen import data_of, random_texts, seen
+from torch import Tensor
+from torch.nn.functional import one_hot
 from transformers import PreTrainedModel
 
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
-from taskcluster.measures.controls import Chance, KMeansNoise
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.clustering import Clustering
+from taskcluster.measures.clusters import clusters
+from taskcluster.measures.controls import Chance, Nuisance
 from taskcluster.measures.kmeans import KMeans
-from taskcluster.measures.measure import Measurement
+from taskcluster.measures.measure import Measure, Measurement
+from taskcluster.measures.observation import Observation
 from taskcluster.training.experiment import measuring, prepare
 
 Measured = tuple[Measurement, PreTrainedModel]
 
 OTHER_SEEDS = {"ari_kmeans_sd": "ari", "ari_within_x_kmeans_sd": "ari_within_x"}
-AT = ["instruction_end", "input"]
 
 
 def measured_with(*overrides: str) -> Measured:
@@ -43,55 +47,32 @@ def test_each_says_what_it_is_a_control_of(measured: Measured) -> None:
 
 def test_the_first_seed_is_the_runs_own_and_others_move_the_ari(measured: Measured) -> None:
     measurement, network = measured
-    journal, found = measurement(network), measurement.controls(network)
-    assert set(found) == {*OTHER_SEEDS}
+    journal, repeated = measurement(network), measurement.controls(network)
+    assert set(repeated) == {*OTHER_SEEDS}
     for key, of in OTHER_SEEDS.items():
-        assert len(found[key]) == sum(name.startswith(f"{of}/val/") for name in journal) == 3
-        for layer, values in enumerate(found[key]):
-            assert len(values) == 10
-            assert values[0] == journal[f"{of}/val/layer_{layer}"]
-    assert len(set(found["ari_kmeans_sd"][2])) > 1
+        assert [len(values) for values in repeated[key]] == [10] * 3
+        assert [values[0] for values in repeated[key]] == [journal[f"{of}/val/layer_{layer}"] for layer in range(3)]
+    assert len(set(repeated["ari_kmeans_sd"][2])) > 1
+    assert not {key.split("/")[0] for key in journal} & OTHER_SEEDS.keys()
 
 
-def test_controls_are_of_the_weights_they_are_given() -> None:
-    (measurement, network), (fresh, _) = (measured_with("measures.kmeans_noise.n_seeds=2") for _ in range(2))
-    measurement(network)
-    with torch.no_grad():
-        next(network.parameters()).mul_(2)
-    assert measurement.controls(network) == fresh.controls(network)
-
-
-def test_the_journal_has_no_repetitions_unless_it_is_asked_to() -> None:
+def test_the_journal_has_a_summary_of_repetitions_if_it_is_asked_to() -> None:
     measurement, network = measured_with("measures.kmeans_noise.every_n_steps=4", "measures.kmeans_noise.n_seeds=3")
     repeated = measurement.controls(network)
     expected = {f"{key}/val/layer_{layer}": stdev(repeated[key][layer]) for key in OTHER_SEEDS for layer in range(3)}
     for step, last, due in ((4, False, True), (2, False, False), (6, True, True)):
         journal = measurement(network, step, last)
-        found = {key: value for key, value in journal.items() if key.split("/")[0] in OTHER_SEEDS}
-        assert found == (expected if due else {})
-    silent, _ = measured_with()
-    assert not {key.split("/")[0] for key in silent(network)} & OTHER_SEEDS.keys()
+        assert {k: v for k, v in journal.items() if k.split("/")[0] in OTHER_SEEDS} == (expected if due else {})
 
 
-def test_seeds_are_as_many_as_it_is_told() -> None:
-    measurement, network = measured_with("measures.kmeans_noise.n_seeds=2", "measures=[clustering,kmeans_noise]")
-    assert [type(measure) for measure in measurement.measures.values()][1:] == [KMeansNoise]
-    assert {len(values) for layers in measurement.controls(network).values() for values in layers} == {2}
-
-
-def test_the_noise_is_of_the_positions_that_are_configured() -> None:
-    measurement, network = measured_with(
-        "measures=[clustering_at_answer,kmeans_noise]",
-        "measures.kmeans_noise.at=[answer]",
-        "measures.kmeans_noise.n_seeds=2",
-    )
-    journal, found = measurement(network), measurement.controls(network)
-    for key, of in (
-        ("ari_at_answer_kmeans_sd", "ari_at_answer"),
-        ("ari_within_x_at_answer_kmeans_sd", "ari_within_x_at_answer"),
-    ):
-        assert [values[0] for values in found.pop(key)] == [journal[f"{of}/val/layer_{layer}"] for layer in range(3)]
-    assert not found
+def test_the_noise_is_of_the_configured_positions() -> None:
+    words = ("measures.kmeans_noise.at=[answer]", "measures.kmeans_noise.n_seeds=2")
+    measurement, network = measured_with("measures=[clustering_at_answer,kmeans_noise]", *words)
+    journal, repeated = measurement(network), measurement.controls(network)
+    assert {*repeated} == {"ari_at_answer_kmeans_sd", "ari_within_x_at_answer_kmeans_sd"}
+    for key, layers in repeated.items():
+        of = key.removesuffix("_kmeans_sd")
+        assert [values[0] for values in layers] == [journal[f"{of}/val/layer_{layer}"] for layer in range(3)]
 
 
 TASKS = torch.arange(6).repeat_interleave(40)
@@ -100,53 +81,99 @@ LAYERS = torch.stack([20 * torch.eye(6)[TASKS], torch.zeros(240, 6), 20 * torch.
 LAYERS += torch.randn(LAYERS.shape, generator=torch.Generator().manual_seed(0))  # of tasks, of nothing, of x
 
 
-def chance(n_shuffles: int = 999, states: torch.Tensor = LAYERS) -> dict[str, list[float]]:
+def numbers(measure: Measure, observed: Observation) -> dict[str, list[float]]:
+    return {metric.key: list(values) for metric, values in measure.measure(observed).items()}  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def data() -> SequenceDataModule:
+    texts = random_texts(600)
+    return data_of(*(texts[k::4] for k in range(4)))
+
+
+def chance(data: SequenceDataModule, n_shuffles: int = 99, states: Tensor = LAYERS) -> dict[str, list[float]]:
     labels = {"task": TASKS, "x": X}
-    observed = seen(dict.fromkeys(AT, states), dict.fromkeys(AT, labels))
-    measure = Chance(KMeans(None, 4, 0), n_shuffles, None, AT)
-    return {metric.key: list(values) for metric, values in measure.measure(observed).items()}
+    observed = seen({"instruction_end": states, "input": states}, {"instruction_end": labels, "input": labels})
+    return numbers(Chance(data=data, clusterer=KMeans(None, 4, 0), n_shuffles=n_shuffles), observed)
 
 
-def test_p_tells_clusters_of_tasks_from_clusters_of_something_else() -> None:
-    found = chance()
+def test_p_tells_clusters_of_tasks_from_clusters_of_something_else(data: SequenceDataModule) -> None:
+    state = torch.random.get_rng_state()
+    found = chance(data, 999)
+    assert torch.equal(torch.random.get_rng_state(), state)
     for of in ("ari", "ari_within_x"):
         assert found[f"{of}_p"][0] == 1 / 1000
         assert min(found[f"{of}_p"][1:]) > 0.02
         assert found[f"{of}_shuffled"] == pytest.approx([0] * 3, abs=0.005)
-        assert min(found[f"{of}_shuffled_largest"]) > 0
-        assert max(found[f"{of}_shuffled_largest"]) < 0.2
+        assert 0 < min(found[f"{of}_shuffled_largest"]) <= max(found[f"{of}_shuffled_largest"]) < 0.2
         assert found[f"{of}_fixed_k"][0] == pytest.approx(1)
 
 
-def test_p_is_uniform_where_there_is_nothing() -> None:
-    random = torch.Generator().manual_seed(1)
-    p = chance(99, torch.randn(60, 240, 2, generator=random))["ari_p"]
+def test_p_is_uniform_where_there_is_nothing(data: SequenceDataModule) -> None:
+    p = chance(data, 99, torch.randn(60, 240, 2, generator=torch.Generator().manual_seed(1)))["ari_p"]
     assert all(0.01 <= value <= 1 for value in p)
     assert fmean(p) == pytest.approx(0.5, abs=0.15)
 
 
-def test_clusters_that_cannot_be_better_than_any_permutation_have_p_of_one() -> None:
-    constant = chance(99, torch.ones(1, 240, 4))
-    assert constant["ari_p"] == [1]
-    assert constant["ari_within_x_p"] == [1]
+def test_constant_states_have_p_of_one_and_states_that_are_not_finite_none(data: SequenceDataModule) -> None:
+    constant = chance(data, 99, torch.ones(1, 240, 4))
+    assert constant["ari_p"] == constant["ari_within_x_p"] == [1]
+    broken = chance(data, 99, torch.full((1, 240, 4), math.nan))
+    assert all(math.isnan(value) for (value,) in broken.values())
 
 
-def test_states_that_are_not_finite_have_no_chance() -> None:
-    found = chance(99, torch.full((1, 240, 4), math.nan))
-    assert all(math.isnan(value) for (value,) in found.values())
+def small(*overrides: str) -> SequenceDataModule:
+    larger = ("task.instructions_per_task=60", "data.probe_size=200")
+    return prepare(RunConfig.of(composed(*SMALL, *larger, *overrides)))[0]
 
 
-def test_shuffles_are_the_same_each_time_and_leave_random_states_alone() -> None:
-    state = torch.random.get_rng_state()
-    assert chance(20) == chance(20)
-    assert torch.equal(torch.random.get_rng_state(), state)
+def planted(data: SequenceDataModule, **values: Tensor) -> Observation:
+    """One layer, in which states differ by these numbers alone."""
+    states = {position: 10 * one_hot(of.long()).float()[None] for position, of in values.items()}
+    return seen(states, {position: data.probe["val"].labels(position) for position in values})  # type: ignore[arg-type]
 
 
-def test_chance_is_about_the_clusters_of_the_journal(measured: Measured) -> None:
-    measurement, network = measured
-    journal = measurement(network)
-    assert not any("shuffled" in key for key in measurement(network, step=4, last=False))
-    for of in ("ari", "ari_within_x"):
-        for layer in range(3):
-            p, ari, most = (journal[f"{key}/val/layer_{layer}"] for key in (f"{of}_p", of, f"{of}_shuffled_largest"))
-            assert (p == 1 / 1000) == (ari > most)
+def instructions(data: SequenceDataModule) -> list[str]:
+    numbers = data.probe["val"].labels("instruction_end")["instruction"].tolist()
+    return [data.family.instructions[number][1] for number in numbers]
+
+
+@pytest.mark.parametrize(("key", "place"), [("ari_to_last", -1), ("ari_to_first", 0)])
+def test_clusters_of_a_symbol_score_against_it(key: str, place: int, data: SequenceDataModule) -> None:
+    symbols = torch.tensor([ord(text[place]) - ord("a") for text in instructions(data)])
+    kmeans, observed = KMeans(6, 4, 0), planted(data, instruction_end=symbols)
+    found = numbers(Nuisance(data=data, clusterer=kmeans, at=["instruction_end"]), observed)
+    assert found.pop(key) == [1]
+    assert max(found.values()) < [0.05]
+    (layer,) = clusters(observed, "instruction_end", kmeans)
+    assert layer.ari(observed.labels["instruction_end"]["task"]) == pytest.approx(0, abs=0.03)
+
+
+def test_clusters_of_lengths_and_of_x_score_against_them() -> None:
+    data = small("task.n_mappings=4")
+    lengths = torch.tensor([len(text) for text in instructions(data)])
+    kmeans = KMeans(len(lengths.unique()), 4, 0)
+    measure = Nuisance(data=data, clusterer=kmeans, at=["instruction_end"])
+    found = numbers(measure, planted(data, instruction_end=lengths))
+    assert found["ari_to_length"] == [1]
+    assert max(found["ari_to_first"], found["ari_to_last"]) < [0.2]
+    x = data.probe["val"].labels("input")["x"]
+    found = numbers(Nuisance(data=data, clusterer=KMeans(4, 4, 0), at=["input"]), planted(data, input=x))
+    assert found["ari_input_to_x"] == [1]
+    assert found["ari_input_to_y"] < [0.6]
+
+
+def test_with_several_regexes_per_task_regexes_are_a_label_and_the_ari_is_split() -> None:
+    data = small("task.regexes_per_task=3")
+    labels = data.probe["val"].labels("instruction_end")
+    measure = Nuisance(data=data, clusterer=KMeans(18, 4, 0), at=["instruction_end"])
+    assert numbers(measure, planted(data, instruction_end=labels["description"]))["ari_to_regex"] == [1]
+    for name, across in (("description", False), ("task", True)):
+        clustering = Clustering(data=data, clusterer=KMeans(len(labels[name].unique()), 4, 0))
+        found = numbers(clustering, planted(data, instruction_end=labels[name]))
+        assert found["ari_within_regex"] == [1]
+        assert (found["ari_across_regexes"] > [0]) == across
+
+
+def test_with_one_regex_per_task_there_is_nothing_to_split(measured: Measured) -> None:
+    assert not [key for key in measured[0].catalogue if "regex" in key]

@@ -11,11 +11,12 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.edits import CONTROLS, EDITS
+from taskcluster.measures.edits import CONTROLS
 from taskcluster.measures.interventions import Interventions
 from taskcluster.measures.kmeans import KMeans
-from taskcluster.measures.pairs import halves, pairs_of
+from taskcluster.measures.observation import in_turn
 from taskcluster.measures.sites import SITES, items_of
+from taskcluster.measures.task_pairs import halves, pairs_of
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.validation import UserError
 
@@ -46,8 +47,8 @@ class Block(nn.Module):
         states = states[:, 0]
         seen = states[..., :TASKS] * visible[..., None]
         marked = states[..., self.of, None] if self.of is not None else 1 - states[..., TASKS:].sum(-1, keepdim=True)
-        told = (seen * marked).sum(1, keepdim=True).sign()
-        added = torch.nn.functional.pad(told, (0, hidden_states.shape[-1] - TASKS))
+        task = (seen * marked).sum(1, keepdim=True).sign()
+        added = torch.nn.functional.pad(task, (0, hidden_states.shape[-1] - TASKS))
         reading = hidden_states[..., self.reads, None] if self.reads is not None else 0.0
         return hidden_states + added * reading
 
@@ -87,6 +88,22 @@ class ByHand(PreTrainedModel):
         return CausalLMOutputWithPast(logits=self.lm_head(states[:, -logits_to_keep:]))
 
 
+def interventions(
+    of_data: SequenceDataModule, edits: Any, at: Any, alphas: Any = (1.0,), layers: Any = None
+) -> Interventions:
+    return Interventions(
+        data=of_data,
+        clusterer=KMeans(None, 4, 0),
+        edits=edits,
+        at=at,
+        alphas=[*alphas],
+        controls=[*CONTROLS],
+        layers=layers,
+        n_pairs=300,
+        seed=0,
+    )
+
+
 def effects(
     through_separator: bool,
     edits: list[str],
@@ -94,10 +111,9 @@ def effects(
     alphas: tuple[float, ...] = (1.0,),
     layers: list[int] | int | None = None,
 ) -> dict[str, list[float]]:
-    of_data = data()
-    measure = Interventions(of_data, KMeans(None, 4, 0), edits, at, list(alphas), [*CONTROLS], layers, 300, 0, 1)
-    network = ByHand(of_data, through_separator)
-    return {m.key: values for m, values in measure.measure(SimpleNamespace(network=network)).items()}
+    measure = interventions(data(), edits, at, alphas, layers)
+    observed = SimpleNamespace(network=ByHand(measure.data, through_separator), executor=in_turn)
+    return {metric.key: values for metric, values in measure.measure(observed).items()}
 
 
 @pytest.mark.parametrize("edit", ["add", "replace", "interchange", "cluster"])
@@ -174,11 +190,11 @@ def test_edited_states_are_compared_with_those_of_their_own_cell(site: str) -> N
     rows = data().probe["val"]
     pairs = pairs_of(rows, 1000, torch.Generator().manual_seed(0))
     items = items_of(site, rows, pairs, torch.Generator().manual_seed(0))
-    known, both = items.target >= 0, (items.own >= 0) & (items.target >= 0)
+    known, both = items.b >= 0, (items.a >= 0) & (items.b >= 0)
     assert known.any()
-    assert (items.cells[items.own] == items.cells[items.target])[both].all()
-    assert (items.own != items.target)[known].all()
-    assert (items.groups[items.source] == items.target)[known].all()
+    assert (items.cells[items.a] == items.cells[items.b])[both].all()
+    assert (items.a != items.b)[known].all()
+    assert (items.groups[items.source] == items.b)[known].all()
     assert len(items.groups.unique()) == len(items.cells)
 
 
@@ -190,7 +206,7 @@ def test_instructions_without_a_partner_of_their_length_are_refused() -> None:
     family = TaskFamily(tasks, "instruction", 0.5, 0, words=False)
     of_data = SequenceDataModule(family, None, None, "shared_prefix", "right", 8, "sequence", 200, 0, 0)
     with pytest.raises(UserError, match="'instruction' needs instructions of one length in two tasks"):
-        Interventions(of_data, KMeans(None, 4, 0), ["add"], ["instruction"], [1.0], [], None, 300, 0, 1)
+        interventions(of_data, ["add"], ["instruction"])
 
 
 def test_centroids_and_tests_come_from_different_instructions() -> None:
@@ -201,17 +217,13 @@ def test_centroids_and_tests_come_from_different_instructions() -> None:
     assert sorted(torch.cat(halves(rows)).tolist()) == list(range(rows.n_examples))
     source = pairs.centroid_examples[pairs.source]
     task, x = rows.numbers[:, 0], rows.numbers[:, 3]
-    assert (task[source] == pairs.groups.task[pairs.target]).all()
+    assert (task[source] == pairs.groups.task[pairs.b]).all()
     assert (x[source] == x[pairs.base]).all()
-    assert (task[pairs.base] == pairs.groups.task[pairs.own]).all()
+    assert (task[pairs.base] == pairs.groups.task[pairs.a]).all()
     assert (pairs.token_a != pairs.token_b).all()
-    assert ((pairs.third != pairs.target) & (pairs.third != pairs.own)).all()
+    assert ((pairs.third != pairs.b) & (pairs.third != pairs.a)).all()
 
 
 def test_tasks_that_agree_are_refused() -> None:
     with pytest.raises(UserError, match="no two tasks of the probe set share an x and disagree"):
-        Interventions(data(y="same"), KMeans(None, 4, 0), ["add"], POSITIONS, [1.0], [], None, 300, 0, 1)
-
-
-def test_every_edit_says_what_it_moves() -> None:
-    assert all(edit.__doc__ for edit in EDITS.values())
+        interventions(data(y="same"), ["add"], POSITIONS)

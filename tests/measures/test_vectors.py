@@ -14,9 +14,8 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.effects import VECTORS
 from taskcluster.measures.kmeans import KMeans
-from taskcluster.measures.vectors import Vectors
+from taskcluster.measures.vectors import VECTORS, Vectors
 from taskcluster.models.heads import added, projections, reading, replacing
 from taskcluster.tasks.demonstrations import Layout, demonstration_sets
 from taskcluster.tasks.family import Task, TaskFamily
@@ -93,12 +92,15 @@ class ByHand(PreTrainedModel):
         return CausalLMOutputWithPast(logits=self.lm_head(states[:, -logits_to_keep:]))
 
 
+def vectors(of_data: SequenceDataModule, methods: Any, layers: Any = None) -> Vectors:
+    settings: dict[str, Any] = {"layers": layers, "n_prompts": 12, "n_heads": 1, "n_trials": 2, "seed": 0}
+    return Vectors(data=of_data, clusterer=KMeans(None, 4, 0), methods=methods, **settings)
+
+
 def measured(methods: list[str], answers: Sequence[str] = ("y0", "y1", "y2"), **changes: Any) -> dict[str, Any]:
-    of_data = data(answers=answers)
-    settings = {"layers": None, "n_prompts": 12, "n_heads": 1, "n_trials": 2, "seed": 0, "every_n_steps": None}
-    measure = Vectors(of_data, KMeans(None, 4, 0), methods, **{**settings, **changes})
-    found = measure.measure(SimpleNamespace(network=ByHand(of_data).eval()))
-    return {metric.key: values for metric, values in found.items()}
+    measure = vectors(data(answers=answers), methods, **changes)
+    numbers = measure.measure(SimpleNamespace(network=ByHand(measure.data).eval()))
+    return {metric.key: values for metric, values in numbers.items()}
 
 
 def test_every_method_does_the_task_where_the_network_knows_it_and_controls_do_not() -> None:
@@ -136,7 +138,7 @@ def test_only_chosen_layers_are_tried() -> None:
 
 def test_a_family_without_demonstrations_is_refused() -> None:
     with pytest.raises(UserError, match=r"measures\.vectors needs few-shot prompts; choose"):
-        Vectors(data(layout=""), KMeans(None, 4, 0), ["mean"], None, 12, 1, 2, 0, None)
+        vectors(data(layout=""), ["mean"])
 
 
 def test_labels_of_demonstrations_are_shuffled_so_that_none_stays() -> None:

@@ -1,0 +1,136 @@
+"""Other scores of the same states than the ARI: of the same clusters, by distances, without any clusters, and of other
+numbers of clusters.
+
+AMI is the adjusted mutual information (Vinh, Epps and Bailey, 2010), homogeneity and completeness those of Rosenberg
+and Hirschberg (2007), whose harmonic mean, the V-measure, equals the NMI that `clustering` gives.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from sklearn.metrics import adjusted_mutual_info_score, completeness_score, homogeneity_score
+
+from taskcluster.measures.clusters import ClusterMeasure, clusters
+from taskcluster.measures.geometry import neighbour_accuracy, silhouette
+from taskcluster.measures.measure import Values, columns, configured
+from taskcluster.measures.observation import Observation
+from taskcluster.metrics import ARI, Metric
+from taskcluster.validation import UserError
+
+
+def _at_separator(key: str, name: str, label: str = "", least: float | None = None) -> Metric:
+    return Metric(key, name, ARI.where, label=label, position=ARI.position, low=0, high=1, least=least)
+
+
+AMI = replace(_at_separator("ami", "AMI", "AMI of clusters and tasks", least=-1), chance=0)
+HOMOGENEITY = _at_separator("homogeneity", "homogeneity")
+COMPLETENESS = _at_separator("completeness", "completeness")
+SILHOUETTE = _at_separator("silhouette", "silhouette", "Silhouette of the clusters", least=-1)
+SILHOUETTE_OF_TASKS = _at_separator("silhouette_of_tasks", "silhouette of tasks", "Silhouette of the tasks", least=-1)
+NEIGHBOURS = _at_separator("neighbours", "neighbours", "Tasks predicted by the nearest neighbours")
+NEIGHBOURS_WITHIN_X = replace(
+    NEIGHBOURS, key="neighbours_within_x", where="at x, within each value of x", position="input"
+)
+
+CHOSEN = Metric(
+    "chosen_k",
+    "number of clusters",
+    "at the separator, chosen by silhouette",
+    label="Number of clusters with the highest silhouette",
+    axis="clusters",
+    position=ARI.position,
+    low=0,
+)
+ARI_OF_CHOSEN = replace(ARI, key="ari_of_chosen_k", where=f"{ARI.where}, k chosen by silhouette", short="")
+
+
+@configured
+class Instruments(ClusterMeasure):
+    """The clusters at the separator by other scores (AMI, homogeneity, completeness, silhouette); and without clusters,
+    the silhouette of the tasks, and whether the nearest neighbours of a state have its task: at the separator, and at x
+    among the states with the same x.
+
+    Attributes:
+        n_neighbors: of a state, that vote.
+    """
+
+    metrics = (AMI, HOMOGENEITY, COMPLETENESS, SILHOUETTE, SILHOUETTE_OF_TASKS, NEIGHBOURS, NEIGHBOURS_WITHIN_X)
+    positions = ("instruction_end", "input")
+    splits = ("val",)
+    n_neighbors: PositiveInt
+
+    def measure(self, observation: Observation) -> Mapping[Metric, Values]:
+        tasks, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
+        layers = zip(
+            clusters(observation, "instruction_end", self.clusterer),
+            observation.states["instruction_end"],
+            observation.states["input"],
+            strict=True,
+        )
+        numbers = [
+            (
+                found.score(adjusted_mutual_info_score, tasks),
+                found.score(homogeneity_score, tasks),
+                found.score(completeness_score, tasks),
+                silhouette(states, found.cluster_labels),
+                silhouette(states, tasks),
+                neighbour_accuracy(states, tasks, self.n_neighbors),
+                neighbour_accuracy(at_x, labels["task"], self.n_neighbors, among=labels["x"]),
+            )
+            for found, states, at_x in layers
+        ]
+        return columns(self.metrics, numbers)
+
+
+@configured
+class NumberOfClusters(ClusterMeasure):
+    """The number of clusters at the separator that has the highest silhouette, and the ARI with this and with other
+    numbers.
+
+    Attributes:
+        multiples: the numbers that are tried, as multiples of the number of tasks.
+    """
+
+    positions = ("instruction_end",)
+    splits = ("val",)
+    multiples: Annotated[list[PositiveFloat], Field(min_length=2)]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        n_tasks, n_states = len(self.data.family.tasks), len(self.data.probe["val"])
+        if (most := _k(max(self.multiples), n_tasks)) > n_states:
+            raise UserError(
+                f"measures.number_of_clusters.multiples={self.multiples} asks for {most} clusters of {n_states} "
+                "states; lower them, or raise data.probe_size"
+            )
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (CHOSEN, ARI_OF_CHOSEN, *(ari_of_multiple(m) for m in dict.fromkeys(self.multiples) if m != 1))
+
+    def measure(self, observation: Observation) -> Mapping[Metric, Values]:
+        tasks = observation.labels["instruction_end"]["task"]
+        numbers = {multiple: _k(multiple, observation.n_tasks) for multiple in self.multiples}
+        by_k = {k: clusters(observation, "instruction_end", self.clusterer, k) for k in sorted({*numbers.values()})}
+        aris = {k: [layer.ari(tasks) for layer in layers] for k, layers in by_k.items()}
+        chosen: list[tuple[float, float]] = []
+        for layer, states in enumerate(observation.states["instruction_end"]):
+            scores = {k: silhouette(states, layers[layer].cluster_labels) for k, layers in by_k.items()}
+            defined = [k for k, score in scores.items() if not math.isnan(score)]
+            best = max(defined, key=scores.__getitem__, default=None)
+            chosen.append((math.nan, math.nan) if best is None else (best, aris[best][layer]))
+        others = {ari_of_multiple(m): aris[k] for m, k in numbers.items() if m != 1}
+        return columns((CHOSEN, ARI_OF_CHOSEN), chosen) | others
+
+
+def _k(multiple: float, n_tasks: int) -> int:
+    return max(2, round(multiple * n_tasks))
+
+
+def ari_of_multiple(multiple: float) -> Metric:
+    """The ARI with another number of clusters than the tasks."""
+    where = f"{ARI.where}, k = {multiple:g} times the tasks"
+    return replace(ARI, key=f"ari_of_k_times_{f'{multiple:g}'.replace('.', '_')}", where=where, short="")
