@@ -20,7 +20,7 @@ from taskcluster.data.prompts import Prompts
 from taskcluster.data.rows import Rows, rows_of
 from taskcluster.measures.sites import Placed, chunks
 from taskcluster.models.patching import Suffixes
-from taskcluster.tasks.demonstrations import Layout
+from taskcluster.tasks.prompting import Layout
 from taskcluster.tasks.family import Example
 from taskcluster.validation import UserError
 
