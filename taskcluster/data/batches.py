@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     know how many places there are.
 
     tokens, positions (B, T). mask: packed, (B, 1, T, S + T), True where a place (third axis) may look at another
-    (fourth); padded, (B, S + T), 1 where there is a token and 0 elsewhere. S: tokens of the common beginning, if any.
+    (fourth); padded, (B, S + T), 1 where there is a token and 0 elsewhere. S: tokens of the shared prefix, if any.
 
     origin (B, T): which token of `Rows` is there; roles (B, T): what that one's are. ends (B, T): the column of the own
     sequence's instruction_end. targets (B, T): what each place predicts, which weighs `weights` (B, T) in the loss.
@@ -112,7 +112,7 @@ class Batch(NamedTuple):
         return misses[self._moved(order)] == 0
 
 
-def common_beginning(rows: Rows) -> int:
+def shared_prefix_length(rows: Rows) -> int:
     """The number of tokens that all rows begin with, none of which is at a named position."""
     most = int(rows.prefixes[:-1].min()) - 1
     begins = rows.tokens[rows.starts[:-1, None] + torch.arange(most)]
@@ -123,7 +123,7 @@ class Packer:
     """Batches of `rows`, which stay on `device` from the start; nothing waits for it.
 
     padding: the side of a sequence on which a line is filled up, or None for packed batches. skip: the tokens of a
-    common beginning that the batches do not have, where the loss is on y. width: of every padded line; by default that
+    shared prefix that the batches do not have, where the loss is on y. width: of every padded line; by default that
     of the longest sequence in the batch.
     """
 

@@ -7,7 +7,8 @@ An architecture that is not in KNOWN is looked into and tried. An extension to a
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,20 +37,37 @@ KNOWN = {  # by `network.config.model_type`
 REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)  # of inputs that do not suit
 
 
-def blocks(network: PreTrainedModel) -> Sequence[nn.Module]:
+def blocks(network: PreTrainedModel) -> list[nn.Module]:
     """The transformer blocks, in order: what each returns is the states of a layer (B, T, D), or a tuple that begins
     with them. Raises UserError where they cannot be found.
     """
+    return list(network.get_submodule(_name_of_blocks(network)).children())
+
+
+@contextmanager
+def blocks_from(network: PreTrainedModel, first: int) -> Iterator[None]:
+    """A context in which the network has no blocks below `first`."""
+    parent, _, name = _name_of_blocks(network).rpartition(".")
+    owner = network.get_submodule(parent)
+    whole = owner.get_submodule(name)
+    setattr(owner, name, nn.ModuleList([*whole.children()][first:]))
+    try:
+        yield
+    finally:
+        setattr(owner, name, whole)
+
+
+def _name_of_blocks(network: PreTrainedModel) -> str:
     if known := KNOWN.get(network.config.model_type):
-        return list(network.get_submodule(known.blocks).children())
+        return known.blocks
     n_layer = getattr(network.config, "num_hidden_layers", 0)
-    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module) == n_layer > 0]
-    if not lists:
-        raise UserError(
-            f"model: {type(network).__name__} has no list of num_hidden_layers={n_layer} blocks, so its states cannot "
-            "be read; give its config num_hidden_layers, and the model one nn.ModuleList of that length"
-        )
-    return list(lists[0])
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == n_layer > 0:
+            return name
+    raise UserError(
+        f"model: {type(network).__name__} has no list of num_hidden_layers={n_layer} blocks, so its states cannot "
+        "be read; give its config num_hidden_layers, and the model one nn.ModuleList of that length"
+    )
 
 
 def output_layer(network: PreTrainedModel) -> nn.Module:

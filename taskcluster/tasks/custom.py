@@ -53,7 +53,9 @@ def custom_family(
         )
     regexes = [regex for task in tasks for regex in task.regexes or ()]
     if repeated := [regex for regex in regexes if regexes.count(regex) > 1]:
-        raise ValueError(f"regex {repeated[0]!r} is given {regexes.count(repeated[0])} times; keep it in one task, once")
+        raise ValueError(
+            f"regex {repeated[0]!r} is given {regexes.count(repeated[0])} times; keep it in one task, once"
+        )
     remedy = "widen it, let it overlap less with the others, or lower instructions_per_task"
     drawer = Drawer(regexes, random.Random(f"{seed}/tasks"), remedy)
     made = tuple(

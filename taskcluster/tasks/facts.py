@@ -57,8 +57,8 @@ def facts_family(
         known = source.facts(chosen)
         if n_inputs + prompting.n_shown > len(known):
             raise ValueError(
-                f"n_inputs={n_inputs} and n_pool={prompting.n_shown} inputs to demonstrate exceed the {len(known)} {kind} "
-                "that have all of these relations; lower one of them"
+                f"n_inputs={n_inputs} and n_pool={prompting.n_shown} inputs to demonstrate exceed the {len(known)} "
+                f"{kind} that have all of these relations; lower one of them"
             )
         inputs = list(known)[: n_inputs + prompting.n_shown]
         pool = {*random.Random(f"{seed}/pool").sample(inputs, prompting.n_shown)}

@@ -188,7 +188,12 @@ class TaskFamily:
 def _check(index: int, task: Task) -> None:
     if task.task_id != index:
         raise ValueError(f"task {index} of the family has task_id={task.task_id}; number tasks from 0, in order")
-    if len(task.descriptions) != len(task.instructions) or not task.mapping or not task.instructions or not all(task.instructions):
+    if (
+        len(task.descriptions) != len(task.instructions)
+        or not task.mapping
+        or not task.instructions
+        or not all(task.instructions)
+    ):
         raise ValueError(
             f"task {index} has {len(task.descriptions)} descriptions, groups of "
             f"{[*map(len, task.instructions)]} instructions and {len(task.mapping)} mappings; give it a group of one "

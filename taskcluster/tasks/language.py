@@ -21,7 +21,7 @@ FEW_DRAWS = 2  # an instruction, before a language is checked for being too smal
 
 
 def parse(regex: str) -> Any:
-    """The parts of a regex, (operation, value) each. Raises ValueError, naming the regex, for one that cannot be used."""
+    """The parts of a regex, (operation, value) each. Raises ValueError for one that cannot be used."""
     try:
         parts = sre.parse(regex)
         if parts.state.flags != re.UNICODE or _size(parts) > MAX_SYMBOLS:
@@ -62,7 +62,8 @@ def strings(parts: Any, most: int) -> set[str]:
         elif operation is sre.BRANCH:
             following = set().union(*(strings(branch, most) for branch in value[1]))
         else:
-            following = _repeated(*value, most)
+            fewest, highest, repeated = value
+            following = _repeated(strings(repeated, most), fewest, highest, most)
         language = _joined(language, following, most)
     return language
 
@@ -76,8 +77,8 @@ def _joined(beginnings: set[str], endings: set[str], most: int) -> set[str]:
     return joined
 
 
-def _repeated(fewest: int, highest: int, parts: Any, most: int) -> set[str]:
-    once, power, language = strings(parts, most), {""}, set[str]()
+def _repeated(once: set[str], fewest: int, highest: int, most: int) -> set[str]:
+    power, language = {""}, set[str]()
     for times in range(highest + 1):
         if times >= fewest:
             language |= power
@@ -111,7 +112,9 @@ def _size(parts: Any) -> int:
         elif operation in (sre.MAX_REPEAT, sre.MIN_REPEAT) and value[1] is not sre.MAXREPEAT:
             size += value[1] * max(_size(value[2]), 1)
         else:
-            raise ValueError("use literals, classes such as [a-d], groups, alternations, ? and {m,n}, not + * . ^ $ \\d")
+            raise ValueError(
+                "use literals, classes such as [a-d], groups, alternations, ? and {m,n}, not + * . ^ $ \\d"
+            )
     return size
 
 

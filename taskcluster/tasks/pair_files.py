@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = ("input", "output")
-HEADERS = frozenset(
-    """
+COMMON = """
     input output x y inputs outputs source target src tgt key value id name label word words text term phrase sentence
     meaning definition translation synonym antonym question answer query response prompt completion category class type
     subject object singular plural past_tense verb noun adjective country capital city language currency
     english french german spanish italian portuguese dutch russian chinese japanese en fr de es it
-    """.split()
-)
+"""
+HEADERS = frozenset(COMMON.split())
 Pairs = Iterator[tuple[str, object, object]]  # the place in the file, x and y
 
 
@@ -61,7 +60,9 @@ def _json(text: str, columns: Sequence[str] | None) -> Pairs:
 
 
 def _json_lines(text: str, columns: Sequence[str] | None) -> Pairs:
-    for number, line in enumerate(text.split("\n"), 1):  # str.splitlines cuts at ten other symbols, which texts may hold
+    for number, line in enumerate(
+        text.split("\n"), 1
+    ):  # str.splitlines cuts at ten other symbols, which texts may hold
         if line.strip():
             try:
                 entry = DECODER.decode(line)
@@ -100,7 +101,7 @@ def _table(text: str, columns: Sequence[str] | None, delimiter: str) -> Pairs:
         )
     elif first:
         _refuse_width(number, first, 2)
-        yield f"line {number}", *first
+        yield f"line {number}", first[0], first[1]
     for number, row in rows:
         _refuse_width(number, row, len(first))
         yield f"line {number}", row[x], row[y]
@@ -109,8 +110,8 @@ def _table(text: str, columns: Sequence[str] | None, delimiter: str) -> Pairs:
 def _refuse_width(number: int, row: Sequence[str], width: int) -> None:
     if len(row) != width:
         raise ValueError(
-            f"line {number}: has {len(row)} columns ({_short(row)}), not {width}; correct it, or, if the first line is a "
-            "header, name two of its columns, as in task.columns=[word,translation]"
+            f"line {number}: has {len(row)} columns ({_short(row)}), not {width}; correct it, or, if the first line is "
+            "a header, name two of its columns, as in task.columns=[word,translation]"
         )
 
 

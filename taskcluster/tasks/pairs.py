@@ -63,8 +63,8 @@ def pairs_family(
     for name, mapping in queried.items():
         if len(mapping) < (n_pairs or 1):
             raise ValueError(
-                f"n_pairs={n_pairs} leaves task {name} with {len(mapping)} pairs to ask about, of {len(mappings[name])} in "
-                f"its file and with n_pool={prompting.n_shown} inputs of each task left out, as they are demonstrated; "
+                f"n_pairs={n_pairs} leaves task {name} with {len(mapping)} pairs to ask about, of {len(mappings[name])} "
+                f"in its file and with n_pool={prompting.n_shown} inputs of each task left out, as they are demonstrated; "
                 "lower one of them, or raise max_length"
             )
     wordings = {name: wording_of_name(name) for name in mappings}

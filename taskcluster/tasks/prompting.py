@@ -46,9 +46,7 @@ class Layout:
     """
 
     def __init__(self, text: str) -> None:
-        refusal = ValueError(
-            f"layout={text!r} must hold {{x}} and then {{y}}, once each and with a space before {{y}}"
-        )
+        refusal = ValueError(f"layout={text!r} must hold {{x}} and then {{y}}, once each and with a space before {{y}}")
         try:
             fixed = fixed_texts(text, ("x", "y"))
         except ValueError:
@@ -87,8 +85,8 @@ def demonstration_sets(
     if count > possible:
         kind = "disjoint " * disjoint
         raise ValueError(
-            f"n_sets={count} exceeds the {possible} {kind}sets of n_demonstrations={size} that the {len(shown)} pairs to "
-            "show give; raise n_pool, or lower n_sets or n_demonstrations"
+            f"n_sets={count} exceeds the {possible} {kind}sets of n_demonstrations={size} that the {len(shown)} pairs "
+            "to show give; raise n_pool, or lower n_sets or n_demonstrations"
         )
     pairs, sets = list(shown.items()), dict[str, None]()
     if disjoint:
@@ -145,9 +143,7 @@ class Prompting:
             if self.describe == "demonstrations":
                 rng = random.Random(f"{self.seed}/demonstrations/{name}")
                 layout = Layout(self.layout)
-                groups = demonstration_sets(
-                    shown[name], self.n_demonstrations, self.n_sets, layout, rng, self.disjoint
-                )
+                groups = demonstration_sets(shown[name], self.n_demonstrations, self.n_sets, layout, rng, self.disjoint)
             elif name in templates:
                 groups = {template: (template,) for template in templates[name]}
             else:

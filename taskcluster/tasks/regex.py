@@ -52,7 +52,7 @@ def random_family(
     contradictions = {
         f"n_atoms={n_atoms} has its bounds in the wrong order; swap them": n_atoms[0] > n_atoms[1],
         f"class_size={class_size} has its bounds in the wrong order; swap them": class_size[0] > class_size[1],
-        f"class_size={class_size} exceeds the symbols of the alphabet ({len(symbols)}); lower it, or lengthen alphabet": (
+        f"class_size={class_size} exceeds the {len(symbols)} symbols of the alphabet; lower it, or lengthen alphabet": (
             class_size[1] > len(symbols)
         ),
         f"n_mappings={n_mappings} exceeds n_inputs={n_inputs}; lower it, or raise n_inputs": n_mappings > n_inputs,
