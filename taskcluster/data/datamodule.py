@@ -70,8 +70,9 @@ class SequenceDataModule(pl.LightningDataModule):
 
     tokenizer: the name or folder of another model's, or None for one that is made from the family; tokenizer_revision,
     tokenizer_gguf_file: see `load_tokenizer`; template: the text of a prompt, by default one that suits the tokenizer,
-    with {instruction}, {x} and {y}; prefix: text in front of every prompt; chat: whether the tokenizer's chat template is put around what precedes
-    y; chat_frame: what that template wrote when the run began, {"opening": text, "closing": text}, None to render it.
+    with {instruction}, {x} and {y}; prefix: text in front of every prompt; chat: whether the tokenizer's chat template
+    is put around what precedes y; chat_frame: what that template wrote when the run began, {"opening": text, "closing":
+    text}, None to render it.
     layout: "shared_prefix", each instruction with all its examples in one row; "sequences", each example by itself;
     "padded", likewise, in lines of their own filled up on the padding_side: for models that take no mask of (T, T).
     batch_size: sequences an update; with shared prefixes those of as many instructions as make that number on average.

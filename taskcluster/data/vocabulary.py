@@ -34,7 +34,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[Enc
         )
         raise ValueError(
             f"tokenizer={tokenizer.name_or_path!r} has no token for {named}, which the prompts hold; choose tasks, "
-            "data.template and data.prefix in its symbols or, for an exported model, leave out task=, data= and experiment="
+            "data.template and data.prefix in its symbols; of an exported run, leave out task=, data= and experiment="
         )
     return encodings
 
