@@ -58,18 +58,19 @@ def _left_out(backend: Backend, texts: Sequence[str]) -> set[str]:
     """The characters of texts that a tokenizer of byte pairs leaves out, white space aside."""
     if not isinstance(backend.model, models.BPE):
         return set()
-    characters = {character for character in set().union(*texts) if not character.isspace()}
+    characters = {character for character in set().union(*_ordinary(backend, texts)) if not character.isspace()}
     return {c for c in characters if not backend.encode(c, add_special_tokens=False).ids}
 
 
 def _raised(backend: Backend, texts: Sequence[str]) -> set[str]:
     """The words or symbols that are not in the vocabulary of a tokenizer that raises an exception."""
-    vocabulary = backend.get_vocab()
+    pre = backend.pre_tokenizer
+    parts = _ordinary(backend, texts)
+    pieces = {piece for part in parts for piece, _ in pre.pre_tokenize_str(part)} if pre else parts
+    return pieces - backend.get_vocab().keys()
+
+
+def _ordinary(backend: Backend, texts: Sequence[str]) -> set[str]:
+    """The parts of texts between special tokens."""
     special = [re.escape(token.content) for token in backend.get_added_tokens_decoder().values()]
-    parts = {part for text in texts for part in re.split("|".join(special) or r"(?!)", text)}
-    pieces = {
-        piece
-        for part in parts
-        for piece, _ in (backend.pre_tokenizer.pre_tokenize_str(part) if backend.pre_tokenizer else [(part, None)])
-    }
-    return {piece for piece in pieces if piece not in vocabulary}
+    return {part for text in texts for part in re.split("|".join(special) or r"(?!)", text)}
