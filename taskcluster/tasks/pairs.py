@@ -64,8 +64,8 @@ def pairs_family(
         if len(mapping) < (n_pairs or 1):
             raise ValueError(
                 f"n_pairs={n_pairs} leaves task {name} with {len(mapping)} pairs to ask about, of "
-                f"{len(mappings[name])} in its file, as n_pool={prompting.n_shown} inputs of each task are demonstrated "
-                "instead; lower one of them, or raise max_length"
+                f"{len(mappings[name])} in its file, as n_pool={prompting.n_shown} inputs of each task are "
+                "demonstrated instead; lower one of them, or raise max_length"
             )
     wordings = {name: wording_of_name(name) for name in mappings}
     return prompting.family(queried, shown, wordings, holdout, val_fraction, shuffle_outputs)
