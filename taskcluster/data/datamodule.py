@@ -151,9 +151,9 @@ def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[E
     by_task = defaultdict[int, list[list[int]]](list)
     groups = [list(group) for _, group in groupby(range(len(examples)), lambda k: examples[k][:2])]
     for group in rng.sample(groups, len(groups)):
-        of_task = by_task[examples[group[0]].task_id]
-        turn = len(of_task) % len(group)
-        of_task.append(group[turn:] + group[:turn])
+        drawn_of_task = by_task[examples[group[0]].task_id]
+        turn = len(drawn_of_task) % len(group)
+        drawn_of_task.append(group[turn:] + group[:turn])
     chosen = _in_rounds(by_task.values())[:size]
     drawn = set(_in_rounds(chosen)[:size])
     return [examples[k] for group in chosen for k in group if k in drawn]

@@ -3,7 +3,7 @@
 in:  Examples of a task family, a template such as "{instruction} {x} ->{y}", a tokenizer
 out: Prompts: token ids, in which x and y are spans of one or more tokens, and integer labels
 
-Three positions are named, whatever the tokens are: `instruction_end`, the last token before x begins, where a state
+Three positions are named: `instruction_end`, the last token before x begins, where a state
 cannot depend on x; `input`, the last token of x; `answer`, the token that predicts the first token of y, which is the
 same as `input` unless there is text between x and y. Where instructions hold the place of x, as in "What is the capital
 of {x}?", the template has {instruction} and {y} alone.
@@ -136,7 +136,7 @@ class Prompts:
         return list(self.stream(examples))
 
     def stream(self, examples: Sequence[Example]) -> Iterator[Prompt]:
-        """The same one by one, for whoever need not have all of them at once."""
+        """The same one by one, so that not all of them are held at once."""
         for begin in range(0, len(examples), AT_ONCE):
             chunk = examples[begin : begin + AT_ONCE]
             rendered = [self._template.render(example) for example in chunk]

@@ -1,4 +1,4 @@
-"""Task families: what a task is, whatever it was made from, and what validation has never seen of it.
+"""Task families: what a task is, and what validation has never seen of it.
 
 A family is any function that returns a TaskFamily; `_target_` in a file of the configuration group `task` names it.
 """
@@ -60,7 +60,7 @@ class TaskFamily:
         holdout: what validation has never seen. "instruction": a `val_fraction` of the instructions of every task;
             "pair": a `val_fraction` of each task's (instruction, x) pairs, whose instructions and inputs are seen
             apart; "description": the last description of every task, with all its instructions (`val_fraction` is not
-            used); "x": a `val_fraction` of the inputs of the family, in whatever task.
+            used); "x": a `val_fraction` of the inputs of the family, in all tasks.
         val_fraction: between 0 and 1.
         seed: of the choice of what is held out.
         words: whether texts are words with spaces between them, or strings of symbols such as a regex matches.

@@ -60,9 +60,8 @@ def _json(text: str, columns: Sequence[str] | None) -> Pairs:
 
 
 def _json_lines(text: str, columns: Sequence[str] | None) -> Pairs:
-    for number, line in enumerate(
-        text.split("\n"), 1
-    ):  # str.splitlines cuts at ten other symbols, which texts may hold
+    lines = text.split("\n")  # str.splitlines cuts at ten other symbols, which texts may hold
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 entry = DECODER.decode(line)

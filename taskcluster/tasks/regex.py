@@ -71,10 +71,10 @@ def random_family(
     fresh = _random_regexes(symbols, n_atoms, class_size, max_repeat, room, rng)
     regexes = [list(islice(fresh, regexes_per_task)) for _ in range(n_tasks)]
     mappings = _mappings(n_tasks, n_inputs, n_outputs, n_mappings, rng)
-    draw = Drawer(list(chain.from_iterable(regexes)), rng, "lower instructions_per_task or n_tasks, or " + MORE)
+    drawer = Drawer(list(chain.from_iterable(regexes)), rng, "lower instructions_per_task or n_tasks, or " + MORE)
     tasks = tuple(
-        Task(task_id, tuple(own), draw.instructions(own, count), mapping)
-        for task_id, (own, mapping, count) in enumerate(zip(regexes, mappings, counts, strict=True))
+        Task(task_id, tuple(named_by), drawer.instructions(named_by, count), mapping)
+        for task_id, (named_by, mapping, count) in enumerate(zip(regexes, mappings, counts, strict=True))
     )
     return TaskFamily(tasks, holdout, val_fraction, seed, words=False, shuffle_outputs=shuffle_outputs)
 
