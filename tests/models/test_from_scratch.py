@@ -6,7 +6,7 @@ from networks import ARCHITECTURES, small
 from transformers import GPT2LMHeadModel, GPTNeoXForCausalLM, LlamaForCausalLM
 
 from taskcluster.models import architecture
-from taskcluster.models.architecture import Architecture, blocks, takes_mask
+from taskcluster.models.architecture import blocks, takes_mask
 from taskcluster.models.from_scratch import with_random_weights
 from taskcluster.models.hidden_states import check
 from taskcluster.validation import UserError
@@ -50,7 +50,7 @@ def test_what_is_known_of_an_architecture_is_found_without_knowing_it(
     network = small(name)
     check(network)
     known, takes = blocks(network), takes_mask(network)
-    monkeypatch.setattr(architecture, "KNOWN", dict[str, Architecture]())
+    monkeypatch.setattr(architecture, "KNOWN", {})
     assert [*blocks(network)] == known
     assert takes_mask(network) is takes is True
 
