@@ -17,9 +17,8 @@ from transformers import PreTrainedModel
 
 from taskcluster.validation import UserError
 
-
-# The dotted name of the module list that holds the blocks, by `network.config.model_type`. The attention of these takes a
-# boolean mask of (B, 1, T, T), True where a token (third axis) sees another (fourth), as packed batches need.
+# The dotted name of the module list that holds the blocks, by `network.config.model_type`. The attention of these takes
+# a boolean mask of (B, 1, T, T), True where a token (third axis) sees another (fourth), as packed batches need.
 KNOWN = {"gpt2": "transformer.h", "llama": "model.layers", "gpt_neox": "gpt_neox.layers"}
 
 REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)  # of inputs that do not suit
