@@ -60,9 +60,8 @@ def test_states_loss_and_answers_are_those_of_whole_prompts(
 
 def test_the_shared_prefix_ends_before_any_named_position() -> None:
     assert shared_prefix_length(rows_of(prompts([]), shared=True)) == 0
-    assert (
-        shared_prefix_length(rows_of(prompts()[:2], shared=False)) == len(SHARED) + 2
-    )  # one instruction, without its end
+    one_instruction = rows_of(prompts()[:2], shared=False)
+    assert shared_prefix_length(one_instruction) == len(SHARED) + 2  # without its end
     assert shared_prefix_length(rows_of(prompts()[:5], shared=True)) == len(SHARED) + 1
     shorter = [prompts()[0], prompts(SHARED[:-1])[0]]
     assert shared_prefix_length(rows_of(shorter, shared=True)) == len(SHARED) - 1
