@@ -134,7 +134,11 @@ def _refuse_other_weights(source: str, network: Any, report: Mapping[str, Any]) 
             "in all); give the config.json that it was trained with, or remove them from the file"
         )
     head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
-    if head is not None and network.config.tie_word_embeddings and head.weight is not embedding.weight:
+    if (
+        head is not None
+        and getattr(network.config, "tie_word_embeddings", False)
+        and head.weight is not embedding.weight
+    ):
         raise ValueError(
             f"{source} has an output layer with other values than its embedding, but its config.json ties the two; set "
             "tie_word_embeddings=false there, or remove the output layer from the file"
