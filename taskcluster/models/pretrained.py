@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import PositiveInt
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from taskcluster.data.sources import reading
@@ -32,6 +33,7 @@ INERT = re.compile(
 
 # Buffers that older versions saved, and that architectures now make from their config: masks and rotary frequencies.
 BUFFERS = re.compile(r"(^|\.)((attn|attention)\.(masked_)?bias|rotary_emb\.inv_freq|position_ids)$")
+HEADS = ("lm_head.weight", "embed_out.weight")  # which may be saved or left out where they are tied to the embedding
 
 
 @validated
@@ -89,7 +91,8 @@ def _forget_quantization(network: Any) -> None:
 
 def traits(path: str, revision: str | None, trust_remote_code: bool) -> dict[str, object]:
     """What the checkpoints of one model have in common: the values of config.json that the architecture reads and that
-    change what it computes, by dotted key. Raises ValueError where the file cannot be read.
+    change what it computes, by dotted key, and in a folder the shapes of weights, by their names. Of the weights nothing
+    else is read. Raises ValueError where files cannot be read.
 
     A key that the architecture's config class does not know is read by nothing; one that is missing has its default.
     """
@@ -97,7 +100,23 @@ def traits(path: str, revision: str | None, trust_remote_code: bool) -> dict[str
         config = _config(path, revision, trust_remote_code)
         known = {"model_type", *type(config)().to_dict()}
         values = {key: value for key, value in config.to_dict().items() if key in known and not INERT.fullmatch(key)}
-    return dict(_flat(values))
+        shapes = _shapes(Path(path), getattr(config, "tie_word_embeddings", False)) if Path(path).is_dir() else {}
+    return {**dict(_flat(values)), **shapes}
+
+
+def _shapes(folder: Path, tied: bool) -> dict[str, str]:
+    """Without buffers that do not matter and, where it is `tied`, without the output layer."""
+    shapes: dict[str, str] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            shapes |= {name: f"of shape {weights.get_slice(name).get_shape()}" for name in weights.keys()}  # noqa: SIM118
+    if not shapes:
+        raise FileNotFoundError("it has no model.safetensors")
+    return {
+        name: shape
+        for name, shape in shapes.items()
+        if not BUFFERS.search(name) and not (tied and name.endswith(HEADS))
+    }
 
 
 def _config(path: str, revision: str | None, trust_remote_code: bool) -> Any:
