@@ -91,8 +91,8 @@ def _forget_quantization(network: Any) -> None:
 
 def traits(path: str, revision: str | None, trust_remote_code: bool) -> dict[str, object]:
     """What the checkpoints of one model have in common: the values of config.json that the architecture reads and that
-    change what it computes, by dotted key, and in a folder the shapes of weights, by their names. Of the weights nothing
-    else is read. Raises ValueError where files cannot be read.
+    change what it computes, by dotted key, and in a folder the shapes of weights, by their names. Raises ValueError
+    where files cannot be read.
 
     A key that the architecture's config class does not know is read by nothing; one that is missing has its default.
     """
