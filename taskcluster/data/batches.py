@@ -32,10 +32,10 @@ class Batch(NamedTuple):
     know how many places there are.
 
     tokens, positions (B, T). mask: packed, (B, 1, T, S + T), True where a place (third axis) may look at another
-    (fourth); padded, (B, S + T), 1 where there is a token and 0 elsewhere. S: tokens of the common beginning, if any.
+    (fourth); padded, (B, S + T), 1 where there is a token and 0 elsewhere. S: tokens of the shared prefix, if any.
 
-    origin (B, T): which token of `Rows` is there; roles (B, T): what that one's are. ends (B, T): the column of the own
-    sequence's instruction_end. targets (B, T): what each place predicts, which weighs `weights` (B, T) in the loss.
+    origin (B, T): which token of `Rows` is there; roles (B, T): what that one's are. ends (B, T): the column of
+    its sequence's instruction_end. targets (B, T): what each place predicts, which weighs `weights` (B, T) in the loss.
     input_weights (B, T): what the prediction of this place's own token at instruction_end weighs, where it is the first
     of a continuation. total: the sum of all weights, those of other processes included, divided by the number of
     processes. loss_on: what these are the weights of.
@@ -80,9 +80,9 @@ class Batch(NamedTuple):
     def loss(self, logits: Tensor) -> Tensor:
         """Mean next-token cross-entropy, in nats, of logits (B, T, V)."""
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-        own = log_p.gather(2, self.targets[:, :, None]).squeeze(2)
+        at_places = log_p.gather(2, self.targets[:, :, None]).squeeze(2)
         at_ends = log_p.flatten(1).gather(1, self.ends * logits.shape[2] + self.tokens)
-        return -(own * self.weights + at_ends * self.input_weights).sum() / self.total
+        return -(at_places * self.weights + at_ends * self.input_weights).sum() / self.total
 
     @property
     def predicting_y(self) -> tuple[Tensor, Tensor]:
@@ -94,8 +94,8 @@ class Batch(NamedTuple):
         """The same loss where it is on y alone, of the logits (K, V) at `predicting_y`."""
         places = self.predicting_y
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-        own = log_p.gather(1, self.targets[places][:, None]).squeeze(1)
-        return -(own * self.weights[places]).sum() / self.total
+        at_places = log_p.gather(1, self.targets[places][:, None]).squeeze(1)
+        return -(at_places * self.weights[places]).sum() / self.total
 
     def correct(self, logits: Tensor) -> Tensor:
         """Whether every token of y is the likeliest by logits (B, T, V), as it then is in greedy decoding; bool, one of
@@ -112,7 +112,7 @@ class Batch(NamedTuple):
         return misses[self._moved(order)] == 0
 
 
-def common_beginning(rows: Rows) -> int:
+def shared_prefix_length(rows: Rows) -> int:
     """The number of tokens that all rows begin with, none of which is at a named position."""
     most = int(rows.prefixes[:-1].min()) - 1
     begins = rows.tokens[rows.starts[:-1, None] + torch.arange(most)]
@@ -123,7 +123,7 @@ class Packer:
     """Batches of `rows`, which stay on `device` from the start; nothing waits for it.
 
     padding: the side of a sequence on which a line is filled up, or None for packed batches. skip: the tokens of a
-    common beginning that the batches do not have, where the loss is on y. width: of every padded line; by default that
+    shared prefix that the batches do not have, where the loss is on y. width: of every padded line; by default that
     of the longest sequence in the batch.
     """
 
@@ -141,8 +141,8 @@ class Packer:
         here, whole = self._resident, float(loss_on == "sequence")
         inside = here.positions < here.prefixes[here.row_of] - 1  # of a prefix, before its end
         times = here.counts[here.row_of] if padding is None else 1
-        of_sequence = (here.example_of < rows.n_examples) + torch.where(inside, times, 0.0)
-        self._weights = of_sequence if whole else (here.roles & PREDICTS_Y != 0).float()
+        weights = (here.example_of < rows.n_examples) + torch.where(inside, times, 0.0)
+        self._weights = weights if whole else (here.roles & PREDICTS_Y != 0).float()
         self._input_weights = torch.zeros_like(self._weights)
         self._input_weights.index_fill_(0, here.firsts.long(), whole)
         self._opens = torch.zeros(rows.n_examples, dtype=torch.bool)  # its row
@@ -153,13 +153,13 @@ class Packer:
 
     def __call__(self, chosen: Tensor, rank: int = 0, world_size: int = 1) -> Batch:
         """The rows with numbers `chosen`, (n,); of these, process `rank` gets every `world_size`-th."""
-        rows, own, padded = self._resident, chosen[rank::world_size], self._padding is not None
-        known = self._pad(own) if padded else self._pack(own)
+        rows, share, padded = self._resident, chosen[rank::world_size], self._padding is not None
+        known = self._pad(share) if padded else self._pack(share)
         roles, origin = self._rows.roles[known], known.to(rows.tokens.device, non_blocking=True)
         row, example, positions = rows.row_of[origin], rows.example_of[origin], rows.positions[origin].long()
         column = torch.arange(origin.shape[1], device=origin.device)
         if padded:
-            first = column - positions  # the column where the own line begins, or below the own row
+            first = column - positions  # the column where the sequence begins, or the row
             again = (~self._opens)[self._rows.example_of[known].amin(1)]  # lines of a row that has a line already
             roles = roles & torch.where(again, ~INSTRUCTION_END, -1)[:, None]
             mask = (row < len(rows)).long()

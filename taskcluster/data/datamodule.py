@@ -16,21 +16,11 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedTokenizerFast
 
 from taskcluster.data.batches import Batch, LossOn, Packer, Padding
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
-from taskcluster.data.tokenizer import (
-    Frame,
-    in_chat,
-    load_tokenizer,
-    own_template,
-    own_tokenizer,
-    refuse_altered,
-    render_frame,
-    template_for,
-)
+from taskcluster.data.tokenizer import Frame, default_template, load_tokenizer, make_tokenizer, render_frame
 from taskcluster.tasks.family import Example, TaskFamily
 from taskcluster.validation import Seed, validated
 
@@ -78,10 +68,11 @@ class TrainingBatches(Dataset[Batch]):
 class SequenceDataModule(pl.LightningDataModule):
     """Training batches and the probe set of a task family.
 
-    tokenizer: the name or folder of another model's, or None for our own; tokenizer_revision, tokenizer_gguf_file: see
-    `load_tokenizer`; template: the text of a prompt, which our own tokenizer needs not, with {instruction}, {x} and
-    {y}; prefix: text in front of every prompt; chat: whether the tokenizer's chat template is put around what precedes
-    y; chat_frame: what that template wrote when the run began, {"opening": text, "closing": text}, None to render it.
+    tokenizer: the name or folder of another model's, or None for one that is made from the family; tokenizer_revision,
+    tokenizer_gguf_file: see `load_tokenizer`; template: the text of a prompt, by default one that suits the tokenizer,
+    with {instruction}, {x} and {y}; prefix: text in front of every prompt; chat: whether the tokenizer's chat template
+    is put around what precedes y; chat_frame: what that template wrote when the run began, {"opening": text, "closing":
+    text}, None to render it.
     layout: "shared_prefix", each instruction with all its examples in one row; "sequences", each example by itself;
     "padded", likewise, in lines of their own filled up on the padding_side: for models that take no mask of (T, T).
     batch_size: sequences an update; with shared prefixes those of as many instructions as make that number on average.
@@ -116,16 +107,14 @@ class SequenceDataModule(pl.LightningDataModule):
         self.family, self.batch_size, self.loss_on, self.seed = family, batch_size, loss_on, seed
         self.probe_final_norm = probe_final_norm
         self.padding: Padding | None = padding_side if layout == "padded" else None
-        source, split = (tokenizer_revision, tokenizer_gguf_file), family.split()
-        self.tokenizer, self.template = _tokenizer_and_template(
-            family, tokenizer, template, prefix or "", chat, *source
-        )
+        split = family.split()
+        loaded = load_tokenizer(tokenizer, tokenizer_revision, tokenizer_gguf_file) if tokenizer is not None else None
+        self.template = Template(template or default_template(family, loaded), prefix or "")
+        self.tokenizer = loaded or make_tokenizer(family, self.template)
         self.chat_frame: Frame | None = None
         if chat:
             self.chat_frame = Frame(**chat_frame) if chat_frame else render_frame(self.tokenizer)
-            self.template = in_chat(self.template, self.tokenizer, self.chat_frame)
-            if not chat_frame:
-                refuse_altered(map(self.template.turn, chain.from_iterable(split.values())), self.tokenizer)
+            self.template = self.template.in_turn(*self.chat_frame)
         prompts = Prompts(family, self.tokenizer, self.template)
         pad = self.tokenizer.pad_token_id or 0
         self.train_rows = rows_of(prompts.stream(split["train"]), shared=layout == "shared_prefix", pad=pad)
@@ -154,24 +143,6 @@ class SequenceDataModule(pl.LightningDataModule):
         return batch
 
 
-def _tokenizer_and_template(
-    family: TaskFamily,
-    tokenizer: str | None,
-    template: str | None,
-    prefix: str,
-    chat: bool,
-    revision: str | None,
-    gguf_file: str | None,
-) -> tuple[PreTrainedTokenizerFast, Template]:
-    if tokenizer is None:
-        if chat:
-            raise ValueError("chat=True needs the tokenizer of a chat model; set data.tokenizer too")
-        own = Template(template or own_template(family), prefix)
-        return own_tokenizer(family, own), own
-    loaded = load_tokenizer(tokenizer, revision, gguf_file)
-    return loaded, Template(template or template_for(family, loaded), prefix)
-
-
 def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[Example]:
     """Examples of up to `size` instructions: one of each, then a second of each, and so on, up to `size` as well.
 
@@ -180,9 +151,9 @@ def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[E
     by_task = defaultdict[int, list[list[int]]](list)
     groups = [list(group) for _, group in groupby(range(len(examples)), lambda k: examples[k][:2])]
     for group in rng.sample(groups, len(groups)):
-        of_task = by_task[examples[group[0]].task_id]
-        turn = len(of_task) % len(group)
-        of_task.append(group[turn:] + group[:turn])
+        drawn_of_task = by_task[examples[group[0]].task_id]
+        turn = len(drawn_of_task) % len(group)
+        drawn_of_task.append(group[turn:] + group[:turn])
     chosen = _in_rounds(by_task.values())[:size]
     drawn = set(_in_rounds(chosen)[:size])
     return [examples[k] for group in chosen for k in group if k in drawn]

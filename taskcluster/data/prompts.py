@@ -3,7 +3,7 @@
 in:  Examples of a task family, a template such as "{instruction} {x} ->{y}", a tokenizer
 out: Prompts: token ids, in which x and y are spans of one or more tokens, and integer labels
 
-Three positions are named, whatever the tokens are: `instruction_end`, the last token before x begins, where a state
+Three positions are named: `instruction_end`, the last token before x begins, where a state
 cannot depend on x; `input`, the last token of x; `answer`, the token that predicts the first token of y, which is the
 same as `input` unless there is text between x and y. Where instructions hold the place of x, as in "What is the capital
 of {x}?", the template has {instruction} and {y} alone.
@@ -15,7 +15,6 @@ along with it.
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from string import Formatter
 from typing import NamedTuple
 
 from tokenizers import Encoding
@@ -23,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from taskcluster.data.vocabulary import encode
 from taskcluster.tasks.family import SLOT, Example, TaskFamily
+from taskcluster.tasks.prompting import fixed_texts
 
 FIELDS = ("instruction", "x", "y")
 INSIDE = ("instruction", "y")  # where instructions hold the place of x
@@ -52,22 +52,15 @@ class Template:
     """
 
     def __init__(self, text: str, prefix: str = "") -> None:
-        refusal = ValueError(
-            f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without {{x}} "
-            "if instructions hold it); braces of the text itself are doubled"
-        )
+        self.x_inside = "{x}" not in text
         try:
-            parts = list(Formatter().parse(text))
+            fixed = fixed_texts(text, INSIDE if self.x_inside else FIELDS)
         except ValueError:
-            raise refusal from None
-        names = [name for _, name, _, _ in parts if name is not None]
-        if names not in ([*FIELDS], [*INSIDE]) or any(spec or conversion for *_, spec, conversion in parts):
-            raise refusal
-        fixed = [""]
-        for literal, name, _, _ in parts:
-            fixed[-1] += literal
-            fixed += [""] * (name is not None)
-        self.text, self.prefix, self.x_inside = text, prefix, names == [*INSIDE]
+            raise ValueError(
+                f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without "
+                "{x} if instructions hold it); braces of the text itself are doubled"
+            ) from None
+        self.text, self.prefix = text, prefix
         self._opening = self._closing = ""
         self._before, *between, self._after = fixed
         self._between = between[0], between[-1]
@@ -78,11 +71,6 @@ class Template:
         turn._opening, turn._closing = opening, closing
         turn._between = self._between[0], self._between[1].rstrip()
         return turn
-
-    def turn(self, example: Example) -> str:
-        """What the turn of an example says."""
-        text, _, (y, _), _ = self.render(example)
-        return text[len(self._opening) : y - len(self._closing)]
 
     def render(self, example: Example) -> Rendered:
         """An example as text."""
@@ -148,7 +136,7 @@ class Prompts:
         return list(self.stream(examples))
 
     def stream(self, examples: Sequence[Example]) -> Iterator[Prompt]:
-        """The same one by one, for whoever need not have all of them at once."""
+        """The same one by one, so that not all of them are held at once."""
         for begin in range(0, len(examples), AT_ONCE):
             chunk = examples[begin : begin + AT_ONCE]
             rendered = [self._template.render(example) for example in chunk]
@@ -156,15 +144,15 @@ class Prompts:
             yield from map(self._prompt, chunk, encodings, rendered)
 
     def _prompt(self, example: Example, encoding: Encoding, rendered: Rendered) -> Prompt:
-        text = rendered.text
-        own, answer, before = (_tokens(encoding, span) for span in (rendered.x, rendered.y, rendered.before))
-        if not (own and answer):
-            raise ValueError(f"template gives {'y' if own else 'x'} no token in {text!r}; give it a text that has one")
-        if own[0] < (before[1] if before else 1):
+        text, offsets = rendered.text, encoding.offsets
+        x, y, before = (_tokens(offsets, span) for span in (rendered.x, rendered.y, rendered.before))
+        if not (x and y):
+            raise ValueError(f"template gives {'y' if x else 'x'} no token in {text!r}; give it a text that has one")
+        if x[0] < (before[1] if before else 1):
             raise ValueError(
                 f"template gives no token that ends before x begins in {text!r}; put a space or a sign before {{x}}"
             )
-        if answer[0] < own[1]:
+        if y[0] < x[1]:
             raise ValueError(f"template gives a token to both x and y in {text!r}; put a space or a sign between them")
         labels = Labels(
             example.task_id,
@@ -173,20 +161,15 @@ class Prompts:
             self._x[example.x],
             self._y[example.y],
         )
-        return Prompt(encoding.ids, own, answer, labels)
+        return Prompt(encoding.ids, x, y, labels)
 
 
 def _ranks(texts: set[str]) -> dict[str, int]:
     return {text: rank for rank, text in enumerate(sorted(texts))}
 
 
-def _tokens(encoding: Encoding, span: Span) -> Span | None:
-    """The tokens that hold at least one of a span's characters, None where there are none."""
-    start, end = span
-    found = [token for place in range(start, end) if (token := encoding.char_to_token(place)) is not None]
-    if not found:
-        return None
-    after = found[-1] + 1
-    while (places := encoding.token_to_chars(after)) and start < places[1] and places[0] < end:
-        after += 1  # the last character has several tokens
-    return found[0], after
+def _tokens(offsets: Sequence[Span], characters: Span) -> Span | None:
+    """The tokens that hold at least one of some characters, None where there are none."""
+    start, end = characters
+    tokens = [token for token, (first, last) in enumerate(offsets) if first < end and start < last]
+    return (tokens[0], tokens[-1] + 1) if tokens else None

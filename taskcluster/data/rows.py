@@ -97,7 +97,7 @@ class Rows:
     def read_at(self, position: Position) -> list[list[int]]:
         """The tokens up to and including a position, all that a state there can depend on, in the order of `at`."""
         at, tokens = self.at(position), self.tokens.tolist()
-        starts, prefixes = (of_row[self.row_of[at]] for of_row in (self.starts, self.prefixes))
+        starts, prefixes = (values[self.row_of[at]] for values in (self.starts, self.prefixes))
         if position == "instruction_end":
             return [tokens[start : start + n] for start, n in zip(starts.tolist(), prefixes.tolist(), strict=True)]
         spans = torch.stack([starts, starts + prefixes, self.firsts, at + 1], dim=1).tolist()
@@ -172,10 +172,10 @@ def rows_of(prompts: Iterable[Prompt], shared: bool, pad: int = 0) -> Rows:
 
 
 def _runs(prompts: Iterable[Prompt]) -> Iterator[list[Prompt]]:
-    def beginning(prompt: Prompt) -> tuple[int, int, Sequence[int]]:
+    def prefix(prompt: Prompt) -> tuple[int, int, Sequence[int]]:
         return prompt.labels.task, prompt.labels.instruction, prompt.tokens[: prompt.x[0]]
 
-    return (list(group) for _, group in groupby(prompts, beginning))
+    return (list(group) for _, group in groupby(prompts, prefix))
 
 
 def _column(numbers: "array[int]") -> Tensor:
@@ -198,14 +198,14 @@ def _places(prefixes: Tensor, counts: Tensor, spans: Tensor) -> tuple[Tensor, ..
     example_of = torch.full_like(row_of, len(reads))
     example_of[at] = continuation
     positions = _upto(len(row_of)) - starts[row_of]
-    own = at - (firsts - x_first)[continuation]
-    positions[at] = own
+    within = at - (firsts - x_first)[continuation]
+    positions[at] = within
 
     roles = torch.zeros_like(row_of)
     roles[(starts + prefixes - 1)[:-1]] = INSTRUCTION_END
     for place, role in ((x_end, INPUT), (y_first, ANSWER)):
         roles[firsts + place - 1 - x_first] |= role
-    roles[at] |= PREDICTS_Y * ((own >= y_first[continuation] - 1) & (own < y_end[continuation] - 1))
+    roles[at] |= PREDICTS_Y * ((within >= y_first[continuation] - 1) & (within < y_end[continuation] - 1))
     return row_of, example_of, positions, roles, starts, prefixes, counts, firsts, reads, y_end - y_first
 
 

@@ -18,8 +18,8 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.prompts import Prompts
 from taskcluster.data.rows import Rows, rows_of
 from taskcluster.measures.sites import Placed, chunks
-from taskcluster.tasks.demonstrations import Layout
 from taskcluster.tasks.family import Example
+from taskcluster.tasks.prompting import Layout
 from taskcluster.validation import UserError
 
 PARTS = {"vectors": 2, "choice": 1, "test": 1}  # of every four x of a task

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.data.batches import LossOn, Packer, Padding, common_beginning
+from taskcluster.data.batches import LossOn, Packer, Padding, shared_prefix_length
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position, Rows
-from taskcluster.models.beginning import cache_of
 from taskcluster.models.hidden_states import forward_with_states
+from taskcluster.models.prefix_cache import prefix_cache
 
 CHUNK = 256  # rows a forward pass, at most
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
@@ -192,8 +192,8 @@ def observe(
 
 def _shared_prefix(network: PreTrainedModel, rows: Rows) -> tuple[int, dict[str, Any]]:
     """How many tokens of all rows the network need not read again, and the inputs by which it knows them."""
-    n = common_beginning(rows)
-    shared = cache_of(network, rows.tokens[:n].long().to(network.device)) if n >= SHORTEST else None
+    n = shared_prefix_length(rows)
+    shared = prefix_cache(network, rows.tokens[:n].long().to(network.device)) if n >= SHORTEST else None
     return (n, {"past_key_values": shared, "use_cache": True}) if shared else (0, {})
 
 

@@ -7,8 +7,8 @@ An architecture that is not in KNOWN is looked into and tried. An extension to a
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,39 +17,44 @@ from transformers import PreTrainedModel
 
 from taskcluster.validation import UserError
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """blocks: dotted name of the module list that holds them; takes_mask: whether the attention takes a boolean mask of
-    (B, 1, T, T), True where a token (third axis) sees another (fourth), as packed batches need."""
-
-    blocks: str
-    takes_mask: bool
-
-
-KNOWN = {  # by `network.config.model_type`
-    "gpt2": Architecture(blocks="transformer.h", takes_mask=True),
-    "llama": Architecture(blocks="model.layers", takes_mask=True),
-    "gpt_neox": Architecture(blocks="gpt_neox.layers", takes_mask=True),
-}
+# The dotted name of the module list that holds the blocks, by `network.config.model_type`. The attention of these takes
+# a boolean mask of (B, 1, T, T), True where a token (third axis) sees another (fourth), as packed batches need.
+KNOWN = {"gpt2": "transformer.h", "llama": "model.layers", "gpt_neox": "gpt_neox.layers"}
 
 REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)  # of inputs that do not suit
 
 
-def blocks(network: PreTrainedModel) -> Sequence[nn.Module]:
+def blocks(network: PreTrainedModel) -> list[nn.Module]:
     """The transformer blocks, in order: what each returns is the states of a layer (B, T, D), or a tuple that begins
     with them. Raises UserError where they cannot be found.
     """
+    return list(network.get_submodule(_name_of_blocks(network)).children())
+
+
+@contextmanager
+def blocks_from(network: PreTrainedModel, first: int) -> Iterator[None]:
+    """A context in which the network has no blocks below `first`."""
+    parent, _, name = _name_of_blocks(network).rpartition(".")
+    owner = network.get_submodule(parent)
+    whole = owner.get_submodule(name)
+    setattr(owner, name, nn.ModuleList([*whole.children()][first:]))
+    try:
+        yield
+    finally:
+        setattr(owner, name, whole)
+
+
+def _name_of_blocks(network: PreTrainedModel) -> str:
     if known := KNOWN.get(network.config.model_type):
-        return list(network.get_submodule(known.blocks).children())
+        return known
     n_layer = getattr(network.config, "num_hidden_layers", 0)
-    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module) == n_layer > 0]
-    if not lists:
-        raise UserError(
-            f"model: {type(network).__name__} has no list of num_hidden_layers={n_layer} blocks, so its states cannot "
-            "be read; give its config num_hidden_layers, and the model one nn.ModuleList of that length"
-        )
-    return list(lists[0])
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == n_layer > 0:
+            return name
+    raise UserError(
+        f"model: {type(network).__name__} has no list of num_hidden_layers={n_layer} blocks, so its states cannot "
+        "be read; give its config num_hidden_layers, and the model one nn.ModuleList of that length"
+    )
 
 
 def output_layer(network: PreTrainedModel) -> nn.Module:
@@ -73,8 +78,8 @@ def accepted(network: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, A
 @torch.no_grad()
 def takes_mask(network: PreTrainedModel) -> bool:
     """Whether the network takes a mask for every pair of tokens, so that several sequences fit into one line."""
-    if known := KNOWN.get(network.config.model_type):
-        return known.takes_mask
+    if network.config.model_type in KNOWN:
+        return True
     inputs = sample(network, 2, 3)
     separate: Tensor = network(**accepted(network, inputs)).logits
     line, causal = inputs["input_ids"].view(1, -1), torch.ones(3, 3, dtype=torch.bool).tril()

@@ -48,5 +48,5 @@ def with_random_weights(network: M, seed: int) -> M:
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made: M = type(network)._from_config(deepcopy(network.config), dtype=network.dtype)
-    return made.to(network.device)  # type: ignore[arg-type]  # transformers wraps it without types
+        made = type(network)(deepcopy(network.config))
+    return made.to(network.device, network.dtype)  # type: ignore[arg-type]  # transformers wraps it without types

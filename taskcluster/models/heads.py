@@ -5,7 +5,7 @@ out: what every head adds to the residual stream
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -23,38 +23,35 @@ def projections(network: PreTrainedModel) -> list[nn.Module]:
 
     Raises UserError for a network in which they cannot be found.
     """
-    found = []
-    for block in blocks(network):
-        named = [
+    maps = [
+        [
             module
             for name, module in block.named_modules()
             if name.split(".")[-1] in NAMES and any("att" in part for part in name.split(".")[:-1])
         ]
-        if len(named) != 1:
-            raise UserError(
-                f"model: {type(network).__name__} has {len(named)} maps of attention heads in a block, where one is "
-                "needed to tell heads apart; leave function_vector out of measures.vectors.methods"
-            )
-        found += named
-    return found
+        for block in blocks(network)
+    ]
+    if any(len(in_block) != 1 for in_block in maps):
+        raise UserError(
+            f"model: {type(network).__name__} does not have one map of attention heads in each block, which is needed "
+            "to tell heads apart; leave function_vector out of measures.vectors.methods"
+        )
+    return [module for (module,) in maps]
 
 
 @contextmanager
 def reading(network: PreTrainedModel) -> Iterator[list[Tensor]]:
     """A context in which a pass adds to the list, block after block, the outputs of the heads in the last places,
     (B, H, d)."""
-    n_head = network.config.num_attention_heads
     outputs: list[Tensor] = []
 
     def read(module: nn.Module, args: tuple[Any, ...]) -> None:
-        outputs.append(args[0][:, -1].unflatten(-1, (n_head, -1)))
+        outputs.append(args[0][:, -1].unflatten(-1, (network.config.num_attention_heads, -1)))
 
-    hooks = [module.register_forward_pre_hook(read) for module in projections(network)]
-    try:
+    with ExitStack() as hooks:
+        for module in projections(network):
+            hooks.enter_context(module.register_forward_pre_hook(read))
         yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager
@@ -67,11 +64,8 @@ def replacing(network: PreTrainedModel, block: int, head: int, output: Tensor) -
         whole[:, -1, head * size : (head + 1) * size] = output
         return (whole, *args[1:])
 
-    hook = projections(network)[block].register_forward_pre_hook(replace)
-    try:
+    with projections(network)[block].register_forward_pre_hook(replace):
         yield
-    finally:
-        hook.remove()
 
 
 @torch.no_grad()

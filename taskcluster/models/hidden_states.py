@@ -11,7 +11,8 @@ An edit of layer l changes the states that block l+1 reads, and by them all that
 the output of the last block, before the final norm.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from transformers import PreTrainedModel
 from taskcluster.models.architecture import accepted, alike, blocks, output_layer, sample
 from taskcluster.validation import UserError
 
-Places = tuple[Tensor, Tensor]
+Places = tuple[Tensor, Tensor] | tuple[slice, slice]
 Edits = Mapping[int, Callable[[Tensor], Tensor]]  # layer -> a function of its states (M, D) at the edited places
 
 NO_EDITS: Edits = {}
@@ -35,6 +36,7 @@ def forward_with_states(
     *,
     final_norm: bool = True,
     logits_at: Places | None = None,
+    parts: Sequence[nn.Module] | None = None,
     **inputs: Any,
 ) -> tuple[Any, Tensor]:
     """The network's output for its `inputs`, and its hidden states at `places`, (L+1, M, D).
@@ -42,9 +44,10 @@ def forward_with_states(
     edits: layers whose states change `at` these places (at `places` if left out), each by a function of the states
     there; what is read of a layer is read after its edit. final_norm: whether the last layer is read after the final
     norm, or as the last block gives it. logits_at: K places whose logits are computed, (1, K, V), instead of (B, T, V).
+    parts: the blocks of the network, by default those that `blocks` finds.
     Raises UserError for a layer that the network does not have.
     """
-    parts, states = blocks(network), list[Tensor]()
+    parts, states = parts or blocks(network), list[Tensor]()
     edited = places if at is None else at
     if unknown := edits.keys() - {*range(len(parts) + 1)}:
         raise UserError(f"layer {min(unknown)} cannot be edited; the model has layers 0 to {len(parts)}")
@@ -75,14 +78,13 @@ def forward_with_states(
             states.append(args[0][places])
         return None if logits_at is None else (args[0][logits_at][None], *args[1:])
 
-    hooks = [part.register_forward_pre_hook(before(layer), with_kwargs=True) for layer, part in enumerate(parts)]
-    hooks += [parts[-1].register_forward_hook(after_last)] if len(parts) in edits or not final_norm else []
-    hooks.append(output_layer(network).register_forward_pre_hook(before_head))
-    try:
+    with ExitStack() as hooks:
+        for layer, part in enumerate(parts):
+            hooks.enter_context(part.register_forward_pre_hook(before(layer), with_kwargs=True))
+        if len(parts) in edits or not final_norm:
+            hooks.enter_context(parts[-1].register_forward_hook(after_last))
+        hooks.enter_context(output_layer(network).register_forward_pre_hook(before_head))
         output = network(**accepted(network, inputs))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return output, torch.stack(states)
 
 
@@ -92,11 +94,8 @@ def logits_at(network: PreTrainedModel, places: Places, **inputs: Any) -> Tensor
     def gather(module: nn.Module, args: tuple[Any, ...]) -> Any:
         return args[0][places][None], *args[1:]
 
-    hook = output_layer(network).register_forward_pre_hook(gather)
-    try:
+    with output_layer(network).register_forward_pre_hook(gather):
         logits: Tensor = network(**accepted(network, inputs)).logits
-    finally:
-        hook.remove()
     return logits[0]
 
 
@@ -116,23 +115,27 @@ def check(network: PreTrainedModel) -> None:
         if clean.isnan().any():
             instead = "choose model.dtype=float32" if clean.dtype == torch.float16 else "choose another model"
             raise UserError(f"model: the logits of {type(network).__name__} are NaN in {clean.dtype}; {instead}")
-        output, states = forward_with_states(network, places, NO_EDITS, None, **inputs)
-        layers = range(len(blocks(network)) + 1)
-        if len(states) != len(layers):
-            raise UserError(_unreadable(network, f"{len(states)} layers were seen of {len(layers)}"))
-        same, _ = forward_with_states(network, places, dict.fromkeys(layers, lambda state: state), None, **inputs)
-        if not (torch.equal(output.logits, clean) and torch.equal(same.logits, clean)):
-            raise UserError(_unreadable(network, "an edit that changes nothing changes its logits"))
-        few = logits_at(network, places, **inputs)
-        if not alike(few, clean[places]):
-            raise UserError(_unreadable(network, "its output layer does not work on each place by itself"))
-        for layer in layers:
-            other, _ = forward_with_states(network, places, {layer: lambda state: state.flip(-1) + 1}, None, **inputs)
-            if torch.equal(other.logits[places], clean[places]):
-                raise UserError(_unreadable(network, f"an edit of layer {layer} changes none of its logits"))
+        if reason := _unreadable(network, inputs, places, clean):
+            raise UserError(
+                f"model: the states of {type(network).__name__} cannot be read and edited, as {reason}; choose another "
+                "model"
+            )
     finally:
         network.train(training)
 
 
-def _unreadable(network: PreTrainedModel, reason: str) -> str:
-    return f"model: the states of {type(network).__name__} cannot be read and edited, as {reason}; choose another model"
+def _unreadable(network: PreTrainedModel, inputs: dict[str, Any], places: Places, clean: Tensor) -> str:
+    """Why states cannot be read and edited, "" where they can. clean: the logits (B, T, V) without an edit."""
+    layers = range(len(blocks(network)) + 1)
+    same, states = forward_with_states(network, places, dict.fromkeys(layers, lambda state: state), None, **inputs)
+    if len(states) != len(layers):
+        return f"{len(states)} layers were seen of {len(layers)}"
+    if not torch.equal(same.logits, clean):
+        return "an edit that changes nothing changes its logits"
+    if not alike(logits_at(network, places, **inputs), clean[places]):
+        return "its output layer does not work on each place by itself"
+    for layer in layers:
+        other, _ = forward_with_states(network, places, {layer: lambda state: state.flip(-1) + 1}, None, **inputs)
+        if torch.equal(other.logits[places], clean[places]):
+            return f"an edit of layer {layer} changes none of its logits"
+    return ""

@@ -8,37 +8,37 @@ only from the first edited place on, and only the logits of the last places. Lay
 the residual stream after block l; the last layer too is taken before the final norm, since that is where an edit acts.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache
 
-from taskcluster.models.architecture import accepted, blocks
+from taskcluster.models.architecture import accepted, blocks, blocks_from
+from taskcluster.models.hidden_states import NO_EDITS, Edits, Places, forward_with_states
+from taskcluster.models.prefix_cache import FixedLayer, keys_and_values
 from taskcluster.validation import UserError
 
+EVERYWHERE: Places = (slice(None), slice(None))
+NOWHERE: Places = (slice(0), slice(0))
 
-class _Kept(DynamicLayer):
+
+class _Kept(FixedLayer):
     """Keys and values (B, H, T, d) of one layer, of which the last `n` places are computed again, in place."""
 
-    keys: Tensor
-    values: Tensor
-
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
-        self.keys, self.values, self.dtype, self.device = keys, values, keys.dtype, keys.device
-        self.is_initialized, self.n = True, 0
-        self._own = keys[:, :, :0], values[:, :, :0]  # of the last n places, as they were
+        super().__init__(keys.contiguous(), values.contiguous())
+        self.n = 0
+        self._clean = keys[:, :, :0], values[:, :, :0]  # of the last n places, as they were
 
     def begin(self, n: int) -> None:
         """The last `n` places are about to be computed again."""
         if n != self.n:
             first = self.keys.shape[2] - self.n
-            self.keys[:, :, first:], self.values[:, :, first:] = self._own
-            self.n, self._own = n, (self.keys[:, :, -n:].clone(), self.values[:, :, -n:].clone())
+            self.keys[:, :, first:], self.values[:, :, first:] = self._clean
+            self.n, self._clean = n, (self.keys[:, :, -n:].clone(), self.values[:, :, -n:].clone())
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         self.keys[:, :, -self.n :], self.values[:, :, -self.n :] = key_states, value_states
@@ -46,9 +46,6 @@ class _Kept(DynamicLayer):
 
     def get_seq_length(self) -> int:
         return self.keys.shape[2] - self.n
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.keys.shape[2], 0
 
 
 class Prompts:
@@ -60,13 +57,12 @@ class Prompts:
 
     @torch.no_grad()
     def __init__(self, network: PreTrainedModel, tokens: Tensor, mask: Tensor, last: int | None = None) -> None:
-        self._network, self._mask, self._last = network, mask, last
+        self._network, self._mask, self._last, self._blocks = network, mask, last, blocks(network)
         self._tokens, self._positions = tokens, (mask.cumsum(1) - 1).clamp(min=0)
         cache = DynamicCache()
-        self._forward(cache, tokens.shape[1])
-        layers = [(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, DynamicLayer)]
-        self._kept = [_Kept(k.contiguous(), v.contiguous()) for k, v in layers if k is not None and v is not None]
-        if len(self._kept) != len(blocks(network)):
+        network(**accepted(network, self._inputs(cache, tokens.shape[1])))
+        self._kept = [_Kept(*layer) for layer in keys_and_values(cache)]
+        if len(self._kept) != len(self._blocks):
             raise UserError(
                 f"model: {type(network).__name__} keeps no keys and values of its layers, which interventions need; "
                 "choose another model"
@@ -77,56 +73,29 @@ class Prompts:
         return Suffixes(self, back, back if first is None else first)
 
     @torch.no_grad()
-    def again(self, layer: int, whole: Tensor) -> Tensor:
+    def edited(self, layer: int, whole: Tensor) -> Tensor:
         """Logits of the last places where the states after `layer` at the last n places are `whole` (B, n, D)."""
-        n, parts = whole.shape[1], blocks(self._network)
-        first = min(layer, len(parts) - 1)
-
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return ((whole, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": whole})
-
-        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            return whole if isinstance(output, Tensor) else (whole, *output[1:])
-
-        part = parts[first]
-        hook = (
-            part.register_forward_pre_hook(before, with_kwargs=True)
-            if layer < len(parts)
-            else part.register_forward_hook(after)
-        )
-        try:
-            with _from_block(self._network, first):
-                return self._again(n)
-        finally:
-            hook.remove()
+        first = min(layer, len(self._blocks) - 1)
+        with blocks_from(self._network, first):
+            edits: Edits = {layer - first: lambda states: whole}
+            return self._run(whole.shape[1], self._blocks[first:], NOWHERE, edits)[1]
 
     @torch.no_grad()
     def clean(self, n: int) -> tuple[Tensor, Tensor]:
         """Raw states of every layer at the last n places, (L+1, B, n, D), and the logits of the last ones."""
-        parts, states = blocks(self._network), list[Tensor]()
+        return self._run(n, self._blocks, EVERYWHERE, NO_EDITS)
 
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            states.append(args[0] if args else kwargs["hidden_states"])
-
-        def after_last(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            states.append(output if isinstance(output, Tensor) else output[0])
-
-        hooks = [part.register_forward_pre_hook(before, with_kwargs=True) for part in parts]
-        hooks.append(parts[-1].register_forward_hook(after_last))
-        try:
-            logits = self._again(n)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return torch.stack(states), logits
-
-    def _again(self, n: int) -> Tensor:
+    def _run(self, n: int, parts: Sequence[nn.Module], places: Places, edits: Edits) -> tuple[Tensor, Tensor]:
         for kept in self._kept:
             kept.begin(n)
-        return self._forward(Cache(layers=list(self._kept)), n)
+        inputs = self._inputs(Cache(layers=list(self._kept)), n)
+        output, states = forward_with_states(
+            self._network, places, edits, EVERYWHERE, final_norm=False, parts=parts, **inputs
+        )
+        return states, output.logits[:, -self._last :] if self._last else output.logits[:, -1]
 
-    def _forward(self, cache: Cache, n: int) -> Tensor:
-        inputs = {
+    def _inputs(self, cache: Cache, n: int) -> dict[str, Any]:
+        return {
             "input_ids": self._tokens[:, -n:],
             "attention_mask": self._mask,
             "position_ids": self._positions[:, -n:],
@@ -134,8 +103,6 @@ class Prompts:
             "use_cache": True,
             "logits_to_keep": self._last or 1,
         }
-        logits: Tensor = self._network(**accepted(self._network, inputs)).logits
-        return logits[:, -self._last :] if self._last else logits[:, -1]
 
 
 class Suffixes:
@@ -158,17 +125,4 @@ class Suffixes:
         """Logits of the last places after the states of a layer at the places have become `states` (M, D)."""
         whole = self._whole[layer].clone()
         whole[self._lines, self._columns] = states
-        return self._prompts.again(layer, whole)
-
-
-@contextmanager
-def _from_block(network: PreTrainedModel, first: int) -> Iterator[None]:
-    """A context in which the network has no blocks below `first`."""
-    parts = blocks(network)
-    held = next(m for m in network.modules() if isinstance(m, nn.ModuleList) and list(m.children()) == list(parts))
-    whole = held._modules
-    held._modules = {str(k): part for k, part in enumerate(parts[first:])}
-    try:
-        yield
-    finally:
-        held._modules = whole
+        return self._prompts.edited(layer, whole)

@@ -7,9 +7,8 @@ Everything is in English and ASCII: Brasilia, Cote d'Ivoire.
 """
 
 import unicodedata
-from collections.abc import Callable, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 Facts = dict[str, dict[str, str]]
 
@@ -21,25 +20,14 @@ LANGUAGES = {"nb": "no"}
 NORTH_AMERICA = ("Northern America", "Central America", "Caribbean")
 
 
-class Country(NamedTuple):
-    """code: ISO 3166-1 alpha-2. info: countryinfo's entry. english: babel's English locale."""
-
-    code: str
-    info: dict[str, Any]
-    english: Any
+RELATIONS = (
+    "capital", "continent", "region", "currency", "language", "demonym", "domain", "two_letter_code",
+    "three_letter_code", "calling_code",
+)  # fmt: skip
 
 
 def facts(relations: Sequence[str]) -> Facts:
     """Raises ValueError where the packages are not installed."""
-    found: Facts = {}
-    for country in sorted(_countries(), key=lambda country: (-(country.info.get("population") or 0), country.code)):
-        values = {relation: _ascii(RELATIONS[relation](country)) for relation in relations}
-        if all(values.values()):
-            found.setdefault(_name(country), values)
-    return found
-
-
-def _countries() -> list[Country]:
     try:
         from babel import Locale
         from countryinfo import all_countries
@@ -51,14 +39,55 @@ def _countries() -> list[Country]:
     english = Locale("en")
     infos: dict[str, Any] = {}
     for info in (country.info() for country in all_countries()):
-        infos.setdefault(
-            info["ISO"]["alpha2"], info
-        )  # the first of several: Wales, say, comes after the United Kingdom
-    return [Country(code, dict(info), english) for code, info in infos.items() if code in english.territories]
+        infos.setdefault(info["ISO"]["alpha2"], info)  # the first of several: Wales comes after the United Kingdom
+    known: Facts = {}
+    for code, info in sorted(infos.items(), key=lambda item: (-(item[1].get("population") or 0), item[0])):
+        if code in english.territories:
+            every = _facts(code, info, english)
+            values = {relation: _ascii(every[relation]) for relation in relations}
+            if all(values.values()):
+                known.setdefault(_name(code, english), values)
+    return known
 
 
-def _name(country: Country) -> str:
-    name = NAMES.get(country.code) or country.english.territories[country.code]
+def _facts(code: str, info: Mapping[str, Any], english: Any) -> dict[str, str]:
+    """All relations of a country, "" where there is none or more than one value. info: countryinfo's entry."""
+    from babel.numbers import get_territory_currencies
+
+    region = (info.get("intermediateregion") or info.get("subregion") or "").replace("-E", "-e")
+    continent = info.get("region") or ""
+    if continent == "Americas":
+        continent = "North America" if region in NORTH_AMERICA else "South America"
+    calling_code = _only(info.get("callingCodes"))
+    return {
+        "capital": CAPITALS.get(code) or info.get("capital") or "",
+        "continent": continent,
+        "region": region,
+        "currency": english.currencies.get(_only(get_territory_currencies(code)), ""),
+        "language": english.languages.get(_language(code), ""),
+        "demonym": _only((info.get("demonym") or "").split(",")),
+        "domain": next((domain for domain in info.get("tld") or () if domain.isascii()), ""),
+        "two_letter_code": code,
+        "three_letter_code": info["ISO"].get("alpha3") or "",
+        "calling_code": f"+{calling_code}" if calling_code else "",
+    }
+
+
+def _language(code: str) -> str:
+    """The official language that most people speak, "" where there is none."""
+    from babel.languages import get_territory_language_info
+
+    official = [
+        (-float(about["population_percent"] or 0), language.partition("_")[0])
+        for language, about in get_territory_language_info(code).items()
+        if about["official_status"] in ("official", "de_facto_official")
+    ]
+    spoken = min(official)[1] if official else ""
+    return LANGUAGES.get(spoken, spoken)
+
+
+def _name(code: str, english: Any) -> str:
+    name = NAMES.get(code) or english.territories[code]
     return _ascii(name.partition(" (")[0].removesuffix(" SAR China").replace("&", "and"))
 
 
@@ -70,62 +99,3 @@ def _ascii(text: str) -> str:
 
 def _only(values: Sequence[str] | None) -> str:
     return values[0] if values and len(values) == 1 else ""
-
-
-def _continent(country: Country) -> str:
-    region = country.info.get("region") or ""
-    if region != "Americas":
-        return region
-    return "North America" if _region(country) in NORTH_AMERICA else "South America"
-
-
-def _region(country: Country) -> str:
-    return (country.info.get("intermediateregion") or country.info.get("subregion") or "").replace("-E", "-e")
-
-
-def _language(country: Country) -> str:
-    """The official language that most people speak."""
-    from babel.languages import get_territory_language_info
-
-    official = [
-        (-float(about["population_percent"] or 0), language.partition("_")[0])
-        for language, about in get_territory_language_info(country.code).items()
-        if about["official_status"] in ("official", "de_facto_official")
-    ]
-    spoken = min(official)[1] if official else ""
-    return country.english.languages.get(LANGUAGES.get(spoken, spoken), "")
-
-
-def _currency(country: Country) -> str:
-    from babel.numbers import get_territory_currencies
-
-    return country.english.currencies.get(_only(get_territory_currencies(country.code)), "")
-
-
-def _demonym(country: Country) -> str:
-    return _only((country.info.get("demonym") or "").split(","))
-
-
-def _calling_code(country: Country) -> str:
-    code = _only(country.info.get("callingCodes"))
-    return f"+{code}" if code else ""
-
-
-def _domain(country: Country) -> str:
-    return next((domain for domain in country.info.get("tld") or () if domain.isascii()), "")
-
-
-RELATIONS: MappingProxyType[str, Callable[[Country], str]] = MappingProxyType(
-    {
-        "capital": lambda country: CAPITALS.get(country.code) or country.info.get("capital") or "",
-        "continent": _continent,
-        "region": _region,
-        "currency": _currency,
-        "language": _language,
-        "demonym": _demonym,
-        "domain": _domain,
-        "two_letter_code": lambda country: country.code,
-        "three_letter_code": lambda country: country.info["ISO"].get("alpha3") or "",
-        "calling_code": _calling_code,
-    }
-)

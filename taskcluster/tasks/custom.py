@@ -1,17 +1,16 @@
-"""A user's own tasks, written down in the configuration.
+"""A user's tasks, written down in the configuration.
 
 in:  for each task the regexes that name it, or its instructions one by one, and its mapping {x: y}
 out: a TaskFamily, a pure function of its arguments
 """
 
 import random
-from itertools import chain
 from typing import Annotated
 
 from pydantic import BaseModel, Field, PositiveInt, StringConstraints, model_validator
 
-from taskcluster.tasks.drawing import Drawer
-from taskcluster.tasks.family import Holdout, Task, TaskFamily
+from taskcluster.tasks.family import Holdout, Task, TaskFamily, refuse_shared
+from taskcluster.tasks.language import Drawer
 from taskcluster.validation import Fraction, Seed, validated
 
 LISTED = "listed"  # the description of instructions that were not drawn from anything
@@ -44,7 +43,7 @@ def custom_family(
 
     Texts are strings of symbols where all tasks have regexes, and words where one lists its instructions.
     Raises ValueError, naming the regex or the instruction, for a regex that is invalid, given twice or of too small a
-    language, and for an instruction that names two tasks.
+    language, and for an instruction that belongs to two tasks.
     """
     most = max(len(task.regexes or ()) for task in tasks)
     if most > instructions_per_task:
@@ -52,34 +51,19 @@ def custom_family(
             f"instructions_per_task={instructions_per_task} is too few for a task of {most} regexes; "
             f"raise it to {most} or more"
         )
-    regexes = list(chain.from_iterable(task.regexes or () for task in tasks))
+    regexes = [regex for task in tasks for regex in task.regexes or ()]
     if repeated := [regex for regex in regexes if regexes.count(regex) > 1]:
         raise ValueError(
             f"regex {repeated[0]!r} is given {regexes.count(repeated[0])} times; keep it in one task, once"
         )
     remedy = "widen it, let it overlap less with the others, or lower instructions_per_task"
-    draw = Drawer(regexes, random.Random(f"{seed}/tasks"), remedy)
-    _refuse_shared(tasks, draw)
+    drawer = Drawer(regexes, random.Random(f"{seed}/tasks"), remedy)
     made = tuple(
-        Task(task_id, tuple(task.regexes), draw.instructions(task.regexes, instructions_per_task), task.mapping)
+        Task(task_id, tuple(task.regexes), drawer.instructions(task.regexes, instructions_per_task), task.mapping)
         if task.regexes
         else Task(task_id, (LISTED,), (tuple(task.instructions or ()),), task.mapping)
         for task_id, task in enumerate(tasks)
     )
+    refuse_shared(made)
     words = any(task.instructions for task in tasks)
     return TaskFamily(made, holdout, val_fraction, seed, words=words, shuffle_outputs=shuffle_outputs)
-
-
-def _refuse_shared(tasks: list[TaskSpec], draw: Drawer) -> None:
-    """Raise ValueError for a listed instruction that is another task's too."""
-    owner: dict[str, int] = {}
-    for task_id, task in enumerate(tasks):
-        for instruction in task.instructions or ():
-            if owner.setdefault(instruction, task_id) != task_id:
-                pair = f"tasks {owner[instruction]} and {task_id}"
-                raise ValueError(f"instruction {instruction!r} belongs to {pair}; keep it in one of them")
-            if regexes := draw.owners(instruction):
-                raise ValueError(
-                    f"instruction {instruction!r} of task {task_id} matches the regex {regexes[0]!r} of another task; "
-                    "change one of them"
-                )

@@ -1,6 +1,6 @@
 """Tasks in words that need no files: relations such as capital or plural, over inputs that they share.
 
-in:  names of relations, and how they are told to the model
+in:  names of relations, and how they are specified to the model
 out: a TaskFamily, a pure function of its arguments and of the versions of babel and countryinfo
 """
 
@@ -10,9 +10,9 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from taskcluster.tasks import countries, words
-from taskcluster.tasks.describing import Describe, Description, Templates
 from taskcluster.tasks.family import Holdout, TaskFamily
 from taskcluster.tasks.paraphrases import WORDINGS
+from taskcluster.tasks.prompting import Describe, Prompting, Templates
 from taskcluster.validation import Fraction, Seed, did_you_mean, validated
 
 SOURCES = {"countries": countries, "words": words}
@@ -48,40 +48,22 @@ def facts_family(
     if len(set(relations)) < len(relations):
         raise ValueError(f"relations={relations} names one twice; keep each once")
     sets = (n_demonstrations, n_sets, n_pool, layout, seed, disjoint_demonstrations)
-    description = Description(describe, templates, n_instructions, *sets)
+    prompting = Prompting(describe, templates, n_instructions, *sets)
     queried, shown = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
     for kind, source in SOURCES.items():
         chosen = [relation for relation in relations if relation in source.RELATIONS]
         if not chosen:
             continue
         known = source.facts(chosen)
-        size = n_inputs + description.n_shown
-        if description.n_shown >= len(known):
+        if n_inputs + prompting.n_shown > len(known):
             raise ValueError(
-                f"n_pool={n_pool} leaves none of the {len(known)} {kind} that have all of these relations to ask "
-                "about; lower it"
+                f"n_inputs={n_inputs} and n_pool={prompting.n_shown} inputs to demonstrate exceed the {len(known)} "
+                f"{kind} that have all of these relations; lower one of them"
             )
-        if size > len(known):
-            asked = f" and are not demonstrated (n_pool={n_pool})" if description.n_shown else ""
-            most = len(known) - description.n_shown
-            raise ValueError(
-                f"n_inputs={n_inputs} exceeds the {most} {kind} that have all of these relations{asked}; "
-                f"lower it to {most} or below"
-            )
-        inputs = list(known)[:size]
-        pool = {*random.Random(f"{seed}/pool").sample(inputs, description.n_shown)}
+        inputs = list(known)[: n_inputs + prompting.n_shown]
+        pool = {*random.Random(f"{seed}/pool").sample(inputs, prompting.n_shown)}
         for relation in chosen:
             queried[relation] = {x: known[x][relation] for x in inputs if x not in pool}
             shown[relation] = {x: known[x][relation] for x in inputs if x in pool}
     in_order = {relation: queried[relation] for relation in relations}
-    tasks = description.tasks(in_order, shown, WORDINGS)
-    return TaskFamily(
-        tasks,
-        holdout,
-        val_fraction,
-        seed,
-        words=True,
-        x_inside=True,
-        layout=description.layout_shown,
-        shuffle_outputs=shuffle_outputs,
-    )
+    return prompting.family(in_order, shown, WORDINGS, holdout, val_fraction, shuffle_outputs)

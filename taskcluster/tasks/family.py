@@ -1,4 +1,4 @@
-"""Task families: what a task is, whatever it was made from, and what validation has never seen of it.
+"""Task families: what a task is, and what validation has never seen of it.
 
 A family is any function that returns a TaskFamily; `_target_` in a file of the configuration group `task` names it.
 """
@@ -60,7 +60,7 @@ class TaskFamily:
         holdout: what validation has never seen. "instruction": a `val_fraction` of the instructions of every task;
             "pair": a `val_fraction` of each task's (instruction, x) pairs, whose instructions and inputs are seen
             apart; "description": the last description of every task, with all its instructions (`val_fraction` is not
-            used); "x": a `val_fraction` of the inputs of the family, in whatever task.
+            used); "x": a `val_fraction` of the inputs of the family, in all tasks.
         val_fraction: between 0 and 1.
         seed: of the choice of what is held out.
         words: whether texts are words with spaces between them, or strings of symbols such as a regex matches.
@@ -87,8 +87,7 @@ class TaskFamily:
 
     def __post_init__(self) -> None:
         if len(self.tasks) < 2:
-            number = f"{len(self.tasks)} task{'s' * (len(self.tasks) != 1)}"
-            raise ValueError(f"the family has {number}; give it two or more")
+            raise ValueError(f"a family needs two or more tasks, and this one has {len(self.tasks)}")
         for index, task in enumerate(self.tasks):
             _check(index, task)
         if self.x_inside:
@@ -98,11 +97,13 @@ class TaskFamily:
                 "holdout='description' needs two descriptions a task, such as regexes, templates or sets of "
                 "demonstrations; add to them, or set holdout=instruction"
             )
-        if self.holdout == "pair" and any(len(task.mapping) < 2 for task in self.tasks):
-            raise ValueError("holdout='pair' needs two mappings a task; add to them, or set holdout=instruction")
         for task in self.tasks:
             if not self._held_out(task):
-                raise ValueError(self._not_divided(task))
+                raise ValueError(
+                    f"val_fraction={self.val_fraction} leaves a task without training or validation: task "
+                    f"{task.task_id} has {sum(map(len, task.instructions))} instructions and {len(task.mapping)} "
+                    f"inputs, and holdout={self.holdout}; change it, or add to the task"
+                )
 
     @property
     def instructions(self) -> list[tuple[int, str]]:
@@ -176,21 +177,6 @@ class TaskFamily:
         n = round(self.val_fraction * len(instructions) * len(inputs))
         return set(diagonal[:n]) if n <= len(diagonal) else set()
 
-    def _not_divided(self, task: Task) -> str:
-        """Why a task has no validation, or no training."""
-        instructions, inputs = sum(map(len, task.instructions)), len(task.mapping)
-        sizes = {"instruction": ("instructions", instructions), "pair": ("pairs", instructions * inputs)}
-        kind, size = sizes.get(self.holdout, ("inputs", inputs))
-        if size < 2:
-            return f"holdout={self.holdout!r} needs two {kind} a task, and task {task.task_id} has {size}; add to them"
-        by_input = self.holdout == "x"
-        held_out = len(self._inputs_held_out & {*task.mapping}) if by_input else round(self.val_fraction * size)
-        side, part, change = ("training", "too many", "lower") if held_out else ("validation", "none", "raise")
-        return (
-            f"val_fraction={self.val_fraction} leaves a task without {side}, as it holds out {part} of the {size} "
-            f"{kind} of task {task.task_id}; {change} it"
-        )
-
     @cached_property
     def _inputs_held_out(self) -> set[str]:
         """The same for all tasks."""
@@ -202,27 +188,36 @@ class TaskFamily:
 def _check(index: int, task: Task) -> None:
     if task.task_id != index:
         raise ValueError(f"task {index} of the family has task_id={task.task_id}; number tasks from 0, in order")
-    if len(task.descriptions) != len(task.instructions):
+    if (
+        len(task.descriptions) != len(task.instructions)
+        or not task.mapping
+        or not task.instructions
+        or not all(task.instructions)
+    ):
         raise ValueError(
-            f"task {index} has {len(task.descriptions)} descriptions and {len(task.instructions)} groups of "
-            "instructions; give it one group for each description"
+            f"task {index} has {len(task.descriptions)} descriptions, groups of "
+            f"{[*map(len, task.instructions)]} instructions and {len(task.mapping)} mappings; give it a group of one "
+            "or more for each description, and one mapping or more"
         )
-    if not task.mapping or not all(task.instructions):
-        missing = "a description without instructions" if task.mapping else "an empty mapping"
-        raise ValueError(f"task {index} has {missing}; give it at least one")
     instruction, times = Counter(i for group in task.instructions for i in group).most_common(1)[0]
     if times > 1:
         raise ValueError(f"task {index} has the instruction {instruction!r} {times} times; keep one")
 
 
 def _check_slots(tasks: tuple[Task, ...]) -> None:
-    """Raise ValueError for an instruction without a place of x, and for one that is another task's too."""
-    owner: dict[str, int] = {}
+    """Raise ValueError for an instruction without one {x}, and for one that belongs to two tasks."""
+    for instruction in (i for task in tasks for group in task.instructions for i in group):
+        if instruction.count(SLOT) != 1:
+            raise ValueError(f"instruction {instruction!r} must hold {SLOT}, the place of x, once; correct it")
+    refuse_shared(tasks)
+
+
+def refuse_shared(tasks: tuple[Task, ...]) -> None:
+    """Raise ValueError for an instruction that belongs to two tasks."""
+    first: dict[str, int] = {}
     for task in tasks:
         for instruction in (i for group in task.instructions for i in group):
-            if instruction.count(SLOT) != 1:
-                raise ValueError(f"instruction {instruction!r} must hold {SLOT}, the place of x, once; correct it")
-            if (other := owner.setdefault(instruction, task.task_id)) != task.task_id:
+            if (other := first.setdefault(instruction, task.task_id)) != task.task_id:
                 raise ValueError(
                     f"instruction {instruction!r} belongs to tasks {other} and {task.task_id}; keep it in one of them"
                 )

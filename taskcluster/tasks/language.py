@@ -1,217 +1,176 @@
-"""The languages of bounded regular expressions, exactly.
+"""The strings of bounded regular expressions: drawn at random, and listed.
 
-in:  patterns made of literals, classes, alternations, groups and bounded repetition
-out: which patterns' whole languages hold a string; the strings of a language, their number and the longest length
+in:  regexes made of literals, classes, groups, alternations, `?` and `{m,n}`
+out: distinct strings of one regex that no other regex of the family matches
 
-Patterns become one position automaton (Glushkov, 1961): a position is a literal or class of a pattern, and a state is
-the set of positions that a string can end at. A string is tested against all patterns at once, from its last symbol to
-its first, and no pattern makes it backtrack. Its last symbols leave many patterns possible, and the states that these
-lead to, large and few, are remembered. The small ones before them are worked out each time, so memory does not grow
-with the strings that are tested. The libraries interegular and greenery give the same answers with a machine for each
-pattern, and take many times as long (benchmarks/language.py); they read dialects that differ from Python's, and do not
-return for a pattern of a million symbols.
+`draw` and `strings` walk the tree of Python's own parser, so they give the strings that `re.fullmatch` accepts.
 """
 
+import random
 import re
-import re._parser as sre  # type: ignore[import-not-found]  # Python's own
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+
+# Private: Python has no public parser of its regexes. tests/tasks/test_language.py compares what is drawn and listed by
+# this tree with re.fullmatch, and fails where the tree changes.
+import re._parser as sre  # type: ignore[import-not-found]
+from collections.abc import Sequence
 from typing import Any
 
-MAX_DEPTH = 50  # groups and repetitions inside each other
-MAX_POSITIONS = 2_000  # symbols in one pattern once its repetitions are written out
-MAX_REACHED = 3_000_000  # positions in all states that are reached while strings are counted
-FEW = 32  # positions up to which a step from a state is worked out each time
-START, END = 0, -1  # the positions before the first symbol and after the last
-
-State = frozenset[int]
-Part = tuple[bool, set[int], set[int], int]
-EMPTY: Part = (True, set(), set(), 0)
-UNSUPPORTED = {
-    sre.ANY: "a dot, which matches nearly every symbol",
-    sre.NOT_LITERAL: "a class that is negated",
-    sre.SUBPATTERN: "a group that sets a flag",
-    sre.AT: "an anchor or a boundary such as ^, $ or \\b, which is not needed: a whole string has to match",
-    sre.GROUPREF: "a backreference",
-    sre.GROUPREF_EXISTS: "a conditional group",
-    sre.ASSERT: "a lookaround",
-    sre.ASSERT_NOT: "a lookaround",
-    sre.FAILURE: "a lookaround",
-    sre.POSSESSIVE_REPEAT: "a possessive repetition",
-    sre.ATOMIC_GROUP: "an atomic group",
-}
+MAX_SYMBOLS = 2_000  # in one regex once its repetitions are written out
+DRAWS_PER_INSTRUCTION = 200  # before the strings that draws seldom give are listed, or a language is called too small
+FEW_DRAWS = 2  # an instruction, before a language is checked for being too small
 
 
-class Automaton:
-    """All patterns at once.
+def parse(regex: str) -> Any:
+    """The parts of a regex, (operation, value) each. Raises ValueError for one that cannot be used."""
+    try:
+        parts = sre.parse(regex)
+        if parts.state.flags != re.UNICODE or _size(parts) > MAX_SYMBOLS:
+            raise ValueError(f"leave flags out, and write at most {MAX_SYMBOLS} symbols, repetitions included")
+    except (re.error, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"regex {regex!r} cannot be used ({error}); correct it") from None
+    return parts
 
-    Raises ValueError, naming the pattern, for one that is invalid, unbounded, too large, or made of anything other than
-    the constructs above.
+
+def draw(parts: Any, rng: random.Random) -> str:
+    """A random string of a parsed regex: each alternative, symbol and number of repetitions is equally likely."""
+    drawn = []
+    for operation, value in parts:
+        if operation is sre.LITERAL:
+            drawn.append(chr(value))
+        elif operation is sre.IN:
+            drawn.append(rng.choice(_symbols(value)))
+        elif operation is sre.SUBPATTERN:
+            drawn.append(draw(value[-1], rng))
+        elif operation is sre.BRANCH:
+            drawn.append(draw(rng.choice(value[1]), rng))
+        else:
+            fewest, most, repeated = value
+            drawn += [draw(repeated, rng) for _ in range(rng.randint(fewest, most))]
+    return "".join(drawn)
+
+
+def strings(parts: Any, most: int) -> set[str]:
+    """All strings of a parsed regex, or at least `most` of them where it has more."""
+    language = {""}
+    for operation, value in parts:
+        if operation is sre.LITERAL:
+            following = {chr(value)}
+        elif operation is sre.IN:
+            following = set(_symbols(value))
+        elif operation is sre.SUBPATTERN:
+            following = strings(value[-1], most)
+        elif operation is sre.BRANCH:
+            following = set().union(*(strings(branch, most) for branch in value[1]))
+        else:
+            fewest, highest, repeated = value
+            following = _repeated(strings(repeated, most), fewest, highest, most)
+        language = _joined(language, following, most)
+    return language
+
+
+def _joined(beginnings: set[str], endings: set[str], most: int) -> set[str]:
+    joined = set[str]()
+    for beginning in beginnings:
+        joined.update(beginning + ending for ending in endings)
+        if len(joined) >= most:
+            break
+    return joined
+
+
+def _repeated(once: set[str], fewest: int, highest: int, most: int) -> set[str]:
+    power, language = {""}, set[str]()
+    for times in range(highest + 1):
+        if times >= fewest:
+            language |= power
+        if len(language) >= most:
+            break
+        power = _joined(power, once, most)
+    return language
+
+
+def _symbols(members: Any) -> list[str]:
+    """The symbols of a class such as [ac-f]."""
+    symbols = []
+    for operation, value in members:
+        first, last = value if operation is sre.RANGE else (value, value)
+        symbols += [chr(code) for code in range(first, last + 1)]
+    return symbols
+
+
+def _size(parts: Any) -> int:
+    """The number of symbols once repetitions are written out. Raises ValueError for what `draw` does not know."""
+    size = 0
+    for operation, value in parts:
+        if operation is sre.LITERAL:
+            size += 1
+        elif operation is sre.IN and all(kind in (sre.LITERAL, sre.RANGE) for kind, _ in value):
+            size += len(_symbols(value))
+        elif operation is sre.SUBPATTERN and not any(value[1:3]):  # no flags such as (?i:...)
+            size += max(_size(value[-1]), 1)
+        elif operation is sre.BRANCH:
+            size += sum(map(_size, value[1]))
+        elif operation in (sre.MAX_REPEAT, sre.MIN_REPEAT) and value[1] is not sre.MAXREPEAT:
+            size += value[1] * max(_size(value[2]), 1)
+        else:
+            raise ValueError(
+                "use literals, classes such as [a-d], groups, alternations, ? and {m,n}, not + * . ^ $ \\d"
+            )
+    return size
+
+
+class Drawer:
+    """Draws instructions from the regexes of a family, which are distinct.
+
+    remedy: what the author of the configuration can do about a language that is too small.
+    Raises ValueError, naming the regex, for one that cannot be used.
     """
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        self._symbols: list[frozenset[str]] = [frozenset()]  # position -> what it may be
-        self._follow: list[set[int]] = [set()]  # position -> positions that may come next
-        self._starts: dict[int, int] = {}  # position -> the pattern that may start there
-        self._ends: set[int] = set()  # positions where a pattern may end
-        self.max_lengths: list[int] = []
-        for index, pattern in enumerate(patterns):
-            self._size, self._depth, self._pattern = 0, 0, pattern
-            _, first, last, length = self._sequence(parse(pattern))
-            self._link({START}, first)
-            self._starts.update(dict.fromkeys(first, index))
-            self._ends |= last
-            self.max_lengths.append(length)
-        before: list[set[int]] = [set() for _ in self._symbols]
-        for position, after in enumerate(self._follow):
-            for following in after:
-                before[following].add(position)
-        self._before = [self._by_symbol(positions) for positions in (*before, self._ends)]  # END is the last of them
-        self._known: dict[str, tuple[int, ...]] = {}  # the ending of a string -> the positions that it can start at
+    def __init__(self, regexes: Sequence[str], rng: random.Random, remedy: str) -> None:
+        self._rng, self._remedy = rng, remedy
+        self._parsed = {regex: parse(regex) for regex in regexes}
+        self._matches = {regex: re.compile(regex).fullmatch for regex in regexes}
 
-    def owners(self, string: str) -> set[int]:
-        """Indices of the patterns that match the whole string."""
-        at: tuple[int, ...] = (END,)
-        for k, symbol in enumerate(reversed(string), start=1):
-            if k > 1 and len(at) <= FEW:
-                at = self._step_back(at, symbol)
-            else:
-                if (ending := string[-k:]) not in self._known:
-                    self._known[ending] = self._step_back(at, symbol)
-                at = self._known[ending]
-        return {self._starts[p] for p in at if p in self._starts}
+    def instructions(self, regexes: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
+        """`count` strings in all, a group for each of `regexes`, outside the language of every other regex.
 
-    def count(self) -> int:
-        """Number of distinct non-empty strings in the union of all languages."""
-        waiting: list[Counter[State]] = [Counter() for _ in self._symbols]  # lowest position -> state -> strings so far
-        waiting[START][frozenset({START})] = 1
-        total = reached = 0
-        for level in waiting:  # each step raises the lowest position, so a state is complete when its turn comes
-            for state, strings in level.items():
-                for target, symbols in self._targets(state).items():
-                    reached += len(target) * (target not in waiting[min(target)])
-                    waiting[min(target)][target] += strings * symbols
-                    total += strings * symbols * any(p in self._ends for p in target)
-                if reached > MAX_REACHED:
-                    raise ValueError(f"regex {self._pattern!r} is too ambiguous to count; write it with fewer overlaps")
-        return total
-
-    def strings(self) -> Iterator[str]:
-        """Every non-empty string in the union of all languages, once."""
-        stack: list[tuple[str, tuple[int, ...]]] = [("", (END,))]
-        while stack:
-            string, at = stack.pop()
-            if any(p in self._starts for p in at):
-                yield string
-            symbols = sorted({symbol for p in at for symbol in self._before[p]}, reverse=True)
-            stack += [(symbol + string, self._step_back(at, symbol)) for symbol in symbols]
-
-    def _step_back(self, at: tuple[int, ...], symbol: str) -> tuple[int, ...]:
-        return tuple({q for p in at for q in self._before[p].get(symbol, ())})
-
-    def _by_symbol(self, positions: Iterable[int]) -> dict[str, tuple[int, ...]]:
-        """The positions that hold each symbol."""
-        found = defaultdict[str, list[int]](list)
-        for position in positions:
-            for symbol in self._symbols[position]:
-                found[symbol].append(position)
-        return {symbol: tuple(of_symbol) for symbol, of_symbol in found.items()}
-
-    def _targets(self, state: State) -> Counter[State]:
-        """The states that follow, each with the number of symbols that lead to it."""
-        after = {q for p in state for q in self._follow[p]}
-        return Counter(map(frozenset, self._by_symbol(after).values()))
-
-    # A part of a pattern is (may be empty, first positions, last positions, longest length).
-
-    def _sequence(self, items: Any) -> Part:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            self._refuse(f"nests more than {MAX_DEPTH} groups, alternations and repetitions; write it flatter")
-        empty, first, last, length = EMPTY
-        for item in items:
-            part_empty, part_first, part_last, part_length = self._part(*item)
-            self._link(last, part_first)
-            first = first | part_first if empty else first
-            last = last | part_last if part_empty else part_last
-            empty, length = empty and part_empty, length + part_length
-        self._depth -= 1
-        return empty, first, last, length
-
-    def _part(self, op: Any, value: Any) -> Part:
-        if op is sre.LITERAL:
-            return self._class({chr(value)})
-        if op is sre.IN:
-            return self._class(set().union(*(self._members(*item) for item in value)))
-        if op is sre.SUBPATTERN and not any(value[1:3]):  # no flags such as (?i:...)
-            return self._sequence(value[-1])
-        if op is sre.BRANCH:
-            empty, first, last, length = zip(*(self._sequence(branch) for branch in value[1]), strict=True)
-            return any(empty), set().union(*first), set().union(*last), max(length)
-        if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
-            return self._repeat(*value)
-        what = UNSUPPORTED.get(op) or str(op).lower().replace("_", " ")
-        return self._refuse(f"uses {what}; use literals, classes such as [a-d], alternations, ? and {{m,n}} alone")
-
-    def _repeat(self, low: int, high: int, items: Any) -> Part:
-        """Copies in a chain, of which a string passes the last ones, at least `low`.
-
-        So each copy has one copy before it, and strings of many lengths share states when they are counted.
+        Raises ValueError, naming the regex, for one whose language is too small.
         """
-        if high is sre.MAXREPEAT:
-            self._refuse("repeats without an upper bound; write {m,n} instead of * or +")
-        if has_only_empty(items):
-            return self._sequence(items)
-        if high > MAX_POSITIONS:
-            self._refuse_size()
-        empty, first, last, length = EMPTY
-        for copy in range(high):
-            empty, copy_first, copy_last, copy_length = self._sequence(items)
-            self._link(last, copy_first)
-            first = first | copy_first if empty or copy <= high - low else first
-            last, length = copy_last, length + copy_length
-        return empty or low == 0, first, last, length
+        shares = [count // len(regexes) + (k < count % len(regexes)) for k in range(len(regexes))]
+        return tuple(tuple(self._draw(regex, n)) for regex, n in zip(regexes, shares, strict=True))
 
-    def _members(self, op: Any, value: Any) -> set[str]:
-        if op is sre.LITERAL:
-            return {chr(value)}
-        if op is sre.RANGE:
-            return {chr(code) for code in range(value[0], value[1] + 1)}
-        return self._refuse("has a class that is negated or a shorthand such as \\d; list its symbols instead")
+    def _draw(self, regex: str, n: int) -> list[str]:
+        """`n` strings as they are drawn; where draws do not suffice, the missing ones from the whole language."""
+        others = [matches for other, matches in self._matches.items() if other != regex]
+        parts, drawn, listed = self._parsed[regex], dict[str, None](), list[str]()
+        for attempt in range(DRAWS_PER_INSTRUCTION * n):
+            string = draw(parts, self._rng)
+            if string and string not in drawn and not any(matches(string) for matches in others):
+                drawn[string] = None
+                if len(drawn) == n:
+                    return list(drawn)
+            if attempt == FEW_DRAWS * n:
+                listed = self._listed(regex, n)
+        undrawn = [string for string in listed if string not in drawn]
+        if not undrawn:
+            raise self._too_small(regex, len(drawn), n)
+        return [*drawn, *self._rng.sample(undrawn, n - len(drawn))]
 
-    def _class(self, symbols: set[str]) -> Part:
-        self._size += len(symbols)
-        if self._size > MAX_POSITIONS:
-            self._refuse_size()
-        position = {len(self._symbols)}
-        self._symbols.append(frozenset(symbols))
-        self._follow.append(set())
-        return False, position, position, 1
+    def _listed(self, regex: str, n: int) -> list[str]:
+        """All strings that this regex alone matches, ordered from their last symbol; none where they are too many.
 
-    def _link(self, sources: set[int], targets: set[int]) -> None:
-        for source in sources:
-            self._follow[source] |= targets
+        Raises ValueError where they are fewer than `n`.
+        """
+        most = DRAWS_PER_INSTRUCTION * n
+        language = strings(self._parsed[regex], most + 1) - {""}
+        if len(language) >= most:
+            return []
+        others = [matches for other, matches in self._matches.items() if other != regex]
+        alone = [string for string in language if not any(matches(string) for matches in others)]
+        if len(alone) < n:
+            raise self._too_small(regex, len(alone), n)
+        return sorted(alone, key=lambda string: string[::-1])
 
-    def _refuse_size(self) -> None:
-        self._refuse(f"has more than {MAX_POSITIONS} symbols once repetitions are written out; shorten it")
-
-    def _refuse(self, reason: str) -> Any:
-        raise ValueError(f"regex {self._pattern!r} {reason}")
-
-
-def has_only_empty(items: Any) -> bool:
-    """Whether parts of a pattern match the empty string alone."""
-    return bool(items.getwidth()[1] == 0)
-
-
-def parse(pattern: str) -> Any:
-    """The parts of a pattern, (op, value) each. Raises ValueError, naming the pattern, for one that is invalid."""
-    try:
-        items = sre.parse(pattern)
-    except (re.error, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"regex {pattern!r} is not valid ({error}); correct it") from None
-    if items.state.flags != re.UNICODE:
-        raise ValueError(f"regex {pattern!r} sets a flag; leave the flags out")
-    if not pattern:
-        raise ValueError("regex '' is empty; give it at least one symbol")
-    return items
+    def _too_small(self, regex: str, count: int, n: int) -> ValueError:
+        return ValueError(
+            f"regex {regex!r} gives only {count} of {n} instructions that no other regex matches too; {self._remedy}"
+        )

@@ -48,7 +48,7 @@ def _filled(sentence: str, wording: Wording, phrase: str) -> str:
     return filled[0].upper() + filled[1:]
 
 
-def of_name(name: str) -> Wording:
+def wording_of_name(name: str) -> Wording:
     """A wording for a task of which nothing is known but its name."""
     words = " ".join(name.replace("_", " ").replace("-", " ").split())
     return Wording("input", words, (f"the {words} of {SLOT}", f"the {words} for {SLOT}", f"{words} applied to {SLOT}"))

@@ -12,9 +12,8 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from taskcluster.tasks.drawing import Drawer
 from taskcluster.tasks.family import Holdout, Task, TaskFamily
-from taskcluster.tasks.language import Automaton
+from taskcluster.tasks.language import Drawer, parse, strings
 from taskcluster.validation import Bounds, Fraction, Seed, validated
 
 ROOM = 8  # a random regex has at least this many times the strings drawn from it, so few draws are thrown away
@@ -50,27 +49,32 @@ def random_family(
     Raises ValueError, naming the argument, where the sizes contradict each other.
     """
     symbols = [re.escape(symbol) for symbol in sorted(set(alphabet))]
-    _check_sizes(symbols, n_atoms, class_size, n_tasks, n_inputs, n_outputs, n_mappings)
-    if instructions_per_task < regexes_per_task:
-        raise ValueError(
-            f"instructions_per_task={instructions_per_task} is too few for regexes_per_task={regexes_per_task}; "
-            f"raise it to {regexes_per_task} or more"
-        )
-    if instructions_spread > instructions_per_task - regexes_per_task:
-        raise ValueError(
-            f"instructions_spread={instructions_spread} leaves a task with fewer instructions than regexes; "
-            f"keep it at {instructions_per_task - regexes_per_task} or below"
-        )
+    contradictions = {
+        f"n_atoms={n_atoms} has its bounds in the wrong order; swap them": n_atoms[0] > n_atoms[1],
+        f"class_size={class_size} has its bounds in the wrong order; swap them": class_size[0] > class_size[1],
+        f"class_size={class_size} exceeds the {len(symbols)} symbols of the alphabet; lower it, or lengthen alphabet": (
+            class_size[1] > len(symbols)
+        ),
+        f"n_mappings={n_mappings} exceeds n_inputs={n_inputs}; lower it, or raise n_inputs": n_mappings > n_inputs,
+        f"n_inputs={n_inputs} is too many for {n_tasks} tasks of {n_mappings} mappings to share each with another; "
+        f"use {n_tasks * n_mappings // 2} or fewer": n_tasks * n_mappings < 2 * n_inputs,
+        f"n_outputs={n_outputs} means that no two tasks can disagree; use 2 or more": n_outputs < 2,
+        f"instructions_spread={instructions_spread} leaves a task with fewer instructions than regexes; lower it, or "
+        "raise instructions_per_task": instructions_per_task - instructions_spread < regexes_per_task,
+    }
+    for sentence, holds in contradictions.items():
+        if holds:
+            raise ValueError(sentence)
     rng = random.Random(f"{seed}/tasks")
     counts = _counts(n_tasks, instructions_per_task, instructions_spread, rng)
     room = ROOM * -(-(instructions_per_task + instructions_spread) // regexes_per_task)
     fresh = _random_regexes(symbols, n_atoms, class_size, max_repeat, room, rng)
     regexes = [list(islice(fresh, regexes_per_task)) for _ in range(n_tasks)]
     mappings = _mappings(n_tasks, n_inputs, n_outputs, n_mappings, rng)
-    draw = Drawer(list(chain.from_iterable(regexes)), rng, "lower instructions_per_task or n_tasks, or " + MORE)
+    drawer = Drawer(list(chain.from_iterable(regexes)), rng, "lower instructions_per_task or n_tasks, or " + MORE)
     tasks = tuple(
-        Task(task_id, tuple(own), draw.instructions(own, count), mapping)
-        for task_id, (own, mapping, count) in enumerate(zip(regexes, mappings, counts, strict=True))
+        Task(task_id, tuple(named_by), drawer.instructions(named_by, count), mapping)
+        for task_id, (named_by, mapping, count) in enumerate(zip(regexes, mappings, counts, strict=True))
     )
     return TaskFamily(tasks, holdout, val_fraction, seed, words=False, shuffle_outputs=shuffle_outputs)
 
@@ -97,7 +101,7 @@ def _random_regexes(
     failures = 0
     while failures < ATTEMPTS:
         regex = "".join(rng.choice(atoms)() for _ in range(rng.randint(*n_atoms)))
-        if regex in seen or _count(regex, n_atoms, max_repeat) < room:
+        if regex in seen or len(strings(parse(regex), room + 1) - {""}) < room:
             failures += 1
             continue
         failures = 0
@@ -105,18 +109,8 @@ def _random_regexes(
         yield regex
     raise ValueError(
         f"n_atoms={n_atoms} over this alphabet give {f'only {len(seen)} regexes' if seen else 'no regex'} with {room} "
-        "strings or more; "
-        f"lower instructions_per_task or n_tasks, or {MORE}"
+        f"strings or more; lower instructions_per_task or n_tasks, or {MORE}"
     )
-
-
-def _count(regex: str, n_atoms: list[int], max_repeat: int) -> int:
-    try:
-        return Automaton([regex]).count()
-    except ValueError:
-        raise ValueError(
-            f"max_repeat={max_repeat} makes regexes of n_atoms={n_atoms} too large; lower max_repeat or n_atoms"
-        ) from None
 
 
 def _counts(n_tasks: int, mean: int, spread: int, rng: random.Random) -> list[int]:
@@ -143,26 +137,3 @@ def _mappings(n_tasks: int, n_inputs: int, n_outputs: int, n_mappings: int, rng:
             drawn[0] = (drawn[0] + rng.randrange(1, n_outputs)) % n_outputs
         outputs.append(drawn)
     return [{f"x{x}": f"y{outputs[x].pop()}" for x in inputs} for inputs in used]
-
-
-def _check_sizes(
-    symbols: list[str], n_atoms: list[int], class_size: list[int], n_tasks: int, n_inputs: int, n_outputs: int,
-    n_mappings: int,
-) -> None:  # fmt: skip
-    for name, (low, high) in (("n_atoms", n_atoms), ("class_size", class_size)):
-        if low > high:
-            raise ValueError(f"{name}={[low, high]} has a lower bound above its upper bound; swap them")
-    if class_size[1] > len(symbols):
-        number = f"{len(symbols)} symbol{'s' * (len(symbols) > 1)}"
-        raise ValueError(
-            f"class_size={class_size} exceeds the {number} of the alphabet; lower it, or lengthen alphabet"
-        )
-    if n_mappings > n_inputs:
-        raise ValueError(f"n_mappings={n_mappings} exceeds n_inputs={n_inputs}; lower it, or raise n_inputs")
-    if n_tasks * n_mappings < 2 * n_inputs:
-        raise ValueError(
-            f"n_inputs={n_inputs} is too many for {n_tasks} tasks of {n_mappings} mappings to share each with another; "
-            f"use {n_tasks * n_mappings // 2} or fewer"
-        )
-    if n_outputs < 2:
-        raise ValueError(f"n_outputs={n_outputs} means that no two tasks can disagree; use 2 or more")

@@ -7,8 +7,7 @@ The words are ordered so that the most common come first; all of them have regul
 """
 
 import re
-from collections.abc import Callable, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 COMMON = """
     work play call walk talk look help turn start show need change use love watch name place point hand face
@@ -27,9 +26,24 @@ PAST = {
 }  # fmt: skip
 
 
+RELATIONS = ("plural", "past_tense", "ing_form", "upper_case", "first_letter", "last_letter", "length")
+
+
 def facts(relations: Sequence[str]) -> dict[str, dict[str, str]]:
     """Of all words, in order."""
-    return {word: {relation: RELATIONS[relation](word) for relation in relations} for word in WORDS}
+    return {word: {relation: _facts(word)[relation] for relation in relations} for word in WORDS}
+
+
+def _facts(word: str) -> dict[str, str]:
+    return {
+        "plural": _plural(word),
+        "past_tense": _past_tense(word),
+        "ing_form": (word[:-1] if word.endswith("e") else _doubled(word)) + "ing",
+        "upper_case": word.upper(),
+        "first_letter": word[0],
+        "last_letter": word[-1],
+        "length": str(len(word)),
+    }
 
 
 def _plural(word: str) -> str:
@@ -44,10 +58,6 @@ def _past_tense(word: str) -> str:
     return _consonant_y(word, "ied") or (word + "d" if word.endswith("e") else _doubled(word) + "ed")
 
 
-def _ing_form(word: str) -> str:
-    return (word[:-1] if word.endswith("e") else _doubled(word)) + "ing"
-
-
 def _consonant_y(word: str, ending: str) -> str:
     """The word with y replaced by an ending, "" where no consonant and y end it."""
     return word[:-1] + ending if re.search(r"[^aeiou]y$", word) else ""
@@ -56,16 +66,3 @@ def _consonant_y(word: str, ending: str) -> str:
 def _doubled(word: str) -> str:
     """The word, its last letter twice where it is one syllable that ends in one vowel and one consonant, as stop."""
     return word + word[-1] if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", word) else word
-
-
-RELATIONS: MappingProxyType[str, Callable[[str], str]] = MappingProxyType(
-    {
-        "plural": _plural,
-        "past_tense": _past_tense,
-        "ing_form": _ing_form,
-        "upper_case": str.upper,
-        "first_letter": lambda word: word[0],
-        "last_letter": lambda word: word[-1],
-        "length": lambda word: str(len(word)),
-    }
-)

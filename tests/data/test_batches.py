@@ -173,21 +173,6 @@ def test_processes_add_up_to_the_whole_batch(layout: str) -> None:
     torch.testing.assert_close(sum(gradients) / 3, gradient, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("padding", [None, "left", "right"])
-def test_named_places_come_in_the_order_of_the_rows(padding: Padding | None) -> None:
-    rows = rows_of(prompts_of(ROWS), shared=True)
-    batch = Packer(rows, "sequence", CPU, padding)(torch.arange(23))
-    if padding is None:
-        assert batch.tokens.shape[0] < 23  # some share a line
-    ends, inputs = batch.places("instruction_end"), batch.places("input")
-    assert torch.equal(batch.origin[ends], (rows.starts + rows.prefixes)[:-1] - 1)
-    assert torch.equal(batch.origin[ends], rows.at("instruction_end"))
-    assert torch.equal(batch.origin[inputs], rows.firsts)
-    assert torch.equal(batch.origin[inputs], rows.at("input"))
-    assert torch.equal(batch.positions[ends], rows.prefixes[:-1] - 1)
-    assert torch.equal(batch.positions[inputs], rows.prefixes[rows.row_of[rows.firsts]])
-
-
 def test_every_place_sees_its_own_prefix_and_its_own_continuation_alone() -> None:
     rows: list[Row] = [([5, 6, SEP], [([7], [], [8], []), ([9], [], [8], [])]), ([4, SEP], [([7], [], [8], [])])]
     batch = packed(rows, range(2), "sequence", shared=True, padding=None)

@@ -44,27 +44,29 @@ def test_every_row_comes_once_an_epoch_and_epochs_differ() -> None:
     assert not torch.equal(rows[:n], rows[n : 2 * n])
 
 
-def test_a_batch_size_is_in_sequences_whatever_the_layout(default_family: TaskFamily) -> None:
-    assert datamodule(default_family, batch_size=160).n_rows == 32
+TEN = family(n_tasks=10)
+
+
+def test_a_batch_size_is_in_sequences_whatever_the_layout() -> None:
+    assert datamodule(TEN, batch_size=160).n_rows == 32
     for layout in ("sequences", "padded"):
-        assert datamodule(default_family, batch_size=160, layout=layout).n_rows == 160
-    pairs = datamodule(family(holdout="pair"), batch_size=160)  # one of five examples is held out
+        assert datamodule(TEN, batch_size=160, layout=layout).n_rows == 160
+    pairs = datamodule(family(n_tasks=10, holdout="pair"), batch_size=160)  # one of five examples is held out
     assert pairs.n_rows == 40
     assert set(pairs.train_rows.counts[:-1].tolist()) == {4}
-    assert datamodule(default_family, batch_size=1).n_rows == 1
+    assert datamodule(TEN, batch_size=1).n_rows == 1
 
 
-def test_the_probe_set_is_fixed_and_spread_evenly(default_family: TaskFamily) -> None:
-    data, again = datamodule(default_family), datamodule(default_family)
+def test_the_probe_set_is_fixed_and_spread_evenly() -> None:
+    data, again = datamodule(TEN, probe_size=200), datamodule(TEN, probe_size=200)
     for split, rows in data.probe.items():
         assert torch.equal(rows.tokens, again.probe[split].tokens)
-        assert len(rows) == rows.n_examples == 300
-        assert set(Counter(rows.labels("instruction_end")["task"].tolist()).values()) == {6}
+        assert len(rows) == rows.n_examples == 200
+        assert set(Counter(rows.labels("instruction_end")["task"].tolist()).values()) == {20}
         labels = rows.labels("input")
         strata = Counter(zip(labels["task"].tolist(), labels["x"].tolist(), strict=True))
-        assert len(strata) == 250
-        assert set(strata.values()) == {1, 2}
-    other = datamodule(default_family, probe_seed=1)
+        assert (len(strata), {*strata.values()}) == (50, {4})
+    other = datamodule(TEN, probe_size=200, probe_seed=1)
     assert instructions(other.probe["val"]) != instructions(data.probe["val"])
 
 
@@ -74,9 +76,9 @@ def test_few_instructions_are_probed_with_several_inputs() -> None:
         assert set(datamodule(few, probe_size=size).probe["val"].counts[:-1].tolist()) == counts
 
 
-def test_instructions_are_unique_in_the_probe_and_unseen_in_validation(default_family: TaskFamily) -> None:
-    data = datamodule(default_family, probe_size=10_000)
+def test_instructions_are_unique_in_the_probe_and_held_out_in_validation() -> None:
+    data = datamodule(TEN, probe_size=10_000)
     probed = instructions(data.probe["val"])
-    assert len(probed) == len(set(probed)) == len({e.instruction for e in default_family.split()["val"]})
+    assert len(probed) == len(set(probed)) == len({e.instruction for e in TEN.split()["val"]})
     assert not set(probed) & set(instructions(data.train_rows))
-    assert data.probe["val"].n_examples == len(default_family.split()["val"])
+    assert data.probe["val"].n_examples == len(TEN.split()["val"])

@@ -17,8 +17,8 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.kmeans import KMeans
 from taskcluster.measures.vectors import VECTORS, Vectors
 from taskcluster.models.heads import added, projections, reading, replacing
-from taskcluster.tasks.demonstrations import Layout, demonstration_sets
 from taskcluster.tasks.family import Task, TaskFamily
+from taskcluster.tasks.prompting import Layout, demonstration_sets
 from taskcluster.validation import UserError
 
 TASKS, WIDTH = 3, 8

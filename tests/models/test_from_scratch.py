@@ -6,7 +6,7 @@ from networks import ARCHITECTURES, small
 from transformers import GPT2LMHeadModel, GPTNeoXForCausalLM, LlamaForCausalLM
 
 from taskcluster.models import architecture
-from taskcluster.models.architecture import Architecture, blocks, takes_mask
+from taskcluster.models.architecture import blocks, takes_mask
 from taskcluster.models.from_scratch import with_random_weights
 from taskcluster.models.hidden_states import check
 from taskcluster.validation import UserError
@@ -50,7 +50,7 @@ def test_what_is_known_of_an_architecture_is_found_without_knowing_it(
     network = small(name)
     check(network)
     known, takes = blocks(network), takes_mask(network)
-    monkeypatch.setattr(architecture, "KNOWN", dict[str, Architecture]())
+    monkeypatch.setattr(architecture, "KNOWN", {})
     assert [*blocks(network)] == known
     assert takes_mask(network) is takes is True
 
@@ -92,27 +92,19 @@ def test_options_of_an_architecture_reach_it() -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_random_weights_are_those_that_the_architecture_draws(name: str, dtype: torch.dtype) -> None:
+def test_random_weights_are_those_of_step_0_and_leave_the_network_as_it_was(name: str, dtype: torch.dtype) -> None:
     network = small(name, seed=3).to(dtype)
     network.set_attn_implementation("eager")
     before = {key: value.clone() for key, value in network.state_dict().items()}
     made = with_random_weights(network, seed=3)
     assert made.dtype is dtype
-    assert made.config._attn_implementation == "eager"
-    assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())  # those of step 0
+    assert made.config._attn_implementation == network.config._attn_implementation == "eager"
+    assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())
     other = with_random_weights(network, seed=4).get_input_embeddings().weight
     assert not torch.equal(other, network.get_input_embeddings().weight)
-    assert float(other.detach().float().std()) == pytest.approx(0.3, rel=0.2)  # initializer_range
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-    assert network.config._attn_implementation == "eager"
 
 
-def test_random_weights_follow_the_tying_and_the_scale_of_the_config() -> None:
-    tied = small("llama", vocab_size=200, tie_embeddings=True, initializer_range=0.05)
-    with torch.no_grad():
-        tied.model.norm.weight.fill_(7)
-        tied.model.embed_tokens.weight.fill_(7)
-    made = with_random_weights(tied, seed=0)
+def test_random_weights_follow_the_tying_of_the_config() -> None:
+    made = with_random_weights(small("llama", tie_embeddings=True), seed=0)
     assert made.lm_head.weight is made.model.embed_tokens.weight
-    assert float(made.model.embed_tokens.weight.detach().std()) == pytest.approx(0.05, rel=0.1)
-    assert torch.equal(made.model.norm.weight, torch.ones(16))

@@ -46,7 +46,7 @@ def test_a_schedule_reaches_both() -> None:
     torch.testing.assert_close(params, before, atol=1e-6, rtol=0)
 
 
-def test_a_restored_state_goes_on_as_if_never_interrupted() -> None:
+def test_a_restored_state_continues_to_the_bit() -> None:
     params = parameters()
     both = optimizer(params)
     descend(params, both, 2)

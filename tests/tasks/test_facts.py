@@ -1,21 +1,20 @@
-"""Facts in words: true, complete, told in many ways, and never shown before they are asked."""
+"""Facts in words: true, complete, paraphrased in many ways, and never demonstrated before they are asked."""
 
 import builtins
-import random
 from collections import defaultdict
 from typing import Any
 
 import pytest
 from conftest import Outcome
-from hypothesis import given
-from hypothesis import strategies as st
 
 from taskcluster.cli import composed
 from taskcluster.tasks import countries, words
-from taskcluster.tasks.demonstrations import Layout, demonstration_sets
 from taskcluster.tasks.facts import RELATIONS, facts_family
 from taskcluster.tasks.family import SLOT, Task, TaskFamily
 from taskcluster.tasks.paraphrases import WORDINGS, paraphrases
+from taskcluster.tasks.prompting import Layout
+
+FEW_SHOT = {"describe": "demonstrations"}
 
 
 def facts(**changes: Any) -> TaskFamily:
@@ -27,6 +26,11 @@ def facts(**changes: Any) -> TaskFamily:
 
 def instructions(task: Task) -> list[str]:
     return [instruction for group in task.instructions for instruction in group]
+
+
+def demonstrated(task: Task) -> list[list[str]]:
+    """The inputs of each set of demonstrations."""
+    return [[line[3:] for line in text.splitlines() if line.startswith("Q: ")] for text in task.descriptions]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +54,6 @@ def instructions(task: Task) -> list[str]:
         ("Brazil", {"capital": "Brasilia", "continent": "South America", "currency": "Brazilian Real"}),
         ("Mexico", {"capital": "Mexico City", "continent": "North America", "region": "Central America"}),
         ("United Kingdom", {"domain": ".uk", "two_letter_code": "GB", "demonym": "British"}),
-        ("Turkey", {"capital": "Ankara", "language": "Turkish"}),
         ("Kazakhstan", {"capital": "Astana", "currency": "Kazakhstani Tenge"}),
         ("Norway", {"language": "Norwegian", "calling_code": "+47"}),
         ("Cote d'Ivoire", {"capital": "Yamoussoukro", "language": "French"}),
@@ -70,19 +73,17 @@ def test_facts_about_countries_are_true(country: str, known: dict[str, str]) -> 
         ("drive", ["drives", "drove", "driving", "DRIVE", "d", "e", "5"]),
         ("fix", ["fixes", "fixed", "fixing", "FIX", "f", "x", "3"]),
         ("visit", ["visits", "visited", "visiting", "VISIT", "v", "t", "5"]),
-        ("run", ["runs", "ran", "running", "RUN", "r", "n", "3"]),
     ],
 )
 def test_facts_about_words_are_true(word: str, known: list[str]) -> None:
-    relations = ["plural", "past_tense", "ing_form", "upper_case", "first_letter", "last_letter", "length"]
-    assert words.facts(relations)[word] == dict(zip(relations, known, strict=True))
+    assert words.facts(words.RELATIONS)[word] == dict(zip(words.RELATIONS, known, strict=True))
 
 
 def test_every_country_has_one_value_in_ascii_for_each_chosen_relation() -> None:
-    everything = countries.facts([*countries.RELATIONS])
+    everything = countries.facts(countries.RELATIONS)
     assert len(everything) > 200
     for country, values in everything.items():
-        assert values.keys() == countries.RELATIONS.keys()
+        assert [*values] == [*countries.RELATIONS]
         assert all(text.isascii() and text.strip() == text != "" for text in (country, *values.values()))
     assert "Dominican Republic" in countries.facts(["capital"])
     assert "Dominican Republic" not in everything  # which has three calling codes
@@ -91,7 +92,6 @@ def test_every_country_has_one_value_in_ascii_for_each_chosen_relation() -> None
 def test_relations_share_their_inputs_and_disagree_about_them() -> None:
     family = facts()
     first, *others = family.tasks
-    assert [task.name for task in family.tasks] == default_relations()
     assert len(first.mapping) == 40
     assert all(other.mapping.keys() == first.mapping.keys() for other in others)
     answers = defaultdict(set)
@@ -102,10 +102,6 @@ def test_relations_share_their_inputs_and_disagree_about_them() -> None:
     assert first.mapping["France"] == "Paris"
 
 
-def default_relations() -> list[str]:
-    return list(composed("task=facts")["task"]["relations"])
-
-
 def test_relations_of_countries_and_of_words_can_be_mixed() -> None:
     family = facts(relations=["plural", "capital", "length"], n_inputs=7)
     assert [task.name for task in family.tasks] == ["plural", "capital", "length"]
@@ -113,19 +109,13 @@ def test_relations_of_countries_and_of_words_can_be_mixed() -> None:
     assert not family.tasks[0].mapping.keys() & family.tasks[1].mapping.keys()
 
 
-@pytest.mark.parametrize("relation", RELATIONS)
-def test_a_relation_has_thirty_paraphrases_in_five_structures(relation: str) -> None:
-    groups = paraphrases(WORDINGS[relation])
-    every = [instruction for group in groups.values() for instruction in group]
-    assert len(groups) >= 5
-    assert len(set(every)) == len(every) >= 30
-    assert all(instruction.count(SLOT) == 1 and instruction == instruction.strip() for instruction in every)
-    for structure, group in groups.items():
-        opening, closing = structure.split("...")
-        assert all(instruction.startswith(opening) and instruction.endswith(closing) for instruction in group)
-
-
-def test_all_relations_together_have_no_instruction_in_common() -> None:
+def test_relations_have_paraphrases_in_several_structures_and_none_in_common() -> None:
+    for relation in RELATIONS:
+        groups = paraphrases(WORDINGS[relation])
+        every = [instruction for group in groups.values() for instruction in group]
+        assert len(groups) >= 5
+        assert len(set(every)) == len(every) >= 30
+        assert all(instruction.count(SLOT) == 1 and instruction == instruction.strip() for instruction in every)
     family = facts(relations=RELATIONS, n_inputs=5)  # which refuses what they have in common
     assert "Question: What is the capital of {x}?\nAnswer:" in instructions(family.tasks[0])
 
@@ -136,58 +126,27 @@ def test_a_number_of_paraphrases_is_drawn_from_all_structures() -> None:
         assert {len(group) for group in task.instructions} == {3, 4}
 
 
-def test_demonstrations_never_contain_the_query() -> None:
-    family = facts(describe="demonstrations", n_demonstrations=3, n_sets=12)
+@pytest.mark.parametrize("disjoint", [False, True])
+def test_demonstrations_are_pairs_of_the_task_that_nobody_asks_about(disjoint: bool) -> None:
+    family = facts(**FEW_SHOT, n_demonstrations=3, n_sets=4, n_pool=12, disjoint_demonstrations=disjoint)
+    capitals = countries.facts(["capital"])
     shown = set()
     for task in family.tasks:
-        assert len(task.mapping) == 40
-        assert [len(group) for group in task.instructions] == [1] * 12
-        for description, (instruction,) in zip(task.descriptions, task.instructions, strict=True):
-            assert instruction == description + "Q: {x}\nA:"
-            lines = description.strip().splitlines()
-            inputs = [line.removeprefix("Q: ") for line in lines if line.startswith("Q: ")]
-            assert len({*inputs}) == 3
-            shown |= {*inputs}
-    assert len(shown) == 10
+        sets = demonstrated(task)
+        assert [len(inputs) for inputs in sets] == [len({*inputs}) for inputs in sets] == [3] * 4
+        assert len({x for inputs in sets for x in inputs}) == 12 or not disjoint
+        assert instructions(task) == [description + "Q: {x}\nA:" for description in task.descriptions]
+        shown |= {x for inputs in sets for x in inputs}
     assert not shown & {x for task in family.tasks for x in task.mapping}
+    country = demonstrated(family.tasks[0])[0][0]
+    assert f"Q: {country}\nA: {capitals[country]['capital']}\n\n" in family.tasks[0].descriptions[0]
 
 
-def test_demonstrations_are_pairs_of_the_task() -> None:
-    task = facts(describe="demonstrations", relations=["capital", "length"], layout="{x} -> {y}; ").tasks[0]
-    for description in task.descriptions:
-        pairs = [pair.split(" -> ") for pair in description.removesuffix("; ").split("; ")]
-        assert len(pairs) == 5
-        assert all(countries.facts(["capital"])[x]["capital"] == y for x, y in pairs)
-    assert instructions(task)[0].endswith("; {x} ->")
-
-
-@given(size=st.integers(1, 4), n_sets=st.integers(1, 6), spare=st.integers(0, 5), seed=st.integers(0, 99))
-def test_disjoint_sets_have_no_pair_in_common(size: int, n_sets: int, spare: int, seed: int) -> None:
-    shown = {f"x{k}": f"y{k}" for k in range(size * n_sets + spare)}
-    layout = Layout("{x}: {y}\n")
-    sets = demonstration_sets(shown, size, n_sets, layout, random.Random(seed), disjoint=True)
-    pairs = [line for demonstrated in sets for line in demonstrated.splitlines()]
-    assert len(sets) == n_sets
-    assert len(pairs) == len({*pairs}) == size * n_sets
-    assert {*pairs} <= {f"{x}: {y}" for x, y in shown.items()}
-    with pytest.raises(ValueError, match=f"needs {size * (n_sets + spare + 1)} pairs to show .* raise n_pool to"):
-        demonstration_sets(shown, size, n_sets + spare + 1, layout, random.Random(seed), disjoint=True)
-
-
-def test_tasks_with_disjoint_demonstrations_are_asked_what_others_are_asked() -> None:
-    told = {"describe": "demonstrations", "n_sets": 4, "n_pool": 20}
-    family, others = (facts(**told, disjoint_demonstrations=disjoint) for disjoint in (True, False))
-    assert [task.mapping for task in family.tasks] == [task.mapping for task in others.tasks]
-    for task in family.tasks:
-        shown = [line for text in task.descriptions for line in text.splitlines() if line.startswith("Q: ")]
-        assert len({*shown}) == len(shown) == 20
-
-
-def test_templates_of_a_users_own_replace_the_paraphrases_of_a_relation() -> None:
-    own = ["The capital of {x} is", "{x} is governed from"]
-    family = facts(templates={"capital": own}, val_fraction=0.5)
-    assert family.tasks[0].descriptions == (*own,)
-    assert family.tasks[0].instructions == ((own[0],), (own[1],))
+def test_a_users_templates_replace_the_paraphrases_of_a_relation() -> None:
+    templates = ["The capital of {x} is", "{x} is governed from"]
+    family = facts(templates={"capital": templates}, val_fraction=0.5)
+    assert family.tasks[0].descriptions == (*templates,)
+    assert family.tasks[0].instructions == ((templates[0],), (templates[1],))
     assert len(instructions(family.tasks[1])) == 64
 
 
@@ -198,18 +157,11 @@ def test_the_same_seed_gives_the_same_family(describe: str) -> None:
     assert facts(**some, seed=1).fingerprint() != facts(**some, seed=2).fingerprint()
 
 
-def test_inputs_that_are_held_out_are_in_no_task_of_training() -> None:
+def test_held_out_inputs_are_in_no_task_of_training() -> None:
     split = facts(holdout="x", n_instructions=6).split()
     seen, unseen = ({example.x for example in split[name]} for name in ("train", "val"))
     assert not seen & unseen
     assert len(unseen) == round(0.2 * 40)
-    assert {example.task_id for example in split["val"]} == {*range(6)}
-    assert {example.instruction for example in split["val"]} == {example.instruction for example in split["train"]}
-
-
-def test_holding_out_a_description_holds_out_a_structure() -> None:
-    family = facts(holdout="description")
-    assert {e.instruction for e in family.split()["val"]} == {i for t in family.tasks for i in t.instructions[-1]}
 
 
 @pytest.mark.parametrize(
@@ -218,47 +170,38 @@ def test_holding_out_a_description_holds_out_a_structure() -> None:
         ({"relations": ["capital", "capitol"]}, "relations='capitol' is not a relation; did you mean 'capital'"),
         ({"relations": ["capital", "xyz"]}, "relations='xyz' is not a relation; choose from capital, continent"),
         ({"relations": ["capital", "capital"]}, "names one twice"),
-        ({"n_inputs": 500}, "n_inputs=500 exceeds the 2.. countries"),
-        ({"n_inputs": 115, "relations": ["plural", "length"], "describe": "demonstrations"}, "exceeds the 110 words"),
-        ({"describe": "demonstrations", "n_pool": 500}, "n_pool=500 leaves none of the 2.. countries"),
-        ({"describe": "demonstrations", "templates": {"capital": ["{x}"]}}, "does not use templates .of capital"),
-        ({"n_instructions": 5}, "n_instructions=5 is not from 6 to 64"),
+        ({"n_inputs": 500}, "n_inputs=500 and n_pool=0 inputs to demonstrate exceed the 2.. countries"),
+        ({**FEW_SHOT, "n_pool": 500}, "n_pool=500 inputs to demonstrate exceed the 2.. countries"),
+        ({**FEW_SHOT, "templates": {"capital": ["{x}"]}}, "does not use templates"),
         ({"n_instructions": 65}, "n_instructions=65 is not from 6 to 64"),
         ({"templates": {"captal": ["{x}"]}}, "templates='captal' is not the name of a task; did you mean 'capital'"),
-        ({"templates": {"capital": ["capital of"]}}, "templates='capital of' of capital must hold {x}"),
-        ({"templates": {"capital": []}}, "of capital has none"),
-        ({"describe": "demonstrations", "n_demonstrations": 11}, "n_demonstrations=11 exceeds the 10 pairs"),
-        (
-            {"describe": "demonstrations", "n_pool": 2, "n_demonstrations": 2},
-            "n_sets=40 exceeds the 2 sets ",
-        ),
-        ({"describe": "demonstrations", "layout": "{x!r} {y}\n"}, "must hold {x} and then {y}"),
-        ({"describe": "demonstrations", "disjoint_demonstrations": True}, "needs 200 pairs to show for n_sets=40 of 5"),
-        ({"describe": "demonstrations", "layout": "{x}{y}\n"}, "with a space before {y}"),
-        ({"describe": "demonstrations", "layout": "{y} {x} "}, "must hold {x} and then {y}"),
-        (
-            {"templates": {"capital": ["of {x}", "in {x}"], "currency": ["of {x}", "in {x}"]}},
-            "belongs to tasks 0 and 2",
-        ),
+        ({"templates": {"capital": ["capital of"]}}, "instruction 'capital of' must hold {x}"),
+        ({"templates": {"capital": []}}, "task 0 has 0 descriptions"),
+        ({**FEW_SHOT, "n_demonstrations": 11}, "exceeds the 0 sets of n_demonstrations=11 that the 10 pairs"),
+        ({**FEW_SHOT, "n_pool": 2, "n_demonstrations": 2}, "n_sets=40 exceeds the 2 sets "),
+        ({**FEW_SHOT, "disjoint_demonstrations": True}, "n_sets=40 exceeds the 2 disjoint sets"),
+        ({**FEW_SHOT, "layout": "{x!r} {y}\n"}, "must hold {x} and then {y}"),
+        ({**FEW_SHOT, "layout": "{x}{y}\n"}, "with a space before {y}"),
+        ({"templates": {"capital": ["of {x}", "in {x}"], "currency": ["of {x}", "in {x}"]}}, "belongs to tasks 0 and"),
     ],
 )
-def test_what_cannot_be_used_is_refused(changes: dict[str, Any], reason: str) -> None:
+def test_mistakes_are_refused(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason.replace("{", r"\{")):
         facts(**changes)
 
 
-def test_a_layout_may_hold_braces_of_its_own() -> None:
+def test_a_layout_may_hold_braces() -> None:
     layout = Layout("{{{x}: {y}}}\n")
     assert (layout.pair("a", "b"), layout.query) == ("{a: b}\n", "{{x}:")
 
 
-def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = builtins.__import__
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
 
     def missing(name: str, *rest: Any) -> Any:
         if name == "countryinfo":
             raise ImportError(name)
-        return found(name, *rest)
+        return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ValueError, match=r'pip install "taskcluster-lm\[facts\]"'):
@@ -266,7 +209,7 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts(relations=["plural", "length"]).tasks[0].mapping["watch"] == "watches"
 
 
-def test_a_wrong_relation_is_said_in_one_sentence(taskcluster_train: Any) -> None:
+def test_a_wrong_relation_is_one_sentence_of_the_command(taskcluster_train: Any) -> None:
     outcome: Outcome = taskcluster_train("task=facts", "task.relations=[capital,capitol]")
     assert outcome.exit_code == 2
     assert outcome.err.splitlines() == [

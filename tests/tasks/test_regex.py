@@ -1,7 +1,6 @@
 """Task families: what the paper's tasks must be, and what is held out."""
 
 import os
-import random
 import re
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from collections import Counter, defaultdict
 import pytest
 from conftest import default, family
 
-from taskcluster.tasks.custom import custom_family
 from taskcluster.tasks.family import Task, TaskFamily
 
 # The default family of seed 0. A change here changes every published number: say so in the CHANGELOG.
@@ -23,11 +21,9 @@ def all_instructions(task: Task) -> list[str]:
 
 def test_default_sizes(default_family: TaskFamily) -> None:
     counts = [len(all_instructions(task)) for task in default_family.tasks]
-    assert len(counts) == 50
-    assert sum(counts) == 50 * 152
+    assert (len(counts), sum(counts)) == (50, 50 * 152)
     assert len(set(counts)) > 10
-    assert min(counts) >= 104
-    assert max(counts) <= 200
+    assert 104 <= min(counts) <= max(counts) <= 200
     assert {len(task.mapping) for task in default_family.tasks} == {5}
 
 
@@ -35,15 +31,14 @@ def test_default_sizes(default_family: TaskFamily) -> None:
 def test_no_instruction_is_in_the_language_of_another_regex(regexes_per_task: int) -> None:
     tasks = family(regexes_per_task=regexes_per_task).tasks
     groups = [(re.compile(r), set(g)) for t in tasks for r, g in zip(t.descriptions, t.instructions, strict=True)]
-    for own, (pattern, instructions) in enumerate(groups):
-        assert all(pattern.fullmatch(i) for i in instructions)
-        for other, (another, _) in enumerate(groups):
-            assert other == own or not any(another.fullmatch(i) for i in instructions)
+    for number, (_, instructions) in enumerate(groups):
+        for other, (pattern, _) in enumerate(groups):
+            matching = [i for i in instructions if pattern.fullmatch(i)]
+            assert len(matching) == (len(instructions) if other == number else 0)
 
 
 def test_a_lone_symbol_or_input_does_not_give_the_task_away(default_family: TaskFamily) -> None:
-    tasks_of_symbol, tasks_of_input = defaultdict(set), defaultdict(set)
-    answers = defaultdict(set)
+    tasks_of_symbol, tasks_of_input, answers = defaultdict(set), defaultdict(set), defaultdict(set)
     for task in default_family.tasks:
         for symbol in {s for i in all_instructions(task) for s in i}:
             tasks_of_symbol[symbol].add(task.task_id)
@@ -55,7 +50,7 @@ def test_a_lone_symbol_or_input_does_not_give_the_task_away(default_family: Task
     assert min(map(len, answers.values())) >= 2
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 def test_some_tasks_disagree_on_every_input_however_few_there_are(seed: int) -> None:
     answers = defaultdict(set)
     for task in family(n_tasks=4, n_inputs=6, n_mappings=3, n_outputs=2, seed=seed).tasks:
@@ -64,15 +59,12 @@ def test_some_tasks_disagree_on_every_input_however_few_there_are(seed: int) -> 
     assert [len(ys) for ys in answers.values()] == [2] * 6
 
 
-def test_the_default_family_is_the_same_everywhere() -> None:
+def test_the_default_family_is_the_same_in_every_process() -> None:
     values = {key: value for key, value in default()["task"].items() if key != "_target_"}
     code = f"from taskcluster.tasks.regex import random_family; print(random_family(**{values!r}).fingerprint())"
-    for hash_seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        printed = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-        )
-        assert printed.stdout.strip() == DEFAULT_FINGERPRINT
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == family().fingerprint() == DEFAULT_FINGERPRINT
 
 
 @pytest.mark.parametrize(
@@ -90,14 +82,10 @@ def test_other_families_are_as_they_were_first_drawn(changes: dict[str, object],
     assert family(**changes).fingerprint() == fingerprint
 
 
-def test_any_symbol_can_stand_in_an_alphabet() -> None:
+def test_an_alphabet_may_hold_any_symbol() -> None:
     tasks = family(n_tasks=8, alphabet="]^-[.*+?(){}|\\$/ ,é").tasks
     assert {s for task in tasks for i in all_instructions(task) for s in i} <= set("]^-[.*+?(){}|\\$/ ,é")
     assert all(re.fullmatch(task.descriptions[0], i) for task in tasks for i in all_instructions(task))
-
-
-def test_seeds_give_different_families(default_family: TaskFamily) -> None:
-    assert family(seed=1).fingerprint() != default_family.fingerprint()
 
 
 def test_holding_out_instructions(default_family: TaskFamily) -> None:
@@ -112,8 +100,7 @@ def test_holding_out_instructions(default_family: TaskFamily) -> None:
 
 @pytest.mark.parametrize(("n_mappings", "fraction"), [(5, 0.2), (2, 0.4), (3, 0.5)])
 def test_holding_out_pairs(n_mappings: int, fraction: float) -> None:
-    pairs = family(holdout="pair", n_mappings=n_mappings, val_fraction=fraction)
-    split = pairs.split()
+    split = family(holdout="pair", n_mappings=n_mappings, val_fraction=fraction).split()
     seen, unseen = ({e[:3] for e in split[name]} for name in ("train", "val"))
     assert not seen & unseen
     assert {e[:2] for e in unseen} <= {e[:2] for e in seen}  # each instruction was seen
@@ -122,55 +109,35 @@ def test_holding_out_pairs(n_mappings: int, fraction: float) -> None:
 
 
 def test_holding_out_a_description() -> None:
-    unseen_description = family(holdout="description", regexes_per_task=3, n_tasks=10)
-    split = unseen_description.split()
-    for task in unseen_description.tasks:
-        unseen = {e.instruction for e in split["val"] if e.task_id == task.task_id}
-        seen = {e.instruction for e in split["train"] if e.task_id == task.task_id}
-        assert unseen == set(task.instructions[-1])
-        assert seen == {i for group in task.instructions[:-1] for i in group}
+    tasks = family(holdout="description", regexes_per_task=3, n_tasks=10)
+    split = tasks.split()
+    assert {e.instruction for e in split["val"]} == {i for task in tasks.tasks for i in task.instructions[-1]}
+    assert not {e.description for e in split["val"]} & {e.description for e in split["train"]}
 
 
 def test_holding_out_inputs() -> None:
-    inputs = family(holdout="x", n_tasks=6, n_inputs=6, n_mappings=4, val_fraction=0.5)
-    split = inputs.split()
+    split = family(holdout="x", n_tasks=6, n_inputs=6, n_mappings=4, val_fraction=0.5).split()
     seen, unseen = ({e.x for e in split[name]} for name in ("train", "val"))
     assert not seen & unseen
     assert (len(seen), len(unseen)) == (3, 3)
     assert {e[:2] for e in split["val"]} == {e[:2] for e in split["train"]}  # each instruction of each task was seen
 
 
-def test_shuffled_outputs_are_as_frequent_after_an_x_and_say_nothing_about_the_task() -> None:
+def test_shuffled_outputs_are_as_frequent_after_an_x_and_independent_of_the_task() -> None:
     plain, shuffled = family(), family(shuffle_outputs=True)
     before, after = plain.split(), shuffled.split()
     assert after["val"] == before["val"]
     assert [e._replace(y="") for e in after["train"]] == [e._replace(y="") for e in before["train"]]
-    assert shuffled.split() == after
     assert shuffled.fingerprint() != plain.fingerprint()
-    of_task = [task.mapping for task in plain.tasks]
-    expected = 0.0
+    mappings, chance = [task.mapping for task in plain.tasks], 0.0
     for x in {e.x for e in before["train"]}:
-        outputs = Counter(mapping[x] for mapping in of_task if x in mapping)
+        outputs = Counter(mapping[x] for mapping in mappings if x in mapping)
         told, drawn = (Counter(e.y for e in split["train"] if e.x == x) for split in (before, after))
-        assert set(drawn) == set(outputs)
-        n, users = drawn.total(), outputs.total()
         for y, count in outputs.items():
-            assert drawn[y] / n == pytest.approx(count / users, abs=0.05)
-            expected += told[y] * count / users
-    right = sum(e.y == of_task[e.task_id][e.x] for e in after["train"])
-    assert right == pytest.approx(expected, rel=0.03)
-
-
-def test_custom_tasks_are_drawn_from_the_regexes_they_were_given() -> None:
-    specs = [
-        {"regexes": ["a[xyz]{3,4}", "b[xyz]{3}"], "mapping": {"1": "2"}},
-        {"regexes": ["[ac][xyz]{3}"], "mapping": {"1": "3"}},
-    ]
-    first, second = custom_family(specs, 25, holdout="instruction", val_fraction=0.2, seed=0).tasks
-    assert [len(group) for group in first.instructions] == [13, 12]
-    assert all(re.fullmatch("b[xyz]{3}", i) for i in first.instructions[1])
-    assert all(i.startswith("c") for i in second.instructions[0])  # those with a belong to both languages
-    assert (first.mapping, second.mapping) == ({"1": "2"}, {"1": "3"})
+            assert drawn[y] / drawn.total() == pytest.approx(count / outputs.total(), abs=0.05)
+            chance += told[y] * count / outputs.total()
+    right = sum(e.y == mappings[e.task_id][e.x] for e in after["train"])
+    assert right == pytest.approx(chance, rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -179,34 +146,18 @@ def test_custom_tasks_are_drawn_from_the_regexes_they_were_given() -> None:
         ({"n_mappings": 21}, "n_mappings=21 exceeds n_inputs=20"),
         ({"n_tasks": 7}, "n_inputs=20 is too many for 7 tasks"),
         ({"n_outputs": 1}, "n_outputs=1 means that no two tasks can disagree"),
-        ({"class_size": [4, 2]}, r"class_size=\[4, 2\] has a lower bound above its upper bound"),
+        ({"class_size": [4, 2]}, r"class_size=\[4, 2\] has its bounds in the wrong order"),
         ({"class_size": [2, 21]}, r"class_size=\[2, 21\] exceeds the 20 symbols"),
         ({"instructions_spread": 152}, "instructions_spread=152 leaves a task with fewer instructions"),
-        ({"instructions_per_task": 2, "regexes_per_task": 3, "instructions_spread": 0}, "raise it to 3 or more"),
-        ({"alphabet": "aa"}, "exceeds the 1 symbol of"),
-        ({"max_repeat": 2000}, "max_repeat=2000 makes regexes .* too large"),
-        ({"alphabet": "ab", "class_size": [1, 2]}, "no other regex matches too .* or lengthen alphabet"),
+        ({"max_repeat": 2000}, "at most 2000 symbols"),
+        ({"alphabet": "ab", "class_size": [1, 2]}, "no other regex matches too; .* or lengthen alphabet"),
         ({"n_atoms": [1, 2], "max_repeat": 1}, r"n_atoms=\[1, 2\] over this alphabet give no regex with 1600 strings"),
         ({"holdout": "description"}, "holdout='description' needs two descriptions a task"),
-        ({"holdout": "pair", "n_mappings": 1}, "holdout='pair' needs two mappings a task"),
-        ({"holdout": "x", "val_fraction": 0.05}, "val_fraction=0.05 leaves a task without validation"),
-        ({"val_fraction": 0.001}, "val_fraction=0.001 leaves a task without validation"),
+        ({"holdout": "pair", "n_mappings": 1, "n_inputs": 5}, "leaves a task without training or validation: task 0"),
+        ({"holdout": "x", "val_fraction": 0.05}, "val_fraction=0.05 leaves a task without training or validation"),
+        ({"val_fraction": 0.001}, "val_fraction=0.001 leaves a task without training or validation"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, object], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         family(**changes)
-
-
-def test_a_language_that_is_too_small_is_refused_with_its_size() -> None:
-    specs = [{"regexes": [f"{c}[xyz]{{2}}"], "mapping": {"1": c}} for c in "ab"]
-    with pytest.raises(ValueError, match=r"only 9 of 10 instructions .* 9 strings"):
-        custom_family(specs, 10, holdout="instruction", val_fraction=0.2, seed=0)
-
-
-def test_any_small_family_can_be_split_both_ways() -> None:
-    rng = random.Random(0)
-    for _ in range(10):
-        sizes = {"n_tasks": rng.randint(2, 6), "n_inputs": 2, "n_mappings": 2, "instructions_per_task": 12}
-        split = family(**sizes, instructions_spread=0, holdout=rng.choice(["instruction", "pair"])).split()
-        assert {e.task_id for e in split["val"]} == {e.task_id for e in split["train"]}

@@ -1,4 +1,4 @@
-"""The common beginning of prompts computed once: the same states, loss and answers as a whole pass over each."""
+"""The shared prefix of prompts computed once: the same states, loss and answers as a whole pass over each."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,24 @@ from networks import ARCHITECTURES, small
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.data.batches import Packer, Padding, common_beginning
+from taskcluster.data.batches import Packer, Padding, shared_prefix_length
 from taskcluster.data.prompts import Labels, Prompt
 from taskcluster.data.rows import Position, rows_of
-from taskcluster.models import beginning
-from taskcluster.models.beginning import cache_of
 from taskcluster.models.hidden_states import forward_with_states, logits_at
+from taskcluster.models.prefix_cache import prefix_cache
 
 CPU = torch.device("cpu")
 SHARED = [3, 4, 5, 6, 7, 8, 9, 10, 11, 3, 4]
 POSITIONS: tuple[Position, ...] = ("instruction_end", "input", "answer")
 
 
-def prompts(beginning: Sequence[int] = SHARED) -> list[Prompt]:
+def prompts(prefix: Sequence[int] = SHARED) -> list[Prompt]:
     """Of 3 instructions, two of which begin alike, with 2 or 3 inputs each; y of one token or two."""
     made = []
     for k, instruction in enumerate(([2, 5, 1], [2, 6, 6, 6, 1], [7, 1])):
         for x in range(2 + k % 2):
-            tokens = [*beginning, *instruction, 8 + x, 2, 3 + k, *[4 + x] * (x > 0)]
-            first = len(beginning) + len(instruction)
+            tokens = [*prefix, *instruction, 8 + x, 2, 3 + k, *[4 + x] * (x > 0)]
+            first = len(prefix) + len(instruction)
             made.append(Prompt(tokens, (first, first + 1), (first + 2, len(tokens)), Labels(k, k, k, x, k)))
     return made
 
@@ -41,8 +40,8 @@ def test_states_loss_and_answers_are_those_of_whole_prompts(
     architecture: str, shared: bool, padding: Padding | None
 ) -> None:
     network, rows = small(architecture), rows_of(prompts(), shared)
-    assert common_beginning(rows) == len(SHARED)
-    cache = cache_of(network, torch.tensor(SHARED))
+    assert shared_prefix_length(rows) == len(SHARED)
+    cache = prefix_cache(network, torch.tensor(SHARED))
     assert cache is not None
     chosen = torch.arange(len(rows))
     whole = Packer(rows, "y", CPU, padding)(chosen)
@@ -59,12 +58,13 @@ def test_states_loss_and_answers_are_those_of_whole_prompts(
             assert torch.equal(short.correct_by(output.logits[0]), whole.correct(plain.logits))
 
 
-def test_the_common_beginning_ends_before_any_named_position() -> None:
-    assert common_beginning(rows_of(prompts([]), shared=True)) == 0
-    assert common_beginning(rows_of(prompts()[:2], shared=False)) == len(SHARED) + 2  # one instruction, without its end
-    assert common_beginning(rows_of(prompts()[:5], shared=True)) == len(SHARED) + 1
+def test_the_shared_prefix_ends_before_any_named_position() -> None:
+    assert shared_prefix_length(rows_of(prompts([]), shared=True)) == 0
+    one_instruction = rows_of(prompts()[:2], shared=False)
+    assert shared_prefix_length(one_instruction) == len(SHARED) + 2  # without its end
+    assert shared_prefix_length(rows_of(prompts()[:5], shared=True)) == len(SHARED) + 1
     shorter = [prompts()[0], prompts(SHARED[:-1])[0]]
-    assert common_beginning(rows_of(shorter, shared=True)) == len(SHARED) - 1
+    assert shared_prefix_length(rows_of(shorter, shared=True)) == len(SHARED) - 1
 
 
 def test_a_network_without_a_cache_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,20 +74,14 @@ def test_a_network_without_a_cache_has_none(monkeypatch: pytest.MonkeyPatch) -> 
     def forgetful(self: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> object:
         return plain(self, input_ids, attention_mask=attention_mask, position_ids=position_ids)
 
-    def ignorant(self: PreTrainedModel, input_ids: Tensor, past_key_values: object = None, **_: object) -> object:
-        return plain(self, input_ids, past_key_values=past_key_values, use_cache=True, position_ids=None)
+    def misplaced(self: PreTrainedModel, input_ids: Tensor, past_key_values: object = None, **_: object) -> object:
+        positions = torch.arange(input_ids.shape[1])[None]
+        return plain(self, input_ids, past_key_values=past_key_values, use_cache=True, position_ids=positions)
 
-    def failing(self: PreTrainedModel, input_ids: Tensor, past_key_values: object = None, **_: object) -> object:
-        raise ValueError("this cache is of another kind")
-
-    assert cache_of(network, torch.tensor(SHARED)) is not None
-    for forward in (forgetful, failing):
+    assert prefix_cache(network, torch.tensor(SHARED)) is not None
+    for forward in (forgetful, misplaced):
         monkeypatch.setattr(type(network), "forward", forward)
-        assert cache_of(network, torch.tensor(SHARED)) is None
-    monkeypatch.setattr(type(network), "forward", ignorant)
-    assert cache_of(network, torch.tensor(SHARED)) is not None  # positions follow from the cache
-    monkeypatch.setattr(beginning._Shared, "get_seq_length", lambda self: 0)
-    assert cache_of(network, torch.tensor(SHARED)) is None  # and would be wrong here
+        assert prefix_cache(network, torch.tensor(SHARED)) is None
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -1,0 +1,175 @@
+"""How tasks in words are specified to a model: by paraphrased instructions, or by few-shot demonstrations.
+
+in:  for each task its name and {x: y}, and a Prompting: the settings that the families facts and pairs share
+out: a TaskFamily whose instructions hold the place of x
+"""
+
+import math
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from string import Formatter
+from typing import Literal
+
+from taskcluster.tasks.family import SLOT, Holdout, Task, TaskFamily
+from taskcluster.tasks.paraphrases import Groups, Wording, paraphrases
+from taskcluster.validation import did_you_mean
+
+Describe = Literal["instruction", "demonstrations"]
+Templates = dict[str, list[str]]
+
+
+def fixed_texts(template: str, fields: Sequence[str]) -> list[str]:
+    """The texts before, between and after the `fields` of a template, which holds each once and in this order.
+
+    Braces of the text itself are doubled. Raises ValueError for any other template.
+    """
+    texts, names = [""], list[str]()
+    for literal, name, form, conversion in Formatter().parse(template):
+        texts[-1] += literal
+        if name is not None:
+            names.append(name)
+            texts.append("")
+        if form or conversion:
+            raise ValueError("a field has no format")
+    if names != [*fields]:
+        raise ValueError(f"the fields are {', '.join(names)}")
+    return texts
+
+
+class Layout:
+    """How a pair is written: text before, between and after x and y.
+
+    Raises ValueError for a text without x and y, in this order and with a space before y.
+    """
+
+    def __init__(self, text: str) -> None:
+        refusal = ValueError(f"layout={text!r} must hold {{x}} and then {{y}}, once each and with a space before {{y}}")
+        try:
+            fixed = fixed_texts(text, ("x", "y"))
+        except ValueError:
+            raise refusal from None
+        if not fixed[1].endswith(" "):
+            raise refusal
+        self._before, self._between, self._after = fixed
+        self._written = re.compile("(.*?)".join(map(re.escape, fixed)), re.DOTALL)
+
+    def pair(self, x: str, y: str) -> str:
+        return self._before + x + self._between + y + self._after
+
+    def shuffled(self, instruction: str, rng: random.Random) -> str:
+        """The same demonstrations and query, with each y at another x where it is another y."""
+        demonstrated = instruction.removesuffix(self.query)
+        xs, ys = zip(*self._written.findall(demonstrated), strict=True)
+        order = rng.sample(range(len(ys)), len(ys))  # a cycle, which leaves no y where it was
+        moved = {order[k - 1]: ys[order[k]] for k in range(len(order))}
+        return "".join(self.pair(x, moved[k]) for k, x in enumerate(xs)) + self.query
+
+    @property
+    def query(self) -> str:
+        """A pair without y and the space before it."""
+        return self._before + SLOT + self._between[:-1]
+
+
+def demonstration_sets(
+    shown: Mapping[str, str], size: int, count: int, layout: Layout, rng: random.Random, disjoint: bool = False
+) -> Groups:
+    """{demonstrations: the one instruction that ends with the query}: `count` different sets, each of `size` different
+    pairs in an order of its own; `disjoint`: no pair is in two.
+
+    Raises ValueError, naming an argument of the families, where there are too few pairs for that.
+    """
+    possible = len(shown) // size if disjoint else math.perm(len(shown), size)
+    if count > possible:
+        kind = "disjoint " * disjoint
+        raise ValueError(
+            f"n_sets={count} exceeds the {possible} {kind}sets of n_demonstrations={size} that the {len(shown)} pairs "
+            "to show give; raise n_pool, or lower n_sets or n_demonstrations"
+        )
+    pairs, sets = list(shown.items()), dict[str, None]()
+    if disjoint:
+        rng.shuffle(pairs)
+    while len(sets) < count:
+        among = pairs[len(sets) * size : (len(sets) + 1) * size] if disjoint else pairs
+        sets["".join(layout.pair(x, y) for x, y in rng.sample(among, size))] = None
+    return {demonstrated: (demonstrated + layout.query,) for demonstrated in sets}
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """describe: which of the two. templates: a user's instructions by task, each a description by itself.
+    n_instructions: how many paraphrases a task has, None for all. n_demonstrations: pairs in a set; n_sets: sets a
+    task; n_pool: inputs that sets are drawn from and nobody is asked about; layout: of a pair; disjoint: whether no two
+    sets of a task have a pair in common."""
+
+    describe: Describe
+    templates: Templates | None
+    n_instructions: int | None
+    n_demonstrations: int
+    n_sets: int
+    n_pool: int
+    layout: str
+    seed: int
+    disjoint: bool
+
+    @property
+    def n_shown(self) -> int:
+        """Inputs of a task that are demonstrated and not queried."""
+        return self.n_pool if self.describe == "demonstrations" else 0
+
+    def family(
+        self,
+        queried: Mapping[str, Mapping[str, str]],
+        shown: Mapping[str, Mapping[str, str]],
+        wordings: Mapping[str, Wording],
+        holdout: Holdout,
+        val_fraction: float,
+        shuffle_outputs: bool,
+    ) -> TaskFamily:
+        """A task for each name. queried, shown: {name: {x: y}}, the pairs to ask about and those to demonstrate.
+
+        Raises ValueError, naming the key at fault, for templates and numbers that cannot be used.
+        """
+        templates = self.templates or {}
+        if templates and self.describe == "demonstrations":
+            raise ValueError("describe='demonstrations' does not use templates; leave out one of them")
+        for unknown in sorted(templates.keys() - queried.keys()):
+            hint = did_you_mean(unknown, queried) or f"; choose from {', '.join(queried)}"
+            raise ValueError(f"templates={unknown!r} is not the name of a task{hint}")
+        tasks = []
+        for task_id, (name, mapping) in enumerate(queried.items()):
+            if self.describe == "demonstrations":
+                rng = random.Random(f"{self.seed}/demonstrations/{name}")
+                layout = Layout(self.layout)
+                groups = demonstration_sets(shown[name], self.n_demonstrations, self.n_sets, layout, rng, self.disjoint)
+            elif name in templates:
+                groups = {template: (template,) for template in templates[name]}
+            else:
+                groups = self._paraphrases(name, wordings[name])
+            tasks.append(Task(task_id, tuple(groups), tuple(groups.values()), dict(mapping), name))
+        return TaskFamily(
+            tuple(tasks),
+            holdout,
+            val_fraction,
+            self.seed,
+            words=True,
+            x_inside=True,
+            layout=self.layout if self.describe == "demonstrations" else "",
+            shuffle_outputs=shuffle_outputs,
+        )
+
+    def _paraphrases(self, name: str, wording: Wording) -> Groups:
+        """All of them, or as many of each structure, give or take one, as make n_instructions together."""
+        groups = paraphrases(wording)
+        count = sum(map(len, groups.values()))
+        wanted = count if self.n_instructions is None else self.n_instructions
+        if not len(groups) <= wanted <= count:
+            raise ValueError(
+                f"n_instructions={wanted} is not from {len(groups)} to {count}, the paraphrases of {name}; change it"
+            )
+        rng = random.Random(f"{self.seed}/instructions/{name}")
+        in_rounds = chain.from_iterable(zip_longest(*(rng.sample(group, len(group)) for group in groups.values())))
+        chosen = {*[instruction for instruction in in_rounds if instruction is not None][:wanted]}
+        return {structure: tuple(i for i in group if i in chosen) for structure, group in groups.items()}
