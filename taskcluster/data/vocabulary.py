@@ -15,7 +15,7 @@ from tokenizers import Encoding, models
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
-from taskcluster.runs.files import EXPORTED_CONFIG
+from taskcluster.runs.atomic_files import EXPORTED_CONFIG
 
 OF_WORDS = (models.WordLevel, models.WordPiece)  # which know whole words; others, characters
 SHOWN = 5  # symbols that a sentence names

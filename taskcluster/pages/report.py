@@ -9,7 +9,7 @@ from taskcluster.results.aggregate import FOR_CHARTS, Point
 from taskcluster.results.columns import Columns
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
-from taskcluster.runs.files import filling
+from taskcluster.runs.atomic_files import filling
 from taskcluster.runs.records import text
 
 FORMATS = ("png", "svg", "pdf")

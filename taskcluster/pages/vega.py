@@ -17,7 +17,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from taskcluster.metrics import PLACES, Metric
-from taskcluster.runs.files import replace_file
+from taskcluster.runs.atomic_files import replace_file
 
 VERSION = version("vl-convert-python")
 SOURCE = "points"  # what specifications call the source that the page feeds

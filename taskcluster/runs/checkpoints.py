@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import CheckpointIO
 
-from taskcluster.runs.files import replace_file
+from taskcluster.runs.atomic_files import replace_file
 from taskcluster.runs.folder import digest_file
 from taskcluster.validation import UserError
 

@@ -21,7 +21,7 @@ from taskcluster.measures.observation import Observation, observe
 from taskcluster.pages import charts, instruments, marks, rendering
 from taskcluster.results.aggregate import over_runs
 from taskcluster.results.instruments import agreements_of
-from taskcluster.runs.files import replace_file
+from taskcluster.runs.atomic_files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import DRAWN
 from taskcluster.runs.verdicts import judged
