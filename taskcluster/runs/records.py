@@ -28,12 +28,8 @@ class _Record(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
 
-class _Trainer(_Record):
-    max_steps: Count | None = None
-
-
 class Config(_Record):
-    trainer: _Trainer = _Trainer()
+    trainer: dict[str, Any] = {}
     seeds: dict[str, Any] = {}
     logger: dict[str, Any] = {}
 
@@ -57,17 +53,10 @@ class Status(_Record):
     step: Count | None = None
     wall_seconds: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     starts: list[Start] = []
-    weights: dict[Annotated[str, Field(pattern=r"^\d+$")], str] = {}
-    copies: list[list[Count]] = []
 
 
 class FinishedStart(Start):
-    time: str
     max_steps: Count
-    machine: str
-    device: str
-    threads: int
-    versions: dict[str, Any]
 
 
 class FinishedStatus(Status):

@@ -23,9 +23,6 @@ from taskcluster.validation import UserError
 from taskcluster.watch.watcher import Watcher
 
 FILES = ("config.yaml", "catalogue.json", "status.json", "results.json", "metrics.jsonl", "training.jsonl")
-HARMLESS = {("training.jsonl", kind) for kind in ("missing", "empty", "cut", "a list", "binary")}
-HARMLESS |= {("catalogue.json", "missing")}
-
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "missing": lambda file: file.unlink(),
     "empty": lambda file: file.write_bytes(b""),
@@ -96,12 +93,11 @@ def check_others(sweep: Path) -> str:
 def test_a_damaged_file_affects_only_its_run(sweep: Path, name: str, kind: str) -> None:
     DAMAGES[kind](sweep / "seed=1" / name)
     sentence = check_others(sweep)
-    if (name, kind) in HARMLESS:
+    if name == "training.jsonl" or (name, kind) == ("catalogue.json", "missing"):
         assert sentence == "finished"
-    elif name != "training.jsonl":
+    else:
         assert name in sentence or "another configuration" in sentence or sentence == "from None"
-        (gap,) = Findings(sweep).gaps[:1]
-        assert name in gap or gap == "seed=1: new before its first step"
+        assert name in Findings(sweep).gaps[0] or "new before its first step" in Findings(sweep).gaps[0]
 
 
 @pytest.mark.parametrize(("name", "values"), WRONG_VALUES, ids=str)
@@ -109,7 +105,8 @@ def test_a_wrong_value_affects_only_its_run(sweep: Path, name: str, values: dict
     file = sweep / "seed=1" / name
     *lines, last = file.read_text().splitlines() if name == "metrics.jsonl" else [file.read_text()]
     file.write_text("\n".join([*lines, json.dumps(json.loads(last) | values)]) + "\n")
-    assert name in check_others(sweep)
+    check_others(sweep)
+    assert name in Findings(sweep).gaps[0]
 
 
 def test_a_journal_that_two_processes_wrote_is_named_by_every_reader(sweep: Path) -> None:
@@ -168,8 +165,6 @@ def test_a_multirun_refuses_a_damaged_run_and_finishes_the_others(
     assert outcome.err.count("\n") == 1
     assert re.search(r"run_0 +│ finished", outcome.out)
     assert "The report is" in outcome.out
-    outcome = taskcluster_train(*SMALL, "seed=1", f"hydra.run.dir={run.path}")
-    assert (outcome.exit_code, outcome.err.count("\n")) == (2, 1)
     (run.path / "results.json").unlink()  # which is made again from the last checkpoint
     (run.path / "status.json").unlink()  # and this from what is there
     assert taskcluster_train(*command, "seed=0,1").exit_code == 0

@@ -2,9 +2,6 @@
 
 import errno
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import polars
@@ -14,15 +11,6 @@ from safetensors import SafetensorError
 
 from taskcluster.runs.atomic_files import filling, refuse_taken, replace_file
 from taskcluster.validation import UserError
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from taskcluster.runs.atomic_files import filling
-with filling(Path(sys.argv[1])) as temporary:
-    (temporary / "a").write_text("half")
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 WHOLE = {"a": "whole", "b": "whole"}
 
@@ -66,15 +54,6 @@ def test_other_files_of_the_folder_stay(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     put(tmp_path)
     assert content(tmp_path) == WHOLE | {"mine": "mine"}
-
-
-def test_a_kill_blocks_no_further_attempt(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    ended = subprocess.run([sys.executable, "-c", KILLED, folder], check=False)
-    assert ended.returncode == -signal.SIGKILL
-    refuse_taken(folder)
-    put(folder)
-    assert content(folder) == WHOLE
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ def test_a_held_folder_is_refused_until_its_holder_is_killed(tmp_path: Path, oth
     other.wait()
     assert not run.in_use()
     with run.locked():
-        pass
+        assert run.in_use()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_holder_on_another_machine_counts_until_it_is_silent(tmp_path: Path) -> None:
@@ -101,12 +102,3 @@ def test_a_holder_touches_its_file_while_it_only_computes(tmp_path: Path, monkey
         while time.time() - (tmp_path / ".holder").stat().st_mtime > 60:
             assert time.monotonic() < end
             time.sleep(0.01)
-
-
-def test_an_unused_lock_leaves_nothing(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    with run.locked():
-        assert run.in_use()
-        with pytest.raises(UserError, match="is in use by another process"), RunFolder(tmp_path).locked():
-            pass
-    assert list(tmp_path.iterdir()) == []

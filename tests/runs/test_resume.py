@@ -206,7 +206,7 @@ def test_a_wrong_time_limit_is_refused(taskcluster_train: Train, limit: str) -> 
     [
         "+trainer.max_epochs=2", "+trainer.limit_train_batches=0", "+trainer.fast_dev_run=true",
         "+trainer.callbacks=[]", "+trainer.logger=true", "+trainer.enable_checkpointing=true",
-        "trainer.precision=16-mixed", "trainer.precision=transformer-engine", "+trainer.strategy=fsdp", "trainer.devices=0",
+        "trainer.precision=16-mixed", "+trainer.strategy=fsdp", "trainer.devices=0",
     ],
 )  # fmt: skip
 def test_settings_that_would_break_a_run_are_refused(taskcluster_train: Train, tmp_path: Path, setting: str) -> None:

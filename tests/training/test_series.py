@@ -191,6 +191,9 @@ def test_settings_of_a_tokenizer_that_change_no_id_may_differ(copied: Callable[[
     refuse_different(series(probing(path)))
     with pytest.raises(UserError, match="in the tokenizer's chat frame"):
         refuse_different(series(probing(path, "data.chat=true")))
+    edit(path / "step2" / "tokenizer.json", normalizer={"type": "Lowercase"})
+    with pytest.raises(UserError, match="in the tokenizer's normalizer"):
+        refuse_different(series(probing(path)))
 
 
 def test_buffers_and_tied_weights_may_be_saved_or_not(copied: Callable[[str], Path]) -> None:
