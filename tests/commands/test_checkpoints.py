@@ -219,7 +219,7 @@ def save_bias(checkpoint: Path, bias: torch.Tensor) -> None:
     save_file(weights | {"transformer.ln_f.bias": bias}, checkpoint / "model.safetensors", {"format": "pt"})
 
 
-MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {  # list: nothing is changed
+MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {  # str: nothing is changed
     "another architecture": (
         lambda theirs: reconfigure(theirs / "step9", n_head=4), (),
         "model.path='theirs/step9' differs from model.path='theirs/step0' in n_head (4, not 2); leave it out",
@@ -241,29 +241,29 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {  
         lambda theirs: (theirs / "step9").rename(theirs / "7b-2024"), (),
         "model.path='theirs': '7b-2024' does not say which number is its step (7b, 2024); name it as step1000 or",
     ),
-    "a revision of a folder": (list, ("model.revision=step9",), "leave it out, or write model.path=theirs/step9"),
+    "a revision of a folder": (str, ("model.revision=step9",), "leave it out, or write model.path=theirs/step9"),
     "no checkpoints": (
         lambda theirs: [shutil.rmtree(folder) for folder in theirs.iterdir()], (),
         "model.path='theirs' holds neither a model (config.json) nor checkpoints (folders such as step1000",
     ),
     "fine-tuning": (
-        list, ("trainer.max_steps=3",),
+        str, ("trainer.max_steps=3",),
         "trainer.max_steps=3: model.path names several checkpoints, which can only be measured; set "
         "trainer.max_steps=0, or fine-tune one of them, such as model.path=theirs/step100",
     ),
     "no number": (
-        list, ("model.path=a/b", "model.revisions=[step1,main]"),
+        str, ("model.path=a/b", "model.revisions=[step1,main]"),
         "model.revisions: 'main' has no number to sort it by; name revisions such as step1000",
     ),
     "revisions of a folder": (
-        list, ("model.revisions=[step1]",), "model.revisions are those of a model on the hub, but"
+        str, ("model.revisions=[step1]",), "model.revisions are those of a model on the hub, but"
     ),
     "one revision": (
-        list, ("model.path=a/b", "model.revisions=step1"),
+        str, ("model.path=a/b", "model.revisions=step1"),
         "model.revisions='step1' is not a list; write model.revisions=[step1]",
     ),
     "a revision that is a number": (
-        list, ("model.path=a/b", "model.revisions=[1000]"), "1000 is not read as text; put revisions in quotes",
+        str, ("model.path=a/b", "model.revisions=[1000]"), "1000 is not read as text; put revisions in quotes",
     ),
 }  # fmt: skip
 

@@ -169,6 +169,7 @@ def test_other_tasks_and_holdouts_run(taskcluster_train: Train, words: tuple[str
     assert outcome.exit_code == 0, outcome.err
 
 
+@pytest.mark.lasting
 @pytest.mark.usefixtures("undrawn")
 def test_a_multirun_keeps_its_runs_apart(taskcluster_train: Train, tmp_path: Path) -> None:
     small = [key for key in SMALL if key != "logger=none" and not key.startswith("model.n_layer")]
@@ -193,6 +194,25 @@ def test_padded_batches_train_and_measure_as_packed_ones(taskcluster_train: Trai
     for expected, row in zip(packed, padded, strict=True):
         numbers = {key: value for key, value in row.items() if key not in TIMES}
         assert numbers == pytest.approx({key: expected[key] for key in numbers}, rel=1e-5, nan_ok=True)
+
+
+def test_instruments_are_measured_at_their_steps_and_drawn(taskcluster_train: Train, tmp_path: Path) -> None:
+    measures = "measures=[clustering,clustering_at_x,instruments,number_of_clusters,probe]"
+    small = [word for word in SMALL if not word.startswith("clusterer")]
+    chosen = (measures, "measures.probe.every_n_steps=4", "clusterer=agglomerative")
+    assert taskcluster_train(*small, *chosen, "hydra.run.dir=run").exit_code == 0
+    run = RunFolder(tmp_path / "run")
+
+    def steps(key: str) -> list[int]:
+        return [row["step"] for row in run.rows() if key in row]
+
+    assert steps("ami/val/layer_2") == [0, 2, 4, 6]
+    assert steps("selectivity_at_input/val/layer_2") == [0, 4, 6]
+    assert steps("chosen_k/val/layer_2") == [6]
+    assert steps("ami/train/layer_2") == []
+    drawn = {file.name for file in run.figures.glob("*.png")}
+    assert {"instruments.png", "agreement.png", "probe.png", "chosen_k_by_layer.png"} <= drawn
+    assert "Do the instruments agree?" in (run.figures / "index.html").read_text()
 
 
 @pytest.mark.lasting

@@ -13,7 +13,6 @@ from faults import train
 from taskcluster.analyze import main
 from taskcluster.cli import COMMAND, CONF, composed
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import TIMES
 from taskcluster.training.exporting import export
 
 PAIRS = (
@@ -61,19 +60,16 @@ def test_a_model_trained_until_all_is_right_has_the_same_table_as_a_model_of_oth
     assert probed.exit_code == 0, probed.err
     (row,) = RunFolder(tmp_path / "probed").rows()
     last = RunFolder(perfect / "run").rows()[-1]
-    assert row["val/accuracy"] == last["val/accuracy"] == last["train/accuracy"] == 1
-    assert row["val/first_token_few_shot"] == row["ari_within_x_at_answer/val/layer_2"] == 1
+    assert row["val/accuracy"] == row["val/first_token_few_shot"] == row["ari_within_x_at_answer/val/layer_2"] == 1
     assert row["effect_interchange_answer/val/layer_2"] == 1  # B's state gives B's answer
     assert row["effect_random_answer/val/layer_2"] < 0.1
-    wanted = {key for key in last if "val" in key}
-    assert {key for key in row if key not in (*TIMES, "step")} == wanted
-    assert len([key for key in wanted if key.startswith(("vector_", "effect_"))]) > 40
-    by_model = ["val/loss", *(key for key in wanted if key.startswith(("inertia", "recovered")))]
-    for key in wanted:
-        assert row[key] == pytest.approx(last[key], rel=1e-4 if key in by_model else 1e-12, nan_ok=True), key
+    expected = {key: value for key, value in last.items() if "val" in key}
+    assert {key: value for key, value in row.items() if "val" in key} == pytest.approx(expected, rel=1e-4, nan_ok=True)
+    assert len([key for key in expected if key.startswith(("vector_", "effect_"))]) > 40
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_tasks_specified_by_sentences_get_interventions_after_neutral_questions(
     taskcluster_train: Callable[..., Outcome], tmp_path: Path
 ) -> None:
@@ -84,19 +80,14 @@ def test_tasks_specified_by_sentences_get_interventions_after_neutral_questions(
     assert probed.exit_code == 0, probed.err
     run = RunFolder(next((tmp_path / "outputs" / "tiny").rglob("metrics.jsonl")).parent)
     (row,) = run.rows()
-    assert "ari_within_x_at_answer/val/layer_2" in row
     for metric in ("ari_at_answer", "ari_within_x_at_answer"):
         assert {f"{metric}_{name}/val/layer_2" for name in ("untrained", "p", "shuffled", "fixed_k")} <= {*row}
         assert {f"val/{metric}_{name}" for name in ("symbols", "bigrams", "mean_embedding", "edit_distance")} <= {*row}
         assert len(run.results()["controls"][f"{metric}_kmeans_sd"]) == 3
-    highest = max(row[f"ari_at_answer/val/layer_{layer}"] for layer in range(3))
-    assert f"ARI at the answer, highest: {highest:.2f} at layer" in probed.out
     assert f"bag of tokens {row['val/ari_at_answer_symbols']:.2f}" in probed.out
-    assert (run.figures / "baselines.png").is_file()
     assert [row[f"effect_add_answer/val/layer_{layer}"] is None for layer in range(3)] == [True, False, True]
     assert "What is the opposite of hot?" in run.config()["data"]["prefix"]
-    assert run.state == "finished"
-    assert not run.saved()
+    assert (run.state, run.saved()) == ("finished", [])
 
 
 @pytest.mark.parametrize("describe", ["instruction", "demonstrations"])
