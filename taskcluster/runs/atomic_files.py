@@ -51,8 +51,11 @@ def filling(folder: Path) -> Iterator[Path]:
     Raises UserError where `folder` cannot be written to.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+        file_system = folder if folder.is_dir() else folder.parent  # the folder may be a mount
+        file_system.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{folder.name}-", dir=file_system) as temporary:
             yield Path(temporary)
             folder.mkdir(exist_ok=True)
             for file in sorted(Path(temporary).iterdir()):
@@ -65,8 +68,8 @@ def filling(folder: Path) -> Iterator[Path]:
 
 
 def refuse_taken(folder: Path) -> None:
-    """Raise UserError for a folder that holds something."""
-    if folder.is_dir() and any(folder.iterdir()):
+    """Raise UserError for a folder that holds something, hidden files aside: a kill may have left some."""
+    if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
         raise UserError(f"{folder} holds something already; give a folder that does not exist yet")
 
 
