@@ -1,20 +1,40 @@
-"""taskcluster-analyze: measure runs again from their checkpoints, or a pretrained model."""
+"""taskcluster-analyze: measure runs again from their checkpoints, or a pretrained model.
+
+in:  the words of the command: a folder of runs, settings
+out: a job for each run that is not finished, handed to a launcher of Hydra's; a table of the outcomes; an exit code
+"""
 
 import argparse
+import json
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from taskcluster import environment, streams
-from taskcluster.arguments import Parser, readable, say
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
+from hydra.experimental.callback import Callback
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+
+from taskcluster import cli, environment, imports, streams
+from taskcluster.arguments import Parser, quoted, readable, say
+from taskcluster.multirun import Multirun
+from taskcluster.planning import Planned
+from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
+from taskcluster.runs.exported import follow
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.options import CONF
+from taskcluster.training.analysis import analyze, plan
 from taskcluster.validation import UserError
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from taskcluster.runs.folder import RunFolder
 
 PROGRAM = "taskcluster-analyze"
 
@@ -35,22 +55,19 @@ experiment=probe_demonstrations where prompts are few-shot, and takes all keys o
 an exported run without data=, it is experiment=probe_exported: tasks and prompts are those of the run.
 """
 
-OWN = ("name", "steps", "output")
+SETTINGS = ("name", "steps", "output")
 GROUPS = ("measures", "clusterer")  # of which other options can be chosen
-OF_RUNS = ("measures.", "clusterer.", "data.probe_")  # groups of keys
-OF_LAUNCHERS = ("hydra/launcher", "hydra.launcher.")
+RUN_KEYS = ("measures.", "clusterer.", "data.probe_")
+LAUNCHER_KEYS = ("hydra/launcher", "hydra.launcher.")
 
-EXPERIMENTS = {"demonstrations": "probe_demonstrations"}  # without a folder, by how tasks are told; else probe
+EXPERIMENTS = {"demonstrations": "probe_demonstrations"}  # without a folder, by task.describe; else probe
 
 
 def main() -> None:
     environment.prepare()
     words, config_dir = _arguments()
-    from taskcluster import cli  # only now, so that --help is quick
-    from taskcluster.processes.interrupts import AT_ONCE, Interrupts
-
     with cli.answering(PROGRAM):
-        if all(_is_override(word) for word in words) and any(_key(word) is None for word in words):
+        if all(_is_override(word) for word in words) and not all(_is_setting(word) for word in words):
             _probe(words, config_dir)
         with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
             exit_code = _analyze(words, config_dir)
@@ -76,99 +93,151 @@ def _arguments() -> tuple[list[str], Path | None]:
 
 def _probe(words: list[str], config_dir: Path | None) -> None:
     """Become the run that measures a model as it is."""
-    from taskcluster.cli import COMMAND, composed
-    from taskcluster.runs.exported import follow
-
-    own = ["--config-dir", str(config_dir)] if config_dir else []
-    if follow([readable(word, False) for word in words], told=False) and not any(w.startswith("data=") for w in words):
-        experiment = "experiment=probe_exported"
+    options = ["--config-dir", str(config_dir)] if config_dir else []
+    exported = follow([readable(word, False) for word in words], told=False)
+    if exported and not any(word.startswith("data=") for word in words):
+        experiment = "probe_exported"
     else:
         chosen = [word for word in words if not word.startswith(("hydra", "measures."))]
-        told = composed("experiment=probe", *chosen, config_dir=config_dir)["task"].get("describe")
-        experiment = f"experiment={EXPERIMENTS.get(told, 'probe')}"
-    os.environ[COMMAND] = PROGRAM
-    os.execv(sys.executable, [sys.executable, "-m", "taskcluster.train", *own, experiment, *words])
+        task = cli.composed("experiment=probe", *chosen, config_dir=config_dir)["task"]
+        experiment = EXPERIMENTS.get(task.get("describe"), "probe")
+    os.environ[cli.COMMAND] = PROGRAM
+    command = [sys.executable, "-m", "taskcluster.train", *options, f"experiment={experiment}", *words]
+    os.execv(sys.executable, command)
 
 
 def _analyze(words: list[str], config_dir: Path | None) -> int:
-    from taskcluster.analyses import Request, launched, planned
-    from taskcluster.cli import Job, Reported
-    from taskcluster.results.conditions import find_runs
+    from taskcluster.results.conditions import find_runs  # only now, so that --help is quick
 
-    if not words or _key(words[0]) is not None:
+    if not words or _is_setting(words[0]):
         raise UserError("no folder is given; give a run folder, or a folder of runs, before KEY=VALUE; see --help")
-    folder, settings = Path(os.path.abspath(words[0])), [_setting(word) for word in words[1:]]
-    own = {key: value for key, value in settings if key in OWN}
-    of_runs = {key: value for key, value in settings if key not in OWN and not key.lstrip("+").startswith("hydra")}
-    of_launcher = [readable(f"{key}={value}", False) for key, value in settings if key.lstrip("+").startswith("hydra")]
-    steps = _steps(own.get("steps", "all"))
+    folder, settings = Path(os.path.abspath(words[0])), dict(map(_setting, words[1:]))
     runs = [run for run in find_runs(folder) if run.path.parent.name != "analysis"] if folder.is_dir() else []
     if not runs:
         raise UserError(f"{words[0]} holds no run; give a run folder, or a folder of runs")
-
-    def changes(run: "RunFolder") -> Mapping[str, object]:
-        return _changes(run.config(), of_runs, config_dir)
-
-    output = Path(os.path.abspath(own["output"])) if own.get("output") else None
-    plans = planned(runs, Request(folder, own.get("name", "default"), steps, changes, output))
+    name, steps = settings.pop("name", "default"), _steps(settings.pop("steps", "all"))
+    if not re.fullmatch(r"\w[\w.=+-]*", name):
+        raise UserError(f"name={name!r} cannot be the name of a folder; use letters, digits and _.=+-")
+    root = Path(os.path.abspath(settings.pop("output", "") or folder))
+    launcher = {key: settings.pop(key) for key in [*settings] if key.lstrip("+").startswith("hydra")}
+    plans = []
+    for run in runs:
+        target = RunFolder(root / os.path.relpath(run.path, folder) / "analysis" / name)
+        plans.append(_planned(run, target, root, steps, settings, config_dir))
     if len(plans) == 1 and plans[0].exit_code == 2:
-        raise Reported(2, plans[0].plan)
+        raise cli.Reported(2, plans[0].plan)
+    overrides = [readable(f"{key}={value}", False) for key, value in launcher.items()]
     if config_dir:
-        of_launcher.append(f"hydra.searchpath=[file://{config_dir.absolute()}]")
-    analyses = launched(of_launcher, Job(job, PROGRAM), plans)
+        overrides.append(f"hydra.searchpath=[file://{config_dir.absolute()}]")
+    analyses = _launched(overrides, plans)
     analyses.run(None)
     return analyses.conclude()
 
 
-def job(cfg: "DictConfig") -> None:
+@dataclass
+class PlannedAnalysis(Planned):
+    """The analysis of one run. folder: the folder that is written; n_steps: how many checkpoints are measured."""
+
+    n_steps: int = 0
+
+    @property
+    def placed(self) -> list[str]:
+        return [*self.overrides]  # in which the folder is
+
+
+def _planned(
+    run: RunFolder,
+    target: RunFolder,
+    root: Path,
+    steps: list[int] | str,
+    settings: Mapping[str, str],
+    config_dir: Path | None,
+) -> PlannedAnalysis:
+    name = os.path.relpath(target.path.parents[1], root) if target.path.parents[1] != root else run.name
+    planned = partial(PlannedAnalysis, root=root, folder=target, name=name)
+    try:
+        analysis = plan(run, target, steps, _changes(run.config(), settings, config_dir))
+        texts = {"run": run.path, "target": target.path, "changes": json.dumps(analysis.changes)}
+        words = ",".join(f"{key}:{quoted(str(value))}" for key, value in texts.items())
+        overrides = [f"analysis={{steps:{analysis.steps},{words}}}"]  # a dictionary is never an option's name
+        if analysis.is_finished:
+            return planned(overrides, plan="already finished", exit_code=0)
+        if target.in_use():
+            return planned(overrides, plan="in use by another process, skipped", exit_code=1)
+        said = f"resumes after step {analysis.done[-1]}" if analysis.done else "begins"
+        return planned(overrides, plan=said, n_steps=len(analysis.steps))
+    except UserError as error:
+        return planned([], plan=str(error), exit_code=2)
+
+
+class Analyses(Multirun):
+    """Analyses handed to a launcher. program: the command; see Multirun."""
+
+    program = PROGRAM
+
+    def view(self, batch: Sequence[Planned]) -> AbstractContextManager[None]:
+        if not self.console.is_terminal:
+            return nullcontext()
+        from taskcluster.watch.terminal import StepsView
+
+        return StepsView({run.folder: run.n_steps for run in batch if isinstance(run, PlannedAnalysis)})
+
+    def conclude(self) -> int:
+        """Print what came of every run; the exit code is the worst of the runs'."""
+        self.show()
+        return max(run.exit_code or 0 for run in self.runs)
+
+
+def _launched(overrides: Sequence[str], plans: Sequence[PlannedAnalysis]) -> Analyses:
+    """The analyses with the launcher that the overrides choose."""
+    placed = [*overrides, f"hydra.sweep.dir={quoted(str(plans[0].root))}"]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), job_name="analyze", version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+    config = loader.load_configuration("analyze", placed, RunMode.MULTIRUN)
+    setup_globals()
+    context = HydraContext(loader, Callback())  # type: ignore[arg-type]  # its methods are all that launchers call
+    task = cli.Job(job, PROGRAM)
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+    return Analyses(launcher, config, plans)
+
+
+def job(cfg: DictConfig) -> None:
     """One run measured again. Imports what measures only here, so that --help is quick."""
-    import json
-
-    from taskcluster import imports
-    from taskcluster.cli import Reported
-    from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
-
     imports.find_own()
     try:
         with Interrupts() as interrupts:
             with interrupts.deferred(AT_ONCE), imports.large():
                 from taskcluster.measures.measure import MeasureFailed
-                from taskcluster.runs.analyses import plan
-                from taskcluster.runs.folder import RunFolder
-                from taskcluster.training.analysis import analyze
                 from taskcluster.training.progress import quieten
             quieten()
             asked = cfg.analysis
-            run = RunFolder(Path(asked.run))
-            analysis = plan(run, Path(asked.place), asked.name, list(asked.steps), json.loads(asked.changes))
+            run, target = RunFolder(Path(asked.run)), RunFolder(Path(asked.target))
+            analysis = plan(run, target, list(asked.steps), json.loads(asked.changes))
             try:
                 analyze(analysis, streams.console(plain=True))
             except (MeasureFailed, FloatingPointError) as error:
-                raise Reported(1, f"{run.path}: {error}; rerun the same command to resume") from error
+                raise cli.Reported(1, f"{run.path}: {error}; rerun the same command to resume") from error
             except OSError as error:
-                said = f"{error.filename or analysis.target.path}: {error.strerror}; rerun the same command to resume"
-                raise Reported(1, said) from error
+                said = f"{error.filename or target.path}: {error.strerror}; rerun the same command to resume"
+                raise cli.Reported(1, said) from error
     except Interrupted as signal:
         say(PROGRAM, f"{cfg.analysis.run}: interrupted by {signal}; rerun the same command to resume")
         raise
 
 
-def _is_path(word: str) -> bool:
-    """Whether a first word is a path rather than KEY=VALUE: runs are in folders such as seed=0."""
-    key = word.partition("=")[0]
-    return Path(word).exists() or (os.sep in key and not key.lstrip("+").startswith("hydra/"))
-
-
 def _is_override(word: str) -> bool:
-    """Whether a word sets a key, or leaves one out (~measures.untrained), and is no path."""
-    return ("=" in word or word.startswith("~")) and not _is_path(word)
+    """Whether a word sets a key, or leaves one out (~measures.untrained), and is not a path such as seed=0."""
+    key = word.partition("=")[0]
+    is_path = Path(word).exists() or (os.sep in key and not key.lstrip("+").startswith("hydra/"))
+    return ("=" in word or word.startswith("~")) and not is_path
 
 
-def _key(word: str) -> str | None:
-    """The key of a word KEY=VALUE, None for a word that sets none."""
+def _is_setting(word: str) -> bool:
+    """Whether a word KEY=VALUE sets a key of an analysis."""
     key, equals, _ = word.partition("=")
-    settable = key in (*OWN, *GROUPS) or key.startswith(OF_RUNS) or key.lstrip("+").startswith(OF_LAUNCHERS)
-    return key if equals and settable else None
+    of_launcher = key.lstrip("+").startswith(LAUNCHER_KEYS)
+    return bool(equals) and (key in (*SETTINGS, *GROUPS) or key.startswith(RUN_KEYS) or of_launcher)
 
 
 def _setting(word: str) -> tuple[str, str]:
@@ -176,9 +245,9 @@ def _setting(word: str) -> tuple[str, str]:
     key, equals, value = word.partition("=")
     if not equals:
         raise UserError(f"{word!r} is not KEY=VALUE; see --help")
-    if _key(word) is None:
-        said = "only measures, clusterer, data.probe_* and hydra/launcher can"
-        raise UserError(f"{key} cannot be set in an analysis; {said}")
+    if not _is_setting(word):
+        allowed = "only measures, clusterer, data.probe_* and hydra/launcher can"
+        raise UserError(f"{key} cannot be set in an analysis; {allowed}")
     return key, value
 
 
@@ -194,22 +263,16 @@ def _steps(given: str) -> list[int] | str:
 def _changes(config: Mapping[str, Any], settings: Mapping[str, str], config_dir: Path | None) -> dict[str, object]:
     """What the settings change of a run's configuration, by dotted key: measures and a clusterer are chosen from their
     groups, with the run's seeds, and other values replace those of the run."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    from taskcluster.cli import composed
-    from taskcluster.imports import add
-
     if config_dir:
-        add(config_dir)
-    chosen_groups = [group for group in GROUPS if group in settings]
-    own = {key: value for key, value in settings.items() if key.split(".")[0] in chosen_groups}
+        imports.add(config_dir)
+    groups = [group for group in GROUPS if group in settings]
+    chosen = [f"{key}={value}" for key, value in settings.items() if key.split(".")[0] in groups]
+    others = [f"{key}={value}" for key, value in settings.items() if key.split(".")[0] not in groups]
     changes: dict[str, object] = {}
-    if own:
+    if groups:
         seeds = [f"seed={config['seed']}", *(f"seeds.{source}={seed}" for source, seed in config["seeds"].items())]
-        chosen = [f"{key}={value}" for key, value in own.items()]
-        made = composed(*seeds, *chosen, config_dir=config_dir)
-        changes |= {group: made[group] for group in chosen_groups}
-    others = [f"{key}={value}" for key, value in settings.items() if key not in own]
+        composed = cli.composed(*seeds, *chosen, config_dir=config_dir)
+        changes |= {group: composed[group] for group in groups}
     for override in OverridesParser.create().parse_overrides(others):
         if override.is_sweep_override():
             raise UserError(f"{override.input_line} gives several values; give one")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from taskcluster import environment, imports
 from taskcluster.arguments import Parser, say
-from taskcluster.runs.files import filling, refuse_taken
+from taskcluster.runs.atomic_files import filling, refuse_taken
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
 

@@ -32,8 +32,8 @@ from taskcluster.runs.condition import digest, flatten, is_seed, matters
 from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import find_start, is_concluded, is_finished
-from taskcluster.runs.series import series
 from taskcluster.tracking.identity import refuse_many
+from taskcluster.training.series import refuse_different, series
 from taskcluster.validation import UserError
 
 JOB_NUMBER = re.compile(r"\$\{hydra[:.]job\.num\}")
@@ -174,14 +174,14 @@ class Planner:
         planned = partial(Planned, given, root, run, content=digest(settings))
         try:
             config = RunConfig.of(job_config(composed))
-            if is_finished(run, config):
+            if is_finished(run, config, series(config)):
                 if is_concluded(run):
                     return planned("already finished, skipped", exit_code=0)
                 return planned("already finished, but some figures are missing")
             if run.in_use():
                 return planned("in use by another process, skipped", exit_code=1)
             refuse_many(config.logger)
-            state, start = run.state, find_start(run, config)
+            state, start = run.state, find_start(run, config, series(config))
             self._refuse(config)
         except UserError as error:
             return planned(f"refused: {error}", exit_code=2)
@@ -199,7 +199,6 @@ class Planner:
         if self._kind not in HERE:  # where it will run, there may be a GPU
             return
         from taskcluster.training.experiment import prepare, refuse_device
-        from taskcluster.training.series import refuse_different
 
         key = digest({key: value for key, value in flatten(config.as_dict()).items() if not is_seed(key)})
         if key not in self._refusals:

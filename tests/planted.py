@@ -12,7 +12,7 @@ from taskcluster.measures.edits import effect_metrics
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.starts import writing
+from taskcluster.runs.resume import writing
 
 STEPS = (0, 50, 100, 150, 200)
 PROGRESS = (0.0, 0.3, 0.7, 0.98, 1.0)

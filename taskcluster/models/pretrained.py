@@ -51,7 +51,7 @@ def pretrained(
 
     vocab_size: number of tokens of the tokenizer; revision: branch, tag or commit on the hub; gguf_file: the file below
     `path` that holds model and tokenizer; trust_remote_code: whether the model's own code may be run; revisions: none
-    here, as several are the steps of a run, which loads one after the other (`taskcluster.runs.series`).
+    here, as several are the steps of a run, which loads one after the other (`taskcluster.training.series`).
 
     Raises ValueError where it cannot be loaded whole, where weights are left over or not finite, and where it has fewer
     embeddings than tokens, or reads shorter sequences.

@@ -11,7 +11,7 @@ from taskcluster.results.findings import Findings
 from taskcluster.results.frame import Frames
 from taskcluster.results.points import FOR_CHARTS, Point
 from taskcluster.results.tables import tables
-from taskcluster.runs.files import filling
+from taskcluster.runs.atomic_files import filling
 from taskcluster.runs.records import text
 
 FORMATS = ("png", "svg", "pdf")

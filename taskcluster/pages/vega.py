@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from platformdirs import user_cache_path
 
-from taskcluster.runs.files import replace_file
+from taskcluster.runs.atomic_files import replace_file
 
 VERSION = version("vl-convert-python")
 

@@ -22,7 +22,7 @@ from taskcluster.processes.meeting import (
     wait_until,
 )
 from taskcluster.processes.places import Place
-from taskcluster.runs.files import replace_file
+from taskcluster.runs.atomic_files import replace_file
 from taskcluster.validation import UserError
 
 

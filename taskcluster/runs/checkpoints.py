@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import CheckpointIO
 
-from taskcluster.runs.files import replace_file
+from taskcluster.runs.atomic_files import replace_file
 from taskcluster.runs.folder import digest_file
 from taskcluster.validation import UserError
 
@@ -78,14 +78,15 @@ def refuse_other_model(path: Path, checkpoint: dict[str, Any], optimizer: str, n
 
 def refuse_other_weights(path: object, weights: Mapping[str, torch.Tensor], network: torch.nn.Module) -> None:
     """Raise UserError, naming `path`, unless weights have the names and shapes of the network's."""
-    there, here = ({name: tuple(w.shape) for name, w in of.items()} for of in (weights, network.state_dict()))
-    for name in sorted(there.keys() | here.keys()):
-        if there.get(name) != here.get(name):
+    saved, expected = _shapes(weights), _shapes(network.state_dict())
+    for name in sorted(saved.keys() | expected.keys()):
+        there, here = saved.get(name, "missing"), expected.get(name, "missing")
+        if there != here:
             raise UserError(
-                f"{path} is of another architecture: {name} is {_shape(there.get(name))} there and "
-                f"{_shape(here.get(name))} here; give the configuration that it was trained with"
+                f"{path} is of another architecture: {name} is {there} there and {here} here; give the configuration "
+                "that it was trained with"
             )
 
 
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else " x ".join(map(str, shape))
+def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    return {name: " x ".join(map(str, weight.shape)) for name, weight in weights.items()}

@@ -15,8 +15,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from taskcluster.runs import options
+from taskcluster.runs.atomic_files import EXPORTED_CONFIG
 from taskcluster.runs.condition import FOLLOWS, differing_keys, digest
-from taskcluster.runs.files import EXPORTED_CONFIG
 from taskcluster.validation import UserError
 
 GROUP = options.EXPORTED

@@ -1,4 +1,4 @@
-"""The run folder: the truth about a run, which everything else only reads.
+"""The run folder: the only record of a run that counts, which everything else reads.
 
 config.yaml     the resolved configuration
 catalogue.json  what the metrics of the journal are: names, ranges, where each is shown
@@ -13,7 +13,6 @@ figures/        pictures of the above
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,7 +24,7 @@ import yaml
 
 from taskcluster.metrics import Catalogue, Metric
 from taskcluster.runs import condition, journal, locks, records
-from taskcluster.runs.files import partial_name, replace_file
+from taskcluster.runs.atomic_files import replace_file
 from taskcluster.runs.journal import Row, now
 from taskcluster.validation import UserError
 
@@ -45,7 +44,6 @@ class RunFolder:
         self.figures = path / "figures"
         self.journal = path / "metrics.jsonl"
         self.training = path / "training.jsonl"
-        self._refuse_loss = _unlocked
 
     @property
     def name(self) -> str:
@@ -58,7 +56,7 @@ class RunFolder:
         return self.state_by(self.status)
 
     def state_by(self, status: Callable[[], Row]) -> str:
-        """The same by a reader of status.json, which is asked again where a run may just have ended."""
+        """The same by a reader of status.json, which is called again where a run may just have ended."""
         state = str(status().get("state", "new"))
         if state == "running" and not self.in_use():
             state = str(status().get("state", "new"))
@@ -67,20 +65,16 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the right to write here, which ends with the process at the latest.
-
-        Until then journals and records are written only while no other process has taken the right: OSError.
-        """
-        with ExitStack() as held:
+        """Hold the right to write here, which ends with the process at the latest."""
+        with ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                self._refuse_loss = held.enter_context(locks.hold(self.path))
+                stack.enter_context(locks.hold(self.path))
             except OSError as error:
                 raise UserError(f"{self.path}: {error.strerror}; choose a folder that can be written to") from None
             try:
                 yield
             finally:
-                self._refuse_loss = _unlocked
                 if not (self.path / "status.json").exists():  # nothing came of it
                     (self.path / ".lock").unlink(missing_ok=True)
 
@@ -88,43 +82,26 @@ class RunFolder:
         """Whether a process has the right to write here. Needs no such right itself, and writes nothing."""
         return locks.held(self.path)
 
-    def refuse_foreign(self) -> None:
-        """Raise UserError for anything in the place of a file or folder that a run writes."""
-        files = ("config.yaml", "status.json", "results.json", "catalogue.json", self.journal.name, self.training.name)
-        taken = [self.path / name for name in (*files, *map(partial_name, files), *locks.NAMES)]
-        if self.checkpoints.is_dir():
-            taken += [file for file in self.checkpoints.iterdir() if CHECKPOINT.match(file.name.lstrip("."))]
-        for file in taken:
-            if file.exists() and not file.is_file():
-                raise UserError(f"{file} is not a file; move it away, or choose another folder")
-        for folder in (self.path, self.checkpoints, self.figures):
-            if os.path.lexists(folder) and not folder.is_dir():
-                raise UserError(f"{folder} is not a folder; move it away, or choose another")
-
-    @property
-    def journals(self) -> tuple[Path, Path]:
-        return self.journal, self.training
-
     def start(self, config: Mapping[str, Any], step: int | None, declared: Iterable[Metric]) -> None:
         """Prepare to resume after `step`, or to begin where it is None: everything written later is dropped.
 
         declared: the metrics that the journal will have.
         """
         last = -1 if step is None else step
-        kept = {file: [row for row in journal.read(file) if row["step"] <= last] for file in self.journals}
+        journals = (self.journal, self.training)
+        kept = {file: [row for row in journal.read(file) if row["step"] <= last] for file in journals}
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.figures.mkdir(exist_ok=True)
-        for folder in (self.path, self.checkpoints):
-            for abandoned in folder.glob(".*.partial"):
-                if not abandoned.is_dir():  # as that of a report is
-                    abandoned.unlink()
+        for abandoned in [*self.path.glob(".*.partial"), *self.checkpoints.glob(".*.partial")]:
+            if abandoned.is_file():  # the report's is a folder
+                abandoned.unlink()
         for saved, file in self.saved():
             if saved > last:
                 drop_checkpoint(file)
         for file, rows in kept.items():
-            self._write(file.name, "".join(json.dumps(row) + "\n" for row in rows))
+            replace_file(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
         self._write_json("catalogue.json", {"metrics": [asdict(metric) for metric in declared]})
-        self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+        replace_file(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
 
     def catalogue(self) -> Catalogue:
         """What the journal's metrics are, as their measures declare them."""
@@ -133,6 +110,23 @@ class RunFolder:
     def config(self) -> Row:
         """The configuration that the folder was last written under, {} for a folder without a run."""
         return records.read(self.path / "config.yaml", records.Config)
+
+    def config_with(self, changes: Mapping[str, object]) -> Row:
+        """The configuration with some values replaced, by dotted key.
+
+        Raises UserError for a folder without a run, and for a key that the configuration does not have.
+        """
+        if not (config := self.config()):
+            raise UserError(f"{self.path} is not the folder of a run; choose one with a config.yaml")
+        for key, value in changes.items():
+            *groups, last = key.split(".")
+            part: Any = config
+            for group in groups:
+                part = part.get(group) if isinstance(part, dict) else None
+            if not isinstance(part, dict) or last not in part:
+                raise UserError(f"{key} is not a key of the run's configuration; see its config.yaml")
+            part[last] = value
+        return config
 
     def differing_keys(self, config: Mapping[str, Any]) -> list[str]:
         """Dotted keys whose values differ from the recorded ones and matter to a run's numbers, if any run is here."""
@@ -144,18 +138,15 @@ class RunFolder:
 
         elapsed: seconds since training began; measuring: those that this row took.
         """
-        self._refuse_loss()
         times = {"time": now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
         journal.append(self.journal, {**row, **times})
 
     def append_training(self, row: Mapping[str, Any], elapsed: float) -> None:
         """Add a line to training.jsonl likewise."""
-        self._refuse_loss()
         journal.append(self.training, {**row, "elapsed": round(elapsed, 3)})
 
     def rows(self) -> list[Row]:
-        """The journal, first step first, up to a line that a crash tore or that is damaged otherwise. Of a journal that
-        two processes wrote, no line is returned: UserError."""
+        """The journal, first step first, up to the first line that is torn or damaged."""
         return journal.read(self.journal)
 
     def checkpoint(self, step: int, measured: bool = True) -> Path:
@@ -168,7 +159,7 @@ class RunFolder:
 
     @property
     def as_built(self) -> list[int]:
-        """The measured steps of a run that made no updates: their weights are where its configuration says, and it
+        """The measured steps of a run that made no updates: its configuration says where their weights are, and it
         needs no checkpoints."""
         if self.saved() or self.config().get("trainer", {}).get("max_steps"):
             return []
@@ -188,15 +179,7 @@ class RunFolder:
         return records.read(self.path / "results.json", records.Results)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        self._write(name, json.dumps(content, indent=2) + "\n")
-
-    def _write(self, name: str, text: str) -> None:
-        self._refuse_loss()
-        replace_file(self.path / name, text.encode())
-
-
-def _unlocked() -> None:
-    """Without the lock, no other process can take it away; see locks.hold."""
+        replace_file(self.path / name, f"{json.dumps(content, indent=2)}\n".encode())
 
 
 def drop_checkpoint(checkpoint: Path) -> None:

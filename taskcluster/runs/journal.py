@@ -1,4 +1,4 @@
-"""The lines of a run's journals: how they are written, read, and what their keys mean.
+"""The journals of a run: what the keys of a line mean, how lines are appended, and how they are read back.
 
 metrics.jsonl   {"step": 120, "val/accuracy": 0.9, "ari/val/layer_3": 0.7, ..., "time": ..., "elapsed": ..., ...}
 training.jsonl  {"step": 10, "train/batch_loss": 4.2, "train/learning_rate": 0.001, "elapsed": ...}
@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from types import NoneType
 from typing import Any, NamedTuple
 
 import orjson
 
-from taskcluster.runs.records import LARGEST, contents
+from taskcluster.runs.records import contents
 from taskcluster.validation import UserError
 
 Row = dict[str, Any]
@@ -28,7 +27,7 @@ SPLITS = {"train": "train", "val": "validation"}  # as the keys have them, and i
 
 
 class Key(NamedTuple):
-    """metric: "ari", "accuracy", ...; split: train or val; layer: None for what has none."""
+    """metric: "ari", "accuracy", ...; split: train or val; layer: None for a metric without layers."""
 
     metric: str
     split: str
@@ -37,18 +36,11 @@ class Key(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def parse(key: str) -> Key | None:
-    """What a key of the journal names: "ari/val/layer_3" or "val/accuracy"; None for a key that is not a metric's.
-
-    Raises ValueError for a layer without a number.
-    """
-    match key.split("/"):
-        case [metric, split, layer] if split in SPLITS:
-            if not re.fullmatch(r"layer_[0-9]{1,4}", layer):
-                raise ValueError(f"{key} names no layer")
-            return Key(metric, split, int(layer.removeprefix("layer_")))
-        case [split, metric] if split in SPLITS:
-            return Key(metric, split, None)
-    return None
+    """The metric, split and layer of "ari/val/layer_3" or "val/accuracy"; None for a key that is not a metric's."""
+    if by_layer := re.fullmatch(r"([^/]+)/(train|val)/layer_([0-9]{1,4})", key):
+        return Key(by_layer[1], by_layer[2], int(by_layer[3]))
+    once = re.fullmatch(r"(train|val)/([^/]+)", key)
+    return Key(once[2], once[1], None) if once else None
 
 
 def number(row: Mapping[str, Any], key: str) -> float:
@@ -79,9 +71,9 @@ def append(file: Path, row: Mapping[str, Any]) -> None:
 
 
 def read(file: Path) -> list[Row]:
-    """The lines, up to the first that a crash tore or that is damaged otherwise; [] where there is no file.
+    """The lines before the first torn or damaged one; [] if the file does not exist.
 
-    Raises UserError for anything but a readable file, and for one that two processes wrote.
+    Raises UserError for a file that cannot be read, and for one that two processes wrote.
     """
     try:
         return complete(contents(file) or b"")[0]
@@ -92,12 +84,12 @@ def read(file: Path) -> list[Row]:
 
 
 class WrittenTwice(ValueError):
-    """The step of a line is not above that of the line before it. Nothing says which lines belong together."""
+    """The step of a line is not above that of the line before it, so nothing says which lines belong together."""
 
 
 def complete(content: bytes, last: int = -1) -> tuple[list[Row], int, str]:
-    """The lines that are whole, up to the first that is not, how many bytes they are, and what is wrong with a line
-    that ends and still is not whole, "" where there is none.
+    """The lines before the first torn or damaged one, their length in bytes, and the name of the damaged one, ""
+    if none is.
 
     last: the step of the line before the content, -1 for none. Raises WrittenTwice.
     """
@@ -105,36 +97,16 @@ def complete(content: bytes, last: int = -1) -> tuple[list[Row], int, str]:
     length = 0
     for line in content.split(b"\n")[:-1]:  # what follows the last newline is empty or torn
         try:
-            row = _checked(orjson.loads(line))
-        except ValueError as error:
-            return rows, length, f"line {len(rows) + 1}: {error}"
-        if row["step"] <= last:
-            again = " again" * any(row["step"] == before["step"] for before in rows)
-            where = f"line {len(rows) + 1} has step {row['step']}{again} after step {last}"
-            raise WrittenTwice(f"{where}: two processes wrote this file")
+            row = orjson.loads(line)
+            step = int(row["step"])
+        except (ValueError, TypeError, KeyError):
+            return rows, length, f"line {len(rows) + 1}"
+        if step <= last:
+            raise WrittenTwice(f"line {len(rows) + 1} has step {step} after step {last}: two processes wrote this file")
         rows.append(row)
-        last = row["step"]
+        last = step
         length += len(line) + 1
     return rows, length, ""
-
-
-def _checked(row: Any) -> Row:
-    """A line's content. Raises ValueError for what `append` does not write."""
-    step = row.get("step") if isinstance(row, dict) else None
-    if type(step) is not int or not 0 <= step < LARGEST:
-        raise ValueError("it has no step")
-    for key in _numbers(tuple(row)):
-        if type(row[key]) not in (float, int, NoneType):
-            raise ValueError(f"{key} is not a number")
-    return row
-
-
-@lru_cache(maxsize=64)
-def _numbers(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """The keys of a line whose values are numbers: its metrics and times."""
-    for key in keys:
-        parse(key)
-    return tuple(key for key in keys if "/" in key or key in ("elapsed", "measuring"))
 
 
 def finite(value: Any) -> Any:

@@ -1,23 +1,31 @@
-"""Where a run begins: at step 0, after the newest intact checkpoint, or after the last pretrained checkpoint that it
-has measured. Free of torch, so plans are quick."""
+"""Where a run begins or resumes, and what is recorded of each start. Free of torch, so plans are quick.
+
+in:  the run folder, the configuration, and the steps of a series of pretrained checkpoints if the model is one
+out: a Start: step 0, the newest intact checkpoint, or the last pretrained checkpoint that was measured
+"""
 
 import hashlib
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import NamedTuple
 
 from taskcluster.config import RunConfig
 from taskcluster.runs.folder import RunFolder, digest_file
-from taskcluster.runs.journal import Row
-from taskcluster.runs.series import measured_up_to, series
+from taskcluster.runs.journal import Row, now
 from taskcluster.validation import UserError
 
 DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
 
+NO_DIGEST = "its SHA-256 is missing"
+
 
 class Start(NamedTuple):
-    """step: that of the run's own checkpoint, or of the last of others' checkpoints that was measured; None for a run
-    that begins. checkpoint: the run's own, or that of another run. measured: the last step that the journal has
-    up to there, -1 for none. notes: sentences for the user.
+    """step: that of the run's checkpoint, or of the last pretrained checkpoint that was measured; None for a run
+    that begins. checkpoint: the run's, or that of another run. measured: the last step that the journal has up to
+    there, -1 for none. notes: sentences for the user.
     """
 
     step: int | None = None
@@ -33,14 +41,17 @@ def with_recorded_frame(run: RunFolder, config: RunConfig) -> RunConfig:
     return config.with_frame(frame) if frame and config.data.arguments.get("chat") else config
 
 
-def is_finished(run: RunFolder, config: RunConfig) -> bool:
-    """Whether the folder holds this very run, finished. Raises UserError where one of its files is damaged."""
+def is_finished(run: RunFolder, config: RunConfig, steps: Collection[int] = ()) -> bool:
+    """Whether the folder holds this very run, finished. steps: those of a series of pretrained checkpoints.
+
+    Raises UserError where one of its files is damaged.
+    """
     if run.state != "finished" or config.resume == "never" or not run.config() or run.differing_keys(config.as_dict()):
         return False
-    rows, last = run.rows(), config.trainer.max_steps
-    if not last and {*(series(config) or (0,))} - {row["step"] for row in rows}:
+    measured, last = [row["step"] for row in run.rows()], config.trainer.max_steps
+    if not last and {*(steps or (0,))} - {*measured}:
         return False  # there are more pretrained checkpoints by now
-    if last and [row["step"] for row in rows][-1:] != [last]:
+    if last and measured[-1:] != [last]:
         raise UserError(f"{run.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
     return bool(run.catalogue() and run.results())
 
@@ -51,55 +62,51 @@ def is_illustrated(run: RunFolder) -> bool:
 
 
 def is_concluded(run: RunFolder) -> bool:
-    """Whether nothing remains to be made of a finished run, nor to be told to those who follow it elsewhere."""
+    """Whether nothing remains to be made of a finished run, nor to be logged elsewhere."""
     return run.status().get("concluded") is True and is_illustrated(run)
 
 
-def find_start(run: RunFolder, config: RunConfig) -> Start:
-    """Where to begin. Raises UserError where the folder holds another run, or not what `resume` asks for."""
-    run.refuse_foreign()
-    resume, begun = config.resume, run.config()
+def find_start(run: RunFolder, config: RunConfig, steps: Collection[int] = ()) -> Start:
+    """Where to begin. steps: those of a series of pretrained checkpoints.
+
+    Raises UserError where the folder holds another run, or not what `resume` asks for.
+    """
+    begun = run.config()
     if not begun and (run.status() or run.rows() or run.saved()):
         raise UserError(f"{run.path} holds a run without its config.yaml; restore it, or choose another folder")
-    if begun and resume == "never":
+    if begun and config.resume == "never":
         raise UserError(f"resume='never', but {run.path} holds a run already ({run.state}); choose another name=")
+    length = begun.get("trainer", {}).get("max_steps")
     differing = run.differing_keys(config.as_dict())
-    if "trainer.max_steps" in differing and _length(begun) is not None:  # which is another length of the same run
+    if length is not None and "trainer.max_steps" in differing:  # another length of the same run
         differing = [key for key in differing if key not in ("trainer.max_steps", "scheduler.max_steps")]
     if differing:
         raise UserError(
             f"{run.path} holds a run of another configuration, which differs in {', '.join(differing)}; "
             "choose another name= or hydra.run.dir="
         )
-    steps = series(config)
-    start = _after(measured_up_to(steps, run.rows())) if steps else _newest(run)
-    if start.step is None and resume == "must":
+    start = _after_measured(run, steps) if steps else _newest(run)
+    if start.step is None and config.resume == "must":
         raise UserError(f"resume='must', but {run.path} holds nothing to resume from; leave it out to start a new run")
-    notes = start.notes + _change_of_length(run, _length(begun), config.trainer.max_steps) if begun else ()
+    notes = start.notes + _change_of_length(run, length, config.trainer.max_steps) if begun else ()
     if start.step is None and config.ckpt_path:
         return _branch(Path(config.ckpt_path), notes)
     return start._replace(notes=notes)
 
 
-def _after(measured: int | None) -> Start:
-    """After the last of others' checkpoints that was measured."""
-    return Start() if measured is None else Start(measured, measured=measured)
-
-
 def damage(checkpoint: Path) -> str:
     """What is wrong with a checkpoint's bytes, "" for nothing."""
     if not checkpoint.is_file():
-        return "it is not a file" if checkpoint.exists() else "it does not exist"
+        return "it does not exist"
     if not digest_file(checkpoint).is_file():
-        return "its SHA-256 is missing"
-    recorded = digest_file(checkpoint).read_bytes().split(b" ")[0]
+        return NO_DIGEST
     with checkpoint.open("rb") as content:
-        same = hashlib.file_digest(content, "sha256").hexdigest().encode() == recorded
-    return "" if same else "its SHA-256 does not match"
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return "" if digest_file(checkpoint).read_bytes().startswith(digest.encode()) else "its SHA-256 does not match"
 
 
 def _newest(run: RunFolder) -> Start:
-    """The last checkpoint that is whole and whose measurements, and those before it, are all in the journal."""
+    """The last intact checkpoint up to which the journal has the step of every measured checkpoint."""
     measured = {row["step"] for row in run.rows()}
     saved = run.saved()
     notes: tuple[str, ...] = ()
@@ -112,10 +119,18 @@ def _newest(run: RunFolder) -> Start:
     return Start(notes=notes)
 
 
+def _after_measured(run: RunFolder, steps: Collection[int]) -> Start:
+    """After the last step before the first checkpoint of a series that the journal lacks."""
+    rows = {row["step"] for row in run.rows()}
+    lacking = min((step for step in steps if step not in rows), default=None)
+    measured = [step for step in rows if lacking is None or step < lacking]
+    return Start(max(measured), measured=max(measured)) if measured else Start()
+
+
 def _branch(checkpoint: Path, notes: tuple[str, ...]) -> Start:
     """A run that begins with the state of another."""
     problem = damage(checkpoint)
-    if problem == "its SHA-256 is missing":
+    if problem == NO_DIGEST:
         notes += (f"{checkpoint} has no SHA-256 beside it and is used unchecked",)
     elif problem:
         raise UserError(f"ckpt_path={str(checkpoint)!r} cannot be used: {problem}; choose another")
@@ -125,7 +140,7 @@ def _branch(checkpoint: Path, notes: tuple[str, ...]) -> Start:
 def _change_of_length(run: RunFolder, old: int | None, new: int) -> tuple[str, ...]:
     if new == old:
         return ()
-    done = max([row["step"] for row in run.rows()] + [step for step, _ in run.saved()], default=0)
+    done = _last_step(run) or 0
     if new <= done:
         raise UserError(
             f"trainer.max_steps={new} is not above the {done} steps that {run.path} has done; raise it, or choose "
@@ -139,6 +154,56 @@ def _change_of_length(run: RunFolder, old: int | None, new: int) -> tuple[str, .
     )
 
 
-def _length(config: Row) -> int | None:
-    """Steps of a recorded configuration."""
-    return config.get("trainer", {}).get("max_steps")
+def _last_step(run: RunFolder) -> int | None:
+    """The last step that was measured or saved."""
+    return max([row["step"] for row in run.rows()] + [step for step, _ in run.saved()], default=None)
+
+
+class Ending:
+    """Records in status.json how a start ends. Nothing follows `finish`. spent: seconds of the starts before it."""
+
+    def __init__(self, run: RunFolder, spent: float) -> None:
+        self._run, self._spent, self._began = run, spent, time.monotonic()
+        self._finished = False
+
+    def finish(self) -> None:
+        """The run is finished, whatever happens later."""
+        if not self._finished:
+            self._record("finished")
+            self._finished = True
+
+    def leave(self, failure: BaseException) -> None:
+        """The run ends now, failed or interrupted."""
+        if self._finished:
+            return
+        with suppress(OSError, UserError):  # such as a full disk, which the failure itself reports
+            if isinstance(failure, Exception):
+                self._record("failed", f"{type(failure).__name__}: {failure}")
+            else:
+                self._record("interrupted", str(failure))
+
+    def _record(self, state: str, error: str | None = None) -> None:
+        seconds = round(self._spent + time.monotonic() - self._began, 1)
+        self._run.write_status(state, error=error, step=_last_step(self._run), wall_seconds=seconds)
+
+
+@contextmanager
+def writing(run: RunFolder, step: int | None, given_id: str | None = None, **facts: object) -> Iterator[Ending]:
+    """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
+
+    A run that begins gets `given_id` or a random id, which it keeps unless another one is given later. Yields what
+    records the end earlier than the context does.
+    """
+    before: Row = run.status() if step is not None else {}
+    starts = [*before.get("starts", []), {"time": now(), "step": step or 0, **facts}]
+    ending = Ending(run, before.get("wall_seconds", 0))
+    identity = given_id or before.get("id") or token_hex(4)
+    try:
+        run.write_status("running", id=identity, error=None, concluded=False, starts=starts)
+        yield ending
+    except BaseException as failure:
+        ending.leave(failure)
+        raise
+    ending.finish()
+    with suppress(OSError):
+        run.write_status("finished", concluded=True)

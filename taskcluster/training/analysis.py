@@ -1,60 +1,120 @@
-"""A run measured again from its checkpoints: other measures, other probe sets, steps chosen later.
+"""A run measured again from its checkpoints: other measures, other probe sets, steps chosen later. torch is imported
+only to measure, so plans are quick.
 
-in:  an Analysis: a run folder, changes of its configuration, steps
+in:  a run folder, changes of its configuration, steps
 out: RUN/analysis/NAME, a run folder without checkpoints, which report and dashboard show beside the run itself
 """
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import torch
 from rich.console import Console
 
-from taskcluster.processes.group import untouched
-from taskcluster.runs.analyses import Analysis
+from taskcluster.config import RunConfig
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.provenance import surroundings
-from taskcluster.runs.starts import writing
-from taskcluster.training import conclude
-from taskcluster.training.loading import LoadedRun, load_run
+from taskcluster.runs.resume import writing
+from taskcluster.validation import UserError
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is measured of a run.
+
+    Attributes:
+        source: the run.
+        target: the folder that is written.
+        steps: the checkpoints to measure, first to last.
+        changes: {dotted key: value} of the run's configuration.
+        config: the configuration with these changes.
+    """
+
+    source: RunFolder
+    target: RunFolder
+    steps: list[int]
+    changes: Mapping[str, object]
+    config: RunConfig
+
+    @property
+    def done(self) -> list[int]:
+        """The steps that the journal has, from the first on."""
+        rows = [row["step"] for row in self.target.rows()]
+        n_done = next((k for k, step in enumerate(self.steps) if rows[k : k + 1] != [step]), len(self.steps))
+        return self.steps[:n_done]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing remains to be measured, judged or drawn."""
+        finished = self.target.state == "finished" and self.done == self.steps
+        return finished and "controls" in self.target.results()
+
+
+def plan(source: RunFolder, target: RunFolder, steps: list[int] | str, changes: Mapping[str, object]) -> Analysis:
+    """The analysis of a run at `steps`, "all" or "last", written to `target`.
+
+    Raises UserError where there is nothing to measure, for a configuration that cannot be, and for a target that was
+    made under another configuration.
+    """
+    config = RunConfig.of(source.config_with(changes))
+    if differing := target.differing_keys(config.as_dict()):
+        raise UserError(
+            f"{target.path} was made under another configuration ({', '.join(differing)} differ); choose another name="
+        )
+    return Analysis(source, target, _steps(source, steps), changes, config)
+
+
+def _steps(source: RunFolder, steps: list[int] | str) -> list[int]:
+    saved = [step for step, file in source.saved() if file == source.checkpoint(step)] + source.as_built
+    if not saved:
+        raise UserError(f"{source.path} has no checkpoint yet; wait until the run has been measured once")
+    if isinstance(steps, str):
+        return saved if steps == "all" else saved[-1:]
+    if missing := [step for step in steps if step not in saved]:
+        choices = ", ".join(map(str, saved))
+        raise UserError(f"steps: {source.path} has no checkpoint of step {missing[0]}; choose from: {choices}")
+    return sorted(set(steps))
 
 
 def analyze(analysis: Analysis, console: Console) -> None:
-    """Measure a run, and draw the figures. What is measured already is not repeated.
+    """Measure a run, and draw the figures. Steps in the journal are not measured again.
 
     Computed with as many threads as the run had, if this process has them: then its own measures give the same bits.
     Raises UserError before anything is written where the run cannot be measured so.
     """
-    source, target = analysis.source, analysis.target
+    import torch
+
+    from taskcluster.processes.group import untouched
+    from taskcluster.runs.provenance import surroundings
+    from taskcluster.training import conclude
+    from taskcluster.training.loading import load_run
+
+    source, target, steps = analysis.source, analysis.target, analysis.steps
     with untouched():
-        torch.set_num_threads(threads(source))
-        loaded = load_run(source.path, analysis.steps[0], analysis.changes)
+        torch.set_num_threads(_threads(source, torch.get_num_threads()))
+        loaded = load_run(source.path, steps[0], analysis.changes)
         with target.locked():
             if analysis.is_finished:
                 console.print(f"{target.path} is already finished.", soft_wrap=True)
                 return
-            before, todo = analysis.before, analysis.steps[analysis.done :]
-            target.start(analysis.config.as_dict(), before, loaded.measurement.catalogue.values())
+            done = analysis.done
+            last = done[-1] if done else None
+            target.start(analysis.config.as_dict(), last, loaded.measurement.catalogue.values())
             facts = surroundings(loaded.network.device)
-            with writing(target, before, max_steps=analysis.steps[-1], steps=analysis.steps, **facts):
-                _measure(loaded, target, todo)
+            with writing(target, last, max_steps=steps[-1], steps=steps, **facts):
+                began = time.monotonic()
+                for step in steps[len(done) :]:
+                    started = time.monotonic()
+                    loaded.go_to(step)
+                    row = {"step": step, **loaded.measure()}
+                    ended = time.monotonic()
+                    target.append(row, elapsed=ended - began, measuring=ended - started)
                 conclude.conclude(target, loaded.data.family)
-                loaded.go_to(analysis.steps[-1])
+                loaded.go_to(steps[-1])
                 conclude.illustrate_analysis(loaded, target, console)
-    n_steps = len(analysis.steps)
-    console.print(f"{source.name} at {n_steps} step{'s' * (n_steps > 1)}: {target.path}", soft_wrap=True)
+    console.print(f"{source.name} at {len(steps)} step{'s' * (len(steps) > 1)}: {target.path}", soft_wrap=True)
 
 
-def threads(run: RunFolder) -> int:
-    """Those that the run was last started with, or all of this process where it has fewer."""
-    own, starts = torch.get_num_threads(), run.status().get("starts") or [{}]
-    return min(own, starts[-1].get("threads") or own)
-
-
-def _measure(loaded: LoadedRun, target: RunFolder, steps: list[int]) -> None:
-    began = time.monotonic()
-    for step in steps:
-        started = time.monotonic()
-        loaded.go_to(step)
-        row = {"step": step, **loaded.measure()}
-        ended = time.monotonic()
-        target.append(row, elapsed=ended - began, measuring=ended - started)
+def _threads(run: RunFolder, available: int) -> int:
+    """The threads that the run was last started with, or those available where they are fewer."""
+    starts = run.status().get("starts") or [{}]
+    return min(available, starts[-1].get("threads") or available)

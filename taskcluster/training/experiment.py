@@ -26,12 +26,18 @@ from taskcluster.processes.interrupts import Interrupts
 from taskcluster.processes.places import ALONE, Place, refuse_other_world
 from taskcluster.runs.checkpoints import TrustedCheckpointIO, load, refuse_other_model
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.series import series
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training.callbacks import CheckpointCallback, MeasurementCallback
 from taskcluster.training.copies import Copies
 from taskcluster.training.progress import ProgressCallback
-from taskcluster.training.series import loss_as_loaded, named, put_checkpoint, refuse_different, refuse_unreadable
+from taskcluster.training.series import (
+    loss_as_loaded,
+    named,
+    put_checkpoint,
+    refuse_different,
+    refuse_unreadable,
+    series,
+)
 from taskcluster.validation import UserError
 
 OURS = {  # what the Trainer must leave to the other modules

@@ -11,7 +11,7 @@ import yaml
 
 from taskcluster.data.sources import quietly
 from taskcluster.pages.rendering import render
-from taskcluster.runs.files import EXPORTED_CONFIG, replace_file
+from taskcluster.runs.atomic_files import EXPORTED_CONFIG, replace_file
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.runs.verdicts import judged
 from taskcluster.training.command import command

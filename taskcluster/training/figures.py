@@ -20,7 +20,7 @@ from taskcluster.measures.observation import Observation, observe
 from taskcluster.pages import charts, instrument_charts, marks, rendering
 from taskcluster.results.correlations import agreements_of
 from taskcluster.results.points import over_runs
-from taskcluster.runs.files import replace_file
+from taskcluster.runs.atomic_files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import DRAWN
 from taskcluster.runs.verdicts import judged

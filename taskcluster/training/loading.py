@@ -13,12 +13,10 @@ from transformers import PreTrainedModel
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.measure import Measurement
-from taskcluster.runs.analyses import changed
 from taskcluster.runs.checkpoints import put_weights
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.series import series
 from taskcluster.training.experiment import measuring, prepare
-from taskcluster.training.series import put_checkpoint
+from taskcluster.training.series import put_checkpoint, series
 from taskcluster.validation import UserError
 
 
@@ -46,17 +44,17 @@ class LoadedRun:
         """Load the weights of another step into the same network. Raises UserError where there is no checkpoint, or it
         does not fit."""
         saved, as_built = dict(self.run.saved()), self.run.as_built
-        if step == self.step and step in as_built:
-            return
         if step not in (as_built or saved):
-            there = ", ".join(map(str, as_built or saved)) or "none"
-            raise UserError(f"{self.run.path} has no checkpoint of step {step}; choose from: {there}")
-        if not as_built:
+            choices = ", ".join(map(str, as_built or saved)) or "none"
+            raise UserError(f"{self.run.path} has no checkpoint of step {step}; choose from: {choices}")
+        if saved:
             put_weights(saved[step], self.network)
-        elif step in (theirs := series(self.config)):
-            put_checkpoint(theirs[step], self.data, self.network)
-        else:
-            raise UserError(f"model.path={self.config.model.arguments.get('path')!r} has lost step {step}; restore it")
+        elif step != self.step:
+            pretrained = series(self.config)
+            if step not in pretrained:
+                path = self.config.model.arguments.get("path")
+                raise UserError(f"model.path={path!r} has lost step {step}; restore it")
+            put_checkpoint(pretrained[step], self.data, self.network)
         self.step = step
 
     def measure(self) -> dict[str, float]:
@@ -81,15 +79,13 @@ def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, 
             journal has a step twice.
     """
     run = RunFolder(Path(folder).absolute())
-    if not (composed := run.config()):
-        raise UserError(f"{folder} is not the folder of a run; choose one with a config.yaml")
-    run.rows()  # of a journal that two processes wrote, nothing says whose checkpoints are here
-    config = RunConfig.of(changed(composed, changes or {}))
+    run.rows()  # refuses a journal that two processes wrote, as nothing says whose checkpoints these are
+    config = RunConfig.of(run.config_with(changes or {}))
     saved = run.as_built or [step for step, _ in run.saved()]
     if not saved:
         raise UserError(f"{folder} has no checkpoint yet; wait until the run has been measured once")
     data, network = prepare(config)
-    first = min(series(config), default=0) if run.as_built else -1  # which the network has
+    first = min(series(config), default=0) if run.as_built else -1  # the step of the network as it is built
     loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data), step=first)
     loaded.go_to(saved[-1] if step is None else step)
     return loaded

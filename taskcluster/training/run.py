@@ -11,12 +11,20 @@ from taskcluster.processes.meeting import Meeting
 from taskcluster.processes.places import ALONE
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.provenance import changes, surroundings
-from taskcluster.runs.resume import Start, find_start, is_concluded, is_finished, is_illustrated, with_recorded_frame
-from taskcluster.runs.starts import writing
+from taskcluster.runs.resume import (
+    Start,
+    find_start,
+    is_concluded,
+    is_finished,
+    is_illustrated,
+    with_recorded_frame,
+    writing,
+)
 from taskcluster.tracking.mirror import mirror_of
 from taskcluster.training.experiment import Experiment
 from taskcluster.training.loading import LoadedRun, load_run
 from taskcluster.training.progress import quieten
+from taskcluster.training.series import series
 from taskcluster.training.snapshots import Snapshots
 from taskcluster.validation import UserError
 
@@ -38,7 +46,7 @@ def train(
     patience = PATIENCE if of_many else AT_ONCE  # a worker that ends at once would end those beside it
     quieten()
     config = with_recorded_frame(run, config)
-    if is_finished(run, config):
+    if is_finished(run, config, series(config)):
         conclude_again(config, run, interrupts, console)
     else:
         train_on(config, run, interrupts, console, patience, run.name if of_many else "", meeting)
@@ -65,7 +73,7 @@ def train_on(
             mirror = mirror_of(config.logger, config.as_dict(), run, console)
             facts = surroundings(experiment.trainer.strategy.root_device)
         with run.locked():
-            start = find_start(run, config)
+            start = find_start(run, config, experiment.series)
             if start.checkpoint:
                 experiment.refuse(start.checkpoint)
             for note in _notes(run, start, facts, mirror.given_id):

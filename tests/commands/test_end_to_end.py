@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from conftest import SMALL, Outcome
-from faults import timeless, wandb_steps
+from faults import timeless, train, wandb_steps
 from rich.console import Console
 
 from taskcluster import load_run
@@ -27,6 +26,7 @@ from taskcluster.training import conclude, figures
 
 Train = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
+STEPS = [0, 2, 4, 6]
 
 pytestmark = pytest.mark.slow
 
@@ -36,48 +36,32 @@ def weights(run: RunFolder) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_leaves_its_journal_results_checkpoints_and_figures(trained: RunFolder) -> None:
-    assert [row["step"] for row in trained.rows()] == [0, 2, 4, 6]
-    layers = range(3)
-    metrics = {
-        "ari",
-        "nmi",
-        "inertia",
-        "ari_within_x",
-        "ari_within_x_to_y",
-        *(f"{m}_at_input" for m in ("ari", "nmi", "inertia")),
-    }
-    expected = {f"{m}/{split}/layer_{layer}" for m in metrics for split in ("train", "val") for layer in layers}
-    expected |= {f"{split}/{m}" for split in ("train", "val") for m in ("loss", "accuracy")}
-    beside = {"ari_to_first", "ari_to_last", "ari_to_length", "ari_input_to_x", "ari_input_to_y"}
-    expected |= {f"{m}/val/layer_{layer}" for m in beside for layer in layers} | {"step", *TIMES}
-    *before, last = (set(row) for row in trained.rows())
-    assert all(row == expected for row in before)
+    assert [row["step"] for row in trained.rows()] == STEPS
+    by_layer = {"ari", "nmi", "inertia", "ari_at_input", "nmi_at_input", "inertia_at_input", "ari_within_x"}
+    expected = {f"{m}/{split}/layer_{k}" for m in by_layer for split in ("train", "val") for k in range(3)}
+    expected |= {f"{split}/{m}" for split in ("train", "val") for m in ("loss", "accuracy")} | {"step", *TIMES}
     at_the_end = {"ari_p/val/layer_2", "ari_fixed_k/val/layer_2", "ari_untrained/val/layer_2", "val/ari_symbols"}
-    assert expected | at_the_end < last
-    assert [set(row) for row in read(trained.training)] == [
-        {"step", "elapsed", "train/batch_loss", "train/learning_rate"} for _ in range(3)
-    ]
-    assert trained.status()["state"] == "finished"
-    assert trained.status()["step"] == 6
+    *before, last = (set(row) for row in trained.rows())
+    assert all(expected <= row and not at_the_end & row for row in before)
+    assert expected | at_the_end <= last
+    keys = {"step", "elapsed", "train/batch_loss", "train/learning_rate"}
+    assert [set(row) for row in read(trained.training)] == [keys] * 3
+    assert (trained.status()["state"], trained.status()["step"]) == ("finished", 6)
     results = trained.results()
-    assert len(results["claims"]) == 7
     assert results["final"] == trained.rows()[-1]
-    assert {claim["passed"] for claim in results["claims"]} == {None}  # six steps teach nothing
+    assert [claim["passed"] for claim in results["claims"]] == [None] * 7  # six steps teach nothing
     assert sorted(path.name for path in trained.checkpoints.iterdir()) == [
-        f"step={step:06d}.ckpt{digest}" for step in (0, 2, 4, 6) for digest in ("", ".sha256")
+        f"step={step:06d}.ckpt{digest}" for step in STEPS for digest in ("", ".sha256")
     ]
     subprocess.run(["sha256sum", "--check", *trained.checkpoints.glob("*.sha256")], cwd=trained.checkpoints, check=True)
     for name in ("ari", "ari_within_x", "ari_by_layer", "learning", "tsne"):
         assert (trained.figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (trained.figures / f"{name}.svg").read_text()
-    tsne = json.loads((trained.figures / "tsne.json").read_text())
-    assert {(point["step"], point["layer"]) for point in tsne["points"]} == {
-        (s, k) for s in (0, 2, 4, 6) for k in layers
-    }
-    assert {point["task"] for point in tsne["points"]} == set(range(tsne["n_tasks"]))
+    points = json.loads((trained.figures / "tsne.json").read_text())["points"]
+    assert {(point["step"], point["layer"]) for point in points} == {(step, k) for step in STEPS for k in range(3)}
 
 
-def decided(run: RunFolder) -> list[dict[str, Any]]:
+def decide(run: RunFolder) -> list[dict[str, Any]]:
     """Make the run one whose first claim fails, whose second one holds, and whose others are not decided."""
     results = run.results()
     for claim, passed in zip(results["claims"], (False, True), strict=False):
@@ -86,31 +70,28 @@ def decided(run: RunFolder) -> list[dict[str, Any]]:
     return results["claims"]
 
 
-def test_the_page_shows_verdicts_where_any_is_decided(small_run: RunFolder) -> None:
-    page = (small_run.figures / "index.html").read_text()
-    assert "claim" not in re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)
-    claims = decided(small_run)
-    figures.draw(small_run)
-    page = (small_run.figures / "index.html").read_text()
-    assert all(html.escape(claim["name"]) in page for claim in claims)
-    assert [page.count(f"<td>{said}") for said in ("pass", "FAIL", "not decided: ")] == [1, 1, 5]
+def markup(run: RunFolder) -> str:
+    """The page without its scripts."""
+    page = (run.figures / "index.html").read_text()
+    return re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)
 
 
-def test_the_terminal_shows_verdicts_where_any_is_decided(small_run: RunFolder) -> None:
+def test_page_and_terminal_show_verdicts_where_any_is_decided(small_run: RunFolder) -> None:
     console = Console(record=True, width=200)
     conclude.show(small_run, console)
-    assert "claim" not in console.export_text()
-    decided(small_run)
+    assert "claim" not in console.export_text() + markup(small_run)
+    claims = decide(small_run)
+    figures.draw(small_run)
     conclude.show(small_run, console)
-    said = console.export_text()
+    page, said = markup(small_run), console.export_text()
+    assert all(html.escape(claim["name"]) in page for claim in claims)
+    assert [page.count(f"<td>{words}") for words in ("pass", "FAIL", "not decided: ")] == [1, 1, 5]
     assert [said.count(words) for words in ("The paper's claims", "FAIL", "not decided: accuracy")] == [1, 1, 5]
 
 
 def test_the_page_loads_nothing(trained: RunFolder) -> None:
-    page = (trained.figures / "index.html").read_text()
-    markup = re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)
     for loading in ("<script", "<link", "@import", "<img", "src="):
-        assert loading not in markup
+        assert loading not in markup(trained)
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium, as in Debian's package of that name")
@@ -133,8 +114,7 @@ def test_a_saved_checkpoint_measures_as_it_did_while_training(trained: RunFolder
 
 
 def test_the_same_seed_gives_the_same_bits_in_another_process(trained: RunFolder, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "taskcluster.train", *SMALL, "hydra.run.dir=again"]
-    subprocess.run(command, cwd=tmp_path, check=True, env={**os.environ, "PYTHONHASHSEED": "5"})
+    train(tmp_path, *SMALL, "hydra.run.dir=again", figures=True)
     again = RunFolder(tmp_path / "again")
     assert timeless(again) == timeless(trained)
     assert all(torch.equal(value, weights(again)[key]) for key, value in weights(trained).items())
@@ -176,35 +156,32 @@ def test_a_failing_job_does_not_stop_the_others(taskcluster_train: Train, tmp_pa
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("holdout", ["pair", "description"])
-def test_other_holdouts_run(taskcluster_train: Train, holdout: str) -> None:
-    outcome = taskcluster_train(*SMALL, f"task.holdout={holdout}", "task.regexes_per_task=2", "data.loss_on=y")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("task=custom",),
+        *((*SMALL[:6], f"task.holdout={holdout}", "task.regexes_per_task=2") for holdout in ("pair", "description")),
+    ],
+    ids=str,
+)
+def test_other_tasks_and_holdouts_run(taskcluster_train: Train, words: tuple[str, ...]) -> None:
+    outcome = taskcluster_train(*SMALL[6:], *words, "data.loss_on=y")
     assert outcome.exit_code == 0, outcome.err
 
 
-def test_custom_tasks_run(taskcluster_train: Train) -> None:
-    small = [key for key in SMALL if not key.startswith("task.")]
-    assert taskcluster_train("task=custom", *small).exit_code == 0
-
-
+@pytest.mark.lasting
 @pytest.mark.usefixtures("undrawn")
 def test_a_multirun_keeps_its_runs_apart(taskcluster_train: Train, tmp_path: Path) -> None:
     small = [key for key in SMALL if key != "logger=none" and not key.startswith("model.n_layer")]
-    outcome = taskcluster_train("-m", *small, "name=sweep", "model.n_layer=1,2", "seed=0,1")
+    outcome = taskcluster_train("-m", *small, "name=sweep", "model.n_layer=1,2", "seed=1")
     assert outcome.exit_code == 0, outcome.err
-    runs = sorted((tmp_path / "multirun/sweep").glob("*/seed=*"))
-    assert [path.name for path in runs] == ["seed=0", "seed=1"] * 2
-    layers = {path: yaml.safe_load((path / "config.yaml").read_text())["model"]["n_layer"] for path in runs}
-    assert sorted(layers.values()) == [1, 1, 2, 2]
-    ids = set()
-    for path in runs:
-        (mirror,) = path.glob("wandb/offline-run-*/run-*.wandb")
-        ids.add(mirror.name)
-        assert wandb_steps(mirror) == [row["step"] for row in RunFolder(path).rows()]
-    assert len(ids) == 4
+    runs = {RunFolder(path).config()["model"]["n_layer"]: path for path in tmp_path.glob("multirun/sweep/*/seed=1")}
+    assert sorted(runs) == [1, 2]
+    mirrors = {layers: next(path.glob("wandb/offline-run-*/run-*.wandb")) for layers, path in runs.items()}
+    assert mirrors[1].name != mirrors[2].name
+    assert wandb_steps(mirrors[2]) == [row["step"] for row in RunFolder(runs[2]).rows()]
     assert taskcluster_train(*small, "model.n_layer=2", "seed=1", "hydra.run.dir=alone").exit_code == 0
-    (last,) = (path for path in runs if layers[path] == 2 and path.name == "seed=1")
-    assert timeless(RunFolder(last)) == timeless(RunFolder(tmp_path / "alone"))
+    assert timeless(RunFolder(runs[2])) == timeless(RunFolder(tmp_path / "alone"))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -219,21 +196,23 @@ def test_padded_batches_train_and_measure_as_packed_ones(taskcluster_train: Trai
         assert numbers == pytest.approx({key: expected[key] for key in numbers}, rel=1e-5, nan_ok=True)
 
 
-@pytest.mark.lasting
-def test_jobs_side_by_side_end_as_one_after_the_other(
-    trained: RunFolder, taskcluster_train: Train, tmp_path: Path
-) -> None:
-    side_by_side = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.subdir=${model.n_head}_${seed}"]
-    outcome = taskcluster_train("-m", *SMALL, "name=sweep", *side_by_side, "model.n_head=3,2", "seed=0,1")
-    assert outcome.exit_code == 2
-    assert "model.n_head=3 does not divide" in outcome.err
-    for seed in (0, 1):
-        assert RunFolder(tmp_path / f"multirun/sweep/2_{seed}").status()["state"] == "finished"
-        assert f"sweep/2_{seed}  step      6" in outcome.out
-    assert [row["step"] for row in RunFolder(tmp_path / "multirun/sweep/2_0").rows()] == [0, 2, 4, 6]
-    assert RunFolder(tmp_path / "multirun/sweep/2_0").rows()[-1]["val/loss"] == pytest.approx(
-        trained.rows()[-1]["val/loss"], abs=1e-4
-    )
+def test_instruments_are_measured_at_their_steps_and_drawn(taskcluster_train: Train, tmp_path: Path) -> None:
+    measures = "measures=[clustering,clustering_at_x,instruments,number_of_clusters,probe]"
+    small = [word for word in SMALL if not word.startswith("clusterer")]
+    chosen = (measures, "measures.probe.every_n_steps=4", "clusterer=agglomerative")
+    assert taskcluster_train(*small, *chosen, "hydra.run.dir=run").exit_code == 0
+    run = RunFolder(tmp_path / "run")
+
+    def steps(key: str) -> list[int]:
+        return [row["step"] for row in run.rows() if key in row]
+
+    assert steps("ami/val/layer_2") == [0, 2, 4, 6]
+    assert steps("selectivity_at_input/val/layer_2") == [0, 4, 6]
+    assert steps("chosen_k/val/layer_2") == [6]
+    assert steps("ami/train/layer_2") == []
+    drawn = {file.name for file in run.figures.glob("*.png")}
+    assert {"instruments.png", "agreement.png", "probe.png", "chosen_k_by_layer.png"} <= drawn
+    assert "Do the instruments agree?" in (run.figures / "index.html").read_text()
 
 
 @pytest.mark.lasting
@@ -261,6 +240,7 @@ def test_an_installed_wheel_trains_from_any_folder(tmp_path: Path) -> None:
     assert Path(where.stdout.strip()) == site / "taskcluster/conf"
 
 
+@pytest.mark.lasting
 def test_the_default_run_shows_the_papers_result(taskcluster_train: Train, tmp_path: Path) -> None:
     outcome = taskcluster_train("name=reproduce", "hydra.run.dir=reproduce")
     assert outcome.exit_code == 0, outcome.err

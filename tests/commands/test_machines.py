@@ -13,7 +13,7 @@ import polars
 import pytest
 from conftest import SMALL
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.lasting]
 
 # As another user, who may read this checkout and its interpreter wherever they are, but write nowhere else.
 ANOTHER = [
@@ -35,7 +35,7 @@ OTHERS = {"été": "summer", "naïf": "naïve", "日本": "Japan🗾", "cœur": 
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def shared_folder() -> Iterator[Path]:
     """A folder that every user can reach, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
@@ -43,12 +43,12 @@ def place() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_all_commands_work(place: Path, machine: str) -> None:
+def test_all_commands_work(shared_folder: Path, machine: str) -> None:
     """On tasks whose texts and names are not ASCII, in a folder whose name has a space and is not ASCII either."""
     prefix = MACHINES[machine]
     if prefix[0] == "setpriv" and subprocess.run([*ANOTHER, sys.executable, "-c", ""], check=False).returncode:
         pytest.skip("needs the right to become another user")
-    folder = place / "größe x"
+    folder = shared_folder / "größe x"
     _write_tasks(folder / "tâches")
     folder.chmod(0o777)
     small = [word for word in SMALL if not word.startswith("task.")]

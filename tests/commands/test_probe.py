@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from faults import train
 from taskcluster.analyze import main
 from taskcluster.cli import COMMAND, CONF, composed
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import TIMES
 from taskcluster.training.exporting import export
 
 PAIRS = (
@@ -51,6 +51,7 @@ def perfect(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.lasting
 def test_a_model_trained_until_all_is_right_has_the_same_table_as_a_model_of_others(
     perfect: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,42 +60,34 @@ def test_a_model_trained_until_all_is_right_has_the_same_table_as_a_model_of_oth
     assert probed.exit_code == 0, probed.err
     (row,) = RunFolder(tmp_path / "probed").rows()
     last = RunFolder(perfect / "run").rows()[-1]
-    assert row["val/accuracy"] == last["val/accuracy"] == last["train/accuracy"] == 1
-    assert row["val/first_token_few_shot"] == row["ari_within_x_at_answer/val/layer_2"] == 1
+    assert row["val/accuracy"] == row["val/first_token_few_shot"] == row["ari_within_x_at_answer/val/layer_2"] == 1
     assert row["effect_interchange_answer/val/layer_2"] == 1  # B's state gives B's answer
     assert row["effect_random_answer/val/layer_2"] < 0.1
-    wanted = {key for key in last if "val" in key}
-    assert {key for key in row if key not in (*TIMES, "step")} == wanted
-    assert len([key for key in wanted if key.startswith(("vector_", "effect_"))]) > 40
-    by_model = ["val/loss", *(key for key in wanted if key.startswith(("inertia", "recovered")))]
-    for key in wanted:
-        assert row[key] == pytest.approx(last[key], rel=1e-4 if key in by_model else 1e-12, nan_ok=True), key
+    expected = {key: value for key, value in last.items() if "val" in key}
+    assert {key: value for key, value in row.items() if "val" in key} == pytest.approx(expected, rel=1e-4, nan_ok=True)
+    assert len([key for key in expected if key.startswith(("vector_", "effect_"))]) > 40
 
 
 @pytest.mark.slow
-def test_tasks_told_by_sentences_get_interventions_after_neutral_questions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("undrawn")
+def test_tasks_specified_by_sentences_get_interventions_after_neutral_questions(
+    taskcluster_train: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     sizes = ("model.n_layer=2", "model.n_embd=16", "model.n_head=2", "model.n_positions=128", "clusterer.n_init=2")
     facts = ("task=facts", "task.relations=[capital,language]", "task.n_inputs=4", "task.n_instructions=20")
-    probed = analyze("model=gpt2", *sizes, *facts, "measures.interventions.layers=1", "name=tiny")
+    words = ("experiment=probe", "model=gpt2", *sizes, *facts, "measures.interventions.layers=1", "name=tiny")
+    probed = taskcluster_train(*words)
     assert probed.exit_code == 0, probed.err
     run = RunFolder(next((tmp_path / "outputs" / "tiny").rglob("metrics.jsonl")).parent)
     (row,) = run.rows()
-    assert "ari_within_x_at_answer/val/layer_2" in row
-    for of in ("ari_at_answer", "ari_within_x_at_answer"):
-        assert {f"{of}_{name}/val/layer_2" for name in ("untrained", "p", "shuffled", "fixed_k")} <= {*row}
-        assert {f"val/{of}_{name}" for name in ("symbols", "bigrams", "mean_embedding", "edit_distance")} <= {*row}
-        assert len(run.results()["controls"][f"{of}_kmeans_sd"]) == 3
-    highest = max(row[f"ari_at_answer/val/layer_{layer}"] for layer in range(3))
-    assert f"ARI at the answer, highest: {highest:.2f} at layer" in probed.out
+    for metric in ("ari_at_answer", "ari_within_x_at_answer"):
+        assert {f"{metric}_{name}/val/layer_2" for name in ("untrained", "p", "shuffled", "fixed_k")} <= {*row}
+        assert {f"val/{metric}_{name}" for name in ("symbols", "bigrams", "mean_embedding", "edit_distance")} <= {*row}
+        assert len(run.results()["controls"][f"{metric}_kmeans_sd"]) == 3
     assert f"bag of tokens {row['val/ari_at_answer_symbols']:.2f}" in probed.out
-    assert (run.figures / "baselines.png").is_file()
     assert [row[f"effect_add_answer/val/layer_{layer}"] is None for layer in range(3)] == [True, False, True]
     assert "What is the opposite of hot?" in run.config()["data"]["prefix"]
-    assert run.state == "finished"
-    assert not run.saved()
+    assert (run.state, run.saved()) == ("finished", [])
 
 
 @pytest.mark.parametrize("describe", ["instruction", "demonstrations"])
@@ -125,7 +118,6 @@ def test_a_probe_has_every_baseline_but_what_is_left_out(describe: str, monkeypa
             ["name=demos", "model=pretrained", "model.path=./nowhere", *PAIRS],
             "model.path='./nowhere' cannot be loaded (it is not a folder)",
         ),
-        (["model=gpt2", "task=pairs", "task.path=nowhere"], "task.path='nowhere' is not a folder"),
         (["modle=pretrained"], "modle"),
     ],
 )
