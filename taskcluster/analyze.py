@@ -80,7 +80,7 @@ def _probe(words: list[str], config_dir: Path | None) -> None:
     from taskcluster.runs.exported import follow
 
     own = ["--config-dir", str(config_dir)] if config_dir else []
-    if follow([readable(word, False) for word in words], told=False) and not any(w.startswith("data=") for w in words):
+    if follow([readable(word) for word in words], told=False) and not any(w.startswith("data=") for w in words):
         experiment = "experiment=probe_exported"
     else:
         chosen = [word for word in words if not word.startswith(("hydra", "measures."))]
@@ -100,7 +100,7 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
     folder, settings = Path(os.path.abspath(words[0])), [_setting(word) for word in words[1:]]
     own = {key: value for key, value in settings if key in OWN}
     of_runs = {key: value for key, value in settings if key not in OWN and not key.lstrip("+").startswith("hydra")}
-    of_launcher = [readable(f"{key}={value}", False) for key, value in settings if key.lstrip("+").startswith("hydra")]
+    of_launcher = [readable(f"{key}={value}") for key, value in settings if key.lstrip("+").startswith("hydra")]
     steps = _steps(own.get("steps", "all"))
     runs = [run for run in find_runs(folder) if run.path.parent.name != "analysis"] if folder.is_dir() else []
     if not runs:

@@ -101,6 +101,6 @@ def _register(name: str, config: dict[str, Any]) -> None:
 
 def _references(measure: str, node: Mapping[str, Any], seeds: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     """The seeds of a measure that follow the run's, as in the measure's option."""
-    for key, value in (options.option("measures", measure) or {}).get(measure, {}).items():
+    for key, value in (options.option("measures", measure)).get(measure, {}).items():
         if str(value).startswith("${seeds.") and node.get(key) == seeds[str(value)[8:-1]]:
             yield key, value

@@ -15,7 +15,7 @@ import numpy as np
 import wandb
 
 from taskcluster.metrics import LOSS, mapped, shown
-from taskcluster.runs import condition
+from taskcluster.runs import names
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import SPLITS, Row, number
 from taskcluster.runs.verdicts import judged
@@ -73,8 +73,8 @@ class Session:
             dir=run.path,
             id=status["id"],
             resume="allow" if online else None,
-            name=name or condition.shortened(run.name),
-            group=group or condition.group(config),
+            name=name or names.shortened(run.name),
+            group=group or names.group(config, run.path),
             config={**config, "versions": status["starts"][-1]["versions"]},
             reinit="finish_previous",
             settings=wandb.Settings(
