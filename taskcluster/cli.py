@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import hydra.core.global_hydra
 import yaml
-from hydra._internal.utils import get_args_parser  # nothing public parses Hydra's flags: test_cli says what we need of it
+from hydra._internal.utils import get_args_parser  # nothing public parses Hydra's flags; tests/test_cli.py checks it
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
@@ -119,14 +120,10 @@ def answering(program: str) -> Iterator[None]:
     except Interrupted as interruption:
         _end_as_signalled(interruption.exit_code)
         sys.exit(interruption.exit_code)
-    except MISTAKES as error:
-        say(program, sentence(error))
-        sys.exit(2)
-    except RuntimeError as error:
-        if "Unknown plugin class" not in str(error):
+    except (*MISTAKES, RuntimeError) as error:
+        if not isinstance(error, MISTAKES) and "Unknown plugin class" not in str(error):
             raise
-        said = "this launcher is not installed; see docs/engines.md for what hydra/launcher=ray and submitit_slurm need"
-        say(program, said)
+        say(program, sentence(error))
         sys.exit(2)
 
 
@@ -142,17 +139,10 @@ def _end_as_signalled(exit_code: int) -> None:
 
 def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
     """The resolved configuration of `taskcluster-train --config-dir CONFIG_DIR OVERRIDES`."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    own = [f"hydra.searchpath=[file://{config_dir.absolute()}]"] if config_dir else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return job_config(compose("train", overrides=[*own, *overrides]))
-
-
-def report(sentence: str) -> None:
-    say(TRAIN, sentence)
+    hydra.core.global_hydra.GlobalHydra.instance().clear()
+    added = [f"hydra.searchpath=[file://{config_dir.absolute()}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return job_config(hydra.compose("train", overrides=[*added, *overrides]))
 
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:
@@ -210,11 +200,12 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         known = error.options or options(group)
-        return f"{group}={option} is not an option of {group}{did_you_mean(option, known)}; choose from {', '.join(known)}"
+        hint = did_you_mean(option, known)
+        return f"{group}={option} is not an option of {group}{hint}; choose from {', '.join(known)}"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir= or hydra.sweep.dir="
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read ({said}); put values with special characters in quotes: KEY='\"VALUE\"'"
+        return f"{error.override} cannot be read ({said}); put special characters in quotes, as in KEY='\"VALUE\"'"
     for pattern, meaning in MEANINGS.items():
         if match := re.match(pattern, str(error)):
             return meaning(match[1])
@@ -241,13 +232,11 @@ def _unknown_key(key: str) -> str:
     return f"{key} is not a key of the configuration{hint}; --cfg job shows all"
 
 
-def _several_values(override: str) -> str:
-    key = override.partition("=")[0]
-    return f"{override} gives several values: add -m for one run of each, or write {key}=[A,B] for a list"
-
+SEVERAL = "{} gives several values: add -m for one run of each, or write KEY=[A,B] for a list"
 
 # What Hydra says, and what it means here.
 MEANINGS: dict[str, Callable[[str], str]] = {
+    r"(Unknown plugin class)": "this launcher is not installed; see docs/engines.md for what ray and submitit_slurm need".format,
     r"Interpolation key '(.*)' not found": "${{{}}} refers to no key of the configuration; correct it".format,
     r".* raised while resolving interpolation: \"?(.*?)\"?(?:\n|$)": str,
     r"Config group override must be a string or a list. Got (.*)": (
@@ -256,6 +245,6 @@ MEANINGS: dict[str, Callable[[str], str]] = {
     r"Could not override '([^'@]+)": _unknown_key,
     r"Could not append to config. An item is already at '(.*)'": "{0} is there already; write {0}= without +".format,
     r"Error merging override (.*)": "{} would replace all its keys; set them one by one, as in KEY.NAME=VALUE".format,
-    r"Ambiguous value for argument '(.*)'\n": _several_values,
-    r"Sweep parameters '(.*)' requires --multirun": _several_values,
+    r"Ambiguous value for argument '(.*)'\n": SEVERAL.format,
+    r"Sweep parameters '(.*)' requires --multirun": SEVERAL.format,
 }

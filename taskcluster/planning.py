@@ -92,7 +92,7 @@ def _grids(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]
 
 def _overrides(name: str, grid: Any) -> list[str]:
     """What a grid sweeps. Raises UserError for anything but dotted keys with values."""
-    values = OmegaConf.to_container(grid) if OmegaConf.is_dict(grid) else grid
+    values: Any = OmegaConf.to_container(grid) if OmegaConf.is_dict(grid) else grid
     if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
         raise UserError(f"hydra.sweeper.{name}={grid}: give dotted keys with values, as in {{model.n_layer: '2,4'}}")
     return [f"{key}={value if isinstance(value, str | list) else json.dumps(value)}" for key, value in values.items()]
@@ -143,7 +143,9 @@ class Planner:
             path = Path(os.path.normpath(root / composed.hydra.sweep.subdir))
             if other := folders.get(path):
                 pair = f"{' '.join(other.overrides)} and {' '.join(overrides)}"
-                raise UserError(f"two runs, {pair}, would share the folder {path}; tell them apart by hydra.sweep.subdir=")
+                raise UserError(
+                    f"two runs, {pair}, would share the folder {path}; tell them apart by hydra.sweep.subdir="
+                )
             plan, exit_code = self._plan(config, RunFolder(path))
             planned[key] = folders[path] = Planned(overrides, root, RunFolder(path), plan, exit_code)
         top = common_root([*planned.values()])

@@ -53,6 +53,7 @@ SMALL = (
     "logger=none",
 )
 
+
 class Outcome(NamedTuple):
     exit_code: int
     out: str

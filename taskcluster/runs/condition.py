@@ -86,9 +86,10 @@ def separate_seeds(config: Config) -> dict[str, Any]:
 
 def named_seeds(config: Config) -> dict[str, Any]:
     """All seeds that tell a run from others of its condition, by short names: {"seed": 0, "kmeans": 3}."""
-    separate = separate_seeds(config)
-    short = {"probe_seed" if key == "data.probe_seed" else key.removeprefix("seeds."): separate[key] for key in separate}
-    return {"seed": config.get("seed"), **short}
+    separate = {key.removeprefix("seeds."): value for key, value in separate_seeds(config).items()}
+    if "data.probe_seed" in separate:
+        separate["probe_seed"] = separate.pop("data.probe_seed")
+    return {"seed": config.get("seed"), **separate}
 
 
 def seeds_of(config: Config) -> str:

@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Outcome, compose_options_once, default
+from conftest import SMALL, Outcome, default
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -64,7 +64,6 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outc
         folder.mkdir()
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["command", *words])
-        compose_options_once(monkeypatch, *words)
         GlobalHydra.instance().clear()
         out, err, code = StringIO(), StringIO(), 0
         with redirect_stdout(out), redirect_stderr(err):
@@ -112,16 +111,6 @@ def dashboard_of_nothing() -> None:
     except UserError as refusal:
         dashboard._report(str(refusal))
         sys.exit(2)
-
-
-@pytest.mark.lasting
-@often
-@given(folder=st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=30))
-def test_any_folder_can_be_the_runs(typed: Callable[..., Outcome], folder: str) -> None:
-    for key in ("hydra.run.dir", "ckpt_path"):
-        outcome = typed(train.main, *SMALL, REFUSED, f"{key}={folder}")
-        assert outcome.exit_code == 2
-        assert len(outcome.err.splitlines()) == 1, (key, folder, outcome)
 
 
 FILES = (
