@@ -145,7 +145,7 @@ class Node(_Strict, extra="allow"):
             target = getattr(import_module(module), name)
             return target, inspect.signature(target).parameters
         except (ValueError, TypeError, ImportError, AttributeError) as error:
-            raise UserError(f"{self._key}._target_={self.target!r} cannot be used ({error}); correct it") from error
+            raise UserError(f"{self._key}._target_={self.target!r} cannot be imported ({error}); correct it") from error
 
 
 class Optimizer(Node):

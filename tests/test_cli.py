@@ -52,7 +52,7 @@ REFUSAL = "model.n_head=3 does not divide n_embd=16; use one of 1, 2, 4, 8, 16"
         (["model=gpt3"], "model=gpt3 is not an option of model; did you mean 'gpt2'?; choose from gpt2, gpt2_768"),
         (["measures=[clustring]"], "measures=clustring is not an option of measures; did you mean 'clustering'?"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm is not an option of hydra/launcher"),
-        (["optimizer._target_=torch.optim.AdmW"], "optimizer._target_='torch.optim.AdmW' cannot be used"),
+        (["optimizer._target_=torch.optim.AdmW"], "optimizer._target_='torch.optim.AdmW' cannot be imported"),
         (["model._target_=json.decoder"], "decoder.py'> is not a callable object); correct it"),
         (["--hlep"], "unrecognized arguments: --hlep; did you mean '--help'?; see --help"),
         (["--cfg=jab"], "argument --cfg/-c: invalid choice: 'jab'"),

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from wandb_server import Mode, Run, WandbServer
 
-from taskcluster.runs.condition import group
+from taskcluster.runs.names import group
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tracking.mirror import rows_of
 from taskcluster.tracking.upload import upload
@@ -91,7 +91,7 @@ def test_a_run_is_there_with_all_that_belongs_to_it(server: WandbServer, run: Ru
     there = mirror(server, run)
     assert (there.display_name, there.group, there.job_type, there.tags) == (
         run.name,
-        group(run.config()),
+        group(run.config(), run.path),
         "train",
         ["pilot"],
     )
