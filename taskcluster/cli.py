@@ -8,8 +8,9 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 import hydra.core.global_hydra
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from taskcluster import __version__, environment, streams
-from taskcluster.arguments import readable, say
+from taskcluster.arguments import Parser, readable, say
 from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
 from taskcluster.runs.condition import flatten
 from taskcluster.runs.exported import follow
@@ -180,13 +181,8 @@ def _arranged(words: list[str]) -> list[str]:
         print(f"taskcluster {__version__} with Hydra {hydra.__version__}")
         sys.exit(0)
     parser = get_args_parser()
-    flags = re.findall(r"--[\w-]+", parser.format_usage())
-
-    def refuse(message: str) -> NoReturn:
-        wrong = message.rpartition(": ")[2].split(" ")[0]
-        raise UserError(f"{message}{did_you_mean(wrong, flags)}; see --help")
-
-    parser.error = refuse  # type: ignore[method-assign]
+    parser.prog = TRAIN
+    parser.error = partial(Parser.error, parser)  # type: ignore[method-assign, arg-type]
     given = parser.parse_intermixed_args(words)
     overrides = [readable(word) for word in given.overrides]
     trains = not (given.help or given.hydra_help or given.cfg or given.info or given.shell_completion)
@@ -236,7 +232,7 @@ SEVERAL = "{} gives several values: add -m for one run of each, or write KEY=[A,
 
 # What Hydra says, and what it means here.
 MEANINGS: dict[str, Callable[[str], str]] = {
-    r"(Unknown plugin class)": "this launcher is not installed; see docs/engines.md for what ray and submitit_slurm need".format,
+    r"(Unknown plugin class)": "this launcher is not installed; docs/engines.md says what it needs".format,
     r"Interpolation key '(.*)' not found": "${{{}}} refers to no key of the configuration; correct it".format,
     r".* raised while resolving interpolation: \"?(.*?)\"?(?:\n|$)": str,
     r"Config group override must be a string or a list. Got (.*)": (

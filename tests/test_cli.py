@@ -54,7 +54,7 @@ REFUSAL = "model.n_head=3 does not divide n_embd=16; use one of 1, 2, 4, 8, 16"
         (["hydra/launcher=slurm"], "hydra/launcher=slurm is not an option of hydra/launcher"),
         (["optimizer._target_=torch.optim.AdmW"], "optimizer._target_='torch.optim.AdmW' cannot be imported"),
         (["model._target_=json.decoder"], "decoder.py'> is not a callable object); correct it"),
-        (["--hlep"], "unrecognized arguments: --hlep; did you mean '--help'?; see --help"),
+        (["--hlep"], "unrecognized arguments: --hlep; see --help"),
         (["--cfg=jab"], "argument --cfg/-c: invalid choice: 'jab'"),
         (["--config-dir", "nowhere"], "nowhere' not found"),
         (["name=${nope}"], "nope"),

@@ -19,8 +19,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from wandb_server import Mode, Run, WandbServer
 
-from taskcluster.runs.names import group
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.names import group
 from taskcluster.tracking.mirror import rows_of
 from taskcluster.tracking.upload import upload
 
