@@ -19,4 +19,4 @@ def options(group: str) -> list[str]:
 def option(group: str, name: str) -> Any:
     """What the file of an option holds, references as they are written; {} where there is none."""
     file = CONF / group / f"{name}.yaml"
-    return yaml.safe_load(file.read_text()) if file.is_file() else {}
+    return yaml.safe_load(file.read_bytes()) if file.is_file() else {}

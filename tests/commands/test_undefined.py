@@ -7,7 +7,7 @@ from typing import NamedTuple
 import polars
 import pytest
 from conftest import SMALL, Outcome
-from faults import Command, train, wandb_steps
+from faults import train, wandb_steps
 
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
@@ -108,15 +108,3 @@ def test_a_figure_that_cannot_be_made_is_named_and_made_by_the_same_command(
     again = taskcluster_train(*SMALL, "hydra.run.dir=run")
     assert (again.exit_code, "could not be made" in again.out) == (0, False)
     assert (run.figures / "index.html").is_file()
-
-
-def test_a_run_killed_while_it_is_drawn_is_finished_and_drawn_by_the_same_command(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    process = Command(tmp_path, *SMALL, "hydra.run.dir=run", figures=True)
-    process.until(lambda: run.status().get("state") == "finished").kill()
-    assert not (run.figures / "index.html").exists()
-    before = run.journal.read_bytes()
-    assert "already finished" in train(tmp_path, *SMALL, "hydra.run.dir=run", figures=True)
-    assert (run.figures / "index.html").is_file()
-    assert "controls" in run.results()
-    assert run.journal.read_bytes() == before
