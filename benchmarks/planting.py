@@ -17,8 +17,8 @@ from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.metrics import OWN
 from taskcluster.results.claims import judge
-from taskcluster.runs.condition import run_folder
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.names import run_folder
 
 N_LAYERS = 7
 N_BATCH_SIZES = 20
@@ -52,7 +52,8 @@ def plant(root: Path, n_conditions: int, n_seeds: int) -> Iterator[RunFolder]:
         for template in templates:
             config = deepcopy(template)
             config["optimizer"]["lr"], config["data"]["batch_size"] = rate, size
-            yield write(RunFolder(root / run_folder(config)), config, height, noise)
+            name = run_folder(config, [f"optimizer.lr={rate}", f"data.batch_size={size}"], root)
+            yield write(RunFolder(root / name), config, height, noise)
 
 
 def write(run: RunFolder, config: dict[str, Any], height: float, noise: random.Random) -> RunFolder:

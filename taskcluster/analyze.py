@@ -94,7 +94,7 @@ def _arguments() -> tuple[list[str], Path | None]:
 def _probe(words: list[str], config_dir: Path | None) -> None:
     """Become the run that measures a model as it is."""
     options = ["--config-dir", str(config_dir)] if config_dir else []
-    exported = follow([readable(word, False) for word in words], told=False)
+    exported = follow([readable(word) for word in words], told=False)
     if exported and not any(word.startswith("data=") for word in words):
         experiment = "probe_exported"
     else:
@@ -126,7 +126,7 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
         plans.append(_planned(run, target, root, steps, settings, config_dir))
     if len(plans) == 1 and plans[0].exit_code == 2:
         raise cli.Reported(2, plans[0].plan)
-    overrides = [readable(f"{key}={value}", False) for key, value in launcher.items()]
+    overrides = [readable(f"{key}={value}") for key, value in launcher.items()]
     if config_dir:
         overrides.append(f"hydra.searchpath=[file://{config_dir.absolute()}]")
     analyses = _launched(overrides, plans)

@@ -6,34 +6,42 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
+import hydra.core.global_hydra
 import yaml
-from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.utils import get_args_parser  # nothing public parses Hydra's flags; tests/test_cli.py checks it
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from taskcluster import __version__, environment, streams
-from taskcluster.arguments import arranged, say
+from taskcluster.arguments import Parser, readable, say
 from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
-from taskcluster.runs.condition import run_folder
+from taskcluster.runs.condition import flatten
 from taskcluster.runs.exported import follow
-from taskcluster.runs.options import CONF
+from taskcluster.runs.names import run_folder
+from taskcluster.runs.options import CONF, options
 from taskcluster.validation import UserError, did_you_mean
 
 COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment where another command becomes this one
 TRAIN = os.environ.get(COMMAND, "taskcluster-train")  # in whose name mistakes are reported
 
-PLAIN = ("name", "resume", "ckpt_path", "seed", "seeds")  # keys of train.yaml that are no groups
-
 # What a user can do wrong before the first run begins.
-MISTAKES = (HydraException, OmegaConfBaseException, UserError, yaml.YAMLError, ValueError, OSError, RecursionError)
+MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, OSError, RecursionError)
+
+ENVIRONMENT = {  # of libraries that read it when they are imported, unless the user sets it
+    "WANDB_SILENT": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",  # it would report to its makers,
+    "RAY_DEDUP_LOGS": "0",  # leave out lines of a job that look like another's,
+    "RAY_COLOR_PREFIX": "0",  # colour what is not a terminal,
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # and warn that it will not hide GPUs one day
+}
 
 
 class Reported(Exception):
@@ -103,12 +111,7 @@ def run(train: Callable[[DictConfig], None]) -> None:
 def answering(program: str) -> Iterator[None]:
     """A context in which Hydra runs, and out of which come only exit codes: 2 for a user's mistake, said in one
     sentence, that of a Reported failure, or that of a signal."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
-    os.environ.setdefault("WANDB_SILENT", "true")  # read when wandb is first imported
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # as are these by ray: it would report to its makers,
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # leave out lines of a job that look like another's,
-    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # colour what is not a terminal,
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and warn that it will not hide GPUs one day
+    os.environ.update({**ENVIRONMENT, **os.environ, "HYDRA_FULL_ERROR": "1"})  # exceptions reach us as they are
     try:
         yield
     except Reported as failure:
@@ -118,14 +121,10 @@ def answering(program: str) -> Iterator[None]:
     except Interrupted as interruption:
         _end_as_signalled(interruption.exit_code)
         sys.exit(interruption.exit_code)
-    except MISTAKES as error:
-        say(program, sentence(error))
-        sys.exit(2)
-    except RuntimeError as error:
-        if "Unknown plugin class" not in str(error):
+    except (*MISTAKES, RuntimeError) as error:
+        if not isinstance(error, MISTAKES) and "Unknown plugin class" not in str(error):
             raise
-        said = "this launcher is not installed; see docs/engines.md for what hydra/launcher=ray and submitit_slurm need"
-        say(program, said)
+        say(program, sentence(error))
         sys.exit(2)
 
 
@@ -141,23 +140,19 @@ def _end_as_signalled(exit_code: int) -> None:
 
 def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
     """The resolved configuration of `taskcluster-train --config-dir CONFIG_DIR OVERRIDES`."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    own = [f"hydra.searchpath=[file://{config_dir.absolute()}]"] if config_dir else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return job_config(compose("train", overrides=[*own, *overrides]))
-
-
-def report(sentence: str) -> None:
-    say(TRAIN, sentence)
+    hydra.core.global_hydra.GlobalHydra.instance().clear()
+    added = [f"hydra.searchpath=[file://{config_dir.absolute()}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return job_config(hydra.compose("train", overrides=[*added, *overrides]))
 
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:
     """The resolved configuration of a job, of the whole that Hydra composed."""
     keys = [str(key) for key in cfg if key != "hydra"]
     container: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
+    if path := container.get("ckpt_path"):  # relative to the command, whatever folder a job runs in
+        here = cfg.hydra.runtime.cwd if "hydra" in cfg else os.getcwd()
+        container["ckpt_path"] = os.path.abspath(os.path.join(here, str(path)))
     return container
 
 
@@ -169,57 +164,48 @@ def from_wandb(name: str, default: str | None = None) -> str | ListConfig | None
     return value or default
 
 
-def keep_plain_keys() -> None:
-    """Let no folder of a user's, such as seed/ beside task/, make Hydra read seed=1 as the choice of an option."""
-    exists = ConfigRepository.group_exists
-    if not hasattr(exists, "__wrapped__"):
-        ConfigRepository.group_exists = wraps(exists)(  # type: ignore[method-assign]
-            lambda self, config_path: config_path not in PLAIN and exists(self, config_path)
-        )
+def _run_folder(parent: str, *, _root_: DictConfig) -> str:
+    return run_folder(job_config(_root_), _root_.hydra.overrides.task, Path(parent))
 
 
 # On import: processes that a launcher starts need all. (Hydra checks conf/hydra/launcher against what the plugins
 # register under those names, and warns that it does.)
-OmegaConf.register_new_resolver("run_folder", lambda *, _root_: run_folder(job_config(_root_)), replace=True)
+OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
 OmegaConf.register_new_resolver("wandb", from_wandb, replace=True)
-keep_plain_keys()
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
 
 
 def _arranged(words: list[str]) -> list[str]:
-    from hydra._internal.utils import get_args_parser  # nothing public lists Hydra's flags
-
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        raise Reported(2, "the working directory is gone; change to another") from None
-    if any(word != word.encode(errors="replace").decode() for word in words):
-        raise Reported(2, "an argument is not UTF-8; rename the file or the folder")
-    flags = [flag for flag in get_args_parser()._actions if flag.option_strings and flag.dest != "experimental_rerun"]
-    given = arranged(words, flags)
-    if "--version" in given:
+    """The command as Hydra takes it: overrides with quotes where they need them, then flags."""
+    if "--version" in words:
         print(f"taskcluster {__version__} with Hydra {hydra.__version__}")
         sys.exit(0)
-    trains = not {"--cfg", "--info", "--help", "--hydra-help", "--shell-completion"} & {*given}
-    return [*follow(given, told=trains), *given]
+    parser = get_args_parser()
+    parser.prog = TRAIN
+    parser.error = partial(Parser.error, parser)  # type: ignore[method-assign, arg-type]
+    given = parser.parse_intermixed_args(words)
+    overrides = [readable(word) for word in given.overrides]
+    trains = not (given.help or given.hydra_help or given.cfg or given.info or given.shell_completion)
+    return [*follow(overrides, told=trains), *overrides, *(word for word in words if word not in given.overrides)]
 
 
 def sentence(error: BaseException) -> str:
     """What a user did wrong, of any of MISTAKES."""
     error = _telling(error)
+    said = " ".join(str(error).split("\n") if isinstance(error, yaml.YAMLError) else str(error).split("\n")[:1])
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
-        return _no_such_file(error, *error.missing_cfg_file.rpartition("/")[::2])
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        known = error.options or options(group)
+        hint = did_you_mean(option, known)
+        return f"{group}={option} is not an option of {group}{hint}; choose from {', '.join(known)}"
     if isinstance(error, OSError):
-        reason = f"{error.filename}: {error.strerror}"
-        return f"{reason}; choose another folder with hydra.run.dir= or hydra.sweep.dir="
-    if isinstance(error, RecursionError):
-        return "the configuration includes itself; look for a cycle in the defaults of its files"
+        return f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir= or hydra.sweep.dir="
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read ({_line(error)}); check its brackets and quotes"
+        return f"{error.override} cannot be read ({said}); put special characters in quotes, as in KEY='\"VALUE\"'"
     for pattern, meaning in MEANINGS.items():
-        if found := re.match(pattern, str(error)):
-            return meaning(found[1])
-    return " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else _line(error)
+        if match := re.match(pattern, str(error)):
+            return meaning(match[1])
+    return " ".join(said.split())
 
 
 def _telling(error: BaseException) -> BaseException:
@@ -227,63 +213,34 @@ def _telling(error: BaseException) -> BaseException:
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
-    ours = [cause for cause in causes if isinstance(cause, UserError)]
+    mistakes = [cause for cause in causes if isinstance(cause, UserError)]
     unresolved = [cause for cause in causes if isinstance(cause, InterpolationResolutionError)]
-    return [*ours, *reversed(unresolved), *filter(str, causes), error][0]
-
-
-def _line(error: object) -> str:
-    return " ".join(str(error).split("\n")[0].split())
+    return [*mistakes, *reversed(unresolved), *filter(str, causes), error][0]
 
 
 def _unknown_key(key: str) -> str:
-    keys = list(_dotted(composed()))
+    config = composed()
+    keys = [*config, *flatten(config)]
     if key in keys:
         return f"{key} is not a key of the chosen {key.partition('.')[0]}; --cfg job shows those that are"
-    siblings = {name.rpartition(".")[2]: name for name in keys}
-    last = did_you_mean(key.rpartition(".")[2], siblings)
-    hint = did_you_mean(key, keys) or re.sub(r"'(.+)'", lambda found: repr(siblings[found[1]]), last)
+    ending = [name for name in keys if name.endswith(f".{key}")]
+    hint = f"; did you mean {ending[0]!r}?" if ending else did_you_mean(key, keys)
     return f"{key} is not a key of the configuration{hint}; --cfg job shows all"
 
 
-def _several_values(override: str) -> str:
-    key = override.partition("=")[0]
-    return f"{override} gives several values: add -m for one run of each, or write {key}=[A,B] for a list"
-
-
-def _no_such_file(error: MissingConfigException, group: str, option: str) -> str:
-    folders = [Path(folder) for folder in re.findall(r"path=file://(.*)", str(error))]  # in the message alone
-    files = (file.stem for folder in folders for file in (folder / group).glob("*.yaml"))
-    known = sorted({*(error.options or ()), *files})
-    choices = f"choose from {', '.join(known)}" if known else "--help lists the groups"
-    return f"{group}={option} is not an option of {group}{did_you_mean(option, known)}; {choices}"
-
-
-def _no_option(kind: str) -> str:
-    """kind: a type of Python, NoneType for null."""
-    for key, _, value in (word.partition("=") for word in sys.argv[1:]):
-        if (CONF / key).is_dir() and type(yaml.safe_load(value)).__name__ == kind:
-            options = ", ".join(sorted(file.stem for file in (CONF / key).glob("*.yaml")))
-            return f"{key}={value} is not an option of {key}; choose from {options}"
-    return f"a group takes the name of one of its options, not {kind}; --help lists them"
-
+SEVERAL = "{} gives several values: add -m for one run of each, or write KEY=[A,B] for a list"
 
 # What Hydra says, and what it means here.
 MEANINGS: dict[str, Callable[[str], str]] = {
+    r"(Unknown plugin class)": "this launcher is not installed; docs/engines.md says what it needs".format,
     r"Interpolation key '(.*)' not found": "${{{}}} refers to no key of the configuration; correct it".format,
     r".* raised while resolving interpolation: \"?(.*?)\"?(?:\n|$)": str,
-    r"Config group override must be a string or a list. Got (.*)": _no_option,
+    r"Config group override must be a string or a list. Got (.*)": (
+        "a group takes the name of one of its options, not {}; --help lists them".format
+    ),
     r"Could not override '([^'@]+)": _unknown_key,
     r"Could not append to config. An item is already at '(.*)'": "{0} is there already; write {0}= without +".format,
     r"Error merging override (.*)": "{} would replace all its keys; set them one by one, as in KEY.NAME=VALUE".format,
-    r"Ambiguous value for argument '(.*)'\n": _several_values,
-    r"Sweep parameters '(.*)' requires --multirun": _several_values,
-    r"Sweeping over Hydra's configuration is not supported : '(.*)'": "{} gives several values; give one".format,
+    r"Ambiguous value for argument '(.*)'\n": SEVERAL.format,
+    r"Sweep parameters '(.*)' requires --multirun": SEVERAL.format,
 }
-
-
-def _dotted(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        yield prefix + key
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")

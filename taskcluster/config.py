@@ -15,7 +15,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -68,6 +67,8 @@ EXAMPLES = {  # of what is chosen from each group that a run needs
     "logger": "none",
 }
 
+PARTS = {"measures": (), "callbacks": ("measurement", "checkpoint")}  # groups of several parts, and those needed
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -81,7 +82,6 @@ class Node(_Strict, extra="allow"):
 
     target: str = Field(alias="_target_")
     _key: str = PrivateAttr("")
-    _given: dict[str, object] = PrivateAttr(default_factory=dict)
     _followed: dict[str, str] = PrivateAttr(default_factory=dict)  # the keys whose values arguments follow
 
     @classmethod
@@ -94,23 +94,15 @@ class Node(_Strict, extra="allow"):
         node._key = key
         return node
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep(cls, given: object, validate: ModelWrapValidatorHandler[Self]) -> Self:
-        node = validate(given)
-        if isinstance(given, Mapping):
-            node._given = {str(key): value for key, value in given.items() if key != "_target_"}
-        return node
-
     @property
     def arguments(self) -> dict[str, object]:
-        """As they were given."""
-        return deepcopy(self._given)
+        """Those that were given."""
+        return self.model_dump(exclude={"target"}, exclude_unset=True)
 
     def named(self, message: str) -> str:
         """A sentence that may begin with an argument at fault, with the whole key to correct."""
         name, equals, rest = message.partition("=")
-        if name not in self._given:
+        if name not in self.model_fields_set:
             return f"{self._key}: {message}"
         return self._followed.get(name, f"{self._key}.{name}") + equals + rest
 
@@ -128,16 +120,16 @@ class Node(_Strict, extra="allow"):
         leave_out: an argument that is not the target's; offered: arguments that the target gets if it `needs` them.
         Raises UserError for an argument that it does not take, and for what it refuses as ValueError or TypeError.
         """
-        key, target = self._key, self._imported()
+        key, (target, parameters) = self._key, self._imported()
         values = {name: value for name, value in self.arguments.items() if name != leave_out}
-        accepted = _accepted(target)
-        for unknown in values.keys() - (values if accepted is None else accepted).keys():
-            raise UserError(f"{key}.{unknown} is not a key of {key}" + did_you_mean(unknown, accepted or ()))
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        for unknown in () if takes_all else values.keys() - parameters.keys():
+            raise UserError(f"{key}.{unknown} is not a key of {key}" + did_you_mean(unknown, parameters))
         kwargs |= {name: value for name, value in offered.items() if name in getattr(target, "needs", ())}
         try:
             made = target(*args, **values, **kwargs)
         except ValidationError as error:
-            raise UserError(sentences(error, key, accepted or (), self._followed)) from None
+            raise UserError(sentences(error, key, parameters, self._followed)) from None
         except UserError:
             raise
         except (ValueError, TypeError, ImportError) as error:
@@ -147,25 +139,13 @@ class Node(_Strict, extra="allow"):
             raise UserError(f"{key}._target_={self.target!r} gives a {names[0]} instead of a {names[1]}; correct it")
         return made
 
-    def _imported(self) -> Callable[..., object]:
+    def _imported(self) -> tuple[Callable[..., object], Mapping[str, inspect.Parameter]]:
         module, _, name = self.target.rpartition(".")
         try:
-            found = getattr(import_module(module), name)
-        except (ValueError, ImportError, AttributeError) as error:
-            said = f"{self._key}._target_={self.target!r} cannot be imported ({error}); correct it"
-            raise UserError(said) from error
-        if not callable(found):
-            raise UserError(f"{self._key}._target_={self.target!r} is neither a class nor a function; correct it")
-        return found
-
-
-def _accepted(target: Callable[..., object]) -> Mapping[str, object] | None:
-    """The arguments that a target takes by name, None where it takes any or does not say."""
-    try:
-        parameters = inspect.signature(target).parameters
-    except ValueError:  # of some builtins
-        return None
-    return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else parameters
+            target = getattr(import_module(module), name)
+            return target, inspect.signature(target).parameters
+        except (ValueError, TypeError, ImportError, AttributeError) as error:
+            raise UserError(f"{self._key}._target_={self.target!r} cannot be imported ({error}); correct it") from error
 
 
 class Optimizer(Node):
@@ -230,38 +210,27 @@ class RunConfig(_Strict):
     @classmethod
     def of(cls, composed: Mapping[str, object]) -> Self:
         """A run's resolved configuration. Raises UserError for keys and values that no run can have."""
-        chosen = {group: _chosen(group, composed.get(group)) for group in EXAMPLES}
-        if missing := [name for name in ("measurement", "checkpoint") if not chosen["callbacks"].get(name)]:
-            raise UserError(f"callbacks has no {' and no '.join(missing)}; write callbacks={EXAMPLES['callbacks']}")
-        for group in ("measures", "callbacks"):
-            if empty := [name for name, node in chosen[group].items() if node is None]:
-                raise UserError(f"{group}.{empty[0]}=None: write ~{group}.{empty[0]} to leave it out")
-        seed, seeds = composed.get("seed"), composed.get("seeds")
-        if isinstance(seeds, Mapping):  # those that only follow a wrong seed are not wrong themselves
-            seeds = {source: 0 if value == seed else value for source, value in seeds.items()}
+        for group in EXAMPLES:
+            _refuse_no_choice(group, composed.get(group))
         try:
-            cls.model_validate({**composed, "seeds": seeds})
             config = cls.model_validate(composed)
         except ValidationError as error:
             raise UserError(sentences(error, keys=cls.model_fields)) from None
         config._composed = deepcopy(dict(composed))
-        for key in cls.model_fields:
-            if isinstance(node := getattr(config, key), Node):
-                node._key = key
-        for group in ("measures", "callbacks"):
-            for name, part in getattr(config, group).items():
-                part._key = f"{group}.{name}"
-        model, data = config.model._given, config.data._given
-        same = {
-            key for key, of in FOLLOWED.items() if data.get(key) is not None and repr(data[key]) == repr(model.get(of))
-        }
-        config.data._followed = {key: f"model.{FOLLOWED[key]}" for key in same}
+        named = {group: getattr(config, group) for group in EXAMPLES if group not in PARTS}
+        named |= {f"{group}.{name}": node for group in PARTS for name, node in getattr(config, group).items()}
+        for key, node in named.items():
+            node._key = key
+        model, data = config.model.arguments, config.data.arguments
+        for key, source in FOLLOWED.items():
+            if data.get(key) is not None and repr(data[key]) == repr(model.get(source)):
+                config.data._followed[key] = f"model.{source}"
         return config
 
     def with_frame(self, frame: Mapping[str, str]) -> Self:
         """The same with the frame of the tokenizer's chat template, recorded when the run begins."""
         composed = self.as_dict()
-        composed["data"] = {**self.data._given, "_target_": self.data.target, "chat_frame": dict(frame)}
+        composed["data"] = {"_target_": self.data.target, **self.data.arguments, "chat_frame": dict(frame)}
         return self.of(composed)
 
     def as_dict(self) -> dict[str, object]:
@@ -269,15 +238,18 @@ class RunConfig(_Strict):
         return deepcopy(self._composed)
 
 
-def _chosen(group: str, value: object) -> Mapping[str, object]:
-    """What is chosen from a group. Raises UserError for nothing, and for what can be no choice."""
-    if not value:
+def _refuse_no_choice(group: str, value: object) -> None:
+    """Raise UserError where nothing that a run can have is chosen from a group."""
+    if not value or not isinstance(value, Mapping):
         raise UserError(f"{group} holds nothing; choose one of its options, as in {group}={EXAMPLES[group]}")
-    if not isinstance(value, Mapping):
-        raise UserError(f"{group}={value!r} has no keys; choose one of its options, as in {group}={EXAMPLES[group]}")
-    if EXAMPLES[group].startswith("[") and "_target_" in value:
+    if group not in PARTS:
+        return
+    if "_target_" in value:
         raise UserError(
             f"{group}._target_={value['_target_']!r} has no name; indent all keys of that file below a name of its "
             f"own, so that it is {group}.NAME._target_"
         )
-    return value
+    if missing := [name for name in PARTS[group] if not value.get(name)]:
+        raise UserError(f"{group} has no {' and no '.join(missing)}; write {group}={EXAMPLES[group]}")
+    if empty := [name for name, part in value.items() if part is None]:
+        raise UserError(f"{group}.{empty[0]}=None: write ~{group}.{empty[0]} to leave it out")

@@ -51,38 +51,32 @@ class Multirun:
 
     def __init__(self, launcher: Launcher, config: DictConfig, runs: Sequence[Planned]) -> None:
         self._launcher, self._config, self.runs = launcher, config, runs
-        self._kind = type(launcher).__name__
-        self._roots = list(dict.fromkeys(run.root for run in runs))
+        self._side_by_side = type(launcher).__name__ == "JoblibLauncher"
         self.console = streams.console()
 
     def make_room(self) -> None:
         """Make the folders of what is to be done. Raises OSError."""
-        if any(run.exit_code is None for run in self.runs):
-            for root in self._roots:
-                root.mkdir(parents=True, exist_ok=True)
-                OmegaConf.save(self._config, root / "multirun.yaml")
+        for root in {run.root for run in self.runs if run.exit_code is None}:
+            root.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self._config, root / "multirun.yaml")
 
     def run(self, batch_size: int | None) -> list[Sequence[JobReturn]]:
         """Do what is to be done, so many jobs at once or all. Raises UserError for a size that is none."""
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise UserError(
-                f"hydra.sweeper.max_batch_size={batch_size}: give the number of jobs to run at once, 1 or more"
-            )
         size = batch_size or max(1, len(self.runs))
+        if not isinstance(size, int) or size < 1:
+            raise UserError(f"hydra.sweeper.max_batch_size={size}: give the number of jobs to run at once, 1 or more")
         return [self._run(self.runs[k : k + size], k) for k in range(0, len(self.runs), size)]
 
-    def _run(self, batch: Sequence[Planned], initial_job_idx: int) -> Sequence[JobReturn]:
+    def _run(self, batch: Sequence[Planned], first: int) -> Sequence[JobReturn]:
         for run in batch:
             if run.exit_code:
                 say(self.program, f"{run.name}: {run.plan}")
             elif not self.console.is_terminal:  # there the view shows it
                 self.announce(run)
-        todo = [run for run in batch if run.exit_code is None]
-        with self.view(batch) if todo else nullcontext():
-            for _ in range(ATTEMPTS if self._kind == "JoblibLauncher" else 1):  # where one lost job is the end of all
-                if todo:
-                    self._attempt(todo, initial_job_idx)
-                todo = [run for run in todo if run.exit_code is None]
+        with self.view(batch) if _unfinished(batch) else nullcontext():
+            for _ in range(ATTEMPTS if self._side_by_side else 1):
+                if todo := _unfinished(batch):
+                    self._launch(todo, first)
         return [JobReturn(overrides=run.overrides, status=JobStatus.COMPLETED) for run in batch]
 
     def announce(self, run: Planned) -> None:
@@ -97,25 +91,20 @@ class Multirun:
 
         return RunsView(common_root(self.runs), [run.name for run in batch if not run.exit_code])
 
-    def _attempt(self, runs: Sequence[Planned], initial_job_idx: int) -> None:
+    def _launch(self, runs: Sequence[Planned], first: int) -> None:
+        signals = PassedOn() if self._side_by_side else Interrupts()
         try:
-            returns = self._launch([run.placed for run in runs], initial_job_idx)
+            with signals, signals.deferred(PATIENCE) if self._side_by_side else nullcontext():
+                returns = self._launcher.launch([run.placed for run in runs], first)
         except Exception as error:  # the launcher's own
-            say(self.program, f"{self._kind}: {' '.join(str(error).split())}")
+            say(self.program, f"{type(self._launcher).__name__}: {' '.join(str(error).split())}")
             return
         for run, returned in zip(runs, returns, strict=True):
-            run.exit_code = 1
-            if returned.status is JobStatus.COMPLETED:
+            try:
                 run.exit_code = returned.return_value
-            else:
-                say(self.program, f"{run.name}: {returned._return_value}")  # whose getter would raise it
-
-    def _launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        if self._kind != "JoblibLauncher":
-            with Interrupts():
-                return self._launcher.launch(job_overrides, initial_job_idx)
-        with PassedOn() as signals, signals.deferred(PATIENCE):
-            return self._launcher.launch(job_overrides, initial_job_idx)
+            except Exception as error:  # of a job that is lost
+                run.exit_code = 1
+                say(self.program, f"{run.name}: {error}")
 
     def conclude(self) -> int:
         """Print what came of every run, and write the report; the exit code is the worst of the runs'."""
@@ -133,28 +122,30 @@ class Multirun:
         claims = ["claims"] * any(verdicts != "-" for *_, verdicts in outcomes)
         for column in ("run", "status", "steps", *(metric.short for metric in metrics), *claims, "at the start"):
             table.add_column(column, overflow="fold")
-        states = []
         for run, (state, *values, verdicts) in zip(self.runs, outcomes, strict=True):
             if run.exit_code is None or state == "damaged":
                 run.exit_code = run.exit_code or int(state != "finished")
-            states.append(state)
             if state == "new":
                 state = "refused" if run.exit_code == 2 else "not begun"
             table.add_row(run.name, state, *values, *[verdicts] * len(claims), run.plan)
         self.console.print(table)
-        return states
+        return [state for state, *_ in outcomes]
 
     def _report(self) -> None:
         with imports.large():
             from taskcluster.pages.multirun_report import write
 
-        for root in self._roots:
+        for root in dict.fromkeys(run.root for run in self.runs):
             try:
                 with self.console.status("writing the report"):
                     page = write(root)
                 self.console.print(f"The report is {page}", soft_wrap=True)
             except (UserError, OSError) as error:  # no run is finished, say
                 self.console.print(f"No report was written: {error}", soft_wrap=True)
+
+
+def _unfinished(runs: Sequence[Planned]) -> list[Planned]:
+    return [run for run in runs if run.exit_code is None]
 
 
 def _shown(run: RunFolder) -> list[Metric]:

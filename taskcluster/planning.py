@@ -6,19 +6,15 @@ out: Planned runs: already finished, to be started or resumed, or refused in one
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import permutations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.core.utils import setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -28,7 +24,7 @@ from taskcluster.arguments import quoted
 from taskcluster.cli import Reported, job_config
 from taskcluster.config import RunConfig
 from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
-from taskcluster.runs.condition import digest, flatten, is_seed, matters
+from taskcluster.runs.condition import content, decisive, digest
 from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import find_start, is_concluded, is_finished
@@ -36,15 +32,13 @@ from taskcluster.tracking.identity import refuse_many
 from taskcluster.training.series import refuse_different, series
 from taskcluster.validation import UserError
 
-JOB_NUMBER = re.compile(r"\$\{hydra[:.]job\.num\}")
-
 HERE = ("BasicLauncher", "JoblibLauncher")  # launchers whose jobs run on this machine
 
 
 @dataclass
 class Planned:
     """One run. overrides: what was given for it; plan: what it has before it, in words; exit_code: what came of it,
-    None while that is not known; content: a digest of all settings that matter to its numbers, seeds included."""
+    None while that is not known."""
 
     overrides: Sequence[str]
     root: Path
@@ -52,7 +46,6 @@ class Planned:
     plan: str
     exit_code: int | None = None
     name: str = ""
-    content: str = ""
 
     @property
     def placed(self) -> list[str]:
@@ -61,67 +54,60 @@ class Planned:
         return [*self.overrides, *(f"hydra.sweep.{key}={quoted(str(path))}" for key, path in folders.items())]
 
 
-def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> list[list[list[str]]]:
-    """The overrides of every job, by grid: all combinations of the values given, of those that an experiment sweeps
+def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> list[list[str]]:
+    """The overrides of every job: all combinations of the values given, of those that an experiment sweeps
     (hydra.sweeper.params), and of those of one of its grids (hydra.sweeper.grids).
 
     Several experiments, experiment=seeds,layers, are as many sweeps, each with its own values and under its own name.
     Raises UserError for values that cannot be listed.
     """
     hydras: Any = OmegaConf.to_container(config.hydra.overrides.hydra)
-    if any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydras):
+    if any(word.startswith("hydra.run.dir=") for word in hydras):
         raise UserError("hydra.run.dir= is for a single run; write hydra.sweep.dir= for a multirun")
     parser = OverridesParser.create(config_loader=loader)
-    overrides = _parsed(parser, arguments)
-    chosen = [override for override in overrides if override.get_key_element() == "experiment"][-1:]
-    if not chosen or not chosen[0].is_sweep_override():
+    experiments = next((values for key, values in _values(parser, arguments) if key == "experiment"), [])
+    if len(experiments) < 2:
         return _grids(parser, config, arguments)
-    others = [str(override.input_line) for override in overrides if override.get_key_element() != "experiment"]
-    found = []
-    for value in chosen[0].sweep_string_iterator():
-        given = [f"experiment={value}", *others]
-        own = loader.load_configuration(config.hydra.job.config_name, [*hydras, *given], RunMode.MULTIRUN)
-        found += _grids(parser, own, given)
-    return found
+    others = [word for word in arguments if not word.startswith("experiment=")]
+    listed = []
+    for experiment in experiments:
+        given = [experiment, *others]
+        composed = loader.load_configuration(config.hydra.job.config_name, [*hydras, *given], RunMode.MULTIRUN)
+        listed += _grids(parser, composed, given)
+    return listed
 
 
-def _parsed(parser: OverridesParser, words: Sequence[str]) -> list[Override]:
-    overrides = parser.parse_overrides(list(words))
-    for override in overrides:
+def _grids(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
+    """The jobs of all grids. What params sweep, every grid does; what the command gives holds in every grid."""
+    sweeper = config.hydra.sweeper
+    grids = OmegaConf.to_container(sweeper.grids) if OmegaConf.is_config(sweeper.grids) else sweeper.grids
+    if grids is None:
+        grids = [{}]
+    if not isinstance(grids, list) or not grids:
+        raise UserError(f"hydra.sweeper.grids={grids}: give a list of grids, as in [{{seed: '0,1'}}, {{seed: 2}}]")
+    params = _overrides("params", {} if sweeper.params is None else sweeper.params)
+    given = [[*params, *_overrides(f"grids[{k}]", grid), *arguments] for k, grid in enumerate(grids)]
+    return [list(job) for words in given for job in product(*dict(_values(parser, words)).values())]
+
+
+def _overrides(name: str, grid: Any) -> list[str]:
+    """What a grid sweeps. Raises UserError for anything but dotted keys with values."""
+    values: Any = OmegaConf.to_container(grid) if OmegaConf.is_dict(grid) else grid
+    if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
+        raise UserError(f"hydra.sweeper.{name}={grid}: give dotted keys with values, as in {{model.n_layer: '2,4'}}")
+    return [f"{key}={value if isinstance(value, str | list) else json.dumps(value)}" for key, value in values.items()]
+
+
+def _values(parser: OverridesParser, words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Each key with an override for every value that it gets."""
+    listed = []
+    for override in parser.parse_overrides(list(words)):
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise UserError(f"{override.input_line} has no end of values; list them as in KEY=1,2,3 or KEY=range(1,4)")
-    return overrides
-
-
-def _grids(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]) -> list[list[list[str]]]:
-    """The jobs of each grid. What params sweep, every grid does; what the command gives holds in every grid."""
-    params = _values("params", config.hydra.sweeper.params)
-    grids: Any = config.hydra.sweeper.grids
-    if grids is None:
-        return [_combinations(parser, [*params, *arguments])]
-    if not OmegaConf.is_list(grids) or not grids:
-        raise UserError(f"hydra.sweeper.grids={grids}: give a list of grids, as in [{{seed: '0,1'}}, {{seed: 2}}]")
-    return [_combinations(parser, [*params, *_values(f"grids[{k}]", g), *arguments]) for k, g in enumerate(grids)]
-
-
-def _values(name: str, grid: Any) -> list[str]:
-    """What a grid gives, as overrides. Raises UserError where it is none."""
-    if grid is not None and not OmegaConf.is_dict(grid):
-        raise UserError(f"hydra.sweeper.{name}={grid}: give keys with their values, as in {{model.n_layer: '2,4'}}")
-    found: dict[str, Any] = OmegaConf.to_container(grid) if grid is not None else {}  # type: ignore[assignment]
-    for key, value in found.items():
-        if isinstance(value, dict):
-            raise UserError(f"hydra.sweeper.{name}.{key}={value}: write keys with dots, as in {{model.n_layer: '2,4'}}")
-    return [f"{key}={value if isinstance(value, str | list) else json.dumps(value)}" for key, value in found.items()]
-
-
-def _combinations(parser: OverridesParser, words: Sequence[str]) -> list[list[str]]:
-    values: dict[str, list[str]] = {}
-    for override in _parsed(parser, words):  # of one key the last counts
         key, sweeps = override.get_key_element(), override.is_sweep_override()
-        given = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
-        values[key] = [f"{key}={value}" for value in given]
-    return [list(combination) for combination in product(*values.values())]
+        values = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
+        listed.append((key, [f"{key}={value}" for value in values]))
+    return listed
 
 
 def common_root(runs: Sequence[Planned]) -> Path:
@@ -136,57 +122,54 @@ class Planner:
         self._kind, self._loader, self._config = type(launcher).__name__, loader, config
         self._refusals: dict[str, str] = {}
 
-    def __call__(self, grids: Sequence[Sequence[Sequence[str]]]) -> list[Planned]:
-        """What every job has before it; one that repeats a job of another grid is dropped.
+    def __call__(self, jobs: Sequence[Sequence[str]]) -> list[Planned]:
+        """What every job has before it; jobs of one configuration are one run.
 
         Raises UserError where two others would have one folder.
         """
-        setup_globals()
         _refuse_company()
-        by_folder: dict[Path, tuple[int, Planned]] = {}
-        for grid, overrides in ((grid, overrides) for grid, jobs in enumerate(grids) for overrides in jobs):
-            run = self._plan(overrides, len(by_folder))
-            of, first = by_folder.setdefault(run.folder.path, (grid, run))
-            if first is not run and (of == grid or first.content != run.content):
-                pair = [
-                    " ".join(set(a) - set(b)) or "the same" for a, b in permutations((first.overrides, run.overrides))
-                ]
+        planned: dict[str, Planned] = {}
+        folders: dict[Path, Planned] = {}
+        for given in jobs:
+            overrides = [*follow(given), *given]
+            composed = self._loader.load_sweep_config(self._config, overrides)
+            composed.hydra.job.num = len(planned)
+            HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
+            imports.find_own()
+            config = job_config(composed)
+            root = Path(os.path.abspath(composed.hydra.sweep.dir))
+            if (key := f"{root}{digest(content(config))}") in planned:
+                continue
+            path = Path(os.path.normpath(root / composed.hydra.sweep.subdir))
+            if other := folders.get(path):
+                pair = f"{' '.join(other.overrides)} and {' '.join(overrides)}"
                 raise UserError(
-                    f"two runs, {pair[0]} and {pair[1]}, would share the folder {run.folder.path}; leave one out, or "
-                    "tell them apart by hydra.sweep.subdir="
+                    f"two runs, {pair}, would share the folder {path}; tell them apart by hydra.sweep.subdir="
                 )
-        runs = [run for _, run in by_folder.values()]
-        top = common_root(runs)
-        for run in runs:
-            run.name = os.path.relpath(run.folder.path, top)
-        return runs
+            plan, exit_code = self._plan(config, RunFolder(path))
+            planned[key] = folders[path] = Planned(overrides, root, RunFolder(path), plan, exit_code)
+        top = common_root([*planned.values()])
+        for path, run in folders.items():
+            run.name = os.path.relpath(path, top)
+        return [*planned.values()]
 
-    def _plan(self, overrides: Sequence[str], number: int) -> Planned:
-        given = [JOB_NUMBER.sub(str(number), word) for word in overrides]  # launchers count those that they are given
-        given = [*follow(given), *given]
-        composed = self._loader.load_sweep_config(self._config, given)
-        composed.hydra.job.num, composed.hydra.job.id = number, str(number)
-        HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
-        imports.find_own()
-        root = Path(os.path.abspath(composed.hydra.sweep.dir))
-        run = RunFolder(Path(os.path.normpath(root / composed.hydra.sweep.subdir)))
-        settings = {key: value for key, value in flatten(job_config(composed)).items() if matters(key)}
-        planned = partial(Planned, given, root, run, content=digest(settings))
+    def _plan(self, composed: dict[str, Any], run: RunFolder) -> tuple[str, int | None]:
+        """In words, and the exit code of a run that is not to begin."""
         try:
-            config = RunConfig.of(job_config(composed))
+            config = RunConfig.of(composed)
             if is_finished(run, config, series(config)):
                 if is_concluded(run):
-                    return planned("already finished, skipped", exit_code=0)
-                return planned("already finished, but some figures are missing")
+                    return "already finished, skipped", 0
+                return "already finished, but some figures are missing", None
             if run.in_use():
-                return planned("in use by another process, skipped", exit_code=1)
+                return "in use by another process, skipped", 1
             refuse_many(config.logger)
             state, start = run.state, find_start(run, config, series(config))
             self._refuse(config)
         except UserError as error:
-            return planned(f"refused: {error}", exit_code=2)
+            return f"refused: {error}", 2
         plan = "starts from the beginning" if start.step is None else f"resumes after step {start.step}"
-        return planned("begins" if state == "new" else f"{state}, {plan}")
+        return ("begins" if state == "new" else f"{state}, {plan}"), None
 
     def _refuse(self, config: RunConfig) -> None:
         """Raise UserError for what can be known to be wrong before the first run, built once for all seeds."""
@@ -200,24 +183,21 @@ class Planner:
             return
         from taskcluster.training.experiment import prepare, refuse_device
 
-        key = digest({key: value for key, value in flatten(config.as_dict()).items() if not is_seed(key)})
-        if key not in self._refusals:
+        condition = digest(decisive(config.as_dict()))
+        if condition not in self._refusals:
+            self._refusals[condition] = ""
             try:
                 refuse_device(config.trainer)
                 refuse_different(series(config))
                 prepare(config)
-                self._refusals[key] = ""
             except UserError as error:
-                self._refusals[key] = str(error)
-        if self._refusals[key]:
-            raise UserError(self._refusals[key])
+                self._refusals[condition] = str(error)
+        if self._refusals[condition]:
+            raise UserError(self._refusals[condition])
 
 
 def _refuse_company() -> None:
-    try:
-        here = place()
-    except UserError as error:
-        raise Reported(2, str(error)) from error
+    here = place()
     if here.launcher:
         said = f"a multirun is one process, but {here.launcher} started {here.world_size}; start the command without it"
         raise Reported(2, "" if here.rank else f"{said}: hydra/launcher=submitit_slurm starts runs on several nodes")

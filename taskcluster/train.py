@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from taskcluster import cli, imports, streams
+from taskcluster.arguments import say
 from taskcluster.processes.interrupts import AT_ONCE, PATIENCE, Interrupted, Interrupts
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def job(cfg: DictConfig) -> None:
     def report_end(reason: BaseException) -> None:
         said = f"interrupted by {reason}" if isinstance(reason, Interrupted) else str(reason)
         if place.rank == 0 or not isinstance(reason, Interrupted):
-            cli.report(f"{said}; rerun the same command to resume from {folder}")
+            say(cli.TRAIN, f"{said}; rerun the same command to resume from {folder}")
 
     try:
         with Interrupts() as interrupts:

@@ -44,38 +44,15 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def not_text(key: str, value: object) -> str:
-    """Of a value that YAML took for a number, such as 12e4567: what to write instead."""
-    read = "a truth value" if isinstance(value, bool) else "a number"
-    if key.rpartition(".")[2].isdecimal():
-        return f"{key}={value!r} is read as {read}, not as text; put it in quotes"
-    typed = _typed(key) or str(value)
-    return (
-        f"{key}={typed} is read as {read}, not as text; write '{key}=\"{typed}\"', with both pairs of quotes in a shell"
-    )
-
-
-def _typed(key: str) -> str:
-    """What the command line gives a key, "" where it gives nothing."""
-    from hydra.core.hydra_config import HydraConfig  # only where something is wrong
-
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    given = [word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{key}=")]
-    return given[-1] if given else ""
-
-
 def sentences(
     error: ValidationError,
     prefix: str = "",
     keys: Iterable[str] = (),
     followed: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Every problem pydantic found, as `prefix.key=value: what it should be`. `keys` are those that exist; `followed`
-    are those, elsewhere, whose values some only follow."""
-    return "; ".join(_sentence(problem, prefix, keys, followed) for problem in error.errors(include_url=False))
-
-
-def _sentence(problem: Any, prefix: str, keys: Iterable[str], followed: Mapping[str, str]) -> str:
+    """The first problem that pydantic found, as `prefix.key=value: what it should be`. `keys` are those that exist;
+    `followed` are those, elsewhere, whose values some only follow."""
+    problem: Any = error.errors(include_url=False)[0]
     first, *inner = map(str, problem["loc"] or ("",))
     key = ".".join([followed.get(first, f"{prefix}.{first}"), *inner]).strip(".")
     kind, value = problem["type"], problem["input"]
@@ -84,7 +61,8 @@ def _sentence(problem: Any, prefix: str, keys: Iterable[str], followed: Mapping[
     if kind in ("missing_argument", "missing_keyword_only_argument", "missing"):
         return f"{key} is missing; give it a value"
     if kind == "string_type" and isinstance(value, bool | int | float):
-        return not_text(key, value)
+        read = "a truth value" if isinstance(value, bool) else "a number"
+        return f"{key}={value!r} is read as {read}, not as text; write '{key}=\"TEXT\"', with both pairs of quotes"
     message = problem["msg"].removeprefix("Value error, ")
     if kind == "value_error" and isinstance(value, dict) and "=" in message.split(" ")[0]:  # about one key of several
         return f"{key}.{message}"

@@ -18,7 +18,6 @@ from hydra.core.hydra_config import HydraConfig
 from taskcluster import train
 from taskcluster.cli import composed
 from taskcluster.processes.group import RunEnvironment
-from taskcluster.runs import options
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.tasks.regex import random_family
@@ -54,8 +53,6 @@ SMALL = (
     "logger=none",
 )
 
-OWN_OPTIONS = ("--config-dir", "-cd", "hydra.searchpath")  # how they are given
-
 
 class Outcome(NamedTuple):
     exit_code: int
@@ -79,17 +76,9 @@ def bare_trainer() -> pl.Trainer:
     return pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, plugins=[RunEnvironment()])
 
 
-def compose_options_once(patch: pytest.MonkeyPatch, *arguments: str) -> None:
-    """Names of folders need all options of the package: compose them once for all commands of this process, but for
-    those with options of their own."""
-    if not any(argument.startswith(OWN_OPTIONS) for argument in arguments):
-        patch.setattr(options, "_loader", options._packaged)
-
-
 def command(*arguments: str) -> int:
     """The exit code of `taskcluster-train ARGUMENTS` here, without the seconds that a new process needs to import."""
     with pytest.MonkeyPatch.context() as patch:
-        compose_options_once(patch, *arguments)
         patch.setattr(sys, "argv", ["taskcluster-train", *arguments])
         patch.setattr(HydraConfig.instance(), "cfg", None)  # as it was before, for what composes without a command
         GlobalHydra.instance().clear()

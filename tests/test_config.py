@@ -2,7 +2,6 @@
 
 import re
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +13,7 @@ from taskcluster import cli
 from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.batches import Packer
-from taskcluster.processes.interrupts import Interrupts
-from taskcluster.runs.folder import RunFolder
-from taskcluster.training.experiment import Experiment
+from taskcluster.training.experiment import language_model, prepare
 
 GROUPS = {
     folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in cli.CONF.iterdir() if folder.is_dir()
@@ -45,12 +42,11 @@ def test_every_option_composes_and_passes_the_checks(choice: str) -> None:
 
 @pytest.mark.parametrize("choices", COMPOSED, ids=" ".join)
 def test_every_task_model_optimizer_and_scheduler_work_together(choices: tuple[str, ...]) -> None:
-    from taskcluster.training.experiment import language_model, prepare
-
-    small = [key for key in SMALL if not key.startswith("task.") or "task=regex" in choices] + OWN.get(choices[0], [])
-    small = [key for key in small if "model=gpt2_768" not in choices or not key.startswith("model.")]
-    shallow = ["model.n_layer=1"] if "model=gpt2_768" in choices else []
-    config = RunConfig.of(composed(*choices, *small, *shallow))
+    parts = {"task": "task=regex", "model": "model=gpt2_768"}  # whose sizes are not those of SMALL
+    small = [key for key in SMALL if not key.startswith("task.") or parts["task"] in choices]
+    if parts["model"] in choices:
+        small = [key for key in small if not key.startswith("model.")] + ["model.n_layer=1"]
+    config = RunConfig.of(composed(*choices, *small, *OWN.get(choices[0], [])))
     data, network = prepare(config)
     configured = language_model(config, network).configure_optimizers()
     batch = Packer(data.train_rows, data.loss_on, network.device)(torch.arange(2))
@@ -99,10 +95,3 @@ def test_seeds_follow_the_one_seed_unless_set() -> None:
     config = composed("seed=7", "seeds.kmeans=1")
     assert (config["task"]["seed"], config["data"]["probe_seed"], config["model"]["seed"]) == (7, 7, 7)
     assert config["clusterer"]["seed"] == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["facts", "n_tasks", "regexes"])  # which set the steps of both
-def test_the_measures_of_an_experiment_are_due_at_its_steps(experiment: str, tmp_path: Path) -> None:
-    with Interrupts() as interrupts:  # whose construction refuses what does not fit together
-        Experiment(RunConfig.of(composed(f"experiment={experiment}")), RunFolder(tmp_path), interrupts)

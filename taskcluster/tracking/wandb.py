@@ -13,7 +13,7 @@ import wandb
 from pydantic import PositiveFloat
 from rich.console import Console
 
-from taskcluster.runs import condition
+from taskcluster.runs import names
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row
 from taskcluster.runs.verdicts import judged
@@ -65,8 +65,8 @@ class WandbMirror(Mirror):
         self._described: dict[str, Any] = {
             "project": project,
             "entity": entity,
-            "name": name or condition.shortened(run.name),
-            "group": group or condition.group(config),
+            "name": name or names.shortened(run.name),
+            "group": group or names.group(config, run.path),
             "job_type": job_type,
             "notes": notes,
             "tags": tags,

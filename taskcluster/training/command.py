@@ -1,58 +1,53 @@
-"""The command that made a run, from its configuration: for a model card, where nobody sees the run folder.
+"""The command that gives a run's configuration: for a model card, where nobody sees the run folder.
 
 in:  a run's resolved configuration
 out: `taskcluster-train name=... seed=... KEY=VALUE ...`, as a shell reads it
 
-It names where the run departs from the configuration that comes with the package, as the folder's name does. Options of
-a user's own come without the --config-dir that they are in.
+Options and keys of a user's own, which --config-dir finds, are given as keys with values.
 """
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from taskcluster.arguments import quoted
-from taskcluster.runs.condition import Config, departures, own_seeds
+from taskcluster.cli import composed
+from taskcluster.runs.condition import Config, differing_keys, flatten, separate_seeds
+from taskcluster.runs.options import CONF, options
 
 
 def command(config: Config) -> str:
-    return shlex.join(["taskcluster-train", *_words(config)])
+    words = [f"seed={config['seed']}", *(f"{key}={value}" for key, value in separate_seeds(config).items())]
+    for group in [key for key in config if (CONF / key).is_dir()]:
+        if not any(key.startswith(f"{group}.") for key in _departures(words, config)):
+            continue
+        choices = [",".join(config[group])] if group in ("measures", "callbacks") else options(group)
+        tried = [words, *([*words, f"{group}={f'[{choice}]' if ',' in choice else choice}"] for choice in choices)]
+        words = min(tried, key=lambda words: len(_departures(words, config)))
+    flat, there = flatten(config), flatten(composed(*words))
+    for key in _departures(words, config):
+        words.append(f"{'' if key in there else '++'}{key}={_written(flat[key])}" if key in flat else f"~{key}")
+    return shlex.join(["taskcluster-train", f"name={config['name']}", *words])
 
 
-def _words(config: Config) -> Iterator[str]:
-    yield f"name={config.get('name')}"
-    yield f"seed={config.get('seed')}"
-    for key, value in own_seeds(config).items():
-        yield f"{_seed_key(config, key)}={value}"
-    departed = departures(config)
-    of_groups = {group for key in departed for group in ("measures", "callbacks") if key.startswith(f"{group}.")}
-    chosen = {
-        group for group in of_groups for key, value in departed.items() if key.startswith(group) and value in ("+", ...)
-    }
-    for group in sorted(chosen):
-        yield f"{group}=[{','.join(config[group])}]"
-    for key, value in departed.items():
-        if value not in ("+", ...):
-            yield f"{key}={_written(value)}"
-        elif key.partition(".")[0] not in chosen:
-            yield f"~{key}"
-
-
-def _seed_key(config: Config, key: str) -> str:
-    if key in (config.get("seeds") or {}):
-        return f"seeds.{key}"
-    return "data.probe_seed" if key == "probe_seed" else key
+def _departures(words: list[str], config: Config) -> list[str]:
+    """The keys in which a command's configuration differs; all of them for one that cannot be composed."""
+    try:
+        return differing_keys(composed(*words), config)
+    except (HydraException, OmegaConfBaseException):
+        return [*flatten(config)]
 
 
 def _written(value: Any) -> str:
     """A value in Hydra's grammar."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return "{" + ",".join(f"{_written(key)}:{_written(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
         return f"[{','.join(map(_written, value))}]"
-    return quoted(value) if isinstance(value, str) and not value.isidentifier() else _plain(value)
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return value if value.isidentifier() else quoted(value)
+    return json.dumps(value)

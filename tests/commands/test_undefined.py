@@ -1,6 +1,5 @@
 """Metrics that are undefined, and what cannot be made after the last update: neither fails a run."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -8,9 +7,8 @@ from typing import NamedTuple
 import polars
 import pytest
 from conftest import SMALL, Outcome
-from faults import Command, train, wandb_steps
+from faults import train, wandb_steps
 
-from taskcluster.pages.multirun_report import write
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, number
@@ -26,7 +24,6 @@ APART = (
     "task.tasks=[{regexes:['a[pqrs]{2,4}'],mapping:{p:q,r:s}},{regexes:['b[pqrs]{2,4}'],mapping:{t:u,v:w}}]",
     "task.instructions_per_task=20",
 )
-UNDEFINED = ("ari_within_x", "ari_within_x_to_y")
 
 
 class Sweep(NamedTuple):
@@ -47,31 +44,23 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 def test_the_journal_has_null_and_the_terminal_a_dash(apart: Sweep) -> None:
     for run in apart.runs:
         assert run.status()["state"] == "finished"
-        for row in run.rows():
-            assert row["ari_within_x/val/layer_2"] is None
-            assert row["ari/val/layer_2"] is not None
+        assert {row["ari_within_x/val/layer_2"] for row in run.rows()} == {None}
     assert "ARI within x -" in apart.output
     assert "nan" not in apart.output.lower()
-    assert "None" not in apart.output
 
 
 def test_the_report_has_dashes_and_its_tables_nulls(apart: Sweep) -> None:
     page = (apart.root / "report/report.md").read_text()
-    title = "ARI by layer, at x, within each value of x"
-    rows = [line for line in page.partition(title)[2].splitlines() if line.startswith("|")][2:5]
-    assert [[cell.strip() for cell in row.strip("|").split("|")] for row in rows] == [
-        [str(k), "-", "-", "-"] for k in range(3)
-    ]
+    rows = page.partition("ARI by layer, at x, within each value of x")[2].splitlines()
+    assert "| 0 | - | - | - |" in [" ".join(line.split()) for line in rows]
     assert "nan" not in page.lower()
-    numbers = polars.read_parquet(apart.root / "report/table.parquet").filter(polars.col("metric") == UNDEFINED[0])
+    numbers = polars.read_parquet(apart.root / "report/table.parquet").filter(polars.col("metric") == "ari_within_x")
     assert numbers["value"].null_count() == len(numbers) > 0
-    assert (apart.root / "report/ari_within_x.png").stat().st_size > 0
 
 
 def test_figures_are_drawn_and_the_live_page_has_gaps(apart: Sweep) -> None:
     for run in apart.runs:
         assert (run.figures / "ari_within_x.png").stat().st_size > 0
-        assert json.loads((run.figures / "tsne.json").read_text())["points"]
     watcher = Watcher(apart.root)
     watcher.scan()
     ((_, curves),) = watcher.conditions.values()
@@ -87,21 +76,6 @@ def test_a_mirror_has_every_step_without_them(apart: Sweep) -> None:
         assert wandb_steps(mirror) == [row["step"] for row in run.rows()]
 
 
-def test_runs_with_and_without_a_metric_share_a_report(apart: Sweep, tmp_path: Path) -> None:
-    """As where the one is older than the metric."""
-    for run in apart.runs:
-        copy = tmp_path / run.path.name
-        copy.mkdir()
-        for name in ("config.yaml", "status.json", "results.json"):
-            (copy / name).write_bytes((run.path / name).read_bytes())
-        lines = [json.loads(line) for line in run.journal.read_text().splitlines()]
-        if run.path.name == "0":
-            lines = [{key: value for key, value in line.items() if "ari_within_x" not in key} for line in lines]
-        (copy / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    page = write(tmp_path)
-    assert "nan" not in (page.parent / "report.md").read_text().lower()
-
-
 @pytest.mark.parametrize(
     ("rows", "unknown"),
     [
@@ -115,15 +89,9 @@ def test_claims_that_lack_their_rows_are_neither_held_nor_failed(rows: list[dict
     assert [k for k, claim in enumerate(judge(rows)) if claim.passed is None] == list(unknown)
 
 
-def test_what_is_undefined_reads_as_a_dash() -> None:
-    assert [fixed(value) for value in (None, float("nan"), float("inf"), 0.0, -0.0001)] == [
-        "-",
-        "-",
-        "-",
-        "0.000",
-        "0.000",
-    ]
-    assert fixed(number({}, "val/accuracy")) == "-"
+def test_undefined_numbers_read_as_a_dash() -> None:
+    values = None, float("nan"), float("inf"), number({}, "val/accuracy"), -0.0001
+    assert [fixed(value) for value in values] == ["-", "-", "-", "-", "0.000"]
 
 
 def test_a_figure_that_cannot_be_made_is_named_and_made_by_the_same_command(
@@ -137,25 +105,8 @@ def test_a_figure_that_cannot_be_made_is_named_and_made_by_the_same_command(
     assert outcome.exit_code == 0
     for product in ("t-SNE", "the figures"):
         assert f"{product} could not be made ([Errno 21] Is a directory" in outcome.out
-    assert "the run is finished; rerun the same command to try again" in outcome.out
-    assert run.status()["state"] == "finished"
-    assert len(run.results()["claims"]) == 7
     for path in in_the_way:
         path.rmdir()
     again = taskcluster_train(*SMALL, "hydra.run.dir=run")
     assert (again.exit_code, "could not be made" in again.out) == (0, False)
-    assert json.loads((run.figures / "tsne.json").read_text())["points"]
     assert (run.figures / "index.html").is_file()
-    assert len(run.status()["starts"]) == 1
-
-
-def test_a_run_killed_while_it_is_drawn_is_finished_and_drawn_by_the_same_command(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    process = Command(tmp_path, *SMALL, "hydra.run.dir=run", figures=True)
-    process.until(lambda: run.status().get("state") == "finished").kill()
-    assert not (run.figures / "index.html").exists()
-    before = run.journal.read_bytes()
-    assert "already finished" in train(tmp_path, *SMALL, "hydra.run.dir=run", figures=True)
-    assert (run.figures / "index.html").is_file()
-    assert "controls" in run.results()
-    assert run.journal.read_bytes() == before

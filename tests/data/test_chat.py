@@ -16,7 +16,7 @@ from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.tokenizer import Frame, load_tokenizer, render_frame
-from taskcluster.runs.condition import condition, differing_keys
+from taskcluster.runs.condition import decisive, differing_keys
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.custom import custom_family
 from taskcluster.tasks.family import Example
@@ -117,7 +117,7 @@ def test_a_run_keeps_its_frame(taskcluster_train: Train, tmp_path: Path) -> None
     assert not differing_keys(run.config() | {"trainer": other["trainer"], "scheduler": other["scheduler"]}, other)
     without = yaml.safe_load((run.path / "config.yaml").read_text())
     del without["data"]["chat_frame"]
-    assert condition(without) == condition(run.config())
+    assert decisive(without) == decisive(run.config())
 
 
 def test_checkpoints_of_a_series_have_one_frame(taskcluster_train: Train, tmp_path: Path) -> None:

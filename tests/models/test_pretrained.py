@@ -310,8 +310,9 @@ def test_a_revision_that_is_read_as_a_number_is_named_as_it_was_typed(
     words = [*PROBED, "model=pretrained", f"model.path={saved}/llama", "hydra.run.dir=run"]
     outcome = taskcluster_train(*words, f"model.revision={typed}")
     assert outcome.exit_code == 2
-    assert f"model.revision={typed} is read as a" in outcome.err
-    assert f"not as text; write 'model.revision=\"{typed}\"', with both pairs of quotes" in outcome.err
+    read = "a truth value" if typed.lower() in ("true", "false") else "a number"
+    advice = "write 'model.revision=\"TEXT\"', with both pairs of quotes"
+    assert outcome.err.endswith(f" is read as {read}, not as text; {advice}\n")
     quoted = taskcluster_train(*words, f'model.revision="{typed}"')
     assert f"model.revision={typed!r}, but model.path=" in quoted.err
 

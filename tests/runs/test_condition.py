@@ -1,107 +1,113 @@
-"""Names of folders, runs and groups: short, readable, and one for each condition."""
+"""Which runs are one condition, and the names of their folders and W&B groups."""
 
 import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, default
+import yaml
+from conftest import SMALL, Outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskcluster.cli import composed
 from taskcluster.results.conditions import conditions
-from taskcluster.runs.condition import condition, decisive, digest, group, run_folder, seeds_of, shortened
+from taskcluster.runs.condition import decisive, digest, seeds_of
+from taskcluster.runs.names import condition, group, run_folder, shortened
+
+Train = Callable[..., Outcome]
+
+FREE = Path("/nowhere")  # a folder without runs
+
+
+@cache
+def config(*overrides: str) -> dict[str, Any]:
+    return composed(*overrides)
 
 
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
         ([], "seed=0"),
-        (["model.n_layer=6"], "seed=0"),
-        (["model.n_layer=2"], "model.n_layer=2/seed=0"),
-        (["seed=3", "model.n_layer=2", "optimizer=sgd"], "model.n_layer=2,optimizer=sgd/seed=3"),
-        (["optimizer=sgd", "optimizer.lr=0.1"], "optimizer=sgd,optimizer.lr=0.1/seed=0"),
-        (["trainer.max_steps=100"], "trainer.max_steps=100/seed=0"),
-        (
-            ["logger.mode=disabled", "resume=must", "callbacks.checkpoint.every_minutes=1", "trainer.max_time=1:0:0:0"],
-            "seed=0",
-        ),
-        (["logger=none"], "seed=0"),
-        (["~measures.chance", "model.n_layer=2"], "measures.chance=~,model.n_layer=2/seed=0"),
-        (["~clusterer.n_init"], "clusterer.n_init=~/seed=0"),
-        (
-            [
-                "measures=[clustering,clustering_at_x,nuisance,surface,untrained,chance,interventions]",
-                "measures.interventions.n_pairs=100",
-            ],
-            "measures.interventions=+,measures.interventions.n_pairs=100,measures.kmeans_noise=~/seed=0",
-        ),
-        (["seeds.kmeans=3"], "seed=0,kmeans=3"),
-        (["data.probe_seed=5"], "seed=0,probe_seed=5"),
+        (["seed=3", "optimizer=sgd", "model.n_layer=2"], "optimizer=sgd,model.n_layer=2/seed=3"),
+        (["optimizer.lr=0.1", "model=llama", "task=facts"], "task=facts,model=llama,optimizer.lr=0.1/seed=0"),
+        (["logger.mode=disabled", "resume=must", "trainer.max_time=1:0:0:0"], "seed=0"),
+        (["~measures.chance", "measures=[clustering,probe]"], "measures.chance=~,measures=clustering,probe/seed=0"),
+        (["experiment=causal", "model.n_layer=2"], "model.n_layer=2/seed=0"),  # it is in the folder causal
+        (["experiment=causal", "name=mine"], "experiment=causal/seed=0"),
+        (["seeds.kmeans=3", "data.probe_seed=5"], "seed=0,kmeans=3,probe_seed=5"),
     ],
 )
-def test_a_name_shows_where_a_run_departs_from_the_default(overrides: list[str], name: str) -> None:
-    assert run_folder(composed(*overrides)) == name
+def test_a_name_has_what_the_command_set_task_and_model_first(overrides: list[str], name: str) -> None:
+    given = [word for word in overrides if word != "~measures.chance"]  # which the given measures lack
+    assert run_folder(config(*given), overrides, FREE) == name
 
 
-def test_the_order_of_overrides_does_not_matter() -> None:
-    one, other = ["model.n_layer=2", "optimizer.lr=0.1"], ["optimizer.lr=0.1", "model.n_layer=2"]
-    assert run_folder(composed(*one)) == run_folder(composed(*other))
-
-
-def test_many_overrides_make_a_name_that_can_be_read() -> None:
-    name = condition(composed(*SMALL))
-    assert re.fullmatch(r"[\w=,.-]+,\+\d+~[0-9a-f]{8}", name)
-    assert name.startswith("measurement.every_n_steps=4,")
-    assert len(run_folder(composed(*SMALL, "seed=4294967295")).encode()) <= 128
-
-
-VALUES = st.one_of(
-    st.integers(),
-    st.floats(allow_nan=False),
-    st.booleans(),
-    st.none(),
-    st.text(max_size=40),
-    st.lists(st.integers(), max_size=9),
+@pytest.mark.parametrize(
+    ("overrides", "start"),
+    [
+        (["callbacks.measurement.every_n_steps=40"], "default~"),  # the schedule is not shown
+        (["measures.chance.every_n_steps=40", "model.n_layer=2"], "model.n_layer=2~"),
+        (["model=pretrained", "model.path='runs/seed=0/model'"], "model=pretrained,model.path=model~"),
+        (["task.alphabet='a b'"], "task.alphabet=a_b~"),
+        ([*SMALL], "task.n_tasks=6,task.instructions_per_task=20~"),
+    ],
 )
-SETTINGS = st.dictionaries(
-    st.sampled_from(["alphabet", "n_tasks", "n_atoms", "val_fraction", "holdout"]), VALUES, max_size=5
+def test_a_name_that_does_not_say_all_ends_in_a_digest(overrides: list[str], start: str) -> None:
+    assert re.fullmatch(rf"{re.escape(start)}[0-9a-f]{{8}}", condition(config(*overrides), overrides))
+
+
+WORDS = st.lists(
+    st.tuples(
+        st.sampled_from(["task.alphabet", "task.holdout", "model.x", "callbacks.measurement.n_early"]),
+        st.one_of(st.text(max_size=40), st.sampled_from(["a b", "a_b", "'a,b'", "[a,b]", "[a]", "a/b", "[a]b"])),
+    ),
+    max_size=4,
+    unique_by=lambda word: word[0],
 )
 
 
-def changed(task: dict[str, Any]) -> dict[str, Any]:
-    return default() | {"task": default()["task"] | task}
+@settings(max_examples=50, deadline=None)
+@given(WORDS, WORDS)
+def test_two_conditions_never_share_a_name(one: list[tuple[str, str]], other: list[tuple[str, str]]) -> None:
+    configs = [config() | dict(words) for words in (one, other)]
+    names = [condition(c, [f"{k}={v}" for k, v in words]) for c, words in zip(configs, (one, other), strict=True)]
+    assert names[0] != names[1] or digest(decisive(configs[0])) == digest(decisive(configs[1]))
+    assert all(len(name) <= 69 and re.fullmatch(r"[\w=,.@~+-]*", name) for name in names)
 
 
-@settings(max_examples=25, deadline=None)
-@given(SETTINGS, SETTINGS)
-def test_two_conditions_never_share_a_name(one: dict[str, Any], other: dict[str, Any]) -> None:
-    first, second = changed(one), changed(other)
-    assert (condition(first) == condition(second)) == (digest(decisive(first)) == digest(decisive(second)))
-    for config in (first, second):
-        folder = run_folder(config)
-        assert len(folder.encode()) <= 128
-        assert len(group(config).encode()) <= 128
-        assert re.fullmatch(r"[\w=,.@~+-]*/?[\w=,.@~+-]+", folder)
-
-
-def test_values_that_differ_in_punctuation_have_names_of_their_own() -> None:
-    names = {condition(changed({"alphabet": alphabet})) for alphabet in ("a b", "a_b", "a,b", "a/b", "[a]b", "a:b")}
-    assert len(names) == 6
+@pytest.mark.parametrize("name", ["measures.probe=+,model.n_layer=2", "model.n_layer=2", ""])
+def test_a_run_keeps_the_name_that_an_earlier_version_or_command_gave_it(tmp_path: Path, name: str) -> None:
+    for seed in (0, 1):
+        folder = tmp_path / name / f"seed={seed}"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config("model.n_layer=2", f"seed={seed}")))
+    words = ["optimizer=adamw", "model.n_layer=2", "seed=1"]
+    assert run_folder(config(*words), words, tmp_path) == str(Path(name, "seed=1"))
+    assert run_folder(config(*words, "seed=2"), words, tmp_path) == "optimizer=adamw,model.n_layer=2/seed=2"
+    (tmp_path / name / "seed=1/config.yaml").write_text("a: [")
+    assert run_folder(config(*words), words, tmp_path) == "optimizer=adamw,model.n_layer=2/seed=1"
 
 
 @pytest.mark.parametrize("seed", ["seed", "seeds.kmeans", "data.probe_seed", "task.seed", "model.seed"])
-def test_report_folders_and_groups_agree_about_what_a_condition_is(seed: str) -> None:
-    """Another seed is another run of the same condition, wherever it is set."""
-    one, other = composed("model.n_layer=2"), composed("model.n_layer=2", f"{seed}=7")
+def test_another_seed_is_another_run_of_the_same_condition(seed: str) -> None:
+    words = ["model.n_layer=2"], ["model.n_layer=2", f"{seed}=7"]
+    one, other = (config(*given) for given in words)
     assert len(conditions([(0, "sweep", one), (1, "sweep", other)])) == 1
-    assert condition(one) == condition(other)
-    assert group(one) == group(other)
-    assert run_folder(one) != run_folder(other)
+    assert condition(one, words[0]) == condition(other, words[1])
+    assert run_folder(one, words[0], FREE) != run_folder(other, words[1], FREE)
     assert seeds_of(one) != seeds_of(other)
 
 
-def test_a_long_name_is_cut_and_stays_its_own() -> None:
+def test_the_group_is_the_condition_and_has_a_digest_where_the_folder_was_chosen() -> None:
+    assert group(config(), Path("outputs/default/seed=0")) == "default"
+    assert group(config(), Path("outputs/default/model.n_layer=2/seed=0")) == "model.n_layer=2"
+    assert group(config(), Path("run")) != group(config("model.n_layer=2"), Path("run"))
+
+
+def test_a_long_name_is_cut_and_stays_unique() -> None:
     names = {shortened("é" * 100 + str(k)) for k in range(3)}
     assert len(names) == 3
     assert all(len(name.encode()) <= 128 for name in names)

@@ -19,8 +19,8 @@ from rich.console import Console
 from wandb_server import Mode, Run, WandbServer
 
 from taskcluster.config import RunConfig
-from taskcluster.runs.condition import group
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.names import group
 from taskcluster.tracking.mirror import rows_of
 from taskcluster.tracking.upload import upload
 
@@ -213,7 +213,7 @@ def test_trials_of_a_sweep_have_the_ids_of_the_agent(server: WandbServer, run: R
         train_online(server, tmp_path, *SHORT, WANDB_RUN_ID=trial, WANDB_SWEEP_ID="sweep")
         there = mirror(server, run)
         described = [there.described[key] for key in ("displayName", "groupName", "jobType", "sweep")]
-        assert (there.id, described) == (trial, [run.name, group(run.config()), "train", "sweep"])
+        assert (there.id, described) == (trial, [run.name, group(run.config(), run.path), "train", "sweep"])
 
 
 def test_sweep_yaml_gives_keys_of_the_configuration() -> None:
