@@ -47,12 +47,12 @@ def main() -> None:
     environment.prepare()
     words, config_dir = _arguments()
     from taskcluster import cli  # only now, so that --help is quick
-    from taskcluster.processes.interrupts import AT_ONCE, Interrupts
+    from taskcluster.processes.interrupts import Interrupts
 
     with cli.answering(PROGRAM):
         if all(_is_override(word) for word in words) and any(_key(word) is None for word in words):
             _probe(words, config_dir)
-        with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
+        with Interrupts():
             exit_code = _analyze(words, config_dir)
         sys.exit(exit_code)
 
@@ -126,12 +126,12 @@ def job(cfg: "DictConfig") -> None:
 
     from taskcluster import imports
     from taskcluster.cli import Reported
-    from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
+    from taskcluster.processes.interrupts import Interrupted, Interrupts
 
-    imports.find_own()
+    imports.add_config_folders()
     try:
-        with Interrupts() as interrupts:
-            with interrupts.deferred(AT_ONCE), imports.large():
+        with Interrupts():
+            with imports.large():
                 from taskcluster.measures.measure import MeasureFailed
                 from taskcluster.runs.analyses import plan
                 from taskcluster.runs.folder import RunFolder

@@ -28,8 +28,6 @@ from taskcluster.validation import UserError
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
 
-PATIENCE = 30  # seconds that workers have to end their runs after a signal
-
 
 class PassedOn(Interrupts):
     """Signals are passed on to worker processes, whose runs save and end; inside `deferred` this one then ends."""
@@ -113,7 +111,7 @@ class Multirun:
         if self._kind != "JoblibLauncher":
             with Interrupts():
                 return self._launcher.launch(job_overrides, initial_job_idx)
-        with PassedOn() as signals, signals.deferred(PATIENCE):
+        with PassedOn() as signals, signals.deferred():
             return self._launcher.launch(job_overrides, initial_job_idx)
 
     def conclude(self) -> int:
