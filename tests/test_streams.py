@@ -76,7 +76,7 @@ def test_a_terminal_gets_what_it_can_show(
 def test_help_into_a_closed_pipe_is_no_failure(
     taskcluster_train: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdout", open(closed_pipe(), "w"))  # noqa: SIM115
+    monkeypatch.setattr(sys, "stdout", open(closed_pipe(), "w", closefd=False))  # noqa: SIM115
     assert taskcluster_train("--help").exit_code == 0
     assert isinstance(sys.stdout, io.TextIOWrapper)
     assert isinstance(sys.stdout.buffer.raw, Outlet)

@@ -1,12 +1,10 @@
 """What the processes of one run do together: divide measurements, and leave nothing behind for the next run."""
 
 import os
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -27,11 +25,11 @@ def share_out(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     `work` only computes: a signal drops it. Raises Interrupted, in every process, for a signal to any of them.
     """
     if count() == 1:
-        with Interrupts.current.prompt():
+        with Interrupts.current.deferred(False):
             return [work(item) for item in items]
     share: list[R] | Interrupted
     try:
-        with Interrupts.current.prompt():
+        with Interrupts.current.deferred(False):
             share = [work(item) for item in items[dist.get_rank() :: count()]]
     except Interrupted as signal:
         share = signal
@@ -51,9 +49,8 @@ def lost_connection(error: BaseException) -> bool:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """Give the process back as it was: environment, random states, threads and determinism, for the next job in it."""
+    """Give the process back as it was, environment, threads and determinism, for the next job in it."""
     environment, threads = dict(os.environ), torch.get_num_threads()
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  # what libraries draw from
     deterministic, settings = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
     filling = settings.fill_uninitialized_memory  # type: ignore[attr-defined]
     try:
@@ -64,6 +61,3 @@ def untouched() -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
         settings.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])

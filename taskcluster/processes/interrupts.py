@@ -77,27 +77,21 @@ class Interrupts:
             signal.signal(number, self._receive)
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Signals only leave their number in `received`; one that is still there raises at the end."""
-        before, self._deferring = self._deferring, True
-        try:
-            yield
-        finally:
-            self._deferring = before
-        self._raise_received()
+    def deferred(self, deferring: bool = True) -> Iterator[None]:
+        """Signals only leave their number in `received`; one that is still there raises at the end.
 
-    @contextmanager
-    def prompt(self) -> Iterator[None]:
-        """Inside `deferred`: work that can be dropped at any point, where signals raise at once after all."""
-        self._raise_received()
-        before, self._deferring = self._deferring, False
+        deferring: False for work, in such a context, that can be dropped at any point: there they raise after all.
+        """
+        before, self._deferring = self._deferring, deferring
         try:
+            self._raise_received()
             yield
         finally:
             self._deferring = before
+        self._raise_received()
 
     def _raise_received(self) -> None:
-        if self.received and ends_the_run(self.received):
+        if self.received and not self._deferring and ends_the_run(self.received):
             raise Interrupted(self.received)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

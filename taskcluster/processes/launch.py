@@ -13,7 +13,6 @@ import pkgutil
 import sys
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -114,12 +113,12 @@ def launch(target: str, n: int, *arguments: object) -> None:
         except SignalException as signal:
             raise Interrupted(signal.sigval) from None
         except ChildFailedError as failed:
-            rank, failure = failed.get_first_failure()
-            with suppress(FileNotFoundError):
-                raise pickle.loads(Path(folder, str(rank)).read_bytes()) from None
+            number, failure = failed.get_first_failure()
+            if (raised := Path(folder, str(number))).is_file():
+                raise pickle.loads(raised.read_bytes()) from None
             code = failure.exitcode
             how = f"was killed by {failure.signal_name()}" if code < 0 else f"ended with exit code {code}"
-            raise ChildProcessError(f"process {rank} of the run {how}") from None
+            raise ChildProcessError(f"process {number} of the run {how}") from None
 
 
 def _work(folder: str, target: str, arguments: tuple[object, ...]) -> None:
@@ -134,10 +133,5 @@ def _work(folder: str, target: str, arguments: tuple[object, ...]) -> None:
         if lost_connection(error):
             time.sleep(BLAME)
         error.add_note(traceback.format_exc())
-        try:
-            content = pickle.dumps(error)
-            pickle.loads(content)
-        except Exception:
-            content = pickle.dumps(RuntimeError(traceback.format_exc()))
-        Path(folder, os.environ["RANK"]).write_bytes(content)
+        Path(folder, os.environ["RANK"]).write_bytes(pickle.dumps(error))
         sys.exit(1)

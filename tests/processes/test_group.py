@@ -63,9 +63,6 @@ def state_of_the_process() -> dict[str, Any]:
         "filling": torch.utils.deterministic.fill_uninitialized_memory,
         "process group": dist.is_initialized(),
         "W&B run": wandb.run,
-        "random": random.getstate(),
-        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
-        "torch": torch.get_rng_state().tolist(),
     }
 
 

@@ -42,8 +42,8 @@ def test_a_deferred_signal_waits_for_the_end() -> None:
     assert reached == ["end"]
 
 
-def test_a_deferred_signal_drops_prompt_work() -> None:
-    with pytest.raises(Interrupted), Interrupts() as listening, listening.deferred(), listening.prompt():
+def test_work_that_can_be_dropped_ends_at_once() -> None:
+    with pytest.raises(Interrupted), Interrupts() as listening, listening.deferred(), listening.deferred(False):
         send(signal.SIGTERM)
         pytest.fail("continued")
 
