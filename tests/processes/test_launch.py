@@ -90,16 +90,14 @@ def test_two_nodes_of_torchrun_measure_what_two_processes_of_one_command_do(tmp_
 def test_processes_that_share_a_run_measure_what_one_does_in_a_multirun_too(
     taskcluster_train: Train, tmp_path: Path
 ) -> None:
-    sweep = ["-m", *SMALL, "hydra.sweep.subdir=${trainer.devices}_${seed}", "name=sweep"]
-    assert taskcluster_train(*sweep, "seed=0,1").exit_code == 0
-    assert taskcluster_train(*sweep, "seed=0,1", "trainer=ddp").exit_code == 0
-    for seed in (0, 1):
-        one, two = (RunFolder(tmp_path / f"multirun/sweep/{devices}_{seed}") for devices in (1, 2))
-        assert [row["step"] for row in one.rows()] == [row["step"] for row in two.rows()] == [0, 2, 4, 6]
-        for row, other in zip(one.rows(), two.rows(), strict=True):
-            for key in ("train/loss", "val/loss"):
-                assert row[key] == pytest.approx(other[key], abs=1e-5)
-        assert one.rows()[0]["ari/val/layer_2"] == pytest.approx(two.rows()[0]["ari/val/layer_2"], abs=0.05)
+    sweep = ["-m", *SMALL, "hydra.sweep.subdir=${trainer.devices}", "name=sweep"]
+    assert taskcluster_train(*sweep, "trainer=cpu,ddp").exit_code == 0
+    one, two = (RunFolder(tmp_path / f"multirun/sweep/{devices}") for devices in (1, 2))
+    assert [row["step"] for row in one.rows()] == [row["step"] for row in two.rows()] == [0, 2, 4, 6]
+    for row, other in zip(one.rows(), two.rows(), strict=True):
+        for key in ("train/loss", "val/loss"):
+            assert row[key] == pytest.approx(other[key], abs=1e-5)
+    assert one.rows()[0]["ari/val/layer_2"] == pytest.approx(two.rows()[0]["ari/val/layer_2"], abs=0.05)
 
 
 @pytest.mark.slow
@@ -118,6 +116,7 @@ def test_processes_that_share_a_run_stop_and_resume_together(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.lasting
 def test_a_process_that_is_killed_ends_the_run_in_one_sentence(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     process = Command(tmp_path, *RUN, ENDLESS, "hydra.run.dir=run").until(lambda: len(run.rows()) > 2)
@@ -149,6 +148,7 @@ def test_a_signal_drops_what_takes_long_and_the_same_command_repeats_it(tmp_path
     command = [*SMALL, large, "hydra.run.dir=run"]
     process = Command(tmp_path, *command, figures=True)
     process.until(lambda: run.status().get("state") == ("running" if phase == "measuring" else "finished"))
+    time.sleep(0.5)
     signalled_at = time.monotonic()
     process.send(signal.SIGTERM)
     code, output = process.end()
