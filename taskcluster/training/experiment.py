@@ -1,6 +1,5 @@
 """The parts of one run, built from its configuration and wired together."""
 
-from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -99,14 +98,12 @@ def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
 
 def language_model(config: RunConfig, network: PreTrainedModel) -> LanguageModel:
     """The network with its optimizer and schedule. Raises UserError."""
-
-    def optimizer(parameters: Iterable[object]) -> Optimizer:
-        return config.optimizer.build(Optimizer, parameters)
-
-    def scheduler(of: Optimizer) -> LambdaLR:
-        return config.scheduler.build(LambdaLR, of)
-
-    return LanguageModel(network, optimizer, scheduler, config.seeds.model)
+    return LanguageModel(
+        network,
+        optimizer=lambda groups: config.optimizer.build(Optimizer, groups),
+        scheduler=lambda optimizer: config.scheduler.build(LambdaLR, optimizer),
+        seed=config.seeds.model,
+    )
 
 
 class Experiment:
