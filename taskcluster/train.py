@@ -23,18 +23,18 @@ def job(cfg: DictConfig) -> None:
 
     imports.add_config_folders()
     hydra, config = HydraConfig.get(), cli.job_config(cfg)
-    folder, of_many = Path(hydra.runtime.output_dir), hydra.mode is RunMode.MULTIRUN
-    if not of_many and any(word.lstrip("+").startswith("hydra.sweep.") for word in hydra.overrides.hydra):
+    folder, in_multirun = Path(hydra.runtime.output_dir), hydra.mode is RunMode.MULTIRUN
+    if not in_multirun and any(word.lstrip("+").startswith("hydra.sweep.") for word in hydra.overrides.hydra):
         raise cli.Reported(2, "hydra.sweep.dir and hydra.sweep.subdir are for multiruns; add -m, or use hydra.run.dir=")
     with in_one_sentence(folder):
         n = missing_processes(RunConfig.of(config).trainer)
         if n > 1:
-            launch("taskcluster.train:train", n, config, folder, of_many)
+            launch("taskcluster.train:train", n, config, folder, in_multirun)
         else:
-            train(config, folder, of_many)
+            train(config, folder, in_multirun)
 
 
-def train(composed: Mapping[str, object], folder: Path, of_many: bool) -> None:
+def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> None:
     """Train a run from where its folder was left, unless it is finished, and conclude it. All processes of a run call
     this; the first one writes. Imports what trains only here, so that --help is quick.
 
@@ -51,7 +51,7 @@ def train(composed: Mapping[str, object], folder: Path, of_many: bool) -> None:
         from taskcluster.training.recording import conclude_again, recorded
 
     quieten()
-    run, console = RunFolder(folder), streams.console(plain=of_many)
+    run, console = RunFolder(folder), streams.console(plain=in_multirun)
     console.quiet = rank() > 0
     config = with_recorded_frame(run, RunConfig.of(composed))
     if is_finished(run, config):
@@ -64,11 +64,12 @@ def train(composed: Mapping[str, object], folder: Path, of_many: bool) -> None:
             config = config.with_frame(data.chat_frame._asdict()) if data.chat_frame else config
             model = language_model(config, network)
             measurement = measuring(config, data)
-            experiment = Experiment(config, run, data, model, measurement, console, label=run.name if of_many else "")
+            label = run.name if in_multirun else ""
+            experiment = Experiment(config, run, data, model, measurement, console, label)
             with recorded(experiment, console) as recording:
                 experiment.fit(recording.start.checkpoint, recording.start.measured)
                 recording.conclude()
-    if not of_many and rank() == 0:
+    if not in_multirun and rank() == 0:
         from taskcluster.training import conclude
 
         conclude.show(run, console)
