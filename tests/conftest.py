@@ -64,7 +64,7 @@ class Outcome(NamedTuple):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=4, help="runs to kill at random moments, one to three times each")
+    parser.addoption("--kills", type=int, default=2, help="runs to kill at random moments, one to three times each")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

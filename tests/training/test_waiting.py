@@ -24,7 +24,7 @@ def counted(*overrides: str) -> dict[str, Any]:
     return counts
 
 
-@pytest.fixture(scope="module", params=["sequence", "y"])
+@pytest.fixture(scope="module", params=["sequence", pytest.param("y", marks=pytest.mark.lasting)])
 def waits(request: pytest.FixtureRequest) -> dict[str, Any]:
     return counted(f"data.loss_on={request.param}")
 
