@@ -150,10 +150,6 @@ def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
         return job_config(compose("train", overrides=[*own, *overrides]))
 
 
-def report(sentence: str) -> None:
-    say(TRAIN, sentence)
-
-
 def job_config(cfg: DictConfig) -> dict[str, Any]:
     """The resolved configuration of a job, of the whole that Hydra composed."""
     keys = [str(key) for key in cfg if key != "hydra"]

@@ -21,7 +21,7 @@ from taskcluster.measures.measure import SPLITS, Measure, Measurement
 from taskcluster.models.architecture import takes_mask
 from taskcluster.models.hidden_states import check
 from taskcluster.models.training_module import LanguageModel
-from taskcluster.processes.group import share_out
+from taskcluster.processes.group import count, share_out
 from taskcluster.processes.interrupts import Interrupts
 from taskcluster.processes.launch import cluster_environment
 from taskcluster.runs.checkpoints import TrustedCheckpointIO, load, refuse_other_model
@@ -91,9 +91,11 @@ def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
     kind: type[Measure] = Measure  # type: ignore[type-abstract]
     measures = {name: node.build(kind, offered=offered) for name, node in config.measures.items()}
     try:
-        return Measurement(data, measures, SPLITS if config.trainer.max_steps else ("val",))
+        measurement = Measurement(data, measures, SPLITS if config.trainer.max_steps else ("val",))
     except ValueError as error:
         raise UserError(f"measures: {error}") from error
+    measurement.executor, measurement.n_workers = share_out, count  # type: ignore[attr-defined]
+    return measurement
 
 
 def language_model(config: RunConfig, network: PreTrainedModel) -> LanguageModel:
@@ -126,7 +128,6 @@ class Experiment:
         self.config, self.run, self.data, self.model, self.measurement = config, run, data, model, measurement
         self.series, self._console = series(config), console
         self.last = max(self.series, default=config.trainer.max_steps)
-        measurement.executor = share_out  # type: ignore[attr-defined]
         kind = MeasurementCallback
         self.measuring = config.callbacks["measurement"].build(kind, measurement=measurement, run=run)
         self.checkpointing = config.callbacks["checkpoint"].build(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from taskcluster import cli
+from taskcluster.arguments import say
 from taskcluster.processes.interrupts import Interrupted, Interrupts
 from taskcluster.processes.launch import launcher
 from taskcluster.validation import UserError
@@ -22,7 +23,7 @@ def in_one_sentence(folder: Path) -> Iterator[None]:
         with Interrupts():
             yield
     except Interrupted as signal:
-        cli.report(f"interrupted by {signal}; rerun the same command to resume from {folder}")
+        say(cli.TRAIN, f"interrupted by {signal}; rerun the same command to resume from {folder}")
         raise
     except UserError as error:
         raise cli.Reported(2, str(error)) from error
