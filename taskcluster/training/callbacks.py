@@ -18,14 +18,14 @@ from taskcluster.runs.journal import Row
 from taskcluster.training.snapshots import Snapshots
 from taskcluster.validation import validated
 
-OF_A_BATCH = ("train/batch_loss", "train/learning_rate")  # what training itself says
+BATCH_METRICS = ("train/batch_loss", "train/learning_rate")  # what training itself says
 
 
 class MeasurementCallback(pl.Callback):
     """Measures at the steps of `schedule`; then appends to the journal and mirrors the row to the loggers. Every
     `trainer.log_every_n_steps` it does likewise with the loss of the batch and the learning rate.
 
-    measured: the last step that the journal has, -1 for none; whoever resumes a run sets it first.
+    measured: the last step that the journal has, -1 for none; to be set before a run resumes.
 
     Raises ValueError for a measure that would never be due between the first step and the last; TrainingDiverged,
     before anything is written, where the loss is not finite, and MeasureFailed for a measure that fails.
@@ -36,10 +36,10 @@ class MeasurementCallback(pl.Callback):
         self, measurement: Measurement, run: RunFolder, every_n_steps: PositiveInt, n_early: NonNegativeInt
     ) -> None:
         for name, measure in measurement.measures.items():
-            own = measure.every_n_steps or every_n_steps
-            if own > 1 and own % every_n_steps:
+            interval = measure.every_n_steps or every_n_steps
+            if interval > 1 and interval % every_n_steps:
                 raise ValueError(
-                    f"every_n_steps={every_n_steps} does not divide measures.{name}.every_n_steps={own}; "
+                    f"every_n_steps={every_n_steps} does not divide measures.{name}.every_n_steps={interval}; "
                     "choose a multiple of it, or 1 for every measured step"
                 )
         self.measurement = measurement
@@ -75,7 +75,7 @@ class MeasurementCallback(pl.Callback):
         updated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if updated and trainer.is_global_zero and trainer.global_step % every == 0:
-            row = {name: float(trainer.callback_metrics[name]) for name in OF_A_BATCH}
+            row = {name: float(trainer.callback_metrics[name]) for name in BATCH_METRICS}
             self._run.append_training({"step": trainer.global_step, **row}, time.monotonic() - self._started)
             self._mirror(trainer, row, trainer.global_step)
         self._measure_if_due(trainer, pl_module)
@@ -93,7 +93,7 @@ class MeasurementCallback(pl.Callback):
             metrics = self.measurement(module.network, step, last, partial(self.snapshots.take, step))
         except FloatingPointError as error:
             raise TrainingDiverged(step) from error
-        except Interrupted:  # it stays due: the CheckpointCallback saves, and whoever resumes measures first
+        except Interrupted:  # it stays due: the CheckpointCallback saves, and the resumed run measures first
             return
         self.measured = self.due.pop(0)
         now = time.monotonic()

@@ -45,7 +45,7 @@ OURS = {  # what the Trainer must leave to the other modules
     "enable_model_summary": False,
 }
 
-HELD = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}  # weights, by precision
+WEIGHTS = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}  # by precision
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")  # others start processes themselves, or split the model
 
@@ -63,7 +63,7 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
     refuse_unreadable(config)
     data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
     network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
-    network.to(HELD.get(str(config.trainer.precision), network.dtype))  # type: ignore[arg-type]  # wrapped without types
+    network.to(WEIGHTS.get(str(config.trainer.precision), network.dtype))  # type: ignore[arg-type]  # wrapped without types
     check(network)
     if not data.padding and not takes_mask(network):
         raise UserError(
@@ -75,11 +75,11 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
 
 def refuse_device(chosen: TrainerConfig) -> None:
     """Raise UserError for a GPU that this machine does not have, and for a precision that needs one."""
-    there = torch.accelerator.is_available()
-    if chosen.accelerator in ("gpu", "cuda") and not there:
+    has_gpu = torch.accelerator.is_available()
+    if chosen.accelerator in ("gpu", "cuda") and not has_gpu:
         said = "this machine has no GPU that torch can use; choose trainer=cpu"
         raise UserError(f"trainer.accelerator={chosen.accelerator!r}: {said}")
-    on_cpu = chosen.accelerator == "cpu" or (chosen.accelerator == "auto" and not there)
+    on_cpu = chosen.accelerator == "cpu" or (chosen.accelerator == "auto" and not has_gpu)
     if on_cpu and str(chosen.precision).startswith("16"):
         raise UserError(f"trainer.precision={chosen.precision!r} needs a GPU; choose bf16-mixed or 32-true")
 

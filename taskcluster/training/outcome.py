@@ -12,7 +12,7 @@ from taskcluster.processes.interrupts import Interrupted, Interrupts
 from taskcluster.processes.launch import launcher
 from taskcluster.validation import UserError
 
-OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def _sentence(error: Exception, folder: Path) -> str:
     if launcher() and lost_connection(error):
         return f"another process of the run has ended ({error}); rerun the same command to resume from {folder}"
     inside = isinstance(error, OSError) and str(error.filename).startswith(f"{folder}{os.sep}")
-    if isinstance(error, OSError) and (inside or error.errno in OF_THE_DISK):
+    if isinstance(error, OSError) and (inside or error.errno in DISK_ERRORS):
         advice = "the files saved so far are intact; rerun the same command to resume"
         return f"{error.filename or folder}: {error.strerror}; {advice}"
     return ""
