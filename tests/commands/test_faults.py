@@ -88,7 +88,7 @@ def test_a_multirun_killed_twice_ends_as_an_untouched_one(tmp_path: Path) -> Non
     assert "already finished, skipped" in output
     assert "killed, resumes after step" in output
     for run in runs:
-        assert_identical(run, RunFolder(tmp_path / "multirun/untouched" / run.name))
+        assert_identical(run, RunFolder(tmp_path / "multirun/untouched" / run.path.name))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
