@@ -7,6 +7,7 @@ Free of torch until processes have to be started.
 """
 
 import logging
+import multiprocessing
 import os
 import pickle
 import pkgutil
@@ -108,6 +109,8 @@ def launch(target: str, n: int, *arguments: object) -> None:
             signals_to_handle=",".join(number.name for number in heeded() if ends_the_run(number)),
             shutdown_timeout=SECONDS_TO_SAVE,
         )
+        method = multiprocessing.get_start_method(allow_none=True)
+        multiprocessing.set_start_method("spawn", force=True)  # which the processes inherit: they do not know joblib's
         try:
             elastic_launch(config, _work)(folder, target, arguments)
         except SignalException as signal:
@@ -119,6 +122,8 @@ def launch(target: str, n: int, *arguments: object) -> None:
             code = failure.exitcode
             how = f"was killed by {failure.signal_name()}" if code < 0 else f"ended with exit code {code}"
             raise ChildProcessError(f"process {number} of the run {how}") from None
+        finally:
+            multiprocessing.set_start_method(method, force=True)
 
 
 def _work(folder: str, target: str, arguments: tuple[object, ...]) -> None:
