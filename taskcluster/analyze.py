@@ -29,7 +29,7 @@ from taskcluster import cli, environment, imports, streams
 from taskcluster.arguments import Parser, quoted, readable, say
 from taskcluster.multirun import Multirun
 from taskcluster.planning import Planned
-from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
+from taskcluster.processes.interrupts import Interrupted, Interrupts
 from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.options import CONF
@@ -69,7 +69,7 @@ def main() -> None:
     with cli.answering(PROGRAM):
         if all(_is_override(word) for word in words) and not all(_is_setting(word) for word in words):
             _probe(words, config_dir)
-        with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
+        with Interrupts():
             exit_code = _analyze(words, config_dir)
         sys.exit(exit_code)
 
@@ -204,10 +204,10 @@ def _launched(overrides: Sequence[str], plans: Sequence[PlannedAnalysis]) -> Ana
 
 def job(cfg: DictConfig) -> None:
     """One run measured again. Imports what measures only here, so that --help is quick."""
-    imports.find_own()
+    imports.add_config_folders()
     try:
-        with Interrupts() as interrupts:
-            with interrupts.deferred(AT_ONCE), imports.large():
+        with Interrupts():
+            with imports.large():
                 from taskcluster.measures.measure import MeasureFailed
                 from taskcluster.training.progress import quieten
             quieten()

@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from taskcluster import __version__, environment, streams
 from taskcluster.arguments import Parser, readable, say
-from taskcluster.processes.interrupts import AT_ONCE, Interrupted, Interrupts
+from taskcluster.processes.interrupts import Interrupted, Interrupts
 from taskcluster.runs.condition import flatten
 from taskcluster.runs.exported import follow
 from taskcluster.runs.names import run_folder
@@ -101,7 +101,7 @@ def run(train: Callable[[DictConfig], None]) -> None:
     job = Job(train)
     with answering(TRAIN):
         sys.argv[1:] = _arranged(sys.argv[1:])
-        with Interrupts() as interrupts, interrupts.deferred(AT_ONCE):
+        with Interrupts():
             hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
         _end_as_signalled(job.exit_code)
         sys.exit(job.exit_code)

@@ -8,21 +8,18 @@ from taskcluster import streams
 
 
 def prepare() -> None:
-    """Guard the standard streams, and settle what libraries and files are named by. Called first by every command.
+    """Guard the standard streams, and give names to what libraries ask for. Called first by every command.
 
-    In a locale that knows ASCII alone (LC_ALL=C without Python's UTF-8 mode) the command starts again in that mode:
-    otherwise names of files and arguments would not be text.
-
-    Where the system knows no user and no home, as in a container that runs under any user id, both get a name, as
-    libraries ask for them when they are imported. The home is then `/`, as in a login without one: nobody else can put
-    anything there.
+    In a locale that knows ASCII alone the command starts again in Python's UTF-8 mode, as names of files and arguments
+    would not be text. In a container that runs under any user id, the system knows no user and no home: both get a
+    name, as libraries ask for them when they are imported.
     """
-    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+    if sys.getfilesystemencoding() == "ascii":
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     streams.guard()
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
-        os.environ.setdefault("HOME", "/")
+        os.environ.setdefault("HOME", "/")  # where nobody else can put anything
         os.environ.setdefault("USER", str(os.getuid()))

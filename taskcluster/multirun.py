@@ -29,8 +29,6 @@ from taskcluster.views import shown
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
 
-PATIENCE = 30  # seconds that workers have to end their runs after a signal
-
 
 class PassedOn(Interrupts):
     """Signals are passed on to worker processes, whose runs save and end; inside `deferred` this one then ends."""
@@ -94,7 +92,7 @@ class Multirun:
     def _launch(self, runs: Sequence[Planned], first: int) -> None:
         signals = PassedOn() if self._side_by_side else Interrupts()
         try:
-            with signals, signals.deferred(PATIENCE) if self._side_by_side else nullcontext():
+            with signals, signals.deferred() if self._side_by_side else nullcontext():
                 returns = self._launcher.launch([run.placed for run in runs], first)
         except Exception as error:  # the launcher's own
             say(self.program, f"{type(self._launcher).__name__}: {' '.join(str(error).split())}")

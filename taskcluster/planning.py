@@ -23,7 +23,7 @@ from taskcluster import imports
 from taskcluster.arguments import quoted
 from taskcluster.cli import Reported, job_config
 from taskcluster.config import RunConfig
-from taskcluster.processes.places import ALONE, Place, place, refuse_other_world
+from taskcluster.processes.launch import launcher
 from taskcluster.runs.condition import content, decisive, digest
 from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
@@ -135,7 +135,7 @@ class Planner:
             composed = self._loader.load_sweep_config(self._config, overrides)
             composed.hydra.job.num = len(planned)
             HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
-            imports.find_own()
+            imports.add_config_folders()
             config = job_config(composed)
             root = Path(os.path.abspath(composed.hydra.sweep.dir))
             if (key := f"{root}{digest(content(config))}") in planned:
@@ -173,12 +173,6 @@ class Planner:
 
     def _refuse(self, config: RunConfig) -> None:
         """Raise UserError for what can be known to be wrong before the first run, built once for all seeds."""
-        devices, n_nodes = config.trainer.devices, config.trainer.num_nodes
-        if isinstance(devices, int) and isinstance(n_nodes, int):
-            launcher = self._config.hydra.launcher
-            nodes, each = launcher.get("nodes") or 1, launcher.get("tasks_per_node") or 1
-            of_slurm = Place(world_size=nodes * each, n_nodes=nodes, launcher="hydra/launcher=submitit_slurm")
-            refuse_other_world(of_slurm if nodes * each > 1 else ALONE, devices, n_nodes)
         if self._kind not in HERE:  # where it will run, there may be a GPU
             return
         from taskcluster.training.experiment import prepare, refuse_device
@@ -197,7 +191,6 @@ class Planner:
 
 
 def _refuse_company() -> None:
-    here = place()
-    if here.launcher:
-        said = f"a multirun is one process, but {here.launcher} started {here.world_size}; start the command without it"
-        raise Reported(2, "" if here.rank else f"{said}: hydra/launcher=submitit_slurm starts runs on several nodes")
+    if launcher():
+        said = f"a multirun is one process, but {launcher()} started several; start the command without it"
+        raise Reported(2, f"{said}: hydra/launcher=submitit_slurm starts runs on several nodes")

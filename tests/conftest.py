@@ -14,10 +14,10 @@ import pytest
 import pytorch_lightning as pl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from taskcluster import train
 from taskcluster.cli import composed
-from taskcluster.processes.group import RunEnvironment
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.tasks.regex import random_family
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=4, help="runs to kill at random moments, one to three times each")
+    parser.addoption("--kills", type=int, default=2, help="runs to kill at random moments, one to three times each")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def bare_trainer() -> pl.Trainer:
     """A Trainer that finds no cluster around it."""
-    return pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, plugins=[RunEnvironment()])
+    return pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, plugins=[LightningEnvironment()])
 
 
 def command(*arguments: str) -> int:

@@ -16,7 +16,6 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import companion
 import pytest
 import torch
 from conftest import SMALL
@@ -102,8 +101,6 @@ def _train(folder: Path, log: Path, arguments: tuple[str, ...], variables: Mappi
     os.dup2(output, 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-    if "trainer=ddp" in arguments and "-m" not in arguments:
-        companion.prepare()
     sys.argv = ["taskcluster-train", *arguments]
     train.main()
 

@@ -27,14 +27,14 @@ STEPS = 12
 
 class Counting(pl.Callback):
     def __init__(self, waits: Waits) -> None:
-        self.waits, self.of_steps = waits, list[dict[str, int]]()
+        self.waits, self.steps = waits, list[dict[str, int]]()
 
     def on_train_batch_start(self, *_: Any) -> None:
-        if not self.of_steps:  # what comes before the first batch
+        if not self.steps:  # what comes before the first batch
             self.waits.at.clear()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self.of_steps.append(dict(self.waits.at))
+        self.steps.append(dict(self.waits.at))
         self.waits.at.clear()
 
 
@@ -51,9 +51,9 @@ def main(overrides: list[str]) -> None:
         model.to(DEVICE)
         waits.at.clear()
         measurement(network, STEPS, last=False)
-        of_measurement = dict(waits.at.most_common())
-        found = [planted(), planted()]
-    print(json.dumps({"steps": counting.of_steps, "measurement": of_measurement, "planted": found}))
+        in_measurement = dict(waits.at.most_common())
+        clusterings = [planted(), planted()]
+    print(json.dumps({"steps": counting.steps, "measurement": in_measurement, "planted": clusterings}))
 
 
 def planted() -> tuple[float, float]:

@@ -12,7 +12,7 @@ import taskcluster.models.gpt2
 import taskcluster.multirun
 import taskcluster.training.conclude
 import taskcluster.training.experiment
-import taskcluster.training.run  # noqa: F401
+import taskcluster.training.recording  # noqa: F401
 from taskcluster.cli import composed
 
 composed()  # Hydra has found its plugins by now, and its grammars are built

@@ -4,9 +4,11 @@ in:  Batches
 out: mean next-token cross-entropy, one optimizer update a step
 """
 
+import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,6 @@ from transformers import PreTrainedModel
 from taskcluster.data.batches import Batch
 from taskcluster.models.architecture import accepted
 from taskcluster.models.hidden_states import logits_at
-from taskcluster.processes.group import reseed
 from taskcluster.validation import Seed
 
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
@@ -27,8 +28,19 @@ class TrainingDiverged(RuntimeError):
     """The loss is not finite any more, at step 0 because of the weights that training begins with."""
 
     def __init__(self, step: int) -> None:
+        super().__init__(step)
         self.step = step
-        super().__init__(f"the loss is not finite at step {step}")
+
+    def __str__(self) -> str:
+        return f"the loss is not finite at step {self.step}"
+
+
+def reseed(seed: int, step: int, rank: int = 0) -> None:
+    """Set every generator to a function of (seed, step) and of the process's rank."""
+    derived = random.Random(f"{seed}/{step}/{rank}").getrandbits(32)
+    random.seed(derived)
+    np.random.seed(derived)  # noqa: NPY002
+    torch.manual_seed(derived)
 
 
 class LanguageModel(pl.LightningModule):
@@ -85,21 +97,20 @@ class LanguageModel(pl.LightningModule):
                 group |= configured | {"lr": configured["initial_lr"] * rate(step)}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        reseed(self._seed, batch_idx)
+        reseed(self._seed, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if batch.loss_on == "y":  # of all logits, those that count
             loss = batch.loss_of_y(logits_at(self.network, batch.predicting_y, **batch.inputs))
         else:
             loss = batch.loss(self.network(**accepted(self.network, batch.inputs)).logits)
-        if self.global_step % CHECK_EVERY == 0 and not self._everywhere(bool(torch.isfinite(loss))):
-            raise TrainingDiverged(self.global_step)
+        if self.global_step % CHECK_EVERY == 0:
+            finite = bool(torch.isfinite(loss))
+            if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):
+                raise TrainingDiverged(self.global_step)
         rate = torch.tensor(self._optimizer.param_groups[0]["lr"])  # a number would be copied to the device each step
         self.log_dict({"train/batch_loss": loss, "train/learning_rate": rate}, logger=False)
         return loss
-
-    def _everywhere(self, finite: bool) -> bool:
-        return self.trainer.strategy.reduce_boolean_decision(finite, all=True)
 
     def configure_optimizers(self) -> Any:
         return {"optimizer": self._optimizer, "lr_scheduler": {"scheduler": self._scheduler, "interval": "step"}}

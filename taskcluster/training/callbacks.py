@@ -12,22 +12,20 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from taskcluster.measures.measure import Measurement
 from taskcluster.models.training_module import LanguageModel, TrainingDiverged
-from taskcluster.processes.interrupts import PATIENCE, Interrupted, Interrupts, OutOfTime
+from taskcluster.processes.interrupts import Interrupted, Interrupts, OutOfTime, ends_the_run
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
 from taskcluster.runs.journal import Row
 from taskcluster.training.snapshots import Snapshots
 from taskcluster.validation import validated
 
-SECONDS_TO_SAVE = 60  # after a signal, at most
-
-OF_A_BATCH = ("train/batch_loss", "train/learning_rate")  # what training itself says
+BATCH_METRICS = ("train/batch_loss", "train/learning_rate")  # what training itself says
 
 
 class MeasurementCallback(pl.Callback):
     """Measures at the steps of `schedule`; then appends to the journal and mirrors the row to the loggers. Every
     `trainer.log_every_n_steps` it does likewise with the loss of the batch and the learning rate.
 
-    measured: the last step that the journal has, -1 for none; whoever resumes a run sets it first.
+    measured: the last step that the journal has, -1 for none; to be set before a run resumes.
 
     Raises ValueError for a measure that would never be due between the first step and the last; TrainingDiverged,
     before anything is written, where the loss is not finite, and MeasureFailed for a measure that fails.
@@ -38,10 +36,10 @@ class MeasurementCallback(pl.Callback):
         self, measurement: Measurement, run: RunFolder, every_n_steps: PositiveInt, n_early: NonNegativeInt
     ) -> None:
         for name, measure in measurement.measures.items():
-            own = measure.every_n_steps or every_n_steps
-            if own > 1 and own % every_n_steps:
+            interval = measure.every_n_steps or every_n_steps
+            if interval > 1 and interval % every_n_steps:
                 raise ValueError(
-                    f"every_n_steps={every_n_steps} does not divide measures.{name}.every_n_steps={own}; "
+                    f"every_n_steps={every_n_steps} does not divide measures.{name}.every_n_steps={interval}; "
                     "choose a multiple of it, or 1 for every measured step"
                 )
         self.measurement = measurement
@@ -77,7 +75,7 @@ class MeasurementCallback(pl.Callback):
         updated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if updated and trainer.is_global_zero and trainer.global_step % every == 0:
-            row = {name: float(trainer.callback_metrics[name]) for name in OF_A_BATCH}
+            row = {name: float(trainer.callback_metrics[name]) for name in BATCH_METRICS}
             self._run.append_training({"step": trainer.global_step, **row}, time.monotonic() - self._started)
             self._mirror(trainer, row, trainer.global_step)
         self._measure_if_due(trainer, pl_module)
@@ -95,7 +93,7 @@ class MeasurementCallback(pl.Callback):
             metrics = self.measurement(module.network, step, last, partial(self.snapshots.take, step))
         except FloatingPointError as error:
             raise TrainingDiverged(step) from error
-        except Interrupted:  # it stays due: the CheckpointCallback saves, and whoever resumes measures first
+        except Interrupted:  # it stays due: the CheckpointCallback saves, and the resumed run measures first
             return
         self.measured = self.due.pop(0)
         now = time.monotonic()
@@ -126,32 +124,22 @@ class CheckpointCallback(pl.Callback):
         measuring: MeasurementCallback,
         run: RunFolder,
         config: dict[str, Any],
-        interrupts: Interrupts,
         every_minutes: PositiveFloat,
         max_time: timedelta | None,
     ) -> None:
-        self._measuring, self._run, self._config, self._interrupts = measuring, run, config, interrupts
+        self._measuring, self._run, self._config = measuring, run, config
         self._seconds = 60 * every_minutes
         self._limit = max_time.total_seconds() if max_time else math.inf
         self._needless = not (config["trainer"]["max_steps"] or config["ckpt_path"])
 
     def begin(self) -> None:
         """Answer signals, and count `max_time` from here on."""
-        self._interrupts.listen()  # Lightning has taken SIGTERM by now
+        Interrupts.current.listen()  # Lightning has taken SIGTERM by now
         self._saved_at = self._started_at = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.begin()
         self._save_if_due(trainer)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self._batch_began = time.monotonic()
-
-    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        a_step = trainer.accumulate_grad_batches * (time.monotonic() - self._batch_began)
-        self._interrupts.patience = max(PATIENCE, 2 * a_step)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -178,10 +166,10 @@ class CheckpointCallback(pl.Callback):
         self._end(signal, late and not done)
 
     def _end(self, signal: int, late: int) -> None:
-        if signal and self._interrupts.end_the_run(signal):
+        if signal and ends_the_run(signal):
             raise Interrupted(signal)
         if signal:
-            self._interrupts.received = 0  # it is saved; what follows is Slurm's
+            Interrupts.current.received = 0  # it is saved; what follows is Slurm's
         if late:
             raise OutOfTime
 
@@ -189,15 +177,15 @@ class CheckpointCallback(pl.Callback):
         """The signal that any process of the run has received, 0 for none, whether it is time to save, and whether
         training has taken longer than `limit` seconds."""
         now = time.monotonic()
-        own = self._interrupts.received, int(now - self._saved_at > self._seconds), int(now - self._started_at > limit)
+        overdue, late = now - self._saved_at > self._seconds, now - self._started_at > limit
+        here = Interrupts.current.received, int(overdue), int(late)
         if trainer.world_size == 1:
-            return own
-        said = torch.tensor(own, device=trainer.strategy.root_device)
-        signal, overdue, late = trainer.strategy.reduce(said, reduce_op="max").tolist()
+            return here
+        reduced = trainer.strategy.reduce(torch.tensor(here, device=trainer.strategy.root_device), reduce_op="max")
+        signal, overdue, late = reduced.tolist()
         return signal, overdue, late
 
     def _save(self, trainer: pl.Trainer, measured: bool) -> None:
-        self._interrupts.patience = max(self._interrupts.patience, SECONDS_TO_SAVE)
         target = self._run.checkpoint(trainer.global_step, measured)
         trainer.save_checkpoint(target, weights_only=False)  # every process takes part
         self._saved_at = time.monotonic()

@@ -1,11 +1,11 @@
 """The parts of one run, built from its configuration and wired together."""
 
-from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from rich.console import Console
@@ -21,11 +21,12 @@ from taskcluster.measures.measure import SPLITS, Measure, Measurement
 from taskcluster.models.architecture import takes_mask
 from taskcluster.models.hidden_states import check
 from taskcluster.models.training_module import LanguageModel
-from taskcluster.processes.group import RunEnvironment, count, share_out
+from taskcluster.processes.group import count, share_out
 from taskcluster.processes.interrupts import Interrupts
-from taskcluster.processes.places import ALONE, Place, refuse_other_world
+from taskcluster.processes.launch import cluster_environment
 from taskcluster.runs.checkpoints import TrustedCheckpointIO, load, refuse_other_model
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.resume import Start
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training.callbacks import CheckpointCallback, MeasurementCallback
 from taskcluster.training.copies import Copies
@@ -50,7 +51,7 @@ OURS = {  # what the Trainer must leave to the other modules
     "enable_model_summary": False,
 }
 
-HELD = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}  # weights, by precision
+WEIGHTS = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}  # by precision
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")  # others start processes themselves, or split the model
 
@@ -58,18 +59,17 @@ STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")  # others start 
 class TrainingStopped(RuntimeError):
     """Training ended before its last step, though neither a signal nor a limit asked for it."""
 
-    def __init__(self, step: int, max_steps: int) -> None:
-        super().__init__(f"a callback stopped training at step {step} of {max_steps}; remove it, or lower max_steps")
-
 
 def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
     """The data and the network of a run as it begins, in the precision that training holds its weights in: of several
     checkpoints, the first. Raises UserError."""
-    config = next(iter(series(config).values()), config)
+    steps = series(config)
+    refuse_different(steps)
+    config = next(iter(steps.values()), config)
     refuse_unreadable(config)
     data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
     network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
-    network.to(HELD.get(str(config.trainer.precision), network.dtype))  # type: ignore[arg-type]  # wrapped without types
+    network.to(WEIGHTS.get(str(config.trainer.precision), network.dtype))  # type: ignore[arg-type]  # wrapped without types
     check(network)
     if not data.padding and not takes_mask(network):
         raise UserError(
@@ -81,11 +81,11 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
 
 def refuse_device(chosen: TrainerConfig) -> None:
     """Raise UserError for a GPU that this machine does not have, and for a precision that needs one."""
-    there = torch.accelerator.is_available()
-    if chosen.accelerator in ("gpu", "cuda") and not there:
+    has_gpu = torch.accelerator.is_available()
+    if chosen.accelerator in ("gpu", "cuda") and not has_gpu:
         said = "this machine has no GPU that torch can use; choose trainer=cpu"
         raise UserError(f"trainer.accelerator={chosen.accelerator!r}: {said}")
-    on_cpu = chosen.accelerator == "cpu" or (chosen.accelerator == "auto" and not there)
+    on_cpu = chosen.accelerator == "cpu" or (chosen.accelerator == "auto" and not has_gpu)
     if on_cpu and str(chosen.precision).startswith("16"):
         raise UserError(f"trainer.precision={chosen.precision!r} needs a GPU; choose bf16-mixed or 32-true")
 
@@ -106,78 +106,77 @@ def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
 
 def language_model(config: RunConfig, network: PreTrainedModel) -> LanguageModel:
     """The network with its optimizer and schedule. Raises UserError."""
-
-    def optimizer(parameters: Iterable[object]) -> Optimizer:
-        return config.optimizer.build(Optimizer, parameters)
-
-    def scheduler(of: Optimizer) -> LambdaLR:
-        return config.scheduler.build(LambdaLR, of)
-
-    return LanguageModel(network, optimizer, scheduler, config.seeds.model)
+    return LanguageModel(
+        network,
+        optimizer=lambda groups: config.optimizer.build(Optimizer, groups),
+        scheduler=lambda optimizer: config.scheduler.build(LambdaLR, optimizer),
+        seed=config.seeds.model,
+    )
 
 
 class Experiment:
-    """Everything that a run consists of, in any of its processes. Raises UserError where it cannot be built.
+    """A run's callbacks and its trainer around data, model and measures, in any of its processes.
 
-    console: where the first process shows how it goes, None for the others; label: how it names itself there.
+    console: where the first process shows progress; label: the name of the run there. Raises UserError for parts that
+    do not fit together.
     """
 
     def __init__(
         self,
         config: RunConfig,
         run: RunFolder,
-        interrupts: Interrupts,
-        place: Place = ALONE,
-        console: Console | None = None,
+        data: SequenceDataModule,
+        model: LanguageModel,
+        measurement: Measurement,
+        console: Console,
         label: str = "",
     ) -> None:
-        refuse_device(config.trainer)
-        self.interrupts, self.series = interrupts, series(config)
-        self._run, self._console = run, console
-        refuse_different(self.series)
-        self.data, self.network = prepare(config)
-        self.config = config = config.with_frame(frame._asdict()) if (frame := self.data.chat_frame) else config
-        self.model = language_model(config, self.network)
-        self.measurement = measuring(config, self.data)
-        self.measuring = config.callbacks["measurement"].build(
-            MeasurementCallback, measurement=self.measurement, run=run
-        )
+        self.config, self.run, self.data, self.model, self.measurement = config, run, data, model, measurement
+        self.series, self._console = series(config), console
+        self.last = max(self.series, default=config.trainer.max_steps)
+        kind = MeasurementCallback
+        self.measuring = config.callbacks["measurement"].build(kind, measurement=measurement, run=run)
         self.checkpointing = config.callbacks["checkpoint"].build(
             CheckpointCallback,
             measuring=self.measuring,
             run=run,
             config=config.as_dict(),
-            interrupts=interrupts,
             max_time=config.trainer.max_time,
         )
-        own = ("measurement", "checkpoint")
-        others = [node.build(Callback) for name, node in config.callbacks.items() if name not in own]
-        callbacks: list[Callback] = [self.measuring, *others, self.checkpointing]
-        self.progress = ProgressCallback(self.measuring, console, label) if console else None
-        callbacks += [self.progress] if self.progress else []
+        ours = ("measurement", "checkpoint")
+        others = [node.build(Callback) for name, node in config.callbacks.items() if name not in ours]
+        self.progress = ProgressCallback(self.measuring, console, label)
         # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        self.trainer = self._trainer(place, callbacks, run.path)
-        refuse_other_world(place, self.trainer.num_devices, self.trainer.num_nodes)
-        if self.data.n_rows < self.trainer.world_size:
-            raise UserError(f"data.batch_size={self.data.batch_size} leaves a process without data; raise it")
+        self.trainer = self._trainer([self.measuring, *others, self.checkpointing, self.progress])
+        self.is_first = self.trainer.is_global_zero  # of the processes of the run: the one that writes
+        if data.n_rows < self.trainer.world_size:
+            raise UserError(f"data.batch_size={data.batch_size} leaves a process without data; raise it")
 
-    def _trainer(self, place: Place, callbacks: list[Callback], folder: Path) -> Trainer:
+    def _trainer(self, callbacks: list[Callback]) -> Trainer:
         chosen = self.config.trainer
         if chosen.strategy not in STRATEGIES:
             strategies = ", ".join(STRATEGIES)
             raise UserError(f"trainer.strategy={chosen.strategy!r} is not supported; choose from {strategies}")
-        plugins = [RunEnvironment(place), TrustedCheckpointIO()]
-        wired: dict[str, Any] = {"callbacks": callbacks, "default_root_dir": folder, "plugins": plugins, **OURS}
+        plugins = [cluster_environment(), TrustedCheckpointIO()]
+        wired: dict[str, Any] = {"callbacks": callbacks, "default_root_dir": self.run.path, "plugins": plugins, **OURS}
         try:
             return chosen.build(Trainer, leave_out="max_time", **wired)
         except MisconfigurationException as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
+    def broadcast(self, start: Start | None) -> Start:
+        """What the first process gives, in all processes of the run."""
+        if self.trainer.world_size > 1:
+            self.trainer.strategy.setup_environment()
+        start = self.trainer.strategy.broadcast(start)
+        assert start
+        return start
+
     def refuse(self, checkpoint: Path) -> None:
         """Raise UserError for a checkpoint that this run cannot begin with."""
         content = load(checkpoint)
-        refuse_other_model(checkpoint, content, self.config.optimizer.target, self.network)
+        refuse_other_model(checkpoint, content, self.config.optimizer.target, self.model.network)
         if content["global_step"] > self.trainer.max_steps:
             raise UserError(
                 f"{checkpoint} was saved at step {content['global_step']}, after "
@@ -191,17 +190,25 @@ class Experiment:
         step is not finite, before any update.
         """
         self.measuring.measured = measured
-        with self.interrupts.deferred(), loss_as_loaded(self.config):
-            self.trainer.fit(self.model, self.data, ckpt_path=checkpoint)
-            # Of a run with nothing left to train, Lightning calls no callback, and leaves the network on the CPU.
-            if self.series:
-                self._measure_series()
-            elif self.measuring.measured < self.trainer.global_step == self.trainer.max_steps:
-                self.model.to(self.trainer.strategy.root_device)
-                self.measuring.on_train_start(self.trainer, self.model)
-                self.checkpointing.on_train_start(self.trainer, self.model)
-        if self.trainer.global_step < self.trainer.max_steps:
-            raise TrainingStopped(self.trainer.global_step, self.trainer.max_steps)
+        trainer = self.trainer
+        try:
+            with Interrupts.current.deferred(), loss_as_loaded(self.config):
+                trainer.fit(self.model, self.data, ckpt_path=checkpoint)
+                # Of a run with nothing left to train, Lightning calls no callback, and leaves the network on the CPU.
+                if self.series:
+                    self._measure_series()
+                elif self.measuring.measured < trainer.global_step == trainer.max_steps:
+                    self.model.to(trainer.strategy.root_device)
+                    self.measuring.on_train_start(trainer, self.model)
+                    self.checkpointing.on_train_start(trainer, self.model)
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+        if trainer.global_step < trainer.max_steps:
+            raise TrainingStopped(
+                f"a callback stopped training at step {trainer.global_step} of {trainer.max_steps}; remove it, or "
+                "lower max_steps"
+            )
 
     def _measure_series(self) -> None:
         """Measure the checkpoints of a series that the journal lacks, each as it is; the network then has the last one.
@@ -211,25 +218,24 @@ class Experiment:
         self.measuring.snapshots.plan([*self.series])
         self.measuring.begin(self.trainer)
         self.checkpointing.begin()
-        held, last = min(self.series), max(self.series)
-        copies = Copies(self._run, self.measuring.measured) if self.trainer.is_global_zero else None
-        with self.progress.over(self.measuring.due) if self.progress else nullcontext(lambda: None) as show:
+        network, loaded = self.model.network, min(self.series)
+        copies = Copies(self.run, self.measuring.measured) if self.is_first else None
+        with self.progress.over(self.measuring.due) if self.is_first else nullcontext(lambda: None) as show:
             while self.measuring.due:
                 step = self.measuring.due[0]
-                if step != held:
-                    put_checkpoint(self.series[step], self.data, self.network)
-                    held = step
-                if copies and (same := copies.add(step, self.network)):
+                if step != loaded:
+                    put_checkpoint(self.series[step], self.data, network)
+                    loaded = step
+                if copies and (same := copies.add(step, network)):
                     self._say_copy(step, same)
                 with loss_as_loaded(self.series[step]):
-                    self.measuring.measure(self.trainer, self.model, step, last=step == last)
+                    self.measuring.measure(self.trainer, self.model, step, last=step == self.last)
                 show()
                 self.checkpointing.end_if_asked(self.trainer, done=not self.measuring.due)
-        if held != last:  # all of them were measured before
-            put_checkpoint(self.series[last], self.data, self.network)
+        if loaded != self.last:  # all of them were measured before
+            put_checkpoint(self.series[self.last], self.data, network)
 
     def _say_copy(self, step: int, same: list[int]) -> None:
-        own, *others = [named(self.series[s]) if s in self.series else f"step {s}" for s in (step, *same)]
-        said = f"{own} has the same weights, to the bit, as {' and '.join(others)}: curves are flat from copy to copy"
-        if self._console:
-            self._console.print(said, soft_wrap=True, markup=False)
+        copy, *others = [named(self.series[s]) if s in self.series else f"step {s}" for s in (step, *same)]
+        said = f"{copy} has the same weights, to the bit, as {' and '.join(others)}: curves are flat from copy to copy"
+        self._console.print(said, soft_wrap=True, markup=False)

@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import SMALL
 from faults import assert_identical, timeless
@@ -168,7 +168,7 @@ def test_a_run_on_two_nodes_ends_as_one_of_two_processes(
 ) -> None:
     ddp = ("trainer=ddp", "trainer.max_steps=80")
     across = ("hydra.launcher.nodes=2", "trainer.devices=1", "trainer.num_nodes=2")
-    one = multirun(*ON_SLURM, *ddp, *across, "seed=0", **slurm)
+    one = multirun(*ON_SLURM, *ddp, *across, "seed=0", **slurm, MASTER_ADDR="127.0.0.1")  # node1 is no host's name
     command = [sys.executable, "-m", "taskcluster.train", *RUN, *ddp, "hydra.run.dir=here"]
     subprocess.run(command, cwd=tmp_path, check=True, env=ENVIRONMENT | {"OMP_NUM_THREADS": "2"}, capture_output=True)
     one.ends_well()
@@ -186,16 +186,11 @@ def token(tmp_path: Path) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
 
 
-def workers(folder: Path) -> list[int]:
+def workers(folder: Path) -> list[psutil.Process]:
     """The processes of Ray that execute a job in this folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cmdline").read_bytes().startswith(b"ray::job") and (process / "cwd").readlink() == folder:
-                found.append(int(process.name))
-        except OSError:  # it has ended
-            continue
-    return found
+    processes = psutil.process_iter(["cmdline", "cwd"])
+    found = [process for process in processes if process.info["cwd"] == str(folder)]
+    return [process for process in found if "".join(process.info["cmdline"] or ()).startswith("ray::job")]
 
 
 @needs_ray
@@ -205,7 +200,7 @@ def test_a_job_whose_process_is_killed_ends_as_the_undisturbed_one(
     many = multirun("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=1", "seed=0,1", **token)
     many.until_mid_training(seed=0)
     (process,) = workers(tmp_path)
-    os.kill(process, signal.SIGKILL)
+    process.kill()
     many.ends_well()
     assert_resumed(many.run(0), undisturbed)
     assert many.run(1).status()["state"] == "finished"

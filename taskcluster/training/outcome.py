@@ -1,0 +1,53 @@
+"""How a run can end before its last step, in one sentence for its user. Free of torch."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from taskcluster import cli
+from taskcluster.arguments import say
+from taskcluster.processes.interrupts import Interrupted, Interrupts
+from taskcluster.processes.launch import launcher
+from taskcluster.validation import UserError
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def in_one_sentence(folder: Path) -> Iterator[None]:
+    """A context in which a run trains in its folder, and signals end it. Raises Reported for a failure that its user
+    can do something about, and Interrupted once that is reported."""
+    try:
+        with Interrupts():
+            yield
+    except Interrupted as signal:
+        say(cli.TRAIN, f"interrupted by {signal}; rerun the same command to resume from {folder}")
+        raise
+    except UserError as error:
+        raise cli.Reported(2, str(error)) from error
+    except Exception as error:
+        if said := _sentence(error, folder):
+            raise cli.Reported(1, said) from error
+        raise
+
+
+def _sentence(error: Exception, folder: Path) -> str:
+    """What a user can do about a failure, "" where nobody knows."""
+    from taskcluster.measures.measure import MeasureFailed  # with torch, which is there by now
+    from taskcluster.models.training_module import TrainingDiverged
+    from taskcluster.processes.group import lost_connection
+    from taskcluster.training.experiment import TrainingStopped
+
+    if isinstance(error, TrainingDiverged):
+        return f"{error}; lower optimizer.lr. The journal and the checkpoints so far are in {folder}"
+    if isinstance(error, ChildProcessError | TrainingStopped | MeasureFailed):
+        return f"{error}; rerun the same command to resume from {folder}"
+    if launcher() and lost_connection(error):
+        return f"another process of the run has ended ({error}); rerun the same command to resume from {folder}"
+    inside = isinstance(error, OSError) and str(error.filename).startswith(f"{folder}{os.sep}")
+    if isinstance(error, OSError) and (inside or error.errno in DISK_ERRORS):
+        advice = "the files saved so far are intact; rerun the same command to resume"
+        return f"{error.filename or folder}: {error.strerror}; {advice}"
+    return ""

@@ -1,0 +1,96 @@
+"""What the first process of a run writes to its folder and its mirrors, from the start to the conclusion."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from rich.console import Console
+
+from taskcluster.config import RunConfig
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.provenance import changes, surroundings
+from taskcluster.runs.resume import Start, find_start, is_concluded, is_illustrated, writing
+from taskcluster.tracking.mirror import mirror_of
+from taskcluster.training.experiment import Experiment
+from taskcluster.training.loading import LoadedRun, load_run
+from taskcluster.training.snapshots import Snapshots
+from taskcluster.validation import UserError
+
+
+class Recording(NamedTuple):
+    """start: where training begins; conclude: judges the run that is trained, and draws its figures."""
+
+    start: Start
+    conclude: Callable[[], None]
+
+
+@contextmanager
+def recorded(experiment: Experiment, console: Console) -> Iterator[Recording]:
+    """A context in which a run trains: its folder has the start and, however the context is left, the end.
+
+    Raises UserError before anything is written where the folder cannot be used.
+    """
+    if not experiment.is_first:
+        yield Recording(experiment.broadcast(None), lambda: None)
+        return
+    run, config, trainer = experiment.run, experiment.config, experiment.trainer
+    mirror = mirror_of(config.logger, config.as_dict(), run, console)
+    facts = surroundings(trainer.strategy.root_device)
+    with run.locked():
+        start = find_start(run, config, experiment.series)
+        if start.checkpoint:
+            experiment.refuse(start.checkpoint)
+        for note in _notes(run, start, facts, mirror.given_id):
+            console.print(note, soft_wrap=True)
+        run.start(config.as_dict(), start.step, experiment.measurement.catalogue.values())
+        schedule = {"steps": [*experiment.series]} if experiment.series else {}
+        with (
+            writing(run, start.step, mirror.given_id, max_steps=experiment.last, **schedule, **facts) as ends,
+            mirror as trainer.logger,
+        ):
+
+            def conclude() -> None:
+                from taskcluster.training import conclude  # only now, as charts and t-SNE take long to load
+
+                conclude.conclude(run, experiment.data.family)
+                ends.finish()
+                network, measurement = experiment.model.network, experiment.measurement
+                loaded = LoadedRun(run, config, experiment.data, network, measurement, experiment.last)
+                conclude.illustrate(loaded, experiment.measuring.snapshots, console)
+                mirror.conclude()
+
+            yield Recording(experiment.broadcast(start), conclude)
+
+
+def _notes(run: RunFolder, start: Start, facts: Mapping[str, object], given_id: str | None) -> Iterator[str]:
+    """How a run begins, in sentences for its user."""
+    yield from start.notes
+    if start.step is None:
+        return
+    starts = run.status().get("starts") or [facts]
+    if changed := changes(starts[-1], facts):
+        yield changed
+    yield f"{run.name} resumes after step {start.step}"
+    if given_id not in (None, before := run.status().get("id")):
+        yield f"W&B: this run was {before} until now and is {given_id} from now on, with all steps"
+
+
+def conclude_again(config: RunConfig, run: RunFolder, console: Console) -> None:
+    """Say that a run has already finished, and make what its end could not make."""
+    console.print("This run has already finished.")
+    mirror = mirror_of(config.logger, config.as_dict(), run, console)
+    if not mirror.given_id and is_concluded(run):
+        return
+    try:
+        with run.locked():
+            if mirror.given_id:
+                run.write_status("finished", id=mirror.given_id)
+            with mirror:
+                if not is_illustrated(run):
+                    from taskcluster.training import conclude
+
+                    conclude.illustrate(load_run(run.path), Snapshots(), console)
+                mirror.conclude()
+            run.write_status("finished", concluded=True)
+    except UserError as error:  # read-only by now, say
+        console.print(str(error), soft_wrap=True)
