@@ -3,7 +3,7 @@
 in:  regexes made of literals, classes, groups, alternations, `?` and `{m,n}`
 out: distinct strings of one regex that no other regex of the family matches
 
-`draw` and `strings` walk the tree of Python's own parser, so they give the strings that `re.fullmatch` accepts.
+`Drawing` and `strings` walk the tree of Python's own parser, so they give the strings that `re.fullmatch` accepts.
 """
 
 import random
@@ -14,6 +14,8 @@ import re
 import re._parser as sre  # type: ignore[import-not-found]
 from collections.abc import Sequence
 from typing import Any
+
+from rstr import Rstr
 
 MAX_SYMBOLS = 2_000  # in one regex once its repetitions are written out
 DRAWS_PER_INSTRUCTION = 200  # before the strings that draws seldom give are listed, or a language is called too small
@@ -31,22 +33,22 @@ def parse(regex: str) -> Any:
     return parts
 
 
-def draw(parts: Any, rng: random.Random) -> str:
-    """A random string of a parsed regex: each alternative, symbol and number of repetitions is equally likely."""
-    drawn = []
-    for operation, value in parts:
-        if operation is sre.LITERAL:
-            drawn.append(chr(value))
-        elif operation is sre.IN:
-            drawn.append(rng.choice(_symbols(value)))
-        elif operation is sre.SUBPATTERN:
-            drawn.append(draw(value[-1], rng))
-        elif operation is sre.BRANCH:
-            drawn.append(draw(rng.choice(value[1]), rng))
-        else:
-            fewest, most, repeated = value
-            drawn += [draw(repeated, rng) for _ in range(rng.randint(fewest, most))]
-    return "".join(drawn)
+class Drawing(Rstr):
+    """rstr's draws, from a regex that is parsed once, with repetitions up to the regex's own bound (rstr stops at 100).
+
+    Each alternative, symbol and number of repetitions is equally likely. Private: `_build_string`, `_cache`,
+    `_handle_repeat` and `_random`, as rstr's public `xeger` parses a regex for every string.
+    """
+
+    def draw(self, parts: Any) -> str:
+        """A random string of a parsed regex."""
+        string: str = self._build_string(parts)
+        self._cache.clear()  # what groups matched
+        return string
+
+    def _handle_repeat(self, start_range: int, end_range: int, value: Any) -> str:
+        times = self._random.randint(start_range, end_range)
+        return "".join(self._build_string(value) for _ in range(times))
 
 
 def strings(parts: Any, most: int) -> set[str]:
@@ -98,7 +100,7 @@ def _symbols(members: Any) -> list[str]:
 
 
 def _size(parts: Any) -> int:
-    """The number of symbols once repetitions are written out. Raises ValueError for what `draw` does not know."""
+    """The number of symbols once repetitions are written out. Raises ValueError for what cannot be drawn."""
     size = 0
     for operation, value in parts:
         if operation is sre.LITERAL:
@@ -126,7 +128,7 @@ class Drawer:
     """
 
     def __init__(self, regexes: Sequence[str], rng: random.Random, remedy: str) -> None:
-        self._rng, self._remedy = rng, remedy
+        self._rng, self._drawing, self._remedy = rng, Drawing(rng), remedy
         self._parsed = {regex: parse(regex) for regex in regexes}
         self._matches = {regex: re.compile(regex).fullmatch for regex in regexes}
 
@@ -143,7 +145,7 @@ class Drawer:
         others = [matches for other, matches in self._matches.items() if other != regex]
         parts, drawn, listed = self._parsed[regex], dict[str, None](), list[str]()
         for attempt in range(DRAWS_PER_INSTRUCTION * n):
-            string = draw(parts, self._rng)
+            string = self._drawing.draw(parts)
             if string and string not in drawn and not any(matches(string) for matches in others):
                 drawn[string] = None
                 if len(drawn) == n:

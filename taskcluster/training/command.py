@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from taskcluster.arguments import quoted
 from taskcluster.cli import composed
 from taskcluster.runs.condition import Config, differing_keys, flatten, separate_seeds
-from taskcluster.runs.options import CONF, options
+from taskcluster.runs.options import CONF, option, options
 
 
 def command(config: Config) -> str:
@@ -25,7 +25,9 @@ def command(config: Config) -> str:
     for group in [key for key in config if (CONF / key).is_dir()]:
         if not any(key.startswith(f"{group}.") for key in _departures(words, config)):
             continue
-        choices = [",".join(config[group])] if group in ("measures", "callbacks") else options(group)
+        target = config[group].get("_target_")
+        alike = [name for name in options(group) if option(group, name).get("_target_", target) == target]
+        choices = [",".join(config[group])] if group in ("measures", "callbacks") else alike
         tried = [words, *([*words, f"{group}={f'[{choice}]' if ',' in choice else choice}"] for choice in choices)]
         words = min(tried, key=lambda words: len(_departures(words, config)))
     flat, there = flatten(config), flatten(composed(*words))

@@ -72,17 +72,6 @@ def test_offline_equals_live_to_the_bit(
     assert all(file.read_bytes() == content for file, content in before.items())
 
 
-def test_groups_of_the_users_own_hide_no_key(
-    small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path
-) -> None:
-    for name in ("run", "target", "steps", "name", "changes", "analysis", "seed", "output", "hydra/run"):
-        (tmp_path / "mine" / name).mkdir(parents=True)
-        (tmp_path / "mine" / name / "option.yaml").write_text("a: 1\n")
-    outcome = taskcluster_analyze("run", "--config-dir", "mine", "measures=[clustering]", "name=wide", "steps=last")
-    assert outcome.exit_code == 0, outcome.err
-    assert measured(small_run, "wide") == [6]
-
-
 def test_a_signal_ends_it_and_the_same_command_resumes(
     small_run: RunFolder, taskcluster_analyze: Analyze, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import SMALL
 from faults import Command
-from taskcluster.pages.report import write
+from taskcluster.pages.multirun_report import write
 
 from taskcluster import LoadedRun, Metric, load_run
 from taskcluster.runs.folder import RunFolder

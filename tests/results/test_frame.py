@@ -8,7 +8,8 @@ import pytest
 from planted import config, plant
 from polars.testing import assert_frame_equal
 
-from taskcluster.pages import rendering, report
+from taskcluster.pages import multirun_report as report
+from taskcluster.pages import rendering
 from taskcluster.results.frame import NUMBERS
 from taskcluster.runs.journal import parse
 

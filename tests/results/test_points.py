@@ -6,7 +6,7 @@ from planted import rows
 from scipy.stats import t
 
 from taskcluster.metrics import OWN, catalogue
-from taskcluster.pages import sweeps as page
+from taskcluster.pages import sweep_chart as page
 from taskcluster.results.conditions import Condition, Swept
 from taskcluster.results.points import comparable, over_runs, sweep_points
 
@@ -77,8 +77,8 @@ def test_the_curve_of_a_sweep_has_the_mean_of_the_last_step_in_the_last_layer() 
 
 def test_the_chart_of_a_sweep_names_the_key_and_every_metric() -> None:
     named = [(str(n), Condition(str(n), "sweep", str(n), {"n_tasks": n}, [])) for n in ARIS]
-    svg = vl_convert.vegalite_to_svg(page.of_conditions(POINTS, named, KNOWN)["against"].to_dict())
+    svg = vl_convert.vegalite_to_svg(page.sweep_chart(POINTS, named, KNOWN)["against"].to_dict())
     for words in ("Against n_tasks", "ARI at the separator", "accuracy", ">200<"):
         assert words in svg
     assert "NaN" not in svg
-    assert page.of_conditions(POINTS, named[:2], KNOWN) == {}
+    assert page.sweep_chart(POINTS, named[:2], KNOWN) == {}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskcluster.tasks.language import Drawer, draw, parse, strings
+from taskcluster.tasks.language import Drawer, Drawing, parse, strings
 
 PARTS = st.recursive(
     st.sampled_from(["a", "b", "[ab]", "[a-c]", "(?:a|bc)", "(?:|c)", r"\x61", "(?:ab?){0,2}", "(?:a|ab)(?:c|bc)"]),
@@ -23,9 +23,9 @@ PARTS = st.recursive(
 
 @given(PARTS, st.integers(0, 99))
 def test_drawn_and_listed_strings_are_those_that_fullmatch_accepts(regex: str, seed: int) -> None:
-    parts, rng = parse(regex), random.Random(seed)
+    parts, drawing = parse(regex), Drawing(random.Random(seed))
     language = strings(parts, 10_000)
-    assert {draw(parts, rng) for _ in range(20)} <= language
+    assert {drawing.draw(parts) for _ in range(20)} <= language
     if max(map(len, language)) <= 6:
         possible = ("".join(symbols) for n in range(8) for symbols in product("abc", repeat=n))
         assert language == {string for string in possible if re.fullmatch(regex, string)}
@@ -41,7 +41,7 @@ def test_a_listing_that_is_cut_short_has_as_many_strings_as_asked_for(regex: str
     ("regex", "lengths"), [("[pq]{1,200}", range(1, 201)), ("a{,130}", range(131)), ("(?:a{150}|b{160})", [150, 160])]
 )
 def test_repetitions_are_drawn_up_to_their_bound(regex: str, lengths: list[int]) -> None:
-    drawn = {len(draw(parse(regex), random.Random(seed))) for seed in range(300)}
+    drawn = {len(Drawing(random.Random(seed)).draw(parse(regex))) for seed in range(300)}
     assert drawn <= {*lengths}
     assert max(drawn) > 100
 

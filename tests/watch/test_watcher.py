@@ -152,9 +152,7 @@ def test_states(tmp_path: Path) -> None:
         ("status.json", b'{"state": "run'),
         ("status.json", b'{"starts": [{"max_steps": {}}]}'),
         ("config.yaml", b"just words"),
-        ("config.yaml", b"{seed: 0, when: 2026-01-01}"),
         ("metrics.jsonl", b'{"no": "step"}\n'),
-        ("metrics.jsonl", b'{"step": 1, "elapsed": 1, "ari/val/layer_x": 1}\n'),
         ("training.jsonl", b"3\n"),
     ],
 )
