@@ -15,9 +15,9 @@ import torch
 from side_by_side import Row, alternate, record, row, seconds_of
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import TrainingBatches
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.experiment import OURS, prepare
 from taskcluster.training.progress import quieten
 

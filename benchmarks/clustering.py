@@ -23,8 +23,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from taskcluster import load_run, observe
-from taskcluster.measures import kmeans
-from taskcluster.measures.agreement import adjusted_rand_index
+from taskcluster.measures.clusterers import kmeans
+from taskcluster.measures.statistics.agreement import adjusted_rand_index
 from taskcluster.training.progress import quieten
 
 REPEATS = 3

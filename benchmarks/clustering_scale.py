@@ -69,7 +69,7 @@ def measured(name: str, case: tuple[int, ...]) -> Found:
 
 def fitted(name: str, n: int, k: int, width: int) -> Found:
     """Processor seconds, inertia, ARI with the planted clusters, and GiB of peak memory beside the states."""
-    from taskcluster.measures.agreement import adjusted_rand_index
+    from taskcluster.measures.statistics.agreement import adjusted_rand_index
 
     warnings.simplefilter("ignore")
     states, truth = planted(n, k, width)
@@ -95,11 +95,11 @@ def planted(n: int, k: int, width: int) -> tuple[Tensor, Tensor]:
 def fitter(name: str) -> Callable[[Tensor, int], Tensor]:
     """From states (N, D) and k to labels (N,)."""
     if name == OURS:
-        from taskcluster.measures.large_kmeans import LargeKMeans
+        from taskcluster.measures.clusterers.large_kmeans import LargeKMeans
 
         return lambda states, k: LargeKMeans(None, 64.0, 0).fit(states, k).cluster_labels
     if name == "kmeans":
-        from taskcluster.measures.kmeans import KMeans
+        from taskcluster.measures.clusterers.kmeans import KMeans
 
         return lambda states, k: KMeans(None, 1, 0).fit(states, k).cluster_labels
     if name == "faiss":
@@ -155,7 +155,7 @@ def agreement() -> list[Row]:
     """ARI of 10,000 clusters and groups."""
     from sklearn.metrics import adjusted_rand_score
 
-    from taskcluster.measures.agreement import adjusted_rand_index
+    from taskcluster.measures.statistics.agreement import adjusted_rand_index
 
     rows = []
     for n in (10_000, 100_000, 1_000_000):

@@ -30,12 +30,12 @@ from torch import Tensor, nn
 from updates import SEQUENCES, STEPS, Stopwatch, ours, wait
 
 from taskcluster import Clusterer, KMeans, RunFolder, observe
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
-from taskcluster.measures.interventions import Interventions
+from taskcluster.measures.interventions.interventions import Interventions
+from taskcluster.measures.interventions.sites import chunks
 from taskcluster.measures.measure import Measurement
-from taskcluster.measures.sites import chunks
 from taskcluster.models.architecture import blocks
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.experiment import measuring
 from taskcluster.training.progress import quieten
 

@@ -20,7 +20,7 @@ from side_by_side import Row, peak, record, row, seconds_of
 from updates import STEPS, ours, updates_of
 
 from taskcluster import LoadedRun, load_run, observe
-from taskcluster.cli import composed
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.progress import quieten
 
 REPEATS = 2

@@ -29,7 +29,7 @@ def report(root: Path) -> dict[str, Callable[[], object]]:
 
 
 def watching(root: Path) -> dict[str, Callable[[], object]]:
-    from taskcluster.watch.watcher import Watcher
+    from taskcluster.operations.live.watcher import Watcher
 
     watcher = Watcher(root)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from taskcluster import load_run, observe
-from taskcluster.cli import composed
 from taskcluster.measures.measure import Control
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.progress import quieten
 
 REPEATS = 3

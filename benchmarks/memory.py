@@ -66,8 +66,8 @@ def measure(run: str, changes: dict[str, object]) -> None:
 
 def measure_theirs(folder: str, words: list[str]) -> None:
     """The same for 1,000 prompts of a pretrained model."""
-    from taskcluster.cli import composed
     from taskcluster.config import RunConfig
+    from taskcluster.operations.command_line.cli import composed
     from taskcluster.training.experiment import measuring, prepare
 
     gguf = [f"model.gguf_file={file.name}" for file in Path(folder).glob("*.gguf")]

@@ -16,8 +16,8 @@ from rich.table import Table
 from sklearn.cluster import KMeans
 
 from taskcluster import load_run, observe
-from taskcluster.measures import kmeans
-from taskcluster.measures.agreement import adjusted_rand_index
+from taskcluster.measures.clusterers import kmeans
+from taskcluster.measures.statistics.agreement import adjusted_rand_index
 from taskcluster.training.progress import quieten
 
 SEEDS = 5

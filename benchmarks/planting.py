@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.metrics import OWN
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.names import run_folder

@@ -21,12 +21,12 @@ def measure(factor: int) -> None:
     """Print seconds of every part and the process's largest memory, as JSON."""
     from transformers import PreTrainedModel
 
-    from taskcluster.cli import composed
     from taskcluster.config import RunConfig
     from taskcluster.data.datamodule import SequenceDataModule
+    from taskcluster.measures.clusterers.kmeans import KMeans
     from taskcluster.measures.clusters import fit_layers_within
-    from taskcluster.measures.kmeans import KMeans
     from taskcluster.measures.observation import observe
+    from taskcluster.operations.command_line.cli import composed
     from taskcluster.tasks.family import TaskFamily
 
     config = RunConfig.of(composed(f"task.n_tasks={50 * factor}", f"data.probe_size={1000 * factor}"))

@@ -11,10 +11,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule, TrainingBatches
 from taskcluster.models.training_module import LanguageModel
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.experiment import OURS, language_model, prepare
 
 STEPS = 20  # timed at once

@@ -23,8 +23,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPT2LMHeadModel, get_cosine_schedule_with_warmup
 
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.tasks.family import TaskFamily
 
 N_INIT = 10

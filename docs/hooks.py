@@ -156,8 +156,8 @@ def metrics() -> str:
 
 def _measures() -> dict[str, Any]:
     """Those of all options, on tasks that have all of their metrics."""
-    from taskcluster.cli import composed
     from taskcluster.config import RunConfig
+    from taskcluster.operations.command_line.cli import composed
     from taskcluster.training.experiment import measuring, prepare
 
     few_shot = ("task=facts", "task.describe=demonstrations", "data.loss_on=y", "data.layout=padded")

@@ -1,4 +1,4 @@
-"""Hydra finds launchers in this namespace alone. What ours do is in taskcluster.launchers.
+"""Hydra finds launchers in this namespace alone. What ours do is in taskcluster.operations.multiruns.launchers.
 
 A launcher whose extra is not installed is not there, as in Hydra's own plugins.
 """
@@ -17,7 +17,7 @@ with suppress(ImportError):
         """Jobs of Slurm. One that is lost fails, and the results of all others are still collected."""
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-            from taskcluster.launchers import launch_on_slurm
+            from taskcluster.operations.multiruns.launchers import launch_on_slurm
 
             folder = Path(str(self.config.hydra.sweep.dir))
             return launch_on_slurm(self, self.params, folder, job_overrides, initial_job_idx)
@@ -30,7 +30,7 @@ with suppress(ImportError):
         """Tasks of Ray. One that is lost fails, and the results of all others are still collected."""
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-            from taskcluster.launchers import launch_on_ray
+            from taskcluster.operations.multiruns.launchers import launch_on_ray
 
             settings = OmegaConf.to_container(self.ray_cfg, resolve=True)
             about = self.hydra_context, self.task_function, self.config

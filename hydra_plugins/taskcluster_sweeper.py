@@ -1,4 +1,4 @@
-"""Hydra finds sweepers in this namespace alone. What ours does is in taskcluster.planning and multirun."""
+"""Hydra finds sweepers in this namespace alone. What ours does is in taskcluster.operations.multiruns."""
 
 from collections.abc import Sequence
 
@@ -28,8 +28,8 @@ class ResumingSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from taskcluster.multirun import Multirun
-        from taskcluster.planning import Planner, jobs
+        from taskcluster.operations.multiruns.multirun import Multirun
+        from taskcluster.operations.multiruns.planning import Planner, jobs
 
         loader = self.hydra_context.config_loader
         plan = Planner(self.launcher, loader, self.config)

@@ -1,5 +1,5 @@
-from .measures.clusterer import Clusterer as Clusterer
-from .measures.kmeans import KMeans as KMeans
+from .measures.clusterers.clusterer import Clusterer as Clusterer
+from .measures.clusterers.kmeans import KMeans as KMeans
 from .measures.measure import Control as Control
 from .measures.measure import Measure as Measure
 from .measures.observation import Observation as Observation

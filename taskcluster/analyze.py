@@ -25,11 +25,12 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from taskcluster import cli, environment, imports, streams
-from taskcluster.arguments import Parser, quoted, readable, say
-from taskcluster.multirun import Multirun
-from taskcluster.planning import Planned
-from taskcluster.processes.interrupts import Interrupted, Interrupts
+from taskcluster.operations.command_line import cli
+from taskcluster.operations.command_line.arguments import Parser, quoted, readable, say
+from taskcluster.operations.multiruns.multirun import Multirun
+from taskcluster.operations.multiruns.planning import Planned
+from taskcluster.operations.processes import environment, imports, streams
+from taskcluster.operations.processes.interrupts import Interrupted, Interrupts
 from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.options import CONF
@@ -178,7 +179,7 @@ class Analyses(Multirun):
     def view(self, batch: Sequence[Planned]) -> AbstractContextManager[None]:
         if not self.console.is_terminal:
             return nullcontext()
-        from taskcluster.watch.terminal import StepsView
+        from taskcluster.operations.live.terminal import StepsView
 
         return StepsView({run.folder: run.n_steps for run in batch if isinstance(run, PlannedAnalysis)})
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import uvicorn
 
-from taskcluster import environment
-from taskcluster.arguments import Parser, say
+from taskcluster.operations.command_line.arguments import Parser, say
+from taskcluster.operations.live.server import HOST, Dashboard, application
+from taskcluster.operations.processes import environment
 from taskcluster.validation import UserError
-from taskcluster.watch.server import HOST, Dashboard, application
 
 PROGRAM = "taskcluster-dashboard"
 PORT = 8642

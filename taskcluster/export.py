@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from taskcluster import environment, imports
-from taskcluster.arguments import Parser, say
+from taskcluster.operations.command_line.arguments import Parser, say
+from taskcluster.operations.processes import environment, imports
 from taskcluster.runs.atomic_files import filling, refuse_taken
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from taskcluster import environment, imports
-from taskcluster.arguments import Parser, say
+from taskcluster.operations.command_line.arguments import Parser, say
+from taskcluster.operations.processes import environment, imports
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
 
@@ -26,8 +26,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     with imports.large():  # only now, so that --help is quick
+        from taskcluster.operations.tracking.workspace import save_workspace
         from taskcluster.pages.multirun_report import write
-        from taskcluster.tracking.workspace import save_workspace
 
     try:
         print(f"The report is {text(str(write(arguments.folder)))}", flush=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from taskcluster import cli, imports, streams
+from taskcluster.operations.command_line import cli
+from taskcluster.operations.processes import imports, streams
 from taskcluster.training.outcome import in_one_sentence
 
 
@@ -19,7 +20,7 @@ def job(cfg: DictConfig) -> None:
     from hydra.types import RunMode
 
     from taskcluster.config import RunConfig
-    from taskcluster.processes.launch import launch, missing_processes
+    from taskcluster.operations.processes.launch import launch, missing_processes
 
     imports.add_config_folders()
     hydra, config = HydraConfig.get(), cli.job_config(cfg)
@@ -42,8 +43,8 @@ def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> No
     """
     with imports.large():
         from taskcluster.config import RunConfig
-        from taskcluster.processes.group import untouched
-        from taskcluster.processes.launch import rank
+        from taskcluster.operations.processes.group import untouched
+        from taskcluster.operations.processes.launch import rank
         from taskcluster.runs.folder import RunFolder
         from taskcluster.runs.resume import is_finished, with_recorded_frame
         from taskcluster.training.experiment import Experiment, language_model, measuring, prepare, refuse_device

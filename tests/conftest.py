@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from taskcluster import train
-from taskcluster.cli import composed
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.tasks.regex import random_family

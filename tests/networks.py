@@ -6,8 +6,8 @@ from typing import Any
 from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from taskcluster.cli import composed
 from taskcluster.config import Node
+from taskcluster.operations.command_line.cli import composed
 
 ARCHITECTURES = ("gpt2", "llama", "gpt_neox")
 

@@ -8,7 +8,7 @@ from typing import Any
 from taskcluster.config import Node, RunConfig, Trainer
 from taskcluster.measures.baselines import surface_metrics
 from taskcluster.measures.controls import chance_metrics, nuisance_metrics
-from taskcluster.measures.edits import effect_metrics
+from taskcluster.measures.interventions.edits import effect_metrics
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder

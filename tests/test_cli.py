@@ -161,7 +161,7 @@ def test_a_path_needs_quotes_only_for_commas_and_quotes(taskcluster_train: Train
 
 
 def test_hydras_parser_of_flags_is_what_we_need_of_it() -> None:
-    """taskcluster.cli uses a private function of Hydra's: nothing public parses its flags."""
+    """taskcluster.operations.command_line.cli uses a private function of Hydra's: nothing public parses its flags."""
     parser = get_args_parser()
     assert isinstance(parser, argparse.ArgumentParser)
     given = vars(parser.parse_intermixed_args(["a=1", "-m", "b=2", "--config-dir", "mine", "c=3"]))

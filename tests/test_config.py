@@ -11,10 +11,10 @@ from conftest import SMALL, default
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from taskcluster import cli
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.batches import Packer
+from taskcluster.operations.command_line import cli
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.experiment import Experiment, language_model, measuring, prepare
 

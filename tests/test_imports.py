@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from taskcluster import imports
+from taskcluster.operations.processes import imports
 
 
 def test_nothing_is_collected_during_a_large_import_and_all_is_afterwards() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from taskcluster.launchers import launch_on_ray, launch_on_slurm
+from taskcluster.operations.multiruns.launchers import launch_on_ray, launch_on_slurm
 
 JOBS = [["seed=0"], ["seed=1"], ["seed=2"]]
 DONE = JobReturn(overrides=[], status=JobStatus.COMPLETED)

@@ -12,8 +12,8 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import Command
 
+from taskcluster.operations.processes.streams import Outlet, console, stream
 from taskcluster.runs.folder import RunFolder
-from taskcluster.streams import Outlet, console, stream
 
 NAME = "[red]x[/] [3,5] :smile: [/nothing]"  # that Rich would read as markup, and fail on
 ESCAPE = "\x1b"

@@ -16,9 +16,9 @@ import torch
 from device import DEVICE, Accelerator, Waits
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
-from taskcluster.measures.kmeans import KMeans
+from taskcluster.measures.clusterers.kmeans import KMeans
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.experiment import OURS, language_model, measuring, prepare
 from taskcluster.training.progress import quieten
 

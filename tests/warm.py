@@ -9,11 +9,11 @@ import faults  # noqa: F401
 import transformers.models.gpt2.modeling_gpt2  # noqa: F401
 
 import taskcluster.models.gpt2
-import taskcluster.multirun
+import taskcluster.operations.multiruns.multirun
 import taskcluster.training.conclude
 import taskcluster.training.experiment
 import taskcluster.training.recording  # noqa: F401
-from taskcluster.cli import composed
+from taskcluster.operations.command_line.cli import composed
 
 composed()  # Hydra has found its plugins by now, and its grammars are built
 gc.freeze()

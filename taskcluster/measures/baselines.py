@@ -21,7 +21,7 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.feature_extraction import DictVectorizer
 from torch import Tensor
 
-from taskcluster.measures.clusterer import Clusterer, Clustering
+from taskcluster.measures.clusterers.clusterer import Clusterer, Clustering
 from taskcluster.measures.clusters import Comparison, Scored, fit_layers, fit_layers_within
 from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation, observe

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Literal
 
 from taskcluster.data.rows import Position
-from taskcluster.measures.agreement import split_by_part
 from taskcluster.measures.clusters import ClusterMeasure, clusters, clusters_within
 from taskcluster.measures.measure import Values, columns, configured
 from taskcluster.measures.observation import Observation
+from taskcluster.measures.statistics.agreement import split_by_part
 from taskcluster.metrics import ARI, INERTIA, NMI, Metric, at_x
 
 

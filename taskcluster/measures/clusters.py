@@ -17,10 +17,10 @@ from torch import Tensor
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
-from taskcluster.measures.agreement import adjusted_rand_index
-from taskcluster.measures.clusterer import Clusterer, Clustering, Clusters
+from taskcluster.measures.clusterers.clusterer import Clusterer, Clustering, Clusters
 from taskcluster.measures.measure import Measure, configured
 from taskcluster.measures.observation import Observation
+from taskcluster.measures.statistics.agreement import adjusted_rand_index
 from taskcluster.metrics import ARI, Metric, at_x
 from taskcluster.validation import UserError
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.prompts import Prompts
 from taskcluster.data.rows import Rows, rows_of
-from taskcluster.measures.sites import Placed, chunks
+from taskcluster.measures.interventions.sites import Placed, chunks
 from taskcluster.tasks.family import Example
 from taskcluster.tasks.prompting import Layout
 from taskcluster.validation import UserError

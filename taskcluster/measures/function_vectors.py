@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from taskcluster.data.rows import Rows
 from taskcluster.measures.few_shot import FewShot
-from taskcluster.measures.sites import Placed, chunks
+from taskcluster.measures.interventions.sites import Placed, chunks
 from taskcluster.models.heads import added, projections, reading, replacing
 
 

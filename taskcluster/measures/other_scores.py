@@ -14,9 +14,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from sklearn.metrics import adjusted_mutual_info_score, completeness_score, homogeneity_score
 
 from taskcluster.measures.clusters import ClusterMeasure, clusters
-from taskcluster.measures.geometry import neighbour_accuracy, silhouette
 from taskcluster.measures.measure import Values, columns, configured
 from taskcluster.measures.observation import Observation
+from taskcluster.measures.statistics.geometry import neighbour_accuracy, silhouette
 from taskcluster.metrics import ARI, Metric
 from taskcluster.validation import UserError
 

@@ -31,9 +31,9 @@ from torch import Tensor
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.prompts import Prompts
 from taskcluster.data.rows import Position, rows_of
-from taskcluster.measures.linear import Ridge
 from taskcluster.measures.measure import Measure, Values, columns, configured
 from taskcluster.measures.observation import Observation, observe
+from taskcluster.measures.statistics.linear import Ridge
 from taskcluster.metrics import PLACES, Metric
 from taskcluster.tasks.family import Example, TaskFamily
 from taskcluster.validation import Seed

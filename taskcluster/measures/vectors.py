@@ -21,12 +21,12 @@ from transformers import PreTrainedModel
 
 from taskcluster.data.rows import Rows
 from taskcluster.measures.clusters import ClusterMeasure
-from taskcluster.measures.edits import matched
 from taskcluster.measures.few_shot import FewShot, Questions, correct, few_shot, parts_of
 from taskcluster.measures.function_vectors import function_vectors
+from taskcluster.measures.interventions.edits import matched
+from taskcluster.measures.interventions.sites import Layers, Placed, chunks, edited_layers
 from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation, evaluation
-from taskcluster.measures.sites import Layers, Placed, chunks, edited_layers
 from taskcluster.metrics import Metric
 from taskcluster.validation import Seed
 

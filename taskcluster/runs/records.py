@@ -18,6 +18,23 @@ from taskcluster.validation import UserError, sentences
 
 LARGEST = 2**53  # whole numbers that every reader of JSON has
 
+# Where the targets of configurations recorded by versions before 0.2 are now: by module, or by class.
+MOVED = {
+    "taskcluster.measures.agglomerative": "taskcluster.measures.clusterers.agglomerative",
+    "taskcluster.measures.gaussian_mixture": "taskcluster.measures.clusterers.gaussian_mixture",
+    "taskcluster.measures.kmeans": "taskcluster.measures.clusterers.kmeans",
+    "taskcluster.measures.large_kmeans": "taskcluster.measures.clusterers.large_kmeans",
+    "taskcluster.measures.interventions": "taskcluster.measures.interventions.interventions",
+    "taskcluster.measures.instruments": "taskcluster.measures.other_scores",
+    "taskcluster.measures.number_of_clusters": "taskcluster.measures.other_scores",
+    "taskcluster.measures.surface": "taskcluster.measures.baselines",
+    "taskcluster.measures.untrained": "taskcluster.measures.baselines",
+    "taskcluster.measures.nuisance": "taskcluster.measures.controls",
+    "taskcluster.tracking": "taskcluster.operations.tracking",
+}
+# Keys that they lack, with the values that do what was done then.
+ADDED = {"taskcluster.measures.controls.KMeansNoise": {"at": ["instruction_end", "input"]}}
+
 Count = Annotated[int, Field(ge=0, lt=LARGEST)]
 
 # The same YAML, read ten times as fast where libyaml is there.
@@ -105,7 +122,21 @@ def parsed(content: bytes, file: Path, model: type[BaseModel]) -> dict[str, Any]
     if not isinstance(record, dict):
         raise UserError(f"{file} is damaged; restore it, or choose another folder")
     check(record, file, model)
-    return record
+    return _updated(record) if issubclass(model, Config) else record
+
+
+def _updated(node: Any) -> Any:
+    """A recorded configuration as this version would record it."""
+    if isinstance(node, list):
+        return [_updated(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    if isinstance(target := node.get("_target_"), str):
+        module, _, name = target.rpartition(".")
+        package, _, last = module.rpartition(".")
+        now = MOVED.get(module) or (f"{MOVED[package]}.{last}" if package in MOVED else module)
+        node = ADDED.get(target, {}) | node | {"_target_": f"{now}.{name}"}
+    return {key: _updated(part) for key, part in node.items()}
 
 
 def check(record: Mapping[str, Any], file: Path, model: type[BaseModel]) -> None:

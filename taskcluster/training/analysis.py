@@ -83,7 +83,7 @@ def analyze(analysis: Analysis, console: Console) -> None:
     """
     import torch
 
-    from taskcluster.processes.group import untouched
+    from taskcluster.operations.processes.group import untouched
     from taskcluster.runs.provenance import surroundings
     from taskcluster.training import conclude
     from taskcluster.training.loading import load_run

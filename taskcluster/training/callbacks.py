@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from taskcluster.measures.measure import Measurement
 from taskcluster.models.training_module import LanguageModel, TrainingDiverged
-from taskcluster.processes.interrupts import Interrupted, Interrupts, OutOfTime, ends_the_run
+from taskcluster.operations.processes.interrupts import Interrupted, Interrupts, OutOfTime, ends_the_run
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
 from taskcluster.runs.journal import Row
 from taskcluster.training.snapshots import Snapshots

@@ -14,8 +14,8 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from taskcluster.arguments import quoted
-from taskcluster.cli import composed
+from taskcluster.operations.command_line.arguments import quoted
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.runs.condition import Config, differing_keys, flatten, separate_seeds
 from taskcluster.runs.options import CONF, option, options
 

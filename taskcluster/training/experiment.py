@@ -16,14 +16,14 @@ from transformers import PreTrainedModel
 from taskcluster.config import RunConfig
 from taskcluster.config import Trainer as TrainerConfig
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.clusterer import Clusterer
+from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.measure import SPLITS, Measure, Measurement
 from taskcluster.models.architecture import takes_mask
 from taskcluster.models.hidden_states import check
 from taskcluster.models.training_module import LanguageModel
-from taskcluster.processes.group import count, share_out
-from taskcluster.processes.interrupts import Interrupts
-from taskcluster.processes.launch import cluster_environment
+from taskcluster.operations.processes.group import count, share_out
+from taskcluster.operations.processes.interrupts import Interrupts
+from taskcluster.operations.processes.launch import cluster_environment
 from taskcluster.runs.checkpoints import TrustedCheckpointIO, load, refuse_other_model
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import Start

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from taskcluster import cli
-from taskcluster.arguments import say
-from taskcluster.processes.interrupts import Interrupted, Interrupts
-from taskcluster.processes.launch import launcher
+from taskcluster.operations.command_line import cli
+from taskcluster.operations.command_line.arguments import say
+from taskcluster.operations.processes.interrupts import Interrupted, Interrupts
+from taskcluster.operations.processes.launch import launcher
 from taskcluster.validation import UserError
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -37,7 +37,7 @@ def _sentence(error: Exception, folder: Path) -> str:
     """What a user can do about a failure, "" where nobody knows."""
     from taskcluster.measures.measure import MeasureFailed  # with torch, which is there by now
     from taskcluster.models.training_module import TrainingDiverged
-    from taskcluster.processes.group import lost_connection
+    from taskcluster.operations.processes.group import lost_connection
     from taskcluster.training.experiment import TrainingStopped
 
     if isinstance(error, TrainingDiverged):

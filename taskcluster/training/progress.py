@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils import logging as transformers_logging
 
 from taskcluster.metrics import LOSS, Catalogue
+from taskcluster.operations.live.terminal import SHOWN
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.training.callbacks import MeasurementCallback
 from taskcluster.views import shown
-from taskcluster.watch.terminal import SHOWN
 
 REFRESH = 10  # steps between updates of the bar
 DAY = 86400.0  # seconds over which the speed is averaged: steps with a measurement take longer than others

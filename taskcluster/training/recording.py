@@ -7,10 +7,10 @@ from typing import NamedTuple
 from rich.console import Console
 
 from taskcluster.config import RunConfig
+from taskcluster.operations.tracking.mirror import mirror_of
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.provenance import changes, surroundings
 from taskcluster.runs.resume import Start, find_start, is_concluded, is_illustrated, writing
-from taskcluster.tracking.mirror import mirror_of
 from taskcluster.training.experiment import Experiment
 from taskcluster.training.loading import LoadedRun, load_run
 from taskcluster.training.snapshots import Snapshots

@@ -13,7 +13,7 @@ from conftest import SMALL, Outcome
 from faults import timeless
 
 from taskcluster import analyze
-from taskcluster.cli import Job
+from taskcluster.operations.command_line.cli import Job
 from taskcluster.results.findings import Findings
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES

@@ -18,13 +18,13 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from taskcluster import load_run
-from taskcluster.cli import Job
+from taskcluster.operations.command_line.cli import Job
+from taskcluster.operations.live.watcher import Watcher
 from taskcluster.results.findings import Findings
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.analysis import analyze, plan
 from taskcluster.training.exporting import export
 from taskcluster.validation import UserError
-from taskcluster.watch.watcher import Watcher
 
 Train = Callable[..., Outcome]
 

@@ -13,6 +13,7 @@ from faults import fill
 from planted import config, plant, wanted
 
 from taskcluster import load_run
+from taskcluster.operations.live.watcher import Watcher
 from taskcluster.pages.multirun_report import write
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
@@ -20,7 +21,6 @@ from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import find_start, is_finished
 from taskcluster.training.analysis import Analysis
 from taskcluster.validation import UserError
-from taskcluster.watch.watcher import Watcher
 
 FILES = ("config.yaml", "catalogue.json", "status.json", "results.json", "metrics.jsonl", "training.jsonl")
 DAMAGES: dict[str, Callable[[Path], object]] = {

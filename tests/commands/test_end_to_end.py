@@ -235,7 +235,7 @@ def test_an_installed_wheel_trains_from_any_folder(tmp_path: Path) -> None:
     alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run(command, cwd=elsewhere, env=alone, check=True, capture_output=True)
     assert RunFolder(elsewhere / "run").status()["state"] == "finished"
-    command = [python, "-c", "from taskcluster.cli import CONF; print(CONF)"]
+    command = [python, "-c", "from taskcluster.operations.command_line.cli import CONF; print(CONF)"]
     where = subprocess.run(command, cwd=elsewhere, env=alone, capture_output=True, text=True)
     assert Path(where.stdout.strip()) == site / "taskcluster/conf"
 

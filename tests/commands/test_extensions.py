@@ -9,12 +9,12 @@ import pytest
 import torch
 from conftest import SMALL
 from faults import Command
-from taskcluster.pages.multirun_report import write
 
 from taskcluster import LoadedRun, Metric, load_run
+from taskcluster.operations.live.watcher import Watcher
+from taskcluster.pages.multirun_report import write
 from taskcluster.runs.folder import RunFolder
 from taskcluster.validation import UserError
-from taskcluster.watch.watcher import Watcher
 
 TASK = """
 from taskcluster import Task, TaskFamily

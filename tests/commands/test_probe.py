@@ -11,7 +11,7 @@ from conftest import SMALL, Outcome
 from faults import train
 
 from taskcluster.analyze import main
-from taskcluster.cli import COMMAND, CONF, composed
+from taskcluster.operations.command_line.cli import COMMAND, CONF, composed
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.exporting import export
 

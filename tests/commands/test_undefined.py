@@ -9,10 +9,10 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import train, wandb_steps
 
+from taskcluster.operations.live.watcher import Watcher
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, number
-from taskcluster.watch.watcher import Watcher
 
 Train = Callable[..., Outcome]
 

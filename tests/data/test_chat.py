@@ -12,10 +12,10 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from taskcluster import load_run
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.tokenizer import Frame, load_tokenizer, render_frame
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.runs.condition import decisive, differing_keys
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.custom import custom_family

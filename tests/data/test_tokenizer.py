@@ -11,7 +11,6 @@ from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from taskcluster.cli import composed
 from taskcluster.data.prompts import Prompt, Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
 from taskcluster.data.tokenizer import (
@@ -23,6 +22,7 @@ from taskcluster.data.tokenizer import (
     load_tokenizer,
     make_tokenizer,
 )
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.tasks.custom import custom_family
 from taskcluster.tasks.facts import facts_family
 from taskcluster.tasks.family import Example, TaskFamily

@@ -19,9 +19,9 @@ from omegaconf import OmegaConf
 
 import taskcluster
 from taskcluster import dashboard, report
-from taskcluster.cli import job_config
 from taskcluster.config import RunConfig
 from taskcluster.metrics import OWN
+from taskcluster.operations.command_line.cli import job_config
 from taskcluster.runs.condition import flatten
 from taskcluster.runs.folder import RunFolder
 

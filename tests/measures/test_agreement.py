@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, rand_score
 
-from taskcluster.measures import agreement
-from taskcluster.measures.agreement import (
+from taskcluster.measures.statistics import agreement
+from taskcluster.measures.statistics.agreement import (
     adjusted_rand_index,
     adjusted_rand_indices,
     ari_for_fixed_k,
@@ -127,7 +127,8 @@ def test_permutations_in_parts_score_as_one_by_one(monkeypatch: pytest.MonkeyPat
 LARGE = """
 import torch
 from sklearn.metrics import adjusted_rand_score
-from taskcluster.measures.agreement import adjusted_rand_index, adjusted_rand_indices, ari_for_fixed_k, permuted
+from taskcluster.measures.statistics.agreement import adjusted_rand_index, adjusted_rand_indices
+from taskcluster.measures.statistics.agreement import ari_for_fixed_k, permuted
 
 
 def peak():  # of the memory that this process has held since it was asked to forget, in bytes

@@ -12,11 +12,11 @@ from seen import seen
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
-from taskcluster.measures.clusterer import Clusterer, Clustering
+from taskcluster.measures.clusterers.clusterer import Clusterer, Clustering
+from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.clusters import clusters, clusters_within, fit_layers, fit_layers_within
-from taskcluster.measures.kmeans import KMeans
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.experiment import measuring, prepare
 
 RNG = np.random.default_rng(0)

@@ -11,12 +11,12 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.edits import CONTROLS
-from taskcluster.measures.interventions import Interventions
-from taskcluster.measures.kmeans import KMeans
+from taskcluster.measures.clusterers.kmeans import KMeans
+from taskcluster.measures.interventions.edits import CONTROLS
+from taskcluster.measures.interventions.interventions import Interventions
+from taskcluster.measures.interventions.sites import SITES, items_of
+from taskcluster.measures.interventions.task_pairs import halves, pairs_of
 from taskcluster.measures.observation import in_turn
-from taskcluster.measures.sites import SITES, items_of
-from taskcluster.measures.task_pairs import halves, pairs_of
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.validation import UserError
 

@@ -7,8 +7,8 @@ from sklearn import cluster
 from sklearn.metrics import adjusted_rand_score
 from test_clusterers import CENTRES, NOISE, PLANTED, RANDOM, TASKS, scores_of
 
-from taskcluster.measures import kmeans
-from taskcluster.measures.kmeans import KMeans
+from taskcluster.measures.clusterers import kmeans
+from taskcluster.measures.clusterers.kmeans import KMeans
 
 KMEANS = KMeans(n_clusters=None, n_init=10, seed=0)
 

@@ -10,8 +10,8 @@ from sklearn import cluster
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from taskcluster.measures import centred
-from taskcluster.measures.large_kmeans import LargeKMeans
+from taskcluster.measures.clusterers import centred
+from taskcluster.measures.clusterers.large_kmeans import LargeKMeans
 from taskcluster.validation import UserError
 
 LARGE = LargeKMeans(n_clusters=None, memory=1.0, seed=0)
@@ -76,7 +76,7 @@ def test_subgroups_are_found_however_far_apart_the_groups_are() -> None:
 PEAK = """
 import sys
 import torch
-from taskcluster.measures.large_kmeans import LargeKMeans
+from taskcluster.measures.clusterers.large_kmeans import LargeKMeans
 from taskcluster.validation import UserError
 
 n, k, width = map(int, sys.argv[1:])

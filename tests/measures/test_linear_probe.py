@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from transformers import PreTrainedModel
 
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
 from taskcluster.measures import probe as module
-from taskcluster.measures.linear import Ridge
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.probe import Probe
+from taskcluster.measures.statistics.linear import Ridge
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.experiment import measuring, prepare
 
 POSITIONS: tuple[Position, ...] = ("instruction_end", "input")

@@ -17,11 +17,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.geometry import neighbour_accuracy, silhouette
-from taskcluster.measures.kmeans import KMeans
+from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.measure import Measure
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.other_scores import Instruments, NumberOfClusters
+from taskcluster.measures.statistics.geometry import neighbour_accuracy, silhouette
 from taskcluster.training.experiment import prepare
 from taskcluster.validation import UserError
 

@@ -14,7 +14,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.kmeans import KMeans
+from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.vectors import VECTORS, Vectors
 from taskcluster.models.heads import added, projections, reading, replacing
 from taskcluster.tasks.family import Task, TaskFamily

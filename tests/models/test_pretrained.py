@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from taskcluster import load_run, observe
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.models.pretrained import pretrained
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.training.experiment import prepare

@@ -7,13 +7,13 @@ import torch
 from conftest import bare_trainer
 from pydantic import ValidationError
 
-from taskcluster.cli import composed
 from taskcluster.data.batches import Packer
 from taskcluster.data.prompts import Labels, Prompt
 from taskcluster.data.rows import rows_of
 from taskcluster.models.gpt2 import gpt2
 from taskcluster.models.schedulers import constant
 from taskcluster.models.training_module import LanguageModel, TrainingDiverged
+from taskcluster.operations.command_line.cli import composed
 
 
 def network(**changes: object) -> torch.nn.Module:

@@ -15,7 +15,7 @@ from conftest import SMALL, Outcome
 from faults import server
 
 from taskcluster.models.training_module import reseed
-from taskcluster.processes.group import share_out
+from taskcluster.operations.processes.group import share_out
 from taskcluster.training import conclude, experiment  # noqa: F401  # their imports set variables
 
 Train = Callable[..., Outcome]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskcluster.processes import interrupts
-from taskcluster.processes.interrupts import Interrupted, Interrupts
+from taskcluster.operations.processes import interrupts
+from taskcluster.operations.processes.interrupts import Interrupted, Interrupts
 
 
 def send(number: int) -> None:

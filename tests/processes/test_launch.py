@@ -14,9 +14,9 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import Command, assert_identical, train
 
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
-from taskcluster.processes.launch import launcher, missing_processes, rank
+from taskcluster.operations.command_line.cli import composed
+from taskcluster.operations.processes.launch import launcher, missing_processes, rank
 from taskcluster.runs.folder import RunFolder
 
 Train = Callable[..., Outcome]

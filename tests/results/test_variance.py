@@ -8,7 +8,7 @@ import yaml
 from conftest import default
 from planted import config, plant
 
-from taskcluster.cli import CONF, composed
+from taskcluster.operations.command_line.cli import CONF, composed
 from taskcluster.results.findings import Findings
 from taskcluster.results.variance import SOURCES, one_way_components, seeds_by_source, tables, variance_components
 

@@ -12,7 +12,7 @@ from conftest import SMALL, Outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskcluster.cli import composed
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.results.conditions import conditions
 from taskcluster.runs.condition import decisive, digest, seeds_of
 from taskcluster.runs.names import condition, group, run_folder, shortened

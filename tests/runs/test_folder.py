@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from taskcluster.metrics import OWN
-from taskcluster.processes.interrupts import Interrupted
+from taskcluster.operations.processes.interrupts import Interrupted
 from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.resume import writing
 from taskcluster.validation import UserError

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import Outcome
 
-from taskcluster.cli import composed
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.tasks import countries, words
 from taskcluster.tasks.facts import RELATIONS, facts_family
 from taskcluster.tasks.family import SLOT, Task, TaskFamily

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import taskcluster
-from taskcluster.cli import composed
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.tasks.pair_files import read_pairs
 from taskcluster.tasks.pairs import pairs_family

@@ -19,10 +19,10 @@ from rich.console import Console
 from wandb_server import Mode, Run, WandbServer
 
 from taskcluster.config import RunConfig
+from taskcluster.operations.tracking.mirror import rows_of
+from taskcluster.operations.tracking.upload import upload
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.names import group
-from taskcluster.tracking.mirror import rows_of
-from taskcluster.tracking.upload import upload
 
 pytestmark = pytest.mark.slow
 
@@ -180,7 +180,7 @@ def test_upload_completes_a_run_whose_server_went_away(
     assert time.monotonic() - began < 30
     assert code == 0
     assert "W&B: not everything arrived (" in output
-    assert "`python -m taskcluster.tracking.upload " in output
+    assert "`python -m taskcluster.operations.tracking.upload " in output
     assert len(server.runs[run.status()["id"]].history) < len(rows_of(run))
     server.mode = "up"
     for _ in range(2):  # the second time there is nothing to do

@@ -6,7 +6,7 @@ import pytest
 from planted import config, plant
 from wandb_server import WandbServer
 
-from taskcluster.tracking.workspace import save_workspace
+from taskcluster.operations.tracking.workspace import save_workspace
 from taskcluster.validation import UserError
 
 

@@ -8,9 +8,9 @@ import torch
 from conftest import SMALL
 from rich.console import Console
 
-from taskcluster.cli import composed
 from taskcluster.config import RunConfig
 from taskcluster.metrics import OWN
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.experiment import Experiment, language_model, measuring, prepare
 from taskcluster.training.progress import quieten

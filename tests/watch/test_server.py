@@ -13,8 +13,8 @@ from served import Server
 from starlette.testclient import TestClient
 
 from taskcluster.dashboard import parse
+from taskcluster.operations.live.server import PAGES, Dashboard, application
 from taskcluster.pages.vega import library
-from taskcluster.watch.server import PAGES, Dashboard, application
 
 
 def client_of(root: Path, *names: str) -> TestClient:
@@ -23,7 +23,7 @@ def client_of(root: Path, *names: str) -> TestClient:
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    monkeypatch.setattr("taskcluster.watch.server.FRESH", 0)
+    monkeypatch.setattr("taskcluster.operations.live.server.FRESH", 0)
     return client_of(tmp_path)
 
 

@@ -16,9 +16,9 @@ import pyte
 import pytest
 from conftest import SMALL
 
+from taskcluster.operations.live.live import Live
+from taskcluster.operations.live.terminal import ASCII, foremost, sparkline
 from taskcluster.runs.folder import RunFolder
-from taskcluster.watch.live import Live
-from taskcluster.watch.terminal import ASCII, foremost, sparkline
 
 COLUMNS, LONG = 130, 120
 

@@ -10,11 +10,11 @@ import pytest
 from planted import begin, line, measure
 
 from taskcluster.metrics import OWN, catalogue
+from taskcluster.operations.live.curves import Curves
+from taskcluster.operations.live.live import Live
+from taskcluster.operations.live.watcher import Watcher
 from taskcluster.results.points import over_runs
 from taskcluster.runs.journal import append
-from taskcluster.watch.curves import Curves
-from taskcluster.watch.live import Live
-from taskcluster.watch.watcher import Watcher
 
 
 def only(watcher: Watcher) -> Live:

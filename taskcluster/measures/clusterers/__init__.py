@@ -1,0 +1,1 @@
+"""Clusterers: KMeans, for many states and clusters too, Gaussian mixtures, agglomerative clustering."""

@@ -1,0 +1,1 @@
+"""Interventions: pairs of prompts, sites, edits, and their effects."""

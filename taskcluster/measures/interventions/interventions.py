@@ -1,0 +1,217 @@
+"""Whether the clusters matter: does the answer follow when a state is moved from one task's cluster to another's?
+
+The base is a prompt of task A. At a position and a layer its state is edited towards task B, which maps the same x to
+another y, and the rest of the network is run. Measured are how often the answer becomes B's, how often it stays A's,
+and how much of the difference between their logits is recovered (1: as much as B's own prompts have).
+
+Centroids come from one half of the validation instructions, tests from the other. An edit
+that changes nothing must leave every logit bit-equal, or the measure fails.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Annotated
+
+import torch
+from pydantic import Field, FiniteFloat, PositiveInt
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from taskcluster.measures.clusters import ClusterMeasure
+from taskcluster.measures.interventions.edits import EDITS, ControlName, EditName, Place, Space, effect_metrics
+from taskcluster.measures.interventions.sites import (
+    SITES,
+    Items,
+    Layers,
+    Placed,
+    SiteName,
+    chunks,
+    edited_layers,
+    items_of,
+)
+from taskcluster.measures.interventions.task_pairs import pairs_of
+from taskcluster.measures.measure import Values, configured
+from taskcluster.measures.observation import Observation, evaluation
+from taskcluster.metrics import Metric
+from taskcluster.models.patching import Suffixes
+from taskcluster.validation import Seed
+
+NOTHING = torch.zeros(5, dtype=torch.float64)
+
+CLEAN, SOURCE = ("clean",), ("source",)  # of prompts of A, and of B, without an edit
+
+Counts = dict[tuple[object, ...], Tensor]  # sums over prompts of what `_count` gives
+
+PAIR_METRICS = tuple(
+    Metric(key, f"answers of {task}", f"in prompts of {prompt}", by_layer=False, low=0, high=1)
+    for key, task, prompt in (("clean_a", "A", "A"), ("clean_b", "B", "A"), ("source_b", "B", "B"))
+)
+
+
+@configured
+class Interventions(ClusterMeasure):
+    """Edits of states at sites, for pairs of validation prompts and tasks: whether the answer follows.
+
+    Attributes:
+        edits, controls: of `taskcluster.measures.interventions.edits`.
+        at: the sites, of `taskcluster.measures.interventions.sites`.
+        alphas: how far states are moved, in differences of centroids; not for edits that replace or project.
+        layers: those that are edited, or how many; None for all. The others have no numbers.
+        n_pairs: number of pairs, at most.
+        seed: of the choice of pairs and of what is random in edits.
+
+    Raises:
+        UserError: no two tasks share an x and disagree about the first token of y.
+    """
+
+    splits = ("val",)
+    edits: Annotated[list[EditName], Field(min_length=1)]
+    at: Annotated[list[SiteName], Field(min_length=1)]
+    alphas: Annotated[list[FiniteFloat], Field(min_length=1)]
+    controls: list[ControlName]
+    layers: Layers
+    n_pairs: PositiveInt
+    seed: Seed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._rows, self._pad = self.data.probe["val"], self.data.tokenizer.pad_token_id or 0
+        self.pairs = pairs_of(self._rows, self.n_pairs, self._generator())
+        self._items = {site: items_of(site, self._rows, self.pairs, self._generator()) for site in self.at}
+        self._declared = {
+            site: {
+                (edit, alpha): effect_metrics(edit, site, alpha)
+                for edit in dict.fromkeys([*self.edits, *self.controls])
+                if edit in SITES[site].edits
+                for alpha in (dict.fromkeys(self.alphas) if EDITS[edit].scaled else [1.0])
+            }
+            for site in self.at
+        }
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        edits = (metrics for declared in self._declared.values() for metrics in declared.values())
+        return (*PAIR_METRICS, *(metric for metrics in edits for metric in metrics))
+
+    def measure(self, observation: Observation) -> Mapping[Metric, Values]:
+        network, n_layer = observation.network, observation.network.config.num_hidden_layers
+        layers = edited_layers(network, self.layers, "measures.interventions.layers")
+        with evaluation(network):
+            spaces, sources = self._spaces(network)
+            parts = chunks(network, self._rows, torch.arange(len(self.pairs)))
+            counted = observation.executor(partial(self._count_chunk, network, spaces, sources, layers), parts)
+        totals = {key: torch.stack([part[key] for part in counted]).sum(0) for key in counted[0]}
+        n, clean, source = totals[CLEAN][0], totals[CLEAN], totals[SOURCE]
+        numbers: dict[Metric, Values] = dict(
+            zip(PAIR_METRICS, ((part / n).item() for part in (clean[1], clean[2], source[2])), strict=True)
+        )
+        for site, at_site in self._declared.items():
+            for edit, declared in at_site.items():
+                by_layer = [totals.get((site, *edit, layer), NOTHING) for layer in range(n_layer + 1)]
+                n, a, b, moved, possible = torch.stack(by_layer).unbind(1)
+                kinds = {"effect": b / n, "kept": a / n, "recovered": moved / possible}
+                numbers |= {metric: kinds[metric.key.partition("_")[0]].tolist() for metric in declared}
+        return numbers
+
+    def _generator(self, offset: int = 0) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed + offset)
+
+    def _spaces(self, network: PreTrainedModel) -> tuple[dict[SiteName, list[Space]], Tensor]:
+        """The space of every site and layer, 0 to L; and for each pair the logits of a prompt of B, (P, V)."""
+        pairs, single = self.pairs, [site for site in self._items if not SITES[site].whole]
+        states, logits = self._states(network, pairs.centroid_examples, single)
+        once, again = pairs.base.unique(return_inverse=True)
+        tested = {site: at_once[:, again] for site, at_once in self._states(network, once, single)[0].items()}
+        for site in self._items.keys() - states.keys():
+            states |= self._states(network, self._items[site].examples, [site])[0]
+            tested[site] = states[site][:, :0]  # where none is matched with clusters
+        spaces = {}
+        for site, items in self._items.items():
+            labels = items.groups, items.cells, items.a[: tested[site].shape[1]]
+            groups, cells, tested_groups = (label.to(network.device, non_blocking=True) for label in labels)
+            spaces[site] = [
+                Space(layer, groups, cells, tested_layer, tested_groups, self.clusterer, self.seed)
+                for layer, tested_layer in zip(states[site], tested[site], strict=True)
+            ]
+        return spaces, logits[pairs.source]
+
+    def _states(
+        self, network: PreTrainedModel, examples: Tensor, sites: Sequence[SiteName]
+    ) -> tuple[dict[SiteName, Tensor], Tensor]:
+        """Raw states of every layer at the sources of sites, (L+1, S, D) each; logits of the answer, (E, V)."""
+        states, logits = dict[SiteName, list[Tensor]](), []
+        for chunk in chunks(network, self._rows, examples):
+            prompts = Placed(network, self._rows, chunk, self._pad)
+            logits.append(prompts.at("answer").logits)
+            for site in sites:
+                states.setdefault(site, []).append(prompts.at(SITES[site].source, SITES[site].whole).states)
+        return {site: torch.cat(parts, 1) for site, parts in states.items()}, torch.cat(logits)
+
+    def _count_chunk(
+        self,
+        network: PreTrainedModel,
+        spaces: Mapping[SiteName, list[Space]],
+        sources: Tensor,
+        layers: Sequence[int],
+        chosen: Tensor,
+    ) -> Counts:
+        """The counts of every site, edit and layer for the pairs with numbers `chosen`.
+
+        sources (P, V): the logits of prompts of B.
+        """
+        pairs, device = self.pairs, network.device
+        a, b = (tokens[chosen].to(device, non_blocking=True) for tokens in (pairs.token_a, pairs.token_b))
+        prompts = Placed(network, self._rows, pairs.base[chosen], self._pad)
+        source, clean = sources[chosen.to(device, non_blocking=True)], prompts.at("answer").logits
+        count = partial(_count, a=a, b=b, clean=clean, source=source)
+        counts: Counts = {CLEAN: count(clean), SOURCE: count(source)}
+        for site, at_site in self._declared.items():
+            position, whole = SITES[site].edited, SITES[site].whole
+            suffixes, earlier = prompts.at(position, whole), prompts.at(position, earlier=1)
+            for layer in layers:
+                _assert_exact(suffixes, layer)
+                place, pair = self._place(self._items[site], spaces[site][layer], chosen, suffixes.states[layer], layer)
+                for name, alpha in at_site:
+                    states = EDITS[name].edited(replace(place, alpha=alpha))
+                    if elsewhere := name == "wrong_position":
+                        logits = earlier.edited(layer, earlier.states[layer] + states - place.base)
+                    else:
+                        logits = suffixes.edited(layer, states)
+                    used = prompts.has(position, earlier=elsewhere)
+                    cannot = torch.zeros(len(used), dtype=torch.long, device=device)
+                    used &= cannot.index_add_(0, pair, (~place.can(name)).long()) == 0
+                    counts[site, name, alpha, layer] = count(logits, used=used)
+        return dict(zip(counts, torch.stack([*counts.values()]).cpu(), strict=True))
+
+    def _place(self, items: Items, space: Space, chosen: Tensor, base: Tensor, layer: int) -> tuple[Place, Tensor]:
+        """What is known of the edited states (M, D) of some pairs, and which of these pairs each belongs to, (M,)."""
+        which, device = items.of(chosen), base.device
+        numbers = (items.a, items.b, items.third, items.source, items.pair - chosen[0])
+        a, b, third, source, pair = (n[which].to(device, non_blocking=True) for n in numbers)
+        directions = torch.randn(len(items.pair), base.shape[1], generator=self._generator(layer + 1))[which]
+        return Place(space, base, a, b, third, source, directions.to(device, base.dtype, non_blocking=True)), pair
+
+
+def _assert_exact(suffixes: Suffixes, layer: int) -> None:
+    if not torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits):
+        raise RuntimeError(f"an edit of layer {layer} that changes nothing changes its logits")
+
+
+def _count(logits: Tensor, a: Tensor, b: Tensor, clean: Tensor, source: Tensor, used: Tensor | None = None) -> Tensor:
+    """Sums over prompts, of those that are `used`: how many they are; answers of A; answers of B; by how much the
+    difference of B's and A's logits has grown; by how much it would have in prompts of B. (5,), float64."""
+
+    def difference(of: Tensor) -> Tensor:
+        return (of.gather(1, b[:, None]) - of.gather(1, a[:, None])).squeeze(1)
+
+    answers, before = logits.argmax(1), difference(clean)
+    columns = (
+        torch.ones_like(before),
+        answers == a,
+        answers == b,
+        difference(logits) - before,
+        difference(source) - before,
+    )
+    table = torch.stack([column.double() for column in columns])
+    return (table if used is None else table.where(used, 0.0)).sum(1)

@@ -1,0 +1,1 @@
+"""Agreement of labellings, linear probes and geometry, from arrays."""

@@ -1,0 +1,1 @@
+"""How runs are started, followed and mirrored: command line, multiruns, processes, tracking, live page."""

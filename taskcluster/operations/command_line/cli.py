@@ -1,0 +1,247 @@
+"""The command line around Hydra: how a run or a multirun is started, and how mistakes are reported."""
+
+import os
+import re
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+import hydra.core.global_hydra
+import yaml
+from hydra._internal.utils import get_args_parser  # nothing public parses Hydra's flags; tests/test_cli.py checks it
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+from taskcluster import __version__
+from taskcluster.operations.command_line.arguments import Parser, readable, say
+from taskcluster.operations.processes import environment, streams
+from taskcluster.operations.processes.interrupts import Interrupted, Interrupts
+from taskcluster.runs.condition import flatten
+from taskcluster.runs.exported import follow
+from taskcluster.runs.names import run_folder
+from taskcluster.runs.options import CONF, options
+from taskcluster.validation import UserError, did_you_mean
+
+COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment where another command becomes this one
+TRAIN = os.environ.get(COMMAND, "taskcluster-train")  # in whose name mistakes are reported
+
+# What a user can do wrong before the first run begins.
+MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, OSError, RecursionError)
+
+ENVIRONMENT = {  # of libraries that read it when they are imported, unless the user sets it
+    "WANDB_SILENT": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",  # it would report to its makers,
+    "RAY_DEDUP_LOGS": "0",  # leave out lines of a job that look like another's,
+    "RAY_COLOR_PREFIX": "0",  # colour what is not a terminal,
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # and warn that it will not hide GPUs one day
+}
+
+
+class Reported(Exception):
+    """The job failed, and its user is told why in one sentence: "" where another process says it."""
+
+    def __init__(self, exit_code: int, sentence: str) -> None:
+        super().__init__(exit_code, sentence)
+        self.exit_code, self.sentence = exit_code, sentence
+
+
+class Job:
+    """What Hydra is given to run, here or in other processes: gives an exit code and never fails with an exception,
+    since launchers would answer one each in its own way.
+
+    exit_code: 0, that of a Reported failure, 1 for a failure that nobody foresaw, whose traceback is printed, or that
+    of a signal, after which this process begins no other job.
+
+    program: the command that it belongs to, in whose name mistakes are reported.
+    """
+
+    stopped = 0  # the exit code of the signal that ended a job of this process
+
+    def __init__(self, work: Callable[[DictConfig], None], program: str = TRAIN) -> None:
+        self._work, self._program = work, program
+        self.exit_code = 0
+
+    def __call__(self, cfg: DictConfig) -> int:
+        streams.guard()  # a launcher may have started this process
+        self.exit_code = Job.stopped or self._attempt(cfg)
+        return self.exit_code
+
+    def _attempt(self, cfg: DictConfig) -> int:
+        try:
+            self._work(cfg)
+        except Reported as failure:
+            if failure.sentence:
+                say(self._program, failure.sentence)
+            return failure.exit_code
+        except Interrupted as interruption:
+            Job.stopped = interruption.exit_code
+            return interruption.exit_code
+        except (OmegaConfBaseException, UserError) as mistake:
+            say(self._program, sentence(mistake))
+            return 2
+        except Exception:
+            traceback.print_exc()
+            return 1
+        return 0
+
+
+def run(train: Callable[[DictConfig], None]) -> None:
+    """Run `train` under Hydra, once or as a multirun. Exit code 2 for a user's mistake, said in one sentence.
+
+    `train` raises Reported for the failures that it foresees, and Interrupted after a signal.
+    """
+    environment.prepare()
+    job = Job(train)
+    with answering(TRAIN):
+        sys.argv[1:] = _arranged(sys.argv[1:])
+        with Interrupts():
+            hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
+        _end_as_signalled(job.exit_code)
+        sys.exit(job.exit_code)
+
+
+@contextmanager
+def answering(program: str) -> Iterator[None]:
+    """A context in which Hydra runs, and out of which come only exit codes: 2 for a user's mistake, said in one
+    sentence, that of a Reported failure, or that of a signal."""
+    os.environ.update({**ENVIRONMENT, **os.environ, "HYDRA_FULL_ERROR": "1"})  # exceptions reach us as they are
+    try:
+        yield
+    except Reported as failure:
+        if failure.sentence:
+            say(program, failure.sentence)
+        sys.exit(failure.exit_code)
+    except Interrupted as interruption:
+        _end_as_signalled(interruption.exit_code)
+        sys.exit(interruption.exit_code)
+    except (*MISTAKES, RuntimeError) as error:
+        if not isinstance(error, MISTAKES) and "Unknown plugin class" not in str(error):
+            raise
+        say(program, sentence(error))
+        sys.exit(2)
+
+
+def _end_as_signalled(exit_code: int) -> None:
+    """Under W&B's agent, end by the signal itself: a trial that it stopped would count as a failure, and five of those
+    end the agent.
+    """
+    if exit_code == 128 + signal.SIGTERM and os.environ.get("WANDB_SWEEP_ID"):
+        sys.stdout.flush()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
+    """The resolved configuration of `taskcluster-train --config-dir CONFIG_DIR OVERRIDES`."""
+    hydra.core.global_hydra.GlobalHydra.instance().clear()
+    added = [f"hydra.searchpath=[file://{config_dir.absolute()}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return job_config(hydra.compose("train", overrides=[*added, *overrides]))
+
+
+def job_config(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration of a job, of the whole that Hydra composed."""
+    keys = [str(key) for key in cfg if key != "hydra"]
+    container: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
+    if path := container.get("ckpt_path"):  # relative to the command, whatever folder a job runs in
+        here = cfg.hydra.runtime.cwd if "hydra" in cfg else os.getcwd()
+        container["ckpt_path"] = os.path.abspath(os.path.join(here, str(path)))
+    return container
+
+
+def from_wandb(name: str, default: str | None = None) -> str | ListConfig | None:
+    """What W&B's environment variable asks for: WANDB_TAGS is a list, and an empty variable asks for nothing."""
+    value = os.environ.get(f"WANDB_{name}", "")
+    if name == "TAGS":
+        return ListConfig([tag.strip() for tag in value.split(",") if tag.strip()])
+    return value or default
+
+
+def _run_folder(parent: str, *, _root_: DictConfig) -> str:
+    return run_folder(job_config(_root_), _root_.hydra.overrides.task, Path(parent))
+
+
+# On import: processes that a launcher starts need all. (Hydra checks conf/hydra/launcher against what the plugins
+# register under those names, and warns that it does.)
+OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+OmegaConf.register_new_resolver("wandb", from_wandb, replace=True)
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
+
+
+def _arranged(words: list[str]) -> list[str]:
+    """The command as Hydra takes it: overrides with quotes where they need them, then flags."""
+    if "--version" in words:
+        print(f"taskcluster {__version__} with Hydra {hydra.__version__}")
+        sys.exit(0)
+    parser = get_args_parser()
+    parser.prog = TRAIN
+    parser.error = partial(Parser.error, parser)  # type: ignore[method-assign, arg-type]
+    given = parser.parse_intermixed_args(words)
+    overrides = [readable(word) for word in given.overrides]
+    trains = not (given.help or given.hydra_help or given.cfg or given.info or given.shell_completion)
+    return [*follow(overrides, told=trains), *overrides, *(word for word in words if word not in given.overrides)]
+
+
+def sentence(error: BaseException) -> str:
+    """What a user did wrong, of any of MISTAKES."""
+    error = _telling(error)
+    said = " ".join(str(error).split("\n") if isinstance(error, yaml.YAMLError) else str(error).split("\n")[:1])
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        known = error.options or options(group)
+        hint = did_you_mean(option, known)
+        return f"{group}={option} is not an option of {group}{hint}; choose from {', '.join(known)}"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir= or hydra.sweep.dir="
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read ({said}); put special characters in quotes, as in KEY='\"VALUE\"'"
+    for pattern, meaning in MEANINGS.items():
+        if match := re.match(pattern, str(error)):
+            return meaning(match[1])
+    return " ".join(said.split())
+
+
+def _telling(error: BaseException) -> BaseException:
+    """The one of an exception and its causes that says most."""
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    mistakes = [cause for cause in causes if isinstance(cause, UserError)]
+    unresolved = [cause for cause in causes if isinstance(cause, InterpolationResolutionError)]
+    return [*mistakes, *reversed(unresolved), *filter(str, causes), error][0]
+
+
+def _unknown_key(key: str) -> str:
+    config = composed()
+    keys = [*config, *flatten(config)]
+    if key in keys:
+        return f"{key} is not a key of the chosen {key.partition('.')[0]}; --cfg job shows those that are"
+    ending = [name for name in keys if name.endswith(f".{key}")]
+    hint = f"; did you mean {ending[0]!r}?" if ending else did_you_mean(key, keys)
+    return f"{key} is not a key of the configuration{hint}; --cfg job shows all"
+
+
+SEVERAL = "{} gives several values: add -m for one run of each, or write KEY=[A,B] for a list"
+
+# What Hydra says, and what it means here.
+MEANINGS: dict[str, Callable[[str], str]] = {
+    r"(Unknown plugin class)": "this launcher is not installed; docs/engines.md says what it needs".format,
+    r"Interpolation key '(.*)' not found": "${{{}}} refers to no key of the configuration; correct it".format,
+    r".* raised while resolving interpolation: \"?(.*?)\"?(?:\n|$)": str,
+    r"Config group override must be a string or a list. Got (.*)": (
+        "a group takes the name of one of its options, not {}; --help lists them".format
+    ),
+    r"Could not override '([^'@]+)": _unknown_key,
+    r"Could not append to config. An item is already at '(.*)'": "{0} is there already; write {0}= without +".format,
+    r"Error merging override (.*)": "{} would replace all its keys; set them one by one, as in KEY.NAME=VALUE".format,
+    r"Ambiguous value for argument '(.*)'\n": SEVERAL.format,
+    r"Sweep parameters '(.*)' requires --multirun": SEVERAL.format,
+}

@@ -1,0 +1,175 @@
+"""One run folder while it is written.
+
+in:  a folder
+out: `Live`, the current state of the run; the values of its curves by step
+"""
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from taskcluster.metrics import Catalogue, Metric, View
+from taskcluster.operations.live.tail import Document, Tail, is_plain
+from taskcluster.results.conditions import sweep_of
+from taskcluster.runs import records
+from taskcluster.runs.condition import seeds_of
+from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.journal import Row, layers_of, number, parse
+from taskcluster.runs.records import text
+from taskcluster.views import shown
+
+VIEWS: tuple[View, ...] = ("runs", "curves", "map", "path", "beside")  # whose metrics are kept of a line
+RECENT = 50  # lines over which the speed is computed
+
+
+class Timed(NamedTuple):
+    """A line's step, and the seconds of training before it."""
+
+    step: int
+    elapsed: float
+
+
+@dataclass(frozen=True)
+class Live:
+    """The current state of a run.
+
+    id: the same as long as its folder is not moved. name: its folder below the root. state: RunFolder.state, or
+    "damaged", which `problem` explains. steps_per_second: recently, including measurements. seconds: since the start.
+    values: (key, value) of the metrics of the view "runs", as last measured on validation, in the last layer. trend:
+    the first of those by layer at each measurement, in the last layer.
+    """
+
+    id: str
+    name: str
+    sweep: str
+    seed: str = ""
+    state: str = "new"
+    problem: str = ""
+    step: int | None = None
+    max_steps: int | None = None
+    steps_per_second: float | None = None
+    seconds_left: float | None = None
+    seconds: float | None = None
+    values: tuple[tuple[str, float], ...] = ()
+    trend: tuple[float, ...] = ()
+    has_tsne: bool = False
+
+
+class LiveRun:
+    """A run folder that is read again and again. rows: {step: {key: value}} of its curves; revision: grows whenever
+    they change.
+    """
+
+    def __init__(self, path: Path, root: Path) -> None:
+        below = str(path.relative_to(root))
+        self.folder = RunFolder(path)
+        self.sweep = sweep_of(path, root)
+        self.live = Live(digest(below), text(path.name if below == "." else below), text(self.sweep))
+        self.rows: dict[int, dict[str, float]] = {}
+        self.revision = 0
+        status = path / "status.json"
+        self.config: Document[Row] = Document(path / "config.yaml", self._parse_config, {})
+        self.catalogue = Document(path / "catalogue.json", self._parse_catalogue, records.declared({}))
+        self._status: Document[Row] = Document(status, partial(records.parsed, file=status, model=records.Status), {})
+        self._journal = Tail(self.folder.journal, self._parse_row)
+        self._training = Tail(self.folder.training, _timed)
+        self._recent: deque[Timed] = deque(maxlen=RECENT)
+        self._start: Any = None
+
+    def refresh(self) -> None:
+        """Read what is new."""
+        try:
+            news = [self.config.read(), self.catalogue.read(), self._status.read()]
+            state = self.folder.state_by(self._read_status)
+            if any([*news, self._follow(), state != self.live.state]):
+                self.live = self._current(state)
+        except FileNotFoundError:  # the folder is being deleted
+            return
+        except Exception as error:  # a damaged run must not affect the others
+            self.live = replace(self.live, state="damaged", problem=text(str(error) or type(error).__name__))
+
+    def _parse_config(self, content: bytes) -> Row:
+        config = records.parsed(content, self.folder.path / "config.yaml", records.Config)
+        seeds_of(config)  # what cannot be compared must not reach the grouping of all runs
+        return config
+
+    def _parse_catalogue(self, content: bytes) -> Catalogue:
+        return records.declared(records.parsed(content, self.folder.path / "catalogue.json", records.Declared))
+
+    def _read_status(self) -> Row:
+        self._status.read()
+        return self._status.value
+
+    def _follow(self) -> bool:
+        """Read the journals on, or from the beginning if the run was restarted; whether anything is new."""
+        starts = self._status.value.get("starts") or [{}]
+        start = self._status.value.get("id"), len(starts)
+        restarted, first = start != self._start, int(starts[-1].get("step", 0))
+        measured, replaced = self._journal.read(restarted)
+        trained, trained_replaced = self._training.read(restarted)
+        if replaced:
+            self.rows = {}
+        if replaced or trained_replaced:
+            self._recent.clear()
+        self.rows |= {line.step: values for line, values in measured}
+        self.revision += bool(measured) or replaced
+        lines = sorted({*trained, *(line for line, _ in measured)})
+        # Lines up to the step at which a run resumed were timed by the process before it.
+        self._recent.extend(line for line in lines if line.step > first or line.step == first == 0)
+        self._start = start
+        return bool(lines) or restarted or replaced or trained_replaced
+
+    def _parse_row(self, row: Row) -> tuple[Timed, dict[str, float]]:
+        kept = frozenset(metric.key for view in VIEWS for metric in shown(self.catalogue.value, view))
+        return _timed(row), {key: number(row, key) for key in _chosen(tuple(row), kept)}
+
+    def _current(self, state: str) -> Live:
+        rows = [self.rows[step] for step in sorted(self.rows)]
+        start = (self._status.value.get("starts") or [{}])[-1]
+        max_steps = start.get("max_steps") or self.config.value.get("trainer", {}).get("max_steps")
+        first, last = (self._recent[0], self._recent[-1]) if self._recent else (Timed(0, 0.0), Timed(0, 0.0))
+        seconds = last.elapsed - first.elapsed
+        speed = (last.step - first.step) / seconds if seconds > 0 else None
+        left = (max_steps - last.step) / speed if max_steps and speed and state == "running" else None
+        if left and (steps := start.get("steps")):  # of checkpoints, each of which takes as long as any other
+            left = sum(step > last.step for step in steps) * seconds / max(len(self._recent) - 1, 1)
+        curves = {metric: _last_layer(rows, metric) for metric in shown(self.catalogue.value, "runs")}
+        return replace(
+            self.live,
+            state=state,
+            problem="",
+            seed=text(seeds_of(self.config.value)),
+            step=max([*self.rows, *(line.step for line in self._recent)], default=None),
+            max_steps=max_steps,
+            steps_per_second=speed,
+            seconds_left=left,
+            seconds=last.elapsed if state == "running" else float(self._status.value.get("wall_seconds") or 0),
+            values=tuple((metric.key, curve[-1]) for metric, curve in curves.items() if curve),
+            trend=next((curve for metric, curve in curves.items() if metric.by_layer), ()),
+            has_tsne=is_plain(self.folder.figures / "tsne.json"),
+        )
+
+
+def digest(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def _timed(row: Row) -> Timed:
+    return Timed(row["step"], float(row.get("elapsed") or 0.0))
+
+
+def _last_layer(rows: Sequence[Mapping[str, float]], metric: Metric) -> tuple[float, ...]:
+    """The finite values of a metric on validation, in the last layer."""
+    stem = metric.stem("val")
+    columns = (layers_of(row, stem) if metric.by_layer else [number(row, stem)] for row in rows)
+    return tuple(values[-1] for values in columns if values and math.isfinite(values[-1]))
+
+
+@lru_cache(maxsize=64)
+def _chosen(keys: tuple[str, ...], metrics: frozenset[str]) -> list[str]:
+    return [key for key in keys if (named := parse(key)) and named.metric in metrics]

@@ -1,0 +1,1 @@
+"""Multiruns: their plan, their launchers, and what came of them."""

@@ -1,0 +1,63 @@
+"""What the processes of one run do together: divide measurements, and leave nothing behind for the next run."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from taskcluster.operations.processes.interrupts import Interrupted, Interrupts
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def count() -> int:
+    """Processes that train this run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def share_out(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`work` of every item, in order, each done by one process of the run and then known to all of them.
+
+    `work` only computes: a signal drops it. Raises Interrupted, in every process, for a signal to any of them.
+    """
+    if count() == 1:
+        with Interrupts.current.deferred(False):
+            return [work(item) for item in items]
+    share: list[R] | Interrupted
+    try:
+        with Interrupts.current.deferred(False):
+            share = [work(item) for item in items[dist.get_rank() :: count()]]
+    except Interrupted as signal:
+        share = signal
+    shares: list[Any] = [None] * count()
+    dist.all_gather_object(shares, share)
+    for share in shares:
+        if isinstance(share, Interrupted):
+            raise share
+    return [shares[k % count()][k // count()] for k in range(len(items))]
+
+
+def lost_connection(error: BaseException) -> bool:
+    """Whether torch reports that another process of the run has ended."""
+    words = ("gloo", "NCCL", "TCPStore", "onnection")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Give the process back as it was, environment, threads and determinism, for the next job in it."""
+    environment, threads = dict(os.environ), torch.get_num_threads()
+    deterministic, settings = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
+    filling = settings.fill_uninitialized_memory  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        settings.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
