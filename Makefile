@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help reproduce dashboard test smollm2 faults commands quick check format messages tables docs bench bench-end-to-end bench-gpu clean
+.PHONY: help reproduce dashboard test test-all smollm2 commands check format messages tables docs bench bench-end-to-end bench-gpu clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,23 +16,20 @@ dashboard: .venv/installed ## a live page over the runs in multirun/, on this ma
 # One thread each, as processes that take all cores would wait for each other; three, as some tests only wait.
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test: .venv/installed-dev ## every test but those of `make faults`: a quarter of an hour on two cores
-	$(SIDE_BY_SIDE) -m "not lasting and not documented"
+test: .venv/installed-dev ## the behaviour of every module, in about five minutes on two cores
+	$(SIDE_BY_SIDE) -m "not slow and not documented"
 
 smollm2: .models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ## a real model of 135 million weights, 93 MB, for model=pretrained
 
 KILLS := 25
 
-faults: .venv/installed-dev ## Slurm, Ray, W&B and disks that fail, KILLS runs killed at any moment: a quarter of an hour
-	$(SIDE_BY_SIDE) -m lasting -k "not crashes"
+test-all: test ## also the slow tests: whole runs, Slurm, Ray, W&B, full disks, KILLS runs killed at any moment
+	$(SIDE_BY_SIDE) -m slow -k "not crashes and not any_moment"
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills $(KILLS) -s
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tracking/test_wandb.py -k crashes --kills $(KILLS) -s
 
 commands: .venv/installed-dev ## every command of README and docs as it is written, one after the other; README alone takes ten minutes
 	$(BIN)/pytest tests/docs/test_commands.py
-
-quick: .venv/installed-dev ## the tests that train nothing
-	$(BIN)/pytest -m "not slow"
 
 check: .venv/installed-dev ## lint, format and types
 	$(BIN)/ruff check .

@@ -103,14 +103,12 @@ def test_a_multirun_continues_when_its_reader_leaves(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.lasting
 def test_a_multirun_continues_when_the_disk_of_its_log_is_full(tmp_path: Path) -> None:
     assert Command(tmp_path, *MULTIRUN, output=Path("/dev/full")).end()[0] == 0
     assert finished(tmp_path) == ["finished", "finished"]
 
 
 @pytest.mark.slow
-@pytest.mark.lasting
 def test_closed_streams_do_not_end_in_the_files_of_the_run(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "taskcluster.train", *SMALL, "hydra.run.dir=run"]
     ended = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *line], cwd=tmp_path, timeout=120)

@@ -19,7 +19,7 @@ def gpu(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_every_part_has_a_row_at_a_small_size() -> None:
     ended = gpu("--device", "cpu")
     assert ended.returncode == 0, ended.stderr[-2000:]

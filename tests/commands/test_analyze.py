@@ -129,7 +129,7 @@ def test_every_run_of_a_folder_is_measured_and_reported(
     assert any(metric.startswith("effect_add_input") for metric in findings.catalogue)
 
 
-@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.lasting)])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 def test_a_failing_run_does_not_stop_the_others(
     small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path, launcher: str
 ) -> None:

@@ -163,7 +163,7 @@ def test_a_signal_and_the_time_limit_end_it_between_checkpoints(
     assert on_validation(probed) == on_validation(trained)
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_processes_of_a_run_share_the_checkpoints(probed: RunFolder, trained: RunFolder, tmp_path: Path) -> None:
     train(tmp_path, *THEIRS, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     rows = on_validation(probed)
@@ -192,7 +192,7 @@ def test_checkpoints_that_come_later_are_measured_and_copies_named(
     assert steps(probed) == STEPS
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_revisions_of_a_model_on_the_hub_are_steps_likewise(exported: Path, trained: RunFolder, tmp_path: Path) -> None:
     repository = tmp_path / "hub" / "models--tiny--model"
     for k, (step, name) in enumerate({**NAMES, None: "main"}.items()):

@@ -148,7 +148,6 @@ def test_a_report_on_a_full_disk_is_one_sentence_and_the_one_before_stays(whole:
     write(root)
 
 
-@pytest.mark.lasting
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_multirun_refuses_a_damaged_run_and_finishes_the_others(

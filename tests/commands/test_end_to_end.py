@@ -169,7 +169,7 @@ def test_other_tasks_and_holdouts_run(taskcluster_train: Train, words: tuple[str
     assert outcome.exit_code == 0, outcome.err
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_multirun_keeps_its_runs_apart(taskcluster_train: Train, tmp_path: Path) -> None:
     small = [key for key in SMALL if key != "logger=none" and not key.startswith("model.n_layer")]
@@ -215,7 +215,7 @@ def test_instruments_are_measured_at_their_steps_and_drawn(taskcluster_train: Tr
     assert "Do the instruments agree?" in (run.figures / "index.html").read_text()
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_an_installed_wheel_trains_from_any_folder(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
@@ -240,7 +240,7 @@ def test_an_installed_wheel_trains_from_any_folder(tmp_path: Path) -> None:
     assert Path(where.stdout.strip()) == site / "taskcluster/conf"
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_the_default_run_shows_the_papers_result(taskcluster_train: Train, tmp_path: Path) -> None:
     outcome = taskcluster_train("name=reproduce", "hydra.run.dir=reproduce")
     assert outcome.exit_code == 0, outcome.err

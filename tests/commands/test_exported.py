@@ -49,7 +49,7 @@ def model(trained: RunFolder, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.lasting] * (k in SLOW)) for k in RUNS])
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in RUNS])
 def test_numbers_are_those_of_the_journal_to_the_bit(taskcluster_train: Train, tmp_path: Path, kind: str) -> None:
     made = taskcluster_train(*RUNS[kind], "hydra.run.dir=run")
     assert made.exit_code == 0, made.err
@@ -79,7 +79,7 @@ def test_checkpoints_give_every_row_of_the_journal(
     assert [numbers(row) for row in measured] == [validation(rows[step]) for step in (0, 4, 6)]
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_analyze_measures_the_tasks_and_prompts_of_the_run(model: Path, trained: RunFolder, tmp_path: Path) -> None:
     outcome = analyze("model=pretrained", f"model.path={model}", f"hydra.run.dir={tmp_path / 'measured'}")
     assert outcome.exit_code == 0, outcome.err

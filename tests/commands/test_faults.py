@@ -77,7 +77,7 @@ def test_runs_killed_at_any_moment_end_as_the_undisturbed_one(
         assert_identical(run, undisturbed.run)
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_a_multirun_killed_twice_ends_as_an_untouched_one(tmp_path: Path) -> None:
     sweep = ["-m", *RUN, "seed=0,1,2", "hydra.sweep.subdir=${seed}"]
     train(tmp_path, *sweep, "name=untouched")
@@ -143,7 +143,7 @@ class SideBySide:
         self.process.communicate()
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_a_signal_to_a_multirun_side_by_side_reaches_every_run(tmp_path: Path) -> None:
     with SideBySide(tmp_path, ENDLESS) as many:
         many.process.send_signal(signal.SIGTERM)
@@ -151,7 +151,7 @@ def test_a_signal_to_a_multirun_side_by_side_reaches_every_run(tmp_path: Path) -
     assert [run.state for run in many.runs] == ["interrupted", "interrupted", "new"]
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_a_killed_worker_does_not_stop_the_jobs_beside_it(tmp_path: Path) -> None:
     with SideBySide(tmp_path, "trainer.max_steps=200", "callbacks.measurement.every_n_steps=40") as many:
         children = psutil.Process(many.process.pid).children()

@@ -13,7 +13,7 @@ import polars
 import pytest
 from conftest import SMALL
 
-pytestmark = [pytest.mark.slow, pytest.mark.lasting]
+pytestmark = [pytest.mark.slow, pytest.mark.slow]
 
 # As another user, who may read this checkout and its interpreter wherever they are, but write nowhere else.
 ANOTHER = [

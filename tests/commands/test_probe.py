@@ -51,7 +51,6 @@ def perfect(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.lasting
 def test_a_model_trained_until_all_is_right_has_the_same_table_as_a_model_of_others(
     perfect: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

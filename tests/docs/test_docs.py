@@ -259,7 +259,7 @@ def test_the_notebook_is_a_page_with_what_it_printed_and_drew(site: Path) -> Non
     assert "instead of" in shown(site / "library.html")
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_the_notebook_executes(started: tuple[Making, Making]) -> None:
     folder = started[1].wait()
     stored, executed = (nbformat.read(where / "notebook.ipynb", as_version=4) for where in (DOCS, folder))

@@ -102,7 +102,7 @@ print(memory("VmHWM") - before, stated)
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no peak memory of a process on this system")
 @pytest.mark.parametrize("size", [(100_000, 5, 8), (6_000, 3_000, 16), (3_000, 500, 1_024)])
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_it_stays_inside_the_memory_that_it_states(size: tuple[int, int, int]) -> None:
     """Of the first, a table of states and clusters would fit; of the second, it would not."""
     command = [sys.executable, "-c", PEAK, *map(str, size)]

@@ -420,7 +420,7 @@ def test_a_run_that_trains_in_bfloat16_is_measured_offline_as_live(
         assert measured == {key: rows[step][key] for key in measured}
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 @pytest.mark.skipif(SMOLLM2 is None, reason="needs the model that `make smollm2` fetches")
 def test_a_real_model_knows_languages() -> None:
     folder, file = str(SMOLLM2.parent), SMOLLM2.name

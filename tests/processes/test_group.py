@@ -66,7 +66,6 @@ def state_of_the_process() -> dict[str, Any]:
     }
 
 
-@pytest.mark.lasting
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [["logger=wandb"], ["trainer=ddp"], ["trainer.max_steps=-1"]], ids=" ".join)
 def test_a_job_leaves_nothing_to_the_next_one_in_its_process(taskcluster_train: Train, kind: list[str]) -> None:

@@ -62,7 +62,6 @@ def metrics(run: RunFolder) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.lasting
 def test_two_nodes_of_torchrun_measure_what_two_processes_of_one_command_do(tmp_path: Path) -> None:
     train(tmp_path, *RUN, "hydra.run.dir=one", variables={"NODE_RANK": "1"})  # left over from elsewhere
     with socket.socket() as free:
@@ -85,7 +84,6 @@ def test_two_nodes_of_torchrun_measure_what_two_processes_of_one_command_do(tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.lasting
 @pytest.mark.usefixtures("undrawn")
 def test_processes_that_share_a_run_measure_what_one_does_in_a_multirun_too(
     taskcluster_train: Train, tmp_path: Path
@@ -101,7 +99,6 @@ def test_processes_that_share_a_run_measure_what_one_does_in_a_multirun_too(
 
 
 @pytest.mark.slow
-@pytest.mark.lasting
 def test_processes_that_share_a_run_stop_and_resume_together(tmp_path: Path) -> None:
     command = [*RUN, "trainer.max_steps=40", "hydra.run.dir=run"]
     run = RunFolder(tmp_path / "run")
@@ -116,7 +113,6 @@ def test_processes_that_share_a_run_stop_and_resume_together(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.lasting
 def test_a_process_that_is_killed_ends_the_run_in_one_sentence(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     process = Command(tmp_path, *RUN, ENDLESS, "hydra.run.dir=run").until(lambda: len(run.rows()) > 2)

@@ -162,7 +162,7 @@ def test_a_branch_with_nothing_left_to_train_is_measured(
     assert "already finished" in taskcluster_train(*command).out
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [["trainer.accumulate_grad_batches=3", "data.batch_size=8"], ["data.layout=sequences"], ["trainer=ddp"]],

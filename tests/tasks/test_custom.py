@@ -78,7 +78,6 @@ def test_a_family_in_a_users_file_trains_by_its_name(
     assert all(0 <= row["val/accuracy"] <= 1 and "ari/val/layer_2" in row for row in rows)
 
 
-@pytest.mark.lasting
 @pytest.mark.slow
 def test_every_process_of_a_multirun_finds_a_users_family(mine: Path) -> None:
     """Two jobs side by side, in processes of joblib's; two processes train each."""

@@ -117,7 +117,7 @@ def crash(server: WandbServer, run: RunFolder, moments: random.Random) -> None:
     train_online(server, run.path.parent, *command)
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["up", "refusing keys"])
 def test_run_that_crashes_leaves_neither_gap_nor_duplicate(
     server: WandbServer, tmp_path: Path, pytestconfig: pytest.Config, mode: Mode
@@ -135,7 +135,7 @@ def test_run_that_crashes_leaves_neither_gap_nor_duplicate(
         mirror(server, run)
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [("down", "no answer from http://127"), ("hanging", "no answer from http://127"), ("refusing keys", "API key")],
@@ -155,7 +155,7 @@ def test_unreachable_server_costs_seconds_and_the_run_is_offline(
     assert wandb_steps(segment) == STEPS
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_server_that_comes_back_gets_what_it_missed(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
     process = begin(server, tmp_path)
     server.mode = "down"
@@ -167,7 +167,7 @@ def test_server_that_comes_back_gets_what_it_missed(server: WandbServer, run: Ru
     mirror(server, run)
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["down", "hanging"])
 def test_upload_completes_a_run_whose_server_went_away(
     server: WandbServer, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode
@@ -188,7 +188,7 @@ def test_upload_completes_a_run_whose_server_went_away(
         assert "figures/tsne" in mirror(server, run).summary
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_interrupted_run_is_completed_when_it_resumes(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
     process = begin(server, tmp_path)
     process.send(signal.SIGTERM)
@@ -198,7 +198,7 @@ def test_interrupted_run_is_completed_when_it_resumes(server: WandbServer, run: 
     mirror(server, run)
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_jobs_of_a_multirun_are_runs_of_one_group(server: WandbServer, tmp_path: Path) -> None:
     train_online(server, tmp_path, "-m", *SMALL, "name=sweep", "logger=wandb", "seed=0,1")
     runs = [RunFolder(folder) for folder in tmp_path.glob("multirun/sweep/*/seed=*")]
@@ -206,7 +206,7 @@ def test_jobs_of_a_multirun_are_runs_of_one_group(server: WandbServer, tmp_path:
     assert {there.described["groupName"] for there in server.runs.values()} == {runs[0].path.parent.name}
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_trials_of_a_sweep_have_the_ids_of_the_agent(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
     """Of two trials with equal parameters, the second one shows the finished run."""
     for trial in ("one", "two"):

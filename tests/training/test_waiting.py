@@ -24,7 +24,7 @@ def counted(*overrides: str) -> dict[str, Any]:
     return counts
 
 
-@pytest.fixture(scope="module", params=["sequence", pytest.param("y", marks=pytest.mark.lasting)])
+@pytest.fixture(scope="module", params=["sequence", pytest.param("y", marks=pytest.mark.slow)])
 def waits(request: pytest.FixtureRequest) -> dict[str, Any]:
     return counted(f"data.loss_on={request.param}")
 

@@ -74,7 +74,6 @@ class Terminal:
         return bool(content)
 
 
-@pytest.mark.lasting
 @pytest.mark.slow
 def test_every_run_is_a_line_that_grows_and_nothing_else_is_printed(tmp_path: Path) -> None:
     longer = [*SMALL, "trainer.max_steps=60", "callbacks.measurement.every_n_steps=10", "hydra/launcher=joblib"]
@@ -93,7 +92,6 @@ def test_every_run_is_a_line_that_grows_and_nothing_else_is_printed(tmp_path: Pa
     assert f"The report is {tmp_path}/multirun/sweep/report/index.html" in "".join(screens[-1])
 
 
-@pytest.mark.lasting
 @pytest.mark.slow
 def test_one_bar_counts_the_steps_of_all_analyses(small_run: RunFolder, tmp_path: Path) -> None:
     for seed in (0, 1):
