@@ -18,7 +18,7 @@ from taskcluster.validation import UserError, sentences
 
 LARGEST = 2**53  # whole numbers that every reader of JSON has
 
-# Where the targets of configurations recorded by versions before 0.2 are now: by module, or by class.
+# Where the targets of configurations recorded by versions before 0.2 are now, by module.
 MOVED = {
     "taskcluster.measures.agglomerative": "taskcluster.measures.clusterers.agglomerative",
     "taskcluster.measures.gaussian_mixture": "taskcluster.measures.clusterers.gaussian_mixture",
@@ -30,7 +30,9 @@ MOVED = {
     "taskcluster.measures.surface": "taskcluster.measures.baselines",
     "taskcluster.measures.untrained": "taskcluster.measures.baselines",
     "taskcluster.measures.nuisance": "taskcluster.measures.controls",
-    "taskcluster.tracking": "taskcluster.operations.tracking",
+    "taskcluster.tracking.mirror": "taskcluster.operations.tracking.mirror",
+    "taskcluster.tracking.tensorboard": "taskcluster.operations.tracking.tensorboard",
+    "taskcluster.tracking.wandb": "taskcluster.operations.tracking.wandb",
 }
 # Keys that they lack, with the values that do what was done then.
 ADDED = {"taskcluster.measures.controls.KMeansNoise": {"at": ["instruction_end", "input"]}}
@@ -133,9 +135,7 @@ def _updated(node: Any) -> Any:
         return node
     if isinstance(target := node.get("_target_"), str):
         module, _, name = target.rpartition(".")
-        package, _, last = module.rpartition(".")
-        now = MOVED.get(module) or (f"{MOVED[package]}.{last}" if package in MOVED else module)
-        node = ADDED.get(target, {}) | node | {"_target_": f"{now}.{name}"}
+        node = ADDED.get(target, {}) | node | {"_target_": f"{MOVED.get(module, module)}.{name}"}
     return {key: _updated(part) for key, part in node.items()}
 
 

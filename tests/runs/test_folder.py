@@ -1,11 +1,14 @@
 """The run folder: its journal, its status, what is dropped on resuming, and files that are damaged."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from taskcluster.metrics import OWN
 from taskcluster.operations.processes.interrupts import Interrupted
+from taskcluster.runs import records
 from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.resume import writing
 from taskcluster.validation import UserError
@@ -121,3 +124,20 @@ def test_a_value_of_the_configuration_is_changed_by_its_dotted_key(run: RunFolde
     for key in ("model.depth", "seed.n_layer"):
         with pytest.raises(UserError, match=f"{key} is not a key of the run's configuration"):
             run.config_with({key: 2})
+
+
+def test_config_of_an_earlier_version_is_read_as_this_one_records_it(tmp_path: Path) -> None:
+    measures = {
+        "surface": {"_target_": "taskcluster.measures.surface.Surface", "at": ["input"]},
+        "kmeans_noise": {"_target_": "taskcluster.measures.controls.KMeansNoise", "n_seeds": 10},
+        "mine": {"_target_": "mine.Measure"},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"seed": 0, "measures": measures}))
+    read = RunFolder(tmp_path).config()["measures"]
+    assert read["surface"]["_target_"] == "taskcluster.measures.baselines.Surface"
+    assert read["kmeans_noise"]["at"] == ["instruction_end", "input"]
+    assert read["mine"] == measures["mine"]
+
+
+def test_every_moved_module_exists() -> None:
+    assert [module for module in records.MOVED.values() if find_spec(module) is None] == []
