@@ -45,7 +45,6 @@ SWEEPS = {
     "seeds_layers": Sweep(25, lambda found: depths.tables(found) | controls.tables(found)),
     "causal": Sweep(20, causal.tables),
     "regexes": Sweep(16, regexes.tables),
-    "variance": Sweep(25, varied.sources),
     "n_instructions": Sweep(15, varied.instructions),
     "facts": Sweep(3, varied.facts),
     "countries": Sweep(1, pretrained.countries),

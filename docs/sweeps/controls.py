@@ -1,4 +1,4 @@
-"""Shuffled outputs, of docs/baselines.md, and instruments, of docs/instruments.md, from experiment=seeds_layers."""
+"""Six layers beside baselines, of docs/harder.md, shuffled outputs, of docs/baselines.md, and instruments, of docs/instruments.md, from experiment=seeds_layers."""
 
 from collections.abc import Mapping
 
@@ -22,6 +22,12 @@ INSTRUMENTS = {
     "probe_at_input": "probe at x, of other x",
     "selectivity_at_input": "selectivity at x",
 }
+BESIDE = {
+    "": "last layer",
+    "_symbols": "bag of symbols",
+    "_mean_embedding": "mean embedding",
+    "_untrained": "untrained",
+}
 NUMBERS = {
     "ari_of_k_times_0_5": "ARI with k = 25",
     "ari_of_k_times_2": "ARI with k = 100",
@@ -40,7 +46,11 @@ def tables(found: Findings) -> Mapping[str, Table]:
         for words, condition in {where: six, **others}.items()
     ]
     accuracy = [[words, last(found, c, "accuracy")] for words, c in {"six layers": six, **others}.items()]
+    beside = [
+        [words, *(last(found, six, key + name) for key in ("ari", "ari_within_x"))] for name, words in BESIDE.items()
+    ]
     return {
+        "one_regex": Table("", ["", "at the separator", "at x, within each x"], beside),
         "shuffled": Table("", numbered(six, "ARI with the task"), rows),
         "shuffled_accuracy": Table("", ["", "accuracy"], accuracy),
         "instruments_at_the_start": _instruments(found, six, INSTRUMENTS, step=0),
