@@ -1,4 +1,4 @@
-"""Six layers beside baselines, of docs/harder.md, shuffled outputs, of docs/baselines.md, and instruments, of docs/instruments.md, from experiment=seeds_layers."""
+"""Baselines of six layers, shuffled outputs, and instruments, of the pages of these names, from experiment=seeds_layers."""
 
 from collections.abc import Mapping
 
