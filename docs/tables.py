@@ -41,7 +41,6 @@ SWEEPS = {
     "reproduce_one_thread": Sweep(1, single.one_thread),
     "architectures": Sweep(2, single.architectures),
     "layers": Sweep(1, single.deeper),
-    "recipes": Sweep(4, single.recipes),
     "seeds_layers": Sweep(25, lambda found: depths.tables(found) | controls.tables(found)),
     "causal": Sweep(20, causal.tables),
     "regexes": Sweep(16, regexes.tables),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sweeps.cells import plain, select
+from sweeps.cells import plain
 
 from taskcluster.metrics import ACCURACY, ARI, ARI_WITHIN_X
 from taskcluster.results.cells import Table, last_of
@@ -99,27 +99,3 @@ def deeper(found: Findings) -> Mapping[str, Table]:
     run = found.runs[0]
     row = [str(run.config["model"]["n_layer"]), fixed(last_of(run, ACCURACY)), fixed(last_of(run, ARI))]
     return {"deeper": Table("", ["layers", "accuracy", "ARI, last layer"], [row])}
-
-
-def recipes(found: Findings) -> Mapping[str, Table]:
-    """Three regexes a task, seed 0."""
-    rows = []
-    for words, wanted in RECIPES.items():
-        (run,) = select(found, {**COMMON, **wanted}).runs
-        numbers = [fixed(last_of(run, metric), 2) for metric in (ACCURACY, ARI, ARI_WITHIN_X)]
-        rows.append([words, f"{run.last['step']:,}", *numbers])
-    return {"recipes": Table("", ["recipe", "steps", "accuracy", "ARI, last layer", "ARI within x, last layer"], rows)}
-
-
-COMMON: Mapping[str, object] = {
-    "optimizer._target_": "torch.optim.AdamW",
-    "trainer.max_steps": 2000,
-    "task.instructions_per_task": 152,
-}
-MUON = {"optimizer._target_": "taskcluster.models.optimizers.MuonWithAdamW"}
-RECIPES: Mapping[str, Mapping[str, object]] = {
-    "default (AdamW, learning rate 0.003, 152 instructions a task)": {"trainer.max_steps": 600},
-    "longer": {},
-    "Muon (`optimizer=muon`)": MUON,
-    "Muon and 456 instructions, as `experiment=regexes`": {**MUON, "task.instructions_per_task": 456},
-}
