@@ -32,7 +32,7 @@ def instructions(found: Findings) -> Mapping[str, Table]:
             last(found, c, "accuracy", "train"),
             *(last(found, c, key) for key in LAST),
         ]
-        for c in found.conditions
+        for c in sorted(found.conditions, key=lambda c: int(c.settings["task.instructions_per_task"]))
     ]
     return {"n_instructions": Table("", ["instructions a task", "accuracy, training", *LAST.values()], rows)}
 
