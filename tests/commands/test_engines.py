@@ -21,7 +21,7 @@ from faults import assert_identical, timeless
 
 from taskcluster.runs.folder import RunFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 SLURM = Path(__file__).parents[1] / "slurm"
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sacctmgr", "munged", "mariadbd", "mariadb-install-db")

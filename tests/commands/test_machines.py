@@ -13,7 +13,7 @@ import polars
 import pytest
 from conftest import SMALL
 
-pytestmark = [pytest.mark.slow, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 # As another user, who may read this checkout and its interpreter wherever they are, but write nowhere else.
 ANOTHER = [
@@ -91,6 +91,6 @@ def _served(prefix: Sequence[str], folder: Path) -> str:
         assert re.match(r"http://127\.0\.0\.1:\d+/ shows the runs below ", line)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert process.returncode == -signal.SIGTERM, errors
     assert errors == b""
     return line

@@ -14,7 +14,7 @@ from served import LONG, Proxy, Server
 
 from taskcluster.metrics import OWN
 
-pytestmark = [pytest.mark.slow, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 CHROMIUM = Path("/usr/bin/chromium")
 MARKUP = "<img src=x onerror=owned=1>"
