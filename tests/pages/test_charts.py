@@ -127,8 +127,7 @@ def test_panels_of_tsne_are_by_checkpoint_and_layer() -> None:
 def test_a_map_is_drawn_beside_the_curves_of_its_position() -> None:
     drawn = values(with_effects(POINTS, ADDED)["map"])
     assert {value["metric"] for value in drawn} == {ADDED.key, "ari_within_x"}
-    (end,) = {value["upper_over_map"] for value in drawn if (value["condition"], value["layer"]) == ("b", 3)}
-    assert end is None  # of one run
+    assert {value["condition"] for value in drawn if "upper_over_map" in value} == {"a"}  # b has one run
     assert "map" not in charts.condition_charts(POINTS, catalogue(OWN, [ADDED]))
 
 

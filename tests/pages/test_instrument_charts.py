@@ -11,7 +11,7 @@ from planted import config, plant, rows
 
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN, Metric, catalogue
 from taskcluster.pages import multirun_report
-from taskcluster.pages.instrument_charts import instrument_charts
+from taskcluster.pages.comparison_charts import instrument_charts
 from taskcluster.results.correlations import agreements_of
 from taskcluster.results.points import over_runs
 

@@ -8,7 +8,7 @@ import vl_convert
 from planted import DECLARED, rows
 
 from taskcluster.metrics import ARI, Kind, Metric, catalogue, control
-from taskcluster.pages import baseline_charts, charts
+from taskcluster.pages import charts, comparison_charts
 from taskcluster.results.contrasts import highest_beside
 from taskcluster.results.points import over_runs
 
@@ -60,9 +60,9 @@ def test_metrics_without_baselines_have_no_chart_of_them() -> None:
 def test_each_is_in_the_panel_of_its_metric(kind: Kind, itself: str) -> None:
     at_x = Metric("other", "other", "at x", low=0, high=1)
     others = [control(of, "beside", kind, "the other") for of in (ARI, at_x)]
-    groups = baseline_charts.groups(catalogue([ARI, at_x], others), kind)
+    groups = comparison_charts.groups(catalogue([ARI, at_x], others), kind)
     assert groups == [[ARI, others[0]], [at_x, others[1]]]
-    fields = baseline_charts.labels(groups, kind)
+    fields = comparison_charts.labels(groups, kind)
     assert fields["where"] == {"ari": ARI.where, "ari_beside": ARI.where, "other": "at x", "other_beside": "at x"}
     assert (fields["label"]["ari"], fields["label"]["ari_beside"]) == (itself, "the other")
 
