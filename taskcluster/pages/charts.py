@@ -81,17 +81,17 @@ def drawings(
     step; by_condition: whether a chart has a row for each condition; bands: see `against_step`."""
     found = {}
     if once := shown(known, "curves", by_layer=False):
-        draw = partial(learning, metrics=once, bands=bands)
-        found["learning"] = Drawing(draw, once, {m.key: m.key for m in once}, once, last=False, across=True)
+        draw, panels = partial(learning, metrics=once, bands=bands), {metric.key: metric.key for metric in once}
+        found["learning"] = Drawing(draw, once, panels, once, last=False, across=True)
     for group in alike(layered):
-        draw, panels = partial(by_layer_at_the_end, metrics=group), {m.key: m.where for m in group}
+        draw, panels = partial(by_layer_at_the_end, metrics=group), {metric.key: metric.where for metric in group}
         found[f"{group[0].key}_by_layer"] = Drawing(draw, group, panels, group, across=True)
     if tiled := mapped(known, "map"):
-        draw, panels = partial(by_layer_and_step, metrics=tiled, by_condition=by_condition), map_panels(tiled)
-        found["map"] = Drawing(draw, tiled, panels, shown(known, "map"), last=False)
+        draw = partial(by_layer_and_step, metrics=tiled, by_condition=by_condition)
+        found["map"] = Drawing(draw, tiled, map_panels(tiled), shown(known, "map"), last=False)
     if tiled := mapped(known, "path"):
-        draw, panels = partial(by_layer_and_position, metrics=tiled, by_condition=by_condition), path_panels(tiled)
-        found["path"] = Drawing(draw, tiled, panels, shown(known, "path"))
+        draw = partial(by_layer_and_position, metrics=tiled, by_condition=by_condition)
+        found["path"] = Drawing(draw, tiled, path_panels(tiled), shown(known, "path"))
     for name, kind in BESIDE.items():
         if groups := comparison_charts.groups(known, kind):
             draw = partial(comparison_charts.beside_by_layer, groups=groups, kind=kind, by_condition=by_condition)

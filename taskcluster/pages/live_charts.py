@@ -16,10 +16,9 @@ from taskcluster.pages.marks import Chart
 from taskcluster.views import shown
 
 POINTS = alt.NamedData("points")  # which the page feeds
-TILES = 130  # height of a map
-OPTIONS = {
-    "map": {"height": TILES},
-    "path": {"height": TILES, "words": 110},
+OPTIONS = {  # pixels: the height of a map, positions and a legend beside a panel
+    "map": {"height": 130},
+    "path": {"height": 130, "words": 110},
     "baselines": {"legend": 130},
     "nuisance": {"legend": 130},
 }

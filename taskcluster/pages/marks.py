@@ -20,12 +20,9 @@ NOT_DRAWN = ("sd", "cells", "lower_over_layers", "upper_over_layers")
 
 
 def inline(points: Sequence[Mapping[str, Any]]) -> alt.Data:
-    """Points as part of the specification, without what no chart reads, and without ends of intervals that are None."""
-    return alt.Data(values=[{key: point[key] for key in point if _is_drawn(key, point[key])} for point in points])
-
-
-def _is_drawn(key: str, value: Any) -> bool:
-    return key not in NOT_DRAWN and (value is not None or key in ("layer", "mean"))
+    """Points as part of the specification, without what is None, or no chart reads."""
+    chosen = [{key: point[key] for key in point if key not in NOT_DRAWN} for point in points]
+    return alt.Data(values=[{k: v for k, v in point.items() if v is not None or k == "layer"} for point in chosen])
 
 
 def named(chart: Any, **fields: Mapping[str, str]) -> Any:

@@ -25,18 +25,19 @@ def write(root: Path) -> Path:
     """
     findings, folder = Findings(root), root / "report"
     with filling(folder) as partial:
-        _write(findings, text(root.resolve().name), partial)
+        _fill(findings, text(root.resolve().name), partial)
     return folder / "index.html"
 
 
-def _write(findings: Findings, title: str, folder: Path) -> None:
+def _fill(findings: Findings, title: str, folder: Path) -> None:
     shown = findings.to_read()
     points: list[Point] = []
     intervals = []
     for name, condition_points in findings.points():
-        intervals.append(frame.intervals(condition_points))
+        intervals.append(polars.DataFrame(condition_points, schema=dict(frame.INTERVALS)))
         points += condition_points if name in shown.names else []
-    written = {"table": frame.numbers(findings), "intervals": frame.with_settings(findings, polars.concat(intervals))}
+    numbers = frame.numbers(findings)
+    written = {"table": numbers, "intervals": frame.labelled(findings, polars.concat(intervals), "condition")}
     for name, table in written.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
@@ -53,7 +54,7 @@ def _write(findings: Findings, title: str, folder: Path) -> None:
         "tables": tables(shown, points),
         "charts": rendering.draw(wanted, folder, FORMATS),
         "formats": FORMATS,
-        "n_numbers": len(written["table"]),
+        "n_numbers": len(numbers),
     }
     for name, template in (("report.md", "report.md"), ("index.html", "report.html")):
         (folder / name).write_bytes(rendering.render(template, **content).encode(errors="replace"))

@@ -76,15 +76,15 @@ def baselines(findings: Findings, metric: Metric) -> list[Table]:
     others = [(m, f"baseline: {m.where}") for m in belonging(findings.catalogue, metric, "baseline")]
     others += [(m, f"against the {m.where}") for m in belonging(findings.catalogue, metric, "nuisance")]
     measured = [(m, words) for m, words in others if findings.measured(m)]
-    rows = [[words, *_last_values(findings, m)] for m, words in [(metric, "against the task"), *measured]]
+    rows = [
+        [
+            words,
+            *(as_text(estimate(condition, partial(last_of, metric=m), m.range)) for condition in findings.conditions),
+        ]
+        for m, words in [(metric, "against the task"), *measured]
+    ]
     title = titled(f"Baselines and nuisance labels of the {metric.name}", metric)
     return [Table(title, ["", *findings.names], rows, BASELINES)] if measured else []
-
-
-def _last_values(findings: Findings, metric: Metric) -> list[str]:
-    """The metric at the last step and layer in each condition."""
-    means = (estimate(condition, partial(last_of, metric=metric), metric.range) for condition in findings.conditions)
-    return [as_text(mean) for mean in means]
 
 
 def highest_beside(row: Row, known: Catalogue, metric: Metric) -> str:

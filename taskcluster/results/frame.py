@@ -12,7 +12,7 @@ from typing import Any
 import polars
 
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.points import FAMILIES, Point
+from taskcluster.results.points import FAMILIES
 from taskcluster.runs.condition import flatten, separate_seeds
 from taskcluster.runs.journal import parse
 from taskcluster.views import shown
@@ -56,20 +56,10 @@ def numbers(findings: Findings) -> polars.DataFrame:
         rows = polars.DataFrame([*_numbers(run, claims)], schema=dict(NUMBERS), orient="row", strict=False)
         frames.append(rows.with_columns(polars.col("value").fill_nan(None), run=polars.lit(run.path)))
     seeds = dict.fromkeys(key for run in findings.runs for key in separate_seeds(run.config))
-    return _labelled(findings, polars.concat(frames), "run", ["seed", *seeds])
+    return labelled(findings, polars.concat(frames), "run", ["seed", *seeds])
 
 
-def intervals(points: Sequence[Point]) -> polars.DataFrame:
-    """The intervals of points that have their condition."""
-    return polars.DataFrame(points, schema=dict(INTERVALS))
-
-
-def with_settings(findings: Findings, rows: polars.DataFrame) -> polars.DataFrame:
-    """Rows by condition, with the swept keys."""
-    return _labelled(findings, rows, "condition")
-
-
-def _labelled(findings: Findings, rows: polars.DataFrame, by: str, seeds: Sequence[str] = ()) -> polars.DataFrame:
+def labelled(findings: Findings, rows: polars.DataFrame, by: str, seeds: Sequence[str] = ()) -> polars.DataFrame:
     """Rows of runs or conditions, as `by` says, with columns before the others: the condition and the swept keys, and
     of runs also their path and their seeds."""
     named = [(name, run) for name, condition in findings.named() for run in condition.runs]

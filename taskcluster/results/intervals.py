@@ -64,7 +64,14 @@ def intervals(
     are NaN (`informative`).
     """
     n, mean, sd = _moments(values)
-    error, freedom = _standard_error(values, n, sd, task_sets)
+    error, freedom, sizes = sd / np.sqrt(np.maximum(n, 1)), n - 1.0, Counter(task_sets)
+    if len(sizes) > 1 and min(sizes.values()) >= FEWEST_IN_STRATUM:
+        strata = [values[[task_set == name for task_set in task_sets]] for name in sizes]
+        with np.errstate(invalid="ignore"):
+            squared = sum(len(stratum) * stratum.var(0, ddof=1) for stratum in strata)
+        complete = n == len(values)  # a column in which all runs have a number
+        error = np.where(complete, np.sqrt(squared) / len(values), error)
+        freedom = np.where(complete, n - len(sizes), freedom)
     low, high = (np.broadcast_to(np.asarray(end, dtype=float), mean.shape) for end in (low, high))
     half = critical(freedom, cells) * error
     lower = np.minimum(_moved(mean, -half, low, high), mean)
@@ -83,22 +90,6 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sd = np.sqrt((np.where(finite, values - mean, 0) ** 2).sum(0) / np.where(n > 1, n - 1, np.nan))
     same = most - least <= ROUNDING * np.maximum(abs(least), abs(most))
     return n, mean, np.where((n > 1) & same, 0.0, sd)
-
-
-def _standard_error(
-    values: np.ndarray, n: np.ndarray, sd: np.ndarray, task_sets: Sequence[Hashable]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The standard error of the mean of each column, and its degrees of freedom. Where all runs of several strata have
-    a number, from the variance within them."""
-    error, freedom = sd / np.sqrt(np.maximum(n, 1)), n - 1.0
-    sizes = Counter(task_sets)
-    if len(sizes) < 2 or min(sizes.values()) < FEWEST_IN_STRATUM:
-        return error, freedom
-    groups = [values[[task_set == name for task_set in task_sets]] for name in sizes]
-    with np.errstate(invalid="ignore"):
-        squared = sum(len(group) * group.var(0, ddof=1) for group in groups)
-    complete = n == len(values)
-    return np.where(complete, np.sqrt(squared) / len(values), error), np.where(complete, n - len(sizes), freedom)
 
 
 def _moved(mean: np.ndarray, by: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from taskcluster.results.intervals import DRAWN, FEWEST, UNBOUNDED, Interval, in
 from taskcluster.runs.journal import Row, finite, parse
 
 Point = dict[str, Any]
-FOR_CHARTS = ("least", "most", "runs")  # keys of a point that only charts need
 FAMILIES = {"steps": ("metric", "split", "layer"), "layers": ("metric", "split", "step"), "map": ("metric", "split")}
 
 

@@ -91,9 +91,7 @@ def one_way_components(repeated: Sequence[Sequence[float]]) -> tuple[list[float]
     """
     groups = [values for values in repeated if len(values) > 1]
     means = [fmean(values) for values in groups]
-    if not groups:
-        return means, math.nan, math.nan
-    within = fmean(variance(values) for values in groups)
+    within = fmean(variance(values) for values in groups) if groups else math.nan
     if len(groups) < FEWEST:
         return means, math.sqrt(within), math.nan
     between = variance(means) - within * fmean(1 / len(values) for values in groups)
