@@ -117,13 +117,6 @@ def test_a_tooltip_says_that_runs_are_too_few_or_all_the_same() -> None:
     assert "lower" not in two
 
 
-def test_panels_of_tsne_are_by_checkpoint_and_layer() -> None:
-    points = [{"x": 0.0, "y": 1.0, "task": 3, "step": step, "layer": layer} for step in (0, 9) for layer in (0, 6)]
-    drawn = svg(charts.tsne(inline(points), n_tasks=5, title="t-SNE"))
-    for label in ("step", "layer", ">9<", ">6<"):
-        assert label in drawn
-
-
 def test_a_map_is_drawn_beside_the_curves_of_its_position() -> None:
     drawn = values(with_effects(POINTS, ADDED)["map"])
     assert {value["metric"] for value in drawn} == {ADDED.key, "ari_within_x"}
