@@ -65,7 +65,7 @@ def test_numbers_of_the_summary_are_those_of_the_table(sweep: Path) -> None:
     for row in summary["ARI by layer, at the separator"]:
         for name, n_layers, *cells in zip(names, (3, 4), row[1::3], row[2::3], row[3::3], strict=True):
             found = values(name, "ari", split="val", layer=int(row[0]))
-            p = f"{max(values(name, 'ari_p', 'val', int(row[0])), default=0):.3f}"
+            p = f"{max(values(name, 'ari_p', split='val', layer=int(row[0])), default=0):.3f}"
             assert cells == ([shown(found, within=(-0.5, 1)), ends(found, n_layers), p] if found else ["-"] * 3)
     for row in summary["Accuracy and loss"]:
         assert row[2] == shown(values(row[0], "accuracy", split="val"), within=(0, 1))
