@@ -14,7 +14,6 @@ along with it.
 """
 
 from collections.abc import Iterator, Sequence
-from copy import copy
 from typing import NamedTuple
 
 from tokenizers import Encoding
@@ -46,49 +45,33 @@ class Template:
     """Fixed text before, between and after an instruction, x and y, in this order; or, for instructions that hold the
     place of x, before, between and after an instruction and y.
 
-    prefix: text in front of everything, as it is.
+    prefix: text in front of everything, as it is. opening, closing: marks around what precedes y, which is then a turn
+    of a conversation.
 
     Raises ValueError for a text that does not hold each of them once.
     """
 
-    def __init__(self, text: str, prefix: str = "") -> None:
-        self.x_inside = "{x}" not in text
-        try:
-            fixed = fixed_texts(text, INSIDE if self.x_inside else FIELDS)
-        except ValueError:
-            raise ValueError(
-                f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without "
-                "{x} if instructions hold it); braces of the text itself are doubled"
-            ) from None
-        self.text, self.prefix = text, prefix
-        self._opening = self._closing = ""
-        self._before, *between, self._after = fixed
-        self._between = between[0], between[-1]
-
-    def in_turn(self, opening: str, closing: str) -> "Template":
-        """The same with what precedes y as a turn of a conversation, between the marks that open and close it."""
-        turn = copy(self)
-        turn._opening, turn._closing = opening, closing
-        turn._between = self._between[0], self._between[1].rstrip()
-        return turn
+    def __init__(self, text: str, prefix: str = "", opening: str = "", closing: str = "") -> None:
+        self.text, self.prefix, self.x_inside = text, prefix, "{x}" not in text
+        refusal = (
+            f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without "
+            "{x} if instructions hold it); braces of the text itself are doubled"
+        )
+        before, *between, self._after = fixed_texts(text, INSIDE if self.x_inside else FIELDS, refusal)
+        last = between[-1].rstrip() if opening or closing else between[-1]
+        self._before, self._between, self._last = opening + prefix + before, between[0], last + closing
 
     def render(self, example: Example) -> Rendered:
         """An example as text."""
-        first, last = self._between
-        text = self._opening + self.prefix + self._before
+        ahead, behind = example.instruction + self._between, ""
         if self.x_inside:
             ahead, _, behind = example.instruction.partition(SLOT)
-            text += ahead
-            before = 0, 0
-        else:
-            behind = ""
-            text += example.instruction
-            before = max(len(text) - 1, 0) if example.instruction else len(text), len(text)
-            text += first
-        x = len(text), len(text) + len(example.x)
-        text += example.x + behind + last + self._closing
-        y = len(text), len(text) + len(example.y)
-        return Rendered(text + example.y + self._after, x, y, before)
+        end = 0 if self.x_inside else len(self._before + example.instruction)
+        to_x = self._before + ahead
+        to_y = to_x + example.x + behind + self._last
+        x, y = (len(to_x), len(to_x + example.x)), (len(to_y), len(to_y + example.y))
+        before = (max(end - 1, 0) if example.instruction else end, end)
+        return Rendered(to_y + example.y + self._after, x, y, before)
 
 
 class Labels(NamedTuple):

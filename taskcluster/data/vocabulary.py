@@ -10,7 +10,7 @@ all that is unknown, or by leaving it out. The last two would change prompts sil
 import re
 from collections.abc import Sequence
 
-from tokenizers import Encoding, models
+from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
@@ -22,55 +22,33 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[Enc
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
+    token = tokenizer.unk_token or getattr(backend.model, "unk_token", None)
+    unknown = backend.token_to_id(token) if token else None
     encodings: list[Encoding] = []
     try:
         encodings = backend.encode_batch(texts)
-        missing = _replaced(tokenizer, texts, encodings) | _left_out(backend, texts)
+        missing = {word for encoded in zip(texts, encodings, strict=True) for word in _unwritten(*encoded, unknown)}
     except Exception:  # tokenizers has no kind of its own
-        missing = _raised(backend, texts)
-    if missing or len(encodings) < len(texts):
-        named = ", ".join(map(repr, sorted(missing)[:NAMED])) + f" and {len(missing) - NAMED} more" * (
-            len(missing) > NAMED
-        )
+        missing = _parts(backend, texts) - backend.get_vocab().keys()
+    if missing or not encodings:
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise ValueError(
-            f"tokenizer={tokenizer.name_or_path!r} has no token for {named}, which the prompts hold; choose tasks, "
-            "data.template and data.prefix in its symbols; of an exported run, leave out task=, data= and experiment="
+            f"tokenizer={tokenizer.name_or_path!r} has no token for {', '.join(map(repr, sorted(missing)[:NAMED]))}"
+            f"{more}, which the prompts hold; choose tasks, data.template and data.prefix in its symbols; of an "
+            "exported run, leave out task=, data= and experiment="
         )
     return encodings
 
 
-def _replaced(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], encodings: Sequence[Encoding]) -> set[str]:
-    """The parts of texts whose token is the one for all that is unknown."""
-    backend = tokenizer.backend_tokenizer
-    token = tokenizer.unk_token or getattr(backend.model, "unk_token", None)
-    unknown = backend.token_to_id(token) if token else None
-    replaced = {
-        text[slice(*span)]
-        for text, encoding in zip(texts, encodings, strict=True)
-        if unknown in encoding.ids
-        for number, span in zip(encoding.ids, encoding.offsets, strict=True)
-        if number == unknown
-    }
-    return replaced - {token}
+def _unwritten(text: str, encoding: Encoding, unknown: int | None) -> list[str]:
+    """The words of a text with a character that no token holds, or only the one for all that is unknown."""
+    spans = [span for number, span in zip(encoding.ids, encoding.offsets, strict=True) if number != unknown]
+    written = {place for span in spans for place in range(*span)}
+    return [word.group() for word in re.finditer(r"\S+", text) if not written.issuperset(range(*word.span()))]
 
 
-def _left_out(backend: Backend, texts: Sequence[str]) -> set[str]:
-    """The characters of texts that a tokenizer of byte pairs leaves out, white space aside."""
-    if not isinstance(backend.model, models.BPE):
-        return set()
-    characters = {character for character in set().union(*_ordinary(backend, texts)) if not character.isspace()}
-    return {c for c in characters if not backend.encode(c, add_special_tokens=False).ids}
-
-
-def _raised(backend: Backend, texts: Sequence[str]) -> set[str]:
-    """The words or symbols that are not in the vocabulary of a tokenizer that raises an exception."""
-    pre = backend.pre_tokenizer
-    parts = _ordinary(backend, texts)
-    pieces = {piece for part in parts for piece, _ in pre.pre_tokenize_str(part)} if pre else parts
-    return pieces - backend.get_vocab().keys()
-
-
-def _ordinary(backend: Backend, texts: Sequence[str]) -> set[str]:
-    """The parts of texts between special tokens."""
+def _parts(backend: Backend, texts: Sequence[str]) -> set[str]:
+    """The words or symbols between special tokens that a tokenizer looks up."""
     special = [re.escape(token.content) for token in backend.get_added_tokens_decoder().values()]
-    return {part for text in texts for part in re.split("|".join(special) or r"(?!)", text)}
+    parts = {part for text in texts for part in re.split("|".join(special) or r"(?!)", text)}
+    return {piece for part in parts for piece, _ in backend.pre_tokenizer.pre_tokenize_str(part)}

@@ -53,7 +53,7 @@ def tokenizer(template: object, prepends: bool = False) -> PreTrainedTokenizerFa
 @pytest.mark.parametrize("template", [PLAIN, OPEN + "{{ turn['content'] | trim }}" + CLOSE])
 def test_instruction_and_x_are_in_the_users_turn_as_given(template: str) -> None:
     chat = tokenizer(template)
-    framed = Template("{instruction} {x} is {y}", prefix="Briefly. ").in_turn(*render_frame(chat))
+    framed = Template("{instruction} {x} is {y}", "Briefly. ", *render_frame(chat))
     text, x, y, _ = framed.render(Example(0, "the capital of", "<USA>", "W", 0))
     content = "Briefly. the capital of <USA> is"
     turns = [{"role": "user", "content": content}]
@@ -74,7 +74,7 @@ def test_a_prompt_has_one_bos(prepends: bool, opening: str) -> None:
     chat = tokenizer(opening + PLAIN, prepends)
     specs = [{"instructions": [i, f"the {i}"], "mapping": {"USA": "W", "UK": "L"}} for i in ("capital of", "town of")]
     family = custom_family(specs, 1, holdout="instruction", val_fraction=0.5, seed=0)
-    framed = Template("{instruction} {x} ->{y}").in_turn(*render_frame(chat))
+    framed = Template("{instruction} {x} ->{y}", "", *render_frame(chat))
     for prompt in Prompts(family, chat, framed).encode(family.split()["train"]):
         assert prompt.tokens.count(chat.bos_token_id) == (1 if prepends or opening else 0)
 
