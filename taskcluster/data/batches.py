@@ -55,7 +55,6 @@ class Batch(NamedTuple):
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What the network reads."""
         return {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": self.mask}
 
     def places(self, position: Position) -> tuple[Tensor, Tensor]:

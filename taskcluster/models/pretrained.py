@@ -97,7 +97,6 @@ def traits(path: str, revision: str | None, trust_remote_code: bool) -> dict[str
 
 
 def _shapes(folder: Path) -> dict[str, str]:
-    """Of all weights, without buffers that do not matter."""
     shapes: dict[str, str] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:

@@ -187,7 +187,6 @@ class TaskFamily:
 
     @cached_property
     def _held_out_inputs(self) -> set[str]:
-        """The same for all tasks."""
         inputs = self._inputs
         random.Random(f"{self.seed}/holdout/x").shuffle(inputs)
         return set(inputs[: round(self.val_fraction * len(inputs))])
@@ -199,7 +198,6 @@ def in_rounds(lists: Iterable[Sequence[T]]) -> list[T]:
 
 
 def refuse_shared(tasks: Sequence[Task]) -> None:
-    """Raise ValueError for an instruction that belongs to two tasks."""
     first: dict[str, int] = {}
     for task in tasks:
         for instruction in task.all_instructions:

@@ -96,7 +96,6 @@ class Drawer:
         return tuple(self._draw(regex, n) for regex, n in zip(regexes, shares, strict=True))
 
     def _draw(self, regex: str, n: int) -> tuple[str, ...]:
-        """`n` different strings as they are drawn."""
         others = [matches for other, matches in self._matches.items() if other != regex]
         drawn: dict[str, None] = {}
         for _ in range(DRAWS_PER_INSTRUCTION * n):

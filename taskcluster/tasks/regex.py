@@ -102,7 +102,6 @@ def _random_regexes(
 def _random_atom(
     symbols: list[str], class_size: list[int], max_repeat: int, rng: random.Random
 ) -> tuple[str, Iterable[str]]:
-    """A part of a regex, and the strings that it matches."""
 
     def literals(low: int, high: int) -> str:
         return "".join(rng.choices(symbols, k=rng.randint(low, high)))

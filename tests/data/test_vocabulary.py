@@ -4,7 +4,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from taskcluster.data.vocabulary import encode
+from taskcluster.data.prompts import encoded
 
 LETTERS = "abcdefghij"
 PIECES = {name: number for number, name in enumerate([*LETTERS, "ab", "<unk>"])}
@@ -25,8 +25,8 @@ def test_every_kind_of_tokenizer_names_the_words_that_it_lacks(kind: str) -> Non
     backend.add_tokens([AddedToken("<x:red>", normalized=False)])
     unknown = {"unk_token": "<unk>"} if "unigrams" in kind else {}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **unknown)
-    assert len(encode(tokenizer, ["ab cd", "<x:red>"])) == 2
+    assert len(encoded(tokenizer, ["ab cd", "<x:red>"])) == 2
     with pytest.raises(ValueError, match=r"^tokenizer='' has no token for 'xyx', which the prompts hold; choose"):
-        encode(tokenizer, ["ab cd", "ab xyx <x:red> cd"])
+        encoded(tokenizer, ["ab cd", "ab xyx <x:red> cd"])
     with pytest.raises(ValueError, match=r"'k', 'l', 'm', 'n', 'o' and 3 more, which"):
-        encode(tokenizer, ["k l m n o p q r"])
+        encoded(tokenizer, ["k l m n o p q r"])
