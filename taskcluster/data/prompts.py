@@ -24,9 +24,6 @@ from transformers import PreTrainedTokenizerFast
 from taskcluster.tasks.family import SLOT, Example, TaskFamily
 from taskcluster.tasks.prompting import fixed_texts
 
-FIELDS = ("instruction", "x", "y")
-INSIDE = ("instruction", "y")  # where instructions hold the place of x
-
 AT_ONCE = 4096  # texts given to the tokenizer: what it finds out about one takes a hundred times the room of its tokens
 NAMED = 5  # missing parts that a sentence names
 
@@ -59,7 +56,8 @@ class Template:
             f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without "
             "{x} if instructions hold it); braces of the text itself are doubled"
         )
-        before, *between, self._after = fixed_texts(text, INSIDE if self.x_inside else FIELDS, refusal)
+        fields = ("instruction", "y") if self.x_inside else ("instruction", "x", "y")
+        before, *between, self._after = fixed_texts(text, fields, refusal)
         last = between[-1].rstrip() if opening or closing else between[-1]
         self._before, self._between, self._last = opening + prefix + before, between[0], last + closing
 

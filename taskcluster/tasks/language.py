@@ -90,8 +90,10 @@ class Drawer:
     def instructions(self, regexes: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
         """`count` strings in all, a group for each of `regexes`, outside the language of every other regex.
 
-        Raises ValueError, naming the regex, for one whose language is too small.
+        Raises ValueError, naming the regex, for one whose language is too small, and for fewer strings than regexes.
         """
+        if count < len(regexes):
+            raise ValueError(f"instructions_per_task={count} is too few for a task of {len(regexes)} regexes; raise it")
         shares = [count // len(regexes) + (k < count % len(regexes)) for k in range(len(regexes))]
         return tuple(self._draw(regex, n) for regex, n in zip(regexes, shares, strict=True))
 

@@ -91,15 +91,6 @@ def test_the_last_layer_is_there_before_the_final_norm_too(saved: Path, architec
     torch.testing.assert_close(doubled.states["input"][-1], 2 * before.states["input"][-1])
 
 
-def test_weights_have_the_precision_asked_for(saved: Path) -> None:
-    data, network = built(saved / "llama", "model.dtype=bfloat16")
-    assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
-    seen = observe(network, data, "val", ["input"])
-    assert seen.states["input"].dtype == torch.float32
-    exact = observe(built(saved / "llama")[1], data, "val", ["input"])
-    assert seen.loss == pytest.approx(exact.loss, rel=0.02)
-
-
 def without(source: Path, target: Path, *names: str, **files: str) -> Path:
     """A copy without files whose names begin so, and with `files`, by their names without .json."""
     target.mkdir()
