@@ -160,9 +160,8 @@ def observe(
         asked: dict[str, Any] = {"final_norm": norm, "logits_at": batch.predicting_y if on_answer else None}
         output, layers = forward_with_states(network, (line, column), changes, at, **asked, **batch.inputs, **known)
         parts = layers.float().split([len(lines) for lines, _ in places], dim=1) if places else ()
-        loss, correct = (batch.loss_of_y, batch.correct_by) if on_answer else (batch.loss, batch.correct)
         logits = output.logits[0] if on_answer else output.logits
-        return list(parts), loss(logits), batch.total, correct(logits)
+        return list(parts), batch.loss(logits), batch.total, batch.correct(logits)
 
     with evaluation(network):
         skip, known = _shared_prefix(network, rows) if on_answer else (0, {})
