@@ -13,7 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.interventions.edits import CONTROLS
-from taskcluster.measures.interventions.interventions import Interventions
+from taskcluster.measures.interventions.causal_effects import Interventions
 from taskcluster.measures.interventions.sites import SITES, items_of
 from taskcluster.measures.interventions.task_pairs import halves, pairs_of
 from taskcluster.measures.observation import in_turn
