@@ -158,7 +158,7 @@ class Vectors(ClusterMeasure):
     def _centroids(self, states: Tensor, near: Tensor) -> Tensor:
         """From the mean of the clusters' centroids to the centroid for each task, (L+1, K, D).
 
-        states (L+1, N, D): those that are clustered. near (L+1, C, D): others, by which clusters are matched with tasks.
+        states (L+1, N, D): to be clustered. near (L+1, C, D): others, by which clusters are matched with tasks.
         """
         k, task, differences = self._n_tasks, self._parts["choice"].task.to(near.device), []
         for clusters, others in zip(self.clusterer.fit_many(list(states), [k] * len(states)), near, strict=True):
@@ -179,9 +179,7 @@ class Vectors(ClusterMeasure):
         return counts
 
 
-def function_vectors(
-    network: PreTrainedModel, prompts: FewShot, n_tasks: int, n_heads: int, n_trials: int
-) -> Tensor:
+def function_vectors(network: PreTrainedModel, prompts: FewShot, n_tasks: int, n_heads: int, n_trials: int) -> Tensor:
     """What the heads that carry a task add to the residual stream: the sum, over `n_heads` heads, of their mean outputs
     in the prompts of each task with demonstrations, (K, D).
 

@@ -25,6 +25,7 @@ MOVED = {
     "taskcluster.measures.kmeans": "taskcluster.measures.clusterers.kmeans",
     "taskcluster.measures.large_kmeans": "taskcluster.measures.clusterers.large_kmeans",
     "taskcluster.measures.interventions": "taskcluster.measures.interventions.causal_effects",
+    "taskcluster.measures.interventions.interventions": "taskcluster.measures.interventions.causal_effects",
     "taskcluster.measures.instruments": "taskcluster.measures.other_scores",
     "taskcluster.measures.number_of_clusters": "taskcluster.measures.other_scores",
     "taskcluster.measures.surface": "taskcluster.measures.baselines",

@@ -14,8 +14,7 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.interventions.edits import CONTROLS
 from taskcluster.measures.interventions.causal_effects import Interventions
-from taskcluster.measures.interventions.sites import SITES, items_of
-from taskcluster.measures.interventions.task_pairs import halves, pairs_of
+from taskcluster.measures.interventions.sites import SITES, halves, site_states, task_pairs
 from taskcluster.measures.observation import in_turn
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.validation import UserError
@@ -188,8 +187,8 @@ def test_layers_that_do_not_exist_are_refused() -> None:
 @pytest.mark.parametrize("site", SITES)
 def test_edited_states_are_compared_with_those_of_their_own_cell(site: str) -> None:
     rows = data().probe["val"]
-    pairs = pairs_of(rows, 1000, torch.Generator().manual_seed(0))
-    items = items_of(site, rows, pairs, torch.Generator().manual_seed(0))
+    pairs = task_pairs(rows, 1000, torch.Generator().manual_seed(0))
+    items = site_states(site, rows, pairs, torch.Generator().manual_seed(0))
     known, both = items.b >= 0, (items.a >= 0) & (items.b >= 0)
     assert known.any()
     assert (items.cells[items.a] == items.cells[items.b])[both].all()
@@ -211,15 +210,15 @@ def test_instructions_without_a_partner_of_their_length_are_refused() -> None:
 
 def test_centroids_and_tests_come_from_different_instructions() -> None:
     rows = data().probe["val"]
-    pairs = pairs_of(rows, 1000, torch.Generator().manual_seed(0))
+    pairs = task_pairs(rows, 1000, torch.Generator().manual_seed(0))
     instruction = rows.numbers[:, 2]
     assert not {*instruction[pairs.centroid_examples].tolist()} & {*instruction[pairs.base].tolist()}
     assert sorted(torch.cat(halves(rows)).tolist()) == list(range(rows.n_examples))
     source = pairs.centroid_examples[pairs.source]
     task, x = rows.numbers[:, 0], rows.numbers[:, 3]
-    assert (task[source] == pairs.groups.task[pairs.b]).all()
+    assert (task[source] == pairs.group_task[pairs.b]).all()
     assert (x[source] == x[pairs.base]).all()
-    assert (task[pairs.base] == pairs.groups.task[pairs.a]).all()
+    assert (task[pairs.base] == pairs.group_task[pairs.a]).all()
     assert (pairs.token_a != pairs.token_b).all()
     assert ((pairs.third != pairs.b) & (pairs.third != pairs.a)).all()
 

@@ -173,7 +173,9 @@ class Interventions(ClusterMeasure):
                         logits = earlier.edited(layer, earlier.states[layer] + states - base.base)
                     else:
                         logits = suffixes.edited(layer, states)
-                    impossible = torch.zeros(len(chosen), device=device).index_add_(0, pair, (~base.possible(name)).float())
+                    impossible = torch.zeros(len(chosen), device=device).index_add_(
+                        0, pair, (~base.possible(name)).float()
+                    )
                     used = prompts.has(position, earlier=elsewhere) & (impossible == 0)
                     counts[site, name, alpha, layer] = count(logits, used=used)
         return dict(zip(counts, torch.stack([*counts.values()]).cpu(), strict=True))

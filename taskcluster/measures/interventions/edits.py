@@ -103,7 +103,9 @@ class Space:
     def bases(self) -> dict[int, Tensor]:
         """Of each cell an orthonormal basis of what its centroids span around their mean, (R, D)."""
         around = self.centroids - self.center[self.cells]
-        spans = {k: torch.linalg.svd(around[self.cells == k], full_matrices=False) for k in self.cells.unique().tolist()}
+        spans = {
+            k: torch.linalg.svd(around[self.cells == k], full_matrices=False) for k in self.cells.unique().tolist()
+        }
         return {k: directions[sizes > RANK * sizes.max()] for k, (_, sizes, directions) in spans.items()}
 
     @cached_property
