@@ -56,7 +56,7 @@ PROMPT_METRICS = tuple(  # of the first token of y, and of all of them
     for key, where in PROMPTS.items()
 )
 
-UNTRIED = torch.tensor([math.nan, math.nan])  # right answers of a layer that no vector is patched into
+UNTRIED = torch.full((2,), math.nan, dtype=torch.float64)  # right answers of a layer that no vector is patched into
 
 Patch = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, states there (M, D), their tasks (M,) and numbers (M,)
 
@@ -102,14 +102,14 @@ class Vectors(ClusterMeasure):
             chosen, tested = (self._patched(network, self._parts[k], patches, layers) for k in ("choice", "test"))
             plain = torch.stack([correct(network, rows) for rows in (test.zero, test.shuffled, test.few)])
         n, every = len(test.task), range(network.config.num_hidden_layers + 1)
-        rates = (plain.double() / n).T.flatten().tolist()
-        numbers: dict[Metric, Values] = dict(zip(PROMPT_METRICS, rates, strict=True))
+        numbers: dict[Metric, Values] = dict(
+            zip(PROMPT_METRICS, (plain.double() / n).T.flatten().tolist(), strict=True)
+        )
         for method in self._methods:
             best = max(layers, key=lambda layer: int(chosen[method, layer][0]))
-            right = torch.stack([tested.get((method, layer), UNTRIED).double() for layer in every])
+            right = torch.stack([tested.get((method, layer), UNTRIED) for layer in every])
             first, whole = (right / n).T.tolist()
-            values = first, whole, first[best], whole[best], float(best)
-            numbers |= dict(zip(vector_metrics(method), values, strict=True))
+            numbers |= zip(vector_metrics(method), (first, whole, first[best], whole[best], float(best)), strict=True)
         return numbers
 
     def _states(self, network: PreTrainedModel, part: str) -> Tensor:
@@ -170,7 +170,7 @@ class Vectors(ClusterMeasure):
         self, network: PreTrainedModel, part: FewShot, patches: Mapping[Vector, Patch], layers: Sequence[int]
     ) -> dict[tuple[Vector, int], Tensor]:
         """{(method, layer): how many answers are right without demonstrations, (2,)}."""
-        counts = {key: torch.zeros(2, dtype=torch.long) for key in product(patches, layers)}
+        counts = {key: torch.zeros(2, dtype=torch.float64) for key in product(patches, layers)}
         for chunk in chunks(network, part.zero, torch.arange(len(part.task))):
             questions, tasks = Questions(network, part.zero, chunk), part.task[chunk].to(network.device)
             for method, layer in counts:
@@ -215,8 +215,7 @@ def _mean_outputs(network: PreTrainedModel, few: Rows, task: Tensor, n_tasks: in
     return reduce(torch.add, sums) / torch.bincount(task, minlength=n_tasks).to(sums[0])[:, None]
 
 
-def _likelihood(logits: Tensor, answer: Tensor) -> Tensor:
-    """Of the right first token, (B,)."""
+def _likelihood(logits: Tensor, answer: Tensor) -> Tensor:  # of the right first token, (B,)
     return logits.float().softmax(1).cpu().gather(1, answer[:, None]).squeeze(1)
 
 

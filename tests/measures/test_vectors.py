@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from by_hand import ByHand
 from networks import ARCHITECTURES, small
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
@@ -62,34 +61,11 @@ class Block(nn.Module):
         return hidden_states + self.attention(hidden_states, past_key_values, visible)
 
 
-class ByHand(PreTrainedModel):
+def network(of_data: SequenceDataModule) -> ByHand:
     """Layer 1 knows the task from the answers before; the output layer reads it there."""
-
-    config_class = PreTrainedConfig
-
-    def __init__(self, of_data: SequenceDataModule) -> None:
-        size = len(of_data.tokenizer)
-        super().__init__(
-            PreTrainedConfig(num_hidden_layers=1, num_attention_heads=1, hidden_size=WIDTH, vocab_size=size)
-        )
-        table = torch.zeros(size, WIDTH)
-        for k in range(TASKS):
-            table[of_data.tokenizer.convert_tokens_to_ids(f"y{k}"), k] = 1
-        self.embedding = nn.Embedding.from_pretrained(table)
-        self.lm_head = nn.Linear(WIDTH, size, bias=False)
-        self.lm_head.weight = nn.Parameter(table.clone())
-        self.blocks = nn.ModuleList([Block()])
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, past_key_values: Cache, logits_to_keep: int = 0, **_: Any
-    ) -> CausalLMOutputWithPast:
-        states = self.embedding(input_ids)
-        for block in self.blocks:
-            states = block(states, past_key_values=past_key_values, visible=attention_mask)
-        return CausalLMOutputWithPast(logits=self.lm_head(states[:, -logits_to_keep:]))
+    table = torch.zeros(len(of_data.tokenizer), WIDTH)
+    table[of_data.tokenizer.convert_tokens_to_ids([f"y{k}" for k in range(TASKS)]), range(TASKS)] = 1
+    return ByHand(table, table.clone(), Block()).eval()
 
 
 def vectors(of_data: SequenceDataModule, methods: Any, layers: Any = None) -> Vectors:
@@ -99,7 +75,7 @@ def vectors(of_data: SequenceDataModule, methods: Any, layers: Any = None) -> Ve
 
 def measured(methods: list[str], answers: Sequence[str] = ("y0", "y1", "y2"), **changes: Any) -> dict[str, Any]:
     measure = vectors(data(answers=answers), methods, **changes)
-    numbers = measure.measure(SimpleNamespace(network=ByHand(measure.data).eval()))
+    numbers = measure.measure(SimpleNamespace(network=network(measure.data)))
     return {metric.key: values for metric, values in numbers.items()}
 
 

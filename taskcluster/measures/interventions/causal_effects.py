@@ -97,13 +97,14 @@ class Interventions(ClusterMeasure):
             counted = observation.executor(partial(self._count_chunk, network, spaces, sources, layers), parts)
         totals = {key: torch.stack([part[key] for part in counted]).sum(0) for key in counted[0]}
         n, a, b, *_ = totals[CLEAN]
-        answers = torch.stack([a, b, totals[SOURCE][2]]) / n
-        numbers: dict[Metric, Values] = dict(zip(PAIR_METRICS, answers.tolist(), strict=True))
+        numbers: dict[Metric, Values] = dict(
+            zip(PAIR_METRICS, (float(answers / n) for answers in (a, b, totals[SOURCE][2])), strict=True)
+        )
         every = range(network.config.num_hidden_layers + 1)
         for edit, declared in self._declared.items():
             by_layer = [totals.get((*edit, layer), torch.zeros(5, dtype=torch.float64)) for layer in every]
-            n_used, a, b, moved, possible = torch.stack(by_layer).unbind(1)
-            kinds = {"effect": b / n_used, "kept": a / n_used, "recovered": moved / possible}
+            n, a, b, moved, possible = torch.stack(by_layer).unbind(1)
+            kinds = {"effect": b / n, "kept": a / n, "recovered": moved / possible}
             numbers |= {metric: kinds[metric.key.partition("_")[0]].tolist() for metric in declared}
         return numbers
 
@@ -113,7 +114,7 @@ class Interventions(ClusterMeasure):
     def _spaces(self, network: PreTrainedModel) -> tuple[dict[SiteName, list[Space]], Tensor]:
         """The space of every site and layer, 0 to L; and for each pair the logits of a prompt of B, (P, V)."""
         pairs, single = self.pairs, [site for site in self._sites if not SITES[site].whole]
-        states, logits = self._states(network, pairs.centroid_examples, single)
+        states, logits = self._states(network, pairs.states.examples, single)
         once, again = pairs.base.unique(return_inverse=True)
         tested = {site: at_once[:, again] for site, at_once in self._states(network, once, single)[0].items()}
         for site in self._sites.keys() - states.keys():
@@ -127,7 +128,7 @@ class Interventions(ClusterMeasure):
                 Space(layer, groups, cells, tested_layer, tested_groups, self.clusterer, self.seed)
                 for layer, tested_layer in zip(states[site], tested[site], strict=True)
             ]
-        return spaces, logits[pairs.source]
+        return spaces, logits[pairs.states.source]
 
     def _states(
         self, network: PreTrainedModel, examples: Tensor, sites: Sequence[SiteName]

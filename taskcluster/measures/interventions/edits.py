@@ -61,8 +61,7 @@ class Space:
     seed: int
 
     @cached_property
-    def centroids(self) -> Tensor:
-        """Of every group, (G, D)."""
+    def centroids(self) -> Tensor:  # (G, D)
         return group_means(self.states, self.groups, len(self.cells))
 
     @cached_property
@@ -95,8 +94,7 @@ class Space:
         return centroids
 
     @cached_property
-    def center(self) -> Tensor:
-        """The mean of the centroids of each cell, (X, D)."""
+    def center(self) -> Tensor:  # the mean of the centroids of each cell, (X, D)
         return group_means(self.centroids, self.cells, int(self.cells.max()) + 1)
 
     @cached_property
@@ -116,8 +114,7 @@ class Space:
         return {k: torch.linalg.qr(columns).Q.T for k, columns in drawn.items()}
 
     @cached_property
-    def _order(self) -> Tensor:
-        """The states in random order, (S,)."""
+    def _order(self) -> Tensor:  # the states in random order, (S,)
         keys = torch.rand(len(self.groups), generator=torch.Generator().manual_seed(self.seed))
         return keys.argsort().to(self.groups.device)
 
@@ -147,8 +144,7 @@ class BaseStates:
         needed = {"third_task": self.third >= 0, "same_task": halves}.get(name, self.a >= 0)
         return needed & (self.a >= 0) & (self.b >= 0)
 
-    def difference(self, centroids: Tensor) -> Tensor:
-        """From A's to B's of centroids (G, D)."""
+    def difference(self, centroids: Tensor) -> Tensor:  # from A's to B's of centroids (G, D)
         return centroids[self.b] - centroids[self.a]
 
     def moved(self, centroids: Tensor) -> Tensor:
@@ -160,8 +156,7 @@ class BaseStates:
         length = self.alpha * torch.linalg.vector_norm(self.difference(self.space.centroids), dim=1, keepdim=True)
         return self.base + length * torch.nn.functional.normalize(direction, dim=1)
 
-    def center(self) -> Tensor:
-        """The mean of the centroids of the cell."""
+    def center(self) -> Tensor:  # of the cell of each state
         return self.space.center[self.space.cells[self.b]]
 
     def within(self, bases: Mapping[int, Tensor]) -> Tensor:

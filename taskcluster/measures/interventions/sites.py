@@ -12,7 +12,7 @@ state, and it is compared with tokens at the same place of instructions of the s
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -101,27 +101,38 @@ class ProbePrompts:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """P interventions.
+class SiteStates:
+    """S states that give centroids, in G groups, and M states that are edited.
 
-    centroid_examples (C,): the examples of the half that gives centroids. centroid_groups (C,): their groups, of which
-    each is a task and an x; group_task, group_x (G,): these two.
-    base (P,): the tested example. a, b, third (P,): groups with its x: of its task A, of B, and of a task with yet
-    another answer, -1 where there is none. source (P,): which of the C is a prompt of B. token_a, token_b (P,): the
-    first tokens of the answers.
+    examples (E,): whose states at the site are the S, in this order. groups (S,): the group of each; cells (G,): which
+    groups can be compared. pair (M,): the pair that an edited state belongs to, in ascending order. a, b, third (M,):
+    its groups of A, of B and of a third task, -1 where there is none. source (M,): which of the S is of B.
     """
 
-    centroid_examples: Tensor
-    centroid_groups: Tensor
-    group_task: Tensor
-    group_x: Tensor
-    base: Tensor
+    examples: Tensor
+    groups: Tensor
+    cells: Tensor
+    pair: Tensor
     a: Tensor
     b: Tensor
     third: Tensor
     source: Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P interventions.
+
+    base (P,): the tested example. token_a, token_b (P,): the first tokens of the answers of its task A and of B.
+    states: where states depend on x. A group is a task and an x, and a pair has one edited state. group_task (G,): the
+    task of each group.
+    """
+
+    base: Tensor
     token_a: Tensor
     token_b: Tensor
+    states: SiteStates
+    group_task: Tensor
 
 
 def halves(rows: Rows) -> tuple[Tensor, Tensor]:
@@ -153,19 +164,9 @@ def task_pairs(rows: Rows, n_pairs: int, generator: torch.Generator) -> Pairs:
         )
     test, b = possible[torch.randperm(len(possible), generator=generator)[:n_pairs].sort().values].unbind(1)
     third = _draw(disagrees[test] & (group_token != group_token[b][:, None]), generator)
-    return Pairs(
-        centroid_examples=centroid,
-        centroid_groups=groups,
-        group_task=group_task,
-        group_x=group_x,
-        base=tested[test],
-        a=same_task[test].long().argmax(1),
-        b=b,
-        third=third,
-        source=_draw(groups == b[:, None], generator),
-        token_a=token[tested[test]],
-        token_b=group_token[b],
-    )
+    a, source = same_task[test].long().argmax(1), _draw(groups == b[:, None], generator)
+    states = SiteStates(centroid, groups, group_x, torch.arange(len(b)), a, b, third, source)
+    return Pairs(tested[test], token[tested[test]], group_token[b], states, group_task)
 
 
 def _draw(possible: Tensor, generator: torch.Generator) -> Tensor:
@@ -174,53 +175,33 @@ def _draw(possible: Tensor, generator: torch.Generator) -> Tensor:
     return drawn.indices.where(drawn.values >= 0, -1)
 
 
-@dataclass(frozen=True)
-class SiteStates:
-    """S states that give centroids, in G groups, and M states that are edited.
-
-    examples (E,): whose states at the site are the S, in this order. groups (S,): the group of each; cells (G,): which
-    groups can be compared. pair (M,): the pair that an edited state belongs to, in ascending order. a, b, third (M,):
-    its groups of A, of B and of a third task, -1 where there is none. source (M,): which of the S is of B.
-    """
-
-    examples: Tensor
-    groups: Tensor
-    cells: Tensor
-    pair: Tensor
-    a: Tensor
-    b: Tensor
-    third: Tensor
-    source: Tensor
-
-
 def site_states(name: SiteName, rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteStates:
     """Those of a site. Raises UserError for "instruction" where no two instructions of different tasks have the same
     length."""
     if SITES[name].whole:
         return _token_states(rows, pairs, generator)
-    groups, cells = torch.arange(len(pairs.group_x)), pairs.group_x
-    if SITES[name].source == "instruction_end":  # where no state depends on x
-        tasks, groups = pairs.group_task.unique(return_inverse=True)
-        cells = torch.zeros_like(tasks)
-    a, b, third = (_lookup(groups, numbers) for numbers in (pairs.a, pairs.b, pairs.third))
-    every = torch.arange(len(pairs.base))
-    return SiteStates(pairs.centroid_examples, groups[pairs.centroid_groups], cells, every, a, b, third, pairs.source)
+    known = pairs.states
+    if SITES[name].source != "instruction_end":
+        return known
+    tasks, groups = pairs.group_task.unique(return_inverse=True)  # where no state depends on x
+    a, b, third = (_lookup(groups, numbers) for numbers in (known.a, known.b, known.third))
+    return replace(known, groups=groups[known.groups], cells=torch.zeros_like(tasks), a=a, b=b, third=third)
 
 
-def _lookup(values: Tensor, numbers: Tensor) -> Tensor:
-    """The values of numbers (N,), -1 for -1."""
+def _lookup(values: Tensor, numbers: Tensor) -> Tensor:  # (N,), -1 for -1
     return torch.where(numbers >= 0, values[numbers], -1)
 
 
 def _token_states(rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteStates:
     """The state of every token before x: of one example of each instruction, and of every pair."""
-    instruction = rows.numbers[pairs.centroid_examples, 2]
+    known = pairs.states
+    instruction = rows.numbers[known.examples, 2]
     first = torch.cat([torch.tensor([True]), instruction.diff() != 0])  # examples of an instruction follow each other
-    examples = pairs.centroid_examples[first]
+    examples = known.examples[first]
     lengths = rows.prefixes[torch.arange(len(rows.counts)).repeat_interleave(rows.counts)].long()
     longest, base = int(lengths.max()) + 1, lengths[pairs.base]
     kinds = rows.numbers[examples, 0].long() * longest + lengths[examples]  # a number for each task and length
-    wanted = [_lookup(pairs.group_task, groups) * longest + base for groups in (pairs.a, pairs.b, pairs.third)]
+    wanted = [_lookup(pairs.group_task, groups) * longest + base for groups in (known.a, known.b, known.third)]
     of_pair = [torch.where(torch.isin(kind, kinds), kind, -1) for kind in wanted]
     if not (of_pair[1] >= 0).any():
         raise UserError(
