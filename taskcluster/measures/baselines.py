@@ -50,17 +50,19 @@ class Untrained(Comparison):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return tuple(untrained_metric(score.metric) for score in self.scores)
+        return tuple(control(score.metric, "untrained", "baseline", "untrained network") for score in self.scores)
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         network = with_random_weights(observation.network, self.seed)
-        executor, n_workers = observation.executor, observation.n_workers
-        seen = observe(network, self.data, observation.split, self.at, executor=executor, n_workers=n_workers)
-        return {untrained_metric(score.metric): score.aris(seen, self.clusterer) for score in self.scores}
-
-
-def untrained_metric(of: Metric) -> Metric:
-    return control(of, "untrained", "baseline", "untrained network")
+        seen = observe(
+            network,
+            self.data,
+            observation.split,
+            self.at,
+            executor=observation.executor,
+            n_workers=observation.n_workers,
+        )
+        return dict(zip(self.metrics, (score.aris(seen, self.clusterer) for score in self.scores), strict=True))
 
 
 @configured
@@ -85,13 +87,12 @@ class Surface(Comparison):
         aris: dict[Metric, Values] = {}
         for score in self.scores:
             labels = self.data.probe[observation.split].labels(score.position)
-            k = self.clusterer.k(observation.n_tasks)
             features = self._features(score.position, observation.split, embedding)
             for metric, (clusterer, states) in zip(self._declared(score), features, strict=True):
                 (found,) = (
                     fit_layers_within(states[None], clusterer, labels["x"], labels["task"])
                     if score.within
-                    else fit_layers(states[None], clusterer, k)
+                    else fit_layers(states[None], clusterer, self.clusterer.k(observation.n_tasks))
                 )
                 aris[metric] = found.ari(labels["task"])
         return aris

@@ -68,7 +68,9 @@ class Probe(Measure):
 
     def __post_init__(self) -> None:
         family = self.data.family
-        halves = _halves(family, self.seed)
+        inputs = sorted({x for task in family.tasks for x in task.mapping})
+        mixed = random.Random(f"{self.seed}/probe/halves").sample(inputs, len(inputs))
+        halves = dict(zip(mixed, cycle((0, 1)), strict=False))
         self._half = torch.tensor([half for _, half in sorted(halves.items())])  # labels number x in this order
         examples = _examples(family, halves, self.n_instructions, self.seed)
         prompts = Prompts(family, self.data.tokenizer, self.data.template).encode(examples)
@@ -154,12 +156,6 @@ def probe_metrics(position: Position) -> tuple[Metric, Metric, Metric]:
         replace(accuracy, key=f"probe_control{suffix}", where=f"{where}, control task"),
         Metric(f"selectivity{suffix}", "selectivity", where, label=label, position=position, low=0, high=1, least=-1),
     )
-
-
-def _halves(family: TaskFamily, seed: int) -> dict[str, int]:
-    """The half, 0 or 1, of every x of the family."""
-    inputs = sorted({x for task in family.tasks for x in task.mapping})
-    return dict(zip(random.Random(f"{seed}/probe/halves").sample(inputs, len(inputs)), cycle((0, 1)), strict=False))
 
 
 def _examples(family: TaskFamily, halves: Mapping[str, int], n_instructions: int, seed: int) -> list[Example]:

@@ -94,11 +94,10 @@ def test_every_method_does_the_task_where_the_network_knows_it_and_controls_do_n
 def test_a_whole_answer_is_right_where_all_of_its_tokens_are() -> None:
     """The network repeats what it answered: right for one task of two words, wrong for another."""
     found = measured(["mean"], answers=("y0 y0", "y1 end", "y2"))
-    assert (found["first_token_few_shot"], found["whole_answer_few_shot"]) == (1, pytest.approx(2 / 3))
-    assert (found["first_token_zero_shot"], found["whole_answer_zero_shot"]) == (0, 0)
-    assert (found["vector_mean"][1], found["vector_mean_whole"][1]) == (1, pytest.approx(2 / 3))
-    assert (found["vector_mean_chosen"], found["vector_mean_chosen_whole"]) == (1, pytest.approx(2 / 3))
-    assert (found["vector_mean"][0], found["vector_mean_whole"][0]) == (0, 0)
+    rates = {"first_token_few_shot": 1, "whole_answer_few_shot": 2 / 3, "whole_answer_zero_shot": 0}
+    rates |= {"vector_mean_chosen": 1, "vector_mean_chosen_whole": 2 / 3}
+    assert {key: found[key] for key in rates} == pytest.approx(rates)
+    assert (found["vector_mean"], found["vector_mean_whole"]) == ([0, 1], [0, pytest.approx(2 / 3)])
     assert found["vector_other_task_whole"][1] == 0
     single = measured(["mean", "cluster"])
     assert all(single[key] == single[f"{key}_whole"] for key in ("vector_mean", "vector_cluster", "vector_random"))
@@ -106,13 +105,12 @@ def test_a_whole_answer_is_right_where_all_of_its_tokens_are() -> None:
 
 def test_only_chosen_layers_are_tried() -> None:
     found = measured(["mean"], layers=[1])
-    assert str(found["vector_mean"][0]) == "nan"
-    assert found["vector_mean"][1] == 1
+    assert (str(found["vector_mean"][0]), found["vector_mean"][1]) == ("nan", 1)
+
+
+def test_layers_that_do_not_exist_and_families_without_demonstrations_are_refused() -> None:
     with pytest.raises(UserError, match=r"measures\.vectors\.layers=2: the model has layers 0 to 1"):
         measured(["mean"], layers=[2])
-
-
-def test_a_family_without_demonstrations_is_refused() -> None:
     with pytest.raises(UserError, match=r"measures\.vectors needs few-shot prompts; choose"):
         vectors(data(layout=""), ["mean"])
 
@@ -132,17 +130,12 @@ def test_labels_of_demonstrations_are_shuffled_so_that_none_stays() -> None:
 def test_what_heads_add_makes_up_the_attention(architecture: str) -> None:
     network = small(architecture)
     tokens = torch.randint(0, network.config.vocab_size, (3, 6), generator=torch.Generator().manual_seed(0))
-    n_head = network.config.num_attention_heads
-    with torch.no_grad():
-        with reading(network) as outputs:
-            clean = network(tokens).logits[:, -1]
-        for block, of_block in enumerate(outputs):
-            whole = projections(network)[block](of_block.flatten(1)) - projections(network)[block](
-                torch.zeros_like(of_block.flatten(1))
-            )
-            parts = [added(network, block, head, of_block[:, head]) for head in range(n_head)]
-            torch.testing.assert_close(torch.stack(parts).sum(0), whole)
-            with replacing(network, block, 1, of_block[:, 1]):
-                torch.testing.assert_close(network(tokens).logits[:, -1], clean)
-            with replacing(network, block, 1, of_block[:, 1].flip(0)):
-                assert not torch.allclose(network(tokens).logits[:, -1], clean)
+    with torch.no_grad(), reading(network) as outputs:
+        clean = network(tokens).logits[:, -1]
+    for block, (heads, module) in enumerate(zip(outputs, projections(network), strict=True)):
+        parts = [added(network, block, head, heads[:, head]) for head in range(network.config.num_attention_heads)]
+        whole = module(heads.flatten(1)) - module(torch.zeros_like(heads.flatten(1)))
+        torch.testing.assert_close(torch.stack(parts).sum(0), whole)
+        for output, same in ((heads[:, 1], True), (heads[:, 1].flip(0), False)):
+            with torch.no_grad(), replacing(network, block, 1, output):
+                assert torch.allclose(network(tokens).logits[:, -1], clean, rtol=1e-5, atol=1e-5) == same
