@@ -22,7 +22,7 @@ from sklearn.feature_extraction import DictVectorizer
 from torch import Tensor
 
 from taskcluster.measures.clusterers.clusterer import Clusterer, Clustering
-from taskcluster.measures.clusters import Comparison, Score, Scored, fit_layers, fit_layers_within
+from taskcluster.measures.clusters import Comparison, Scored, fit_layers, fit_layers_within
 from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation, observe
 from taskcluster.metrics import Metric, control
@@ -80,7 +80,11 @@ class Surface(Comparison):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return tuple(metric for score in self.scores for metric in self._declared(score))
+        return tuple(
+            metric
+            for score in self.scores
+            for metric in surface_metrics(score.metric, self.n, self._unit(score.position))
+        )
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         embedding = next(observation.network.get_input_embeddings().parameters()).detach().float().cpu()
@@ -88,7 +92,8 @@ class Surface(Comparison):
         for score in self.scores:
             labels = self.data.probe[observation.split].labels(score.position)
             features = self._features(score.position, observation.split, embedding)
-            for metric, (clusterer, states) in zip(self._declared(score), features, strict=True):
+            declared = surface_metrics(score.metric, self.n, self._unit(score.position))
+            for metric, (clusterer, states) in zip(declared, features, strict=True):
                 (found,) = (
                     fit_layers_within(states[None], clusterer, labels["x"], labels["task"])
                     if score.within
@@ -97,13 +102,11 @@ class Surface(Comparison):
                 aris[metric] = found.ari(labels["task"])
         return aris
 
-    def _declared(self, score: Score) -> tuple[Metric, ...]:
-        unit: Unit = "words" if self.data.family.words else "symbols"
-        return surface_metrics(score.metric, self.n, "tokens" if self._reads_tokens(score.position) else unit)
-
-    def _reads_tokens(self, position: Scored) -> bool:
-        """Whether the texts are the tokens up to the position, not the instructions."""
-        return position == "answer" or self.data.family.x_inside
+    def _unit(self, position: Scored) -> Unit:
+        """Tokens where a text is all that is read up to the position, the parts of an instruction elsewhere."""
+        if position == "answer" or self.data.family.x_inside:
+            return "tokens"
+        return "words" if self.data.family.words else "symbols"
 
     def _features(self, position: Scored, split: str, embedding: Tensor) -> list[tuple[Clusterer, Tensor]]:
         """For each baseline, what clusters it, and the features (N, ...) of the text of every state at the position."""
@@ -111,7 +114,7 @@ class Surface(Comparison):
         tokens = rows.read_at(position)
         texts: Texts = tokens
         which = torch.arange(len(texts))
-        if not self._reads_tokens(position):
+        if self._unit(position) != "tokens":
             numbers, which = rows.labels(position)["instruction"].unique(return_inverse=True)
             texts = [family.parts(family.instructions[number][1]) for number in numbers.tolist()]
             joined = [(" " if family.words else "").join(parts) for parts in texts]

@@ -45,15 +45,14 @@ VECTORS: dict[Vector, str] = {
 }
 CONTROLS: tuple[Vector, ...] = ("random", "other_task")
 
-PROMPTS = {
-    "zero_shot": "without demonstrations",
-    "shuffled": "with shuffled demonstrations",
-    "few_shot": "with demonstrations",
-}
 PROMPT_METRICS = tuple(  # of the first token of y, and of all of them
     Metric(f"{kind}_{key}", f"accuracy of the {kind.replace('_', ' ')}", where, by_layer=False, low=0, high=1)
     for kind in ("first_token", "whole_answer")
-    for key, where in PROMPTS.items()
+    for key, where in (
+        ("zero_shot", "without demonstrations"),
+        ("shuffled", "with shuffled demonstrations"),
+        ("few_shot", "with demonstrations"),
+    )
 )
 
 UNTRIED = torch.full((2,), math.nan, dtype=torch.float64)  # right answers of a layer that no vector is patched into

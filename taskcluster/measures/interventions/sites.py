@@ -85,10 +85,9 @@ class ProbePrompts:
 
     def __init__(self, network: PreTrainedModel, rows: Rows, examples: Tensor, last: int | None = None) -> None:
         tokens, mask, back = rows.prompts(examples, pad=0, whole=last is not None)  # what is masked is never read
-        device = network.device
-        self._prompts = Prompts(network, tokens.to(device), mask.to(device), last)
-        self._first = (mask.sum(1) - 1).to(device)
-        self._back = {position: places.to(device) for position, places in back.items()}
+        self._prompts = Prompts(network, tokens.to(network.device), mask.to(network.device), last)
+        self._first = (mask.sum(1) - 1).to(network.device)
+        self._back = {position: places.to(network.device) for position, places in back.items()}
 
     def at(self, position: Position, whole: bool = False, earlier: int = 0) -> Suffixes:
         """From the position on, or so many tokens earlier; `whole`: all tokens up to it are among its places."""
