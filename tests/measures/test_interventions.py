@@ -13,7 +13,7 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.interventions.causal_effects import Interventions
 from taskcluster.measures.interventions.edits import CONTROLS
-from taskcluster.measures.interventions.sites import SITES, halves, site_states, task_pairs
+from taskcluster.measures.interventions.sites import SITES, site_states, task_pairs
 from taskcluster.measures.observation import in_turn
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.validation import UserError
@@ -94,15 +94,12 @@ def effects(
 
 @pytest.mark.parametrize("edit", ["add", "replace", "interchange", "cluster"])
 def test_an_edit_turns_answers_where_the_network_reads_the_task_and_nowhere_else(edit: str) -> None:
-    through = effects(True, [edit])
-    assert (through["clean_a"], through["clean_b"], through["source_b"]) == (1, 0, 1)
-    assert through[f"effect_{edit}_instruction_end"] == [0, 1, 0]
-    assert through[f"effect_{edit}_input"] == [0, 0, 1]
+    through, around = effects(True, [edit]), effects(False, [edit])
+    known = {"clean_a": 1, "clean_b": 0, "source_b": 1, f"effect_{edit}_input": [0, 0, 1]}
+    assert through == through | known | {f"effect_{edit}_instruction_end": [0, 1, 0]}
     assert through[f"recovered_{edit}_input"] == pytest.approx([0, 0, 1])
-    around = effects(False, [edit])
-    assert around[f"effect_{edit}_instruction_end"] == [0, 0, 0]
-    assert around[f"kept_{edit}_instruction_end"] == [1, 1, 1]
-    assert around[f"effect_{edit}_input"] == [0, 0, 1]
+    kept = {f"effect_{edit}_instruction_end": [0, 0, 0], f"kept_{edit}_instruction_end": [1, 1, 1]}
+    assert around == around | known | kept
 
 
 def test_controls_turn_no_answer_to_bs() -> None:
@@ -136,15 +133,13 @@ def test_all_tokens_of_an_instruction_are_edited_at_once() -> None:
 def test_a_state_is_put_at_another_position() -> None:
     found = effects(True, ["interchange", "add"], ["instruction_end_to_input"])
     # The separator knows the task after block 1; before it, its state at x is only no x.
-    assert found["effect_interchange_instruction_end_to_input"] == [0, 1, 1]
-    assert found["effect_add_instruction_end_to_input"] == [0, 1, 1]
+    assert found == found | {f"effect_{edit}_instruction_end_to_input": [0, 1, 1] for edit in ("interchange", "add")}
 
 
 def test_every_alpha_has_its_own_numbers() -> None:
     found = effects(True, ["add", "replace"], ["input"], alphas=(1.0, -1.0, 0.25))
-    assert found["effect_add_input"] == [0, 0, 1]
-    assert found["effect_add_input_alpha_minus_1"] == [0, 0, 0]
-    assert found["kept_add_input_alpha_0_25"] == [1, 1, 1]
+    alphas = {"effect_add_input_alpha_minus_1": [0, 0, 0], "kept_add_input_alpha_0_25": [1, 1, 1]}
+    assert found == found | {"effect_add_input": [0, 0, 1]} | alphas
     assert "effect_random_input_alpha_0_25" in found
     assert "effect_replace_input_alpha_0_25" not in found
 
@@ -174,7 +169,6 @@ def test_centroids_and_tests_come_from_different_instructions() -> None:
     pairs = task_pairs(rows, 1000, torch.Generator().manual_seed(0))
     states, (task, _, instruction, x, _) = pairs.states, rows.numbers.T
     assert not {*instruction[states.examples].tolist()} & {*instruction[pairs.base].tolist()}
-    assert sorted(torch.cat(halves(rows)).tolist()) == list(range(rows.n_examples))
     source = states.examples[states.source]
     assert (task[source] == pairs.group_task[states.b]).all()
     assert (x[source] == x[pairs.base]).all()

@@ -65,6 +65,10 @@ class Space:
         return group_means(self.states, self.groups, len(self.cells))
 
     @cached_property
+    def counts(self) -> Tensor:  # states of each group, (G,)
+        return torch.bincount(self.groups, minlength=len(self.cells))
+
+    @cached_property
     def half_differences(self) -> Tensor:
         """From the centroid of a random half of each group to that of the other, (G, D)."""
         by_group = self._order[self.groups[self._order].argsort(stable=True)]
@@ -138,11 +142,8 @@ class BaseStates:
 
     def possible(self, name: str) -> Tensor:
         """Whether each state has the groups that an edit needs, (M,)."""
-        if EDITS[name].kind != "move":  # it does not use A's group
-            return self.b >= 0
-        halves = torch.bincount(self.space.groups, minlength=len(self.space.cells))[self.a] > 1
-        needed = {"third_task": self.third >= 0, "same_task": halves}.get(name, self.a >= 0)
-        return needed & (self.a >= 0) & (self.b >= 0)
+        needed = {"third_task": self.third >= 0, "same_task": self.space.counts[self.a] > 1}.get(name, self.b >= 0)
+        return needed & (self.b >= 0) & ((self.a >= 0) | (EDITS[name].kind != "move"))  # others do not use A's group
 
     def difference(self, centroids: Tensor) -> Tensor:  # from A's to B's of centroids (G, D)
         return centroids[self.b] - centroids[self.a]
