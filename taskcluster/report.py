@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from taskcluster.operations.command_line.arguments import Parser, say
-from taskcluster.operations.processes import environment, imports
+from taskcluster.operations.processes import environment
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
 
@@ -25,9 +25,8 @@ def main() -> None:
         help="also save a workspace with all curves in the W&B project that the runs are in",
     )
     arguments = parser.parse_args()
-    with imports.large():  # only now, so that --help is quick
-        from taskcluster.operations.tracking.workspace import save_workspace
-        from taskcluster.pages.multirun_report import write
+    from taskcluster.operations.tracking.workspace import save_workspace  # only now, so that --help is quick
+    from taskcluster.pages.multirun_report import write
 
     try:
         print(f"The report is {text(str(write(arguments.folder)))}", flush=True)

@@ -5,13 +5,11 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -134,21 +132,6 @@ def restarts(slurm: dict[str, str], job: str) -> int:
 
 
 @needs_slurm
-def test_a_job_that_slurm_preempts_ends_as_the_undisturbed_one(
-    slurm: dict[str, str], multirun: Callable[..., Multirun], undisturbed: RunFolder
-) -> None:
-    many = multirun(*ON_SLURM, "seed=0,1", **slurm)
-    many.until_mid_training(seed=0)
-    jobs = ask(slurm, "squeue", "--noheader", "--format=%i %j").split("\n")
-    (job,) = (line.split()[0] for line in jobs if line.endswith("_0 engine"))
-    ask(slurm, "scancel", "--signal=USR2", job)
-    many.until(lambda: restarts(slurm, job) == 1)
-    many.ends_well()
-    assert_resumed(many.run(0), undisturbed)
-    assert many.run(1).status()["state"] == "finished"
-
-
-@needs_slurm
 def test_a_job_that_reaches_its_time_limit_ends_as_the_undisturbed_one(
     slurm: dict[str, str], multirun: Callable[..., Multirun], undisturbed: RunFolder
 ) -> None:
@@ -204,42 +187,3 @@ def test_a_job_whose_process_is_killed_ends_as_the_undisturbed_one(
     many.ends_well()
     assert_resumed(many.run(0), undisturbed)
     assert many.run(1).status()["state"] == "finished"
-
-
-@contextmanager
-def cluster(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """A Ray of its own, started in another folder. Its processes are children of one and end with it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    temporary = tempfile.mkdtemp(prefix="ray")  # not pytest's: a socket's path must be short
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
-    command += ["--node-ip-address=127.0.0.1", f"--port={address.split(':')[1]}", f"--temp-dir={temporary}"]
-    command += ["--include-dashboard=false", "--disable-usage-stats"]
-    with (folder / "cluster.txt").open("w") as out:
-        head = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT | environment, stdout=out, stderr=out)
-    try:
-        end = time.monotonic() + 60
-        while "Ray runtime started" not in (folder / "cluster.txt").read_text():
-            assert head.poll() is None, (folder / "cluster.txt").read_text()
-            assert time.monotonic() < end, (folder / "cluster.txt").read_text()
-            time.sleep(0.1)
-        yield address
-    finally:
-        head.terminate()
-        head.wait(timeout=60)
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@needs_ray
-def test_jobs_run_on_a_ray_that_runs_already(
-    multirun: Callable[..., Multirun], token: dict[str, str], undisturbed: RunFolder, tmp_path: Path
-) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    with cluster(elsewhere, token) as address:
-        many = multirun("hydra/launcher=ray", f"hydra.launcher.ray.init.address={address}", "seed=0,1", **token)
-        many.ends_well()
-    assert_identical(many.run(0), undisturbed)
-    assert many.run(1).status()["state"] == "finished"
-    assert not (elsewhere / "multirun").exists()

@@ -1,7 +1,7 @@
 """The curves of a condition while its runs grow: mean and 95 % interval over the runs, at each step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,24 +15,22 @@ from taskcluster.runs.journal import parse
 
 DIGITS = 6  # after the point
 
-POINT = ("n", "mean", "lower", "upper", "runs")  # what there is of a curve at a step
-
-Values = list[float | None]
+Point = dict[str, Any]
 
 
 class Curves:
     """The curves of these runs.
 
-    keys: K keys of the journal. points: step -> {"n", "mean", "lower", "upper", "runs"}, each K values, None for what
-    is not a number. n is one number where it is the same for all; runs, the values of every run, only for few runs;
-    lower and upper only from three runs on. version: see `Watcher`. encoded: all of it as JSON.
+    keys: K keys of the journal. points: step -> {"n", "mean", "lower", "upper": (K,), "runs": (K, R)}, NaN for what is
+    not a number. n is one number where it is the same for all; runs, the values of every run, only for few runs; lower
+    and upper only from three runs on. version: see `Watcher`. encoded: all of it as JSON.
     """
 
     def __init__(self, runs: Sequence[LiveRun]) -> None:
         self.runs = runs
         self.version = 0
         self.keys: list[str] = []
-        self.points: dict[int, dict[str, Any]] = {}
+        self.points: dict[int, Point] = {}
         self.encoded = b"{}"
         self._rows: dict[int, list[dict[str, float]]] = {}
         self._revisions: list[int] = []
@@ -43,37 +41,36 @@ class Curves:
         if revisions == self._revisions:
             return False
         keys = list(dict.fromkeys(key for run in self.runs for row in run.rows.values() for key in row))
-        steps = sorted({step for run in self.runs for step in run.rows})
+        steps = sorted({step for run in self.runs for step in run.rows}) if keys else []
         rows = {step: [run.rows.get(step, {}) for run in self.runs] for step in steps}
         known = self._rows if keys == self.keys else {}
-        new = [step for step in steps if rows[step] != known.get(step)]
-        points = self.points | dict(zip(new, self._points([rows[step] for step in new], keys), strict=True))
+        new = {step: at_step for step, at_step in rows.items() if at_step != known.get(step)}
+        points = self.points | self._points(new, keys)
         self.points = {step: points[step] for step in steps}
         self.keys, self.version, self._rows, self._revisions = keys, version, rows, revisions
-        columns = {name: [point[name] for point in self.points.values()] for name in POINT}
-        self.encoded = orjson.dumps({"keys": keys, "steps": steps, **columns})
+        columns = {name: [point[name] for point in self.points.values()] for name in next(iter(points.values()), {})}
+        self.encoded = orjson.dumps({"keys": keys, "steps": steps, **columns}, option=orjson.OPT_SERIALIZE_NUMPY)
         return True
 
-    def _points(self, rows: Sequence[Sequence[dict[str, float]]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    def _points(self, rows: Mapping[int, Sequence[dict[str, float]]], keys: Sequence[str]) -> dict[int, Point]:
         """The points of S steps, from the R rows of each."""
-        if not rows or not keys:
-            return [{name: [] for name in POINT} for _ in rows]
-        values = np.array([[[row.get(key, math.nan) for key in keys] for row in at_step] for at_step in rows])
+        if not rows:
+            return {}
+        values = np.array([[[row.get(key, math.nan) for row in at_step] for key in keys] for at_step in rows.values()])
         known = {key: metric for run in self.runs for key, metric in run.catalogue.value.items()}
         low, high = ranges([named.metric for key in keys if (named := parse(key))], known)
         task_sets = [task_set(run.config.value) for run in self.runs]
-        flat = np.moveaxis(values, 1, 0).reshape(len(self.runs), -1)
+        flat = np.moveaxis(values, 2, 0).reshape(len(self.runs), -1)
         over_runs = intervals(flat, np.tile(low, len(rows)), np.tile(high, len(rows)), task_sets)
-        n, mean, _, lower, upper = (part.reshape(len(rows), len(keys)) for part in over_runs)
-        points = []
-        for k, counts in enumerate(n.tolist()):
-            several, few = len(self.runs) >= FEWEST, 1 < len(self.runs) < DRAWN
-            ends = (_plain(lower[k]), _plain(upper[k])) if several else (None, None)
-            each = [_plain(column) for column in values[k].T] if few else None
-            number = counts[0] if len({*counts}) == 1 else counts
-            points.append(dict(zip(POINT, (number, _plain(mean[k]), *ends, each), strict=True)))
-        return points
-
-
-def _plain(values: np.ndarray) -> Values:
-    return [None if value != value else value for value in np.round(values, DIGITS).tolist()]
+        n, mean, _, lower, upper = (part.round(DIGITS).reshape(len(rows), len(keys)) for part in over_runs)
+        several, few = len(self.runs) >= FEWEST, 1 < len(self.runs) < DRAWN
+        return {
+            step: {
+                "n": n[k, 0] if (n[k] == n[k, 0]).all() else n[k],
+                "mean": mean[k],
+                "lower": lower[k] if several else None,
+                "upper": upper[k] if several else None,
+                "runs": values[k].round(DIGITS) if few else None,
+            }
+            for k, step in enumerate(rows)
+        }

@@ -30,7 +30,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from taskcluster.metrics import Catalogue
-from taskcluster.operations.live.tail import is_plain
+from taskcluster.operations.live.live import is_plain
 from taskcluster.operations.live.watcher import Watcher
 from taskcluster.pages.vega import VERSION, library
 from taskcluster.runs.records import text

@@ -5,6 +5,7 @@ offline   a new segment at every start, which holds the whole run; `wandb sync` 
 later     `python -m taskcluster.operations.tracking.upload RUN` uploads what the server lacks
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import wandb
 from pydantic import PositiveFloat
 from rich.console import Console
 
-from taskcluster.operations.tracking import account, identity
+from taskcluster.operations.tracking import account
 from taskcluster.operations.tracking.mirror import Mirror, in_a_line
 from taskcluster.runs import names
 from taskcluster.runs.folder import RunFolder
@@ -71,7 +72,7 @@ class WandbMirror(Mirror):
             "notes": notes,
             "tags": tags,
         }
-        self.given_id = identity.given_id() if self._active else None
+        self.given_id = (os.environ.get("WANDB_RUN_ID") or None) if self._active else None
         self.remedy = f"`python -m taskcluster.operations.tracking.upload {run.path}` uploads what is missing"
         self._held: tuple[int, Row] | None = None
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +25,26 @@ def save_workspace(root: Path) -> str:
     logger = next((logger for logger in loggers if "project" in logger), None)
     if logger is None:
         raise UserError(f"{root} holds no run with logger=wandb; a workspace would be empty")
-    if find_spec("wandb_workspaces") is None:
-        raise UserError('wandb-workspaces is not installed; pip install "taskcluster-lm[workspace]"')
     n_layers = max(len(run.keys(metric)) for run in found.runs for metric in found.catalogue.values())
-    panels = sections(found.catalogue, n_layers)
-    return _save(logger.get("entity"), logger["project"], root.resolve().name, panels)
-
-
-def _save(entity: str | None, project: str, name: str, panels: Mapping[str, Mapping[str, list[str]]]) -> str:
-    import wandb
-    import wandb_workspaces.workspaces as ws
-
-    from taskcluster.operations.tracking import account
-
-    if hindrance := account.hindrance():
-        raise UserError(f"W&B cannot be used: {hindrance}; try `wandb login`")
     try:
+        import wandb
+        import wandb_workspaces.workspaces as ws
+
+        from taskcluster.operations.tracking import account
+
+        if hindrance := account.hindrance():
+            raise ValueError(f"{hindrance}; try `wandb login`")
         workspace = ws.Workspace(
-            entity=entity or wandb.Api(timeout=account.SECONDS).default_entity or "",
-            project=project,
-            name=name,
-            sections=[_section(title, plots) for title, plots in panels.items()],
+            entity=logger.get("entity") or wandb.Api(timeout=account.SECONDS).default_entity or "",
+            project=logger["project"],
+            name=root.resolve().name,
+            sections=[_section(title, panels) for title, panels in sections(found.catalogue, n_layers).items()],
             settings=ws.WorkspaceSettings(x_axis="step", max_runs=RUNS),
             runset_settings=ws.RunsetSettings(groupby=[ws.Metric("Group")]),
         )
         return workspace.save().url
+    except ImportError as error:
+        raise UserError('wandb-workspaces is not installed; pip install "taskcluster-lm[workspace]"') from error
     except Exception as error:  # of wandb's many kinds
         raise UserError(f"W&B did not save the workspace: {' '.join(str(error).split())}") from error
 
@@ -67,20 +61,11 @@ def _section(title: str, panels: Mapping[str, list[str]]) -> Any:
 
 def sections(known: Catalogue, n_layers: int) -> dict[str, dict[str, list[str]]]:
     """Section -> panel -> metrics. n_layers: as many as have curves, the embedding included."""
-    curves = shown(known, "curves", by_layer=True)
-    every_layer = {
-        f"{metric.title}, {split}": [metric.at(split, layer) for layer in range(n_layers)]
-        for metric in curves
-        for split in SPLITS
-    }
+    curves, layers = shown(known, "curves", by_layer=True), range(n_layers)
+    every_layer = {f"{m.title}, {split}": [m.at(split, layer) for layer in layers] for m in curves for split in SPLITS}
+    learning = {m.title: [m.stem(split) for split in SPLITS] for m in shown(known, "curves", by_layer=False)}
+    learning |= {"loss of the batch": ["train/batch_loss"], "learning rate": ["train/learning_rate"]}
     by_layer = {
-        f"{metric.title}, layer {layer}": [metric.at(split, layer) for split in SPLITS]
-        for metric in curves
-        for layer in range(n_layers)
-    }
-    learning = {
-        **{m.title: [m.stem(split) for split in SPLITS] for m in shown(known, "curves", by_layer=False)},
-        "loss of the batch": ["train/batch_loss"],
-        "learning rate": ["train/learning_rate"],
+        f"{m.title}, layer {layer}": [m.at(split, layer) for split in SPLITS] for m in curves for layer in layers
     }
     return {"All layers": every_layer, "Accuracy and loss": learning, "Layer by layer": by_layer}

@@ -32,9 +32,3 @@ def test_report_saves_the_curves_of_every_layer_grouped_by_condition(
     assert panels["ARI at the separator, val"] == [f"ari/val/layer_{layer}" for layer in range(4)]
     assert panels["ARI at the separator, layer 2"] == ["ari/train/layer_2", "ari/val/layer_2"]
     assert panels["loss"] == ["train/loss", "val/loss"]
-
-
-def test_runs_without_wandb_have_no_workspace(tmp_path: Path) -> None:
-    plant(tmp_path / "seed=0", 0.9, config(0, logger={}))
-    with pytest.raises(UserError, match="holds no run with logger=wandb"):
-        save_workspace(tmp_path)

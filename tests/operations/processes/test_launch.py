@@ -129,14 +129,6 @@ def test_a_process_that_is_killed_ends_the_run_in_one_sentence(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_mistake_that_all_processes_meet_is_reported_once(taskcluster_train: Train) -> None:
-    outcome = taskcluster_train(*RUN, "data.batch_size=1")
-    assert outcome.exit_code == 2
-    (line,) = outcome.err.splitlines()
-    assert line.endswith("data.batch_size=1 leaves a process without data; raise it")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["measuring", "drawing"])
 def test_a_signal_drops_what_takes_long_and_the_same_command_repeats_it(tmp_path: Path, phase: str) -> None:
     run = RunFolder(tmp_path / "run")
