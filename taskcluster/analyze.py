@@ -77,12 +77,10 @@ def main() -> None:
     )
     parser.add_argument("--config-dir", type=Path, help="a folder of your own with groups such as measures/")
     given = parser.parse_intermixed_args()
-    with cli.answering():
+    with cli.answering(), Interrupts():
         if all(map(_is_override, given.words)) and not all(map(_is_setting, given.words)):
             _probe(given.words, given.config_dir)
-        with Interrupts():
-            exit_code = _analyze(given.words, given.config_dir)
-        sys.exit(exit_code)
+        sys.exit(_analyze(given.words, given.config_dir))
 
 
 def _probe(words: list[str], config_dir: Path | None) -> None:
@@ -204,12 +202,9 @@ def _settings(words: Sequence[str]) -> dict[str, str]:
 
 
 def _steps(given: str) -> list[int] | str:
-    if given in ("all", "last"):
-        return given
-    try:
-        return [int(step) for step in given.strip("[]").split(",")]
-    except ValueError:
-        raise UserError(f"steps={given} is neither all, last nor a list such as [0,600]") from None
+    if not re.fullmatch(r"all|last|\[?\d+(, ?\d+)*\]?", given):
+        raise UserError(f"steps={given} is neither all, last nor a list such as [0,600]")
+    return given if given.isalpha() else [int(step) for step in re.findall(r"\d+", given)]
 
 
 def _changes(config: Mapping[str, Any], settings: Mapping[str, str], config_dir: Path | None) -> dict[str, object]:

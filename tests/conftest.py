@@ -29,7 +29,7 @@ os.environ |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_CONFIG_DIR": os.de
 
 LONGEST = (
     "test_end_to_end", "test_engines", "test_wandb", "test_faults", "test_docs", "test_group", "test_live_page",
-    "test_resume", "test_cli", "test_places", "test_damage", "test_custom", "test_front_ends", "test_experiment",
+    "test_resume", "test_cli", "test_places", "test_damage", "test_custom", "test_experiment",
     "test_analyze", "test_streams", "test_undefined", "test_extensions", "test_terminal",
 )  # fmt: skip
 

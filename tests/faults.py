@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from multiprocessing import forkserver
 from pathlib import Path
@@ -161,11 +162,9 @@ def fill(disk: Path) -> Path:
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (2**20, 2**12, 1):
-            try:
+            with suppress(OSError):
                 while file.write(b"\0" * size):
                     pass
-            except OSError:
-                continue
     return filler
 
 

@@ -16,7 +16,6 @@ from conftest import SMALL, Outcome
 from faults import timeless, train
 from rich.console import Console
 
-from taskcluster import load_run
 from taskcluster.runs.checkpoints import load_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES, read
@@ -91,14 +90,6 @@ def test_a_browser_draws_the_page_without_network(trained: RunFolder, tmp_path: 
     assert drawn.stdout.count('class="marks"') == 7  # Vega's root of a finished drawing
 
 
-def test_a_saved_checkpoint_measures_as_it_did_while_training(trained: RunFolder) -> None:
-    loaded = load_run(trained.path)
-    for row in timeless(trained):
-        loaded.go_to(row["step"])
-        again = json.loads(json.dumps(loaded.measure()))
-        assert again == {key: value for key, value in row.items() if key != "step"}
-
-
 def test_the_same_seed_gives_the_same_bits_in_another_process(trained: RunFolder, tmp_path: Path) -> None:
     train(tmp_path, *SMALL, "hydra.run.dir=again", figures=True)
     again = RunFolder(tmp_path / "again")
@@ -153,18 +144,6 @@ def test_a_failing_job_does_not_stop_the_others(taskcluster_train: Train, tmp_pa
 def test_other_tasks_and_holdouts_run(taskcluster_train: Train, words: tuple[str, ...]) -> None:
     outcome = taskcluster_train(*SMALL[6:], *words, "data.loss_on=y")
     assert outcome.exit_code == 0, outcome.err
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_padded_batches_train_and_measure_as_packed_ones(taskcluster_train: Train, tmp_path: Path) -> None:
-    layouts = {"packed": ["data.layout=sequences"], "padded": ["data.layout=padded", "data.padding_side=left"]}
-    for name, layout in layouts.items():
-        outcome = taskcluster_train(*SMALL, *layout, "trainer.precision=64-true", f"hydra.run.dir={name}")
-        assert outcome.exit_code == 0, outcome.err
-    packed, padded = (RunFolder(tmp_path / name).rows() for name in layouts)
-    for expected, row in zip(packed, padded, strict=True):
-        numbers = {key: value for key, value in row.items() if key not in TIMES}
-        assert numbers == pytest.approx({key: expected[key] for key in numbers}, rel=1e-5, nan_ok=True)
 
 
 def test_instruments_are_measured_at_their_steps_and_drawn(taskcluster_train: Train, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -63,9 +62,6 @@ class Multirun:
             assert time.monotonic() < end, self.out.read_text()
             time.sleep(0.05)
 
-    def until_mid_training(self, seed: int) -> None:
-        self.until(lambda: len(self.run(seed).rows()) >= 4)
-
     def ends_well(self) -> None:
         assert self.process.wait(timeout=240) == 0, self.out.read_text()
         assert "Traceback" not in self.out.read_text()
@@ -122,25 +118,19 @@ def slurm() -> Iterator[dict[str, str]]:
 ON_SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1")
 
 
-def ask(slurm: dict[str, str], *command: str) -> str:
-    return subprocess.run(command, env=ENVIRONMENT | slurm, check=True, capture_output=True, text=True).stdout
-
-
-def restarts(slurm: dict[str, str], job: str) -> int:
-    (count,) = re.findall(r"Restarts=(\d+)", ask(slurm, "scontrol", "show", "job", job))
-    return int(count)
-
-
 @needs_slurm
 def test_a_job_that_reaches_its_time_limit_ends_as_the_undisturbed_one(
     slurm: dict[str, str], multirun: Callable[..., Multirun], undisturbed: RunFolder
 ) -> None:
+    def ask(*command: str) -> str:
+        return subprocess.run(command, env=ENVIRONMENT | slurm, check=True, capture_output=True, text=True).stdout
+
     one = multirun(*ON_SLURM, "seed=0", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10", **slurm)
-    one.until_mid_training(seed=0)
-    job = ask(slurm, "squeue", "--noheader", "--format=%i").strip()
+    one.until(lambda: len(one.run(0).rows()) >= 4)
+    job = ask("squeue", "--noheader", "--format=%i").strip()
     # It sleeps until Slurm's signal wakes it, 20 to 50 s after its start, however long the machine would take to train.
-    ask(slurm, "scancel", "--signal=STOP", job)
-    one.until(lambda: restarts(slurm, job) == 1)
+    ask("scancel", "--signal=STOP", job)
+    one.until(lambda: "Restarts=1" in ask("scontrol", "show", "job", job))
     one.ends_well()
     assert_resumed(one.run(0), undisturbed)
 
@@ -181,7 +171,7 @@ def test_a_job_whose_process_is_killed_ends_as_the_undisturbed_one(
     multirun: Callable[..., Multirun], token: dict[str, str], undisturbed: RunFolder, tmp_path: Path
 ) -> None:
     many = multirun("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=1", "seed=0,1", **token)
-    many.until_mid_training(seed=0)
+    many.until(lambda: len(many.run(0).rows()) >= 4)
     (process,) = workers(tmp_path)
     process.kill()
     many.ends_well()

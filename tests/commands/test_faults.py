@@ -195,17 +195,6 @@ def test_a_checkpoint_that_carries_code_is_refused_and_nothing_of_it_runs(cut_sh
             assert not (tmp_path / "harm").exists()
 
 
-def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    first = Command(tmp_path, *SMALL, ENDLESS, "hydra.run.dir=run").until(lambda: len(run.rows()) > 1)
-    code, output = Command(tmp_path, *SMALL, ENDLESS, "hydra.run.dir=run").end()
-    assert code == 2
-    assert f"{run.path} is in use by another process; wait for its end, or end it" in output
-    assert run.state == "running"
-    first.kill()
-    assert run.state == "killed"
-
-
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_full_disk_costs_nothing_that_was_saved(
     undisturbed: RunFolder, small_disk: Path, tmp_path: Path, rows: int

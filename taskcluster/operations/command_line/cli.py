@@ -99,10 +99,9 @@ def run(train: Callable[[DictConfig], None]) -> None:
     """
     environment.prepare()
     job = Job(train)
-    with answering():
+    with answering(), Interrupts():
         sys.argv[1:] = _arranged(sys.argv[1:])
-        with Interrupts():
-            hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
+        hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
         _exit(job.exit_code)
 
 

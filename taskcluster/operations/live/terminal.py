@@ -21,7 +21,7 @@ from taskcluster.views import shown
 
 SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment where a run need not print what it measures: a view shows it
 
-BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"
+BLOCKS = "▁▂▃▄▅▆▇█"
 SPARKS = 16  # measurements in a sparkline, at most
 COLORS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "red", "damaged": "red"}
 FIRST = ("running", "failed", "killed", "damaged", "interrupted")  # shown if there is no room for all runs
@@ -91,12 +91,11 @@ class RunsView:
         values = dict(run.values)
         cells = [f"{values[metric.key]:.3f}" if metric.key in values else "" for metric in metrics]
         trended = next((metric for metric in metrics if metric.by_layer), None)
-        blocks = ASCII if self.console.options.ascii_only else BLOCKS
-        trend = sparkline(run.trend, blocks, trended.low, trended.high) if trended else ""
+        trend = sparkline(run.trend, trended.low, trended.high) if trended else ""
         return [run.name, status, *progress, left, *cells, trend]
 
 
-def sparkline(values: Sequence[float], blocks: str = BLOCKS, low: float | None = 0, high: float | None = 1) -> str:
+def sparkline(values: Sequence[float], low: float | None = 0, high: float | None = 1) -> str:
     """Values in their range, a block each; SPARKS of them, evenly chosen, if there are more.
 
     low, high: the range; None for the smallest and the largest of the values.
@@ -105,8 +104,8 @@ def sparkline(values: Sequence[float], blocks: str = BLOCKS, low: float | None =
     high = max(values, default=1) if high is None else high
     n = min(len(values), SPARKS)
     chosen = [values[round(k * (len(values) - 1) / max(n - 1, 1))] for k in range(n)]
-    levels = [int((value - low) / ((high - low) or 1) * len(blocks)) for value in chosen]
-    return "".join(blocks[min(max(level, 0), len(blocks) - 1)] for level in levels)
+    levels = [int((value - low) / ((high - low) or 1) * len(BLOCKS)) for value in chosen]
+    return "".join(BLOCKS[min(max(level, 0), len(BLOCKS) - 1)] for level in levels)
 
 
 def foremost(runs: Sequence[Live], room: int) -> list[Live]:

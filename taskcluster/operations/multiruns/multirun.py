@@ -60,10 +60,8 @@ class Multirun:
             OmegaConf.save(self._config, root / "multirun.yaml")
 
     def run(self, batch_size: int | None) -> list[Sequence[JobReturn]]:
-        """Do what is to be done, so many jobs at once or all. Raises UserError for a size that is none."""
+        """Do what is to be done, so many jobs at once or all."""
         size = batch_size or max(1, len(self.runs))
-        if not isinstance(size, int) or size < 1:
-            raise UserError(f"hydra.sweeper.max_batch_size={size}: give the number of jobs to run at once, 1 or more")
         return [self._run(self.runs[k : k + size], k) for k in range(0, len(self.runs), size)]
 
     def _run(self, batch: Sequence[Planned], first: int) -> Sequence[JobReturn]:

@@ -11,8 +11,7 @@ from rich.console import Console
 from taskcluster.config import Node
 from taskcluster.operations.command_line.arguments import Parser, say
 from taskcluster.operations.processes import environment, streams
-from taskcluster.operations.tracking import account
-from taskcluster.operations.tracking.wandb import WandbMirror
+from taskcluster.operations.tracking.wandb import WandbMirror, hindrance
 from taskcluster.runs.folder import RunFolder
 from taskcluster.validation import UserError
 
@@ -21,7 +20,7 @@ def upload(run: RunFolder, console: Console) -> None:
     """Raises UserError where a folder cannot be uploaded."""
     config, status = run.config(), run.status()
     logger = {**config.get("logger", {}), "mode": "online"}
-    reason = account.hindrance() if "wandb" in logger.get("_target_", "") else "it holds no run with logger=wandb"
+    reason = hindrance() if "wandb" in logger.get("_target_", "") else "it holds no run with logger=wandb"
     if reason:
         raise UserError(f"it cannot be uploaded: {reason}")
     if recorded := status.get("wandb"):  # of a sweep, say

@@ -16,7 +16,7 @@ import pytest
 from conftest import SMALL
 
 from taskcluster.operations.live.live import Live
-from taskcluster.operations.live.terminal import ASCII, foremost, sparkline
+from taskcluster.operations.live.terminal import foremost, sparkline
 from taskcluster.runs.folder import RunFolder
 
 COLUMNS, LONG = 130, 120
@@ -24,7 +24,7 @@ COLUMNS, LONG = 130, 120
 
 def test_a_sparkline_has_a_block_for_each_value() -> None:
     assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
-    assert sparkline([-0.1, 1.1], ASCII) == "_#"
+    assert sparkline([-0.1, 1.1]) == "▁█"
     assert sparkline([]) == sparkline([], low=None, high=None) == ""
     assert sparkline([2.0, 3.0, 4.0], low=None, high=None) == sparkline([2.0, 3.0, 4.0], low=2, high=4) == "▁▅█"
     assert sparkline([3.0, 3.0], low=None, high=None) == "▁▁"

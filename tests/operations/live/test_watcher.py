@@ -9,9 +9,8 @@ import pytest
 from planted import begin, line, measure
 
 from taskcluster.metrics import OWN, catalogue
-from taskcluster.operations.live.curves import Curves
 from taskcluster.operations.live.live import Live
-from taskcluster.operations.live.watcher import Watcher
+from taskcluster.operations.live.watcher import Curves, Watcher
 from taskcluster.results.points import over_runs
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import append

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SMALL, composed
+from conftest import composed
 from faults import RUN, Command, train, wandb_steps
 from rich.console import Console
 from wandb_server import Mode, Run, WandbServer
@@ -188,14 +188,6 @@ def test_upload_completes_a_run_whose_server_went_away(
 
 
 @pytest.mark.slow
-def test_jobs_of_a_multirun_are_runs_of_one_group(server: WandbServer, tmp_path: Path) -> None:
-    train_online(server, tmp_path, "-m", *SMALL, "name=sweep", "logger=wandb", "seed=0,1")
-    runs = [RunFolder(folder) for folder in tmp_path.glob("multirun/sweep/*/seed=*")]
-    assert len({mirror(server, run).id for run in runs}) == len(server.runs) == 2
-    assert {there.described["groupName"] for there in server.runs.values()} == {runs[0].path.parent.name}
-
-
-@pytest.mark.slow
 def test_trials_of_a_sweep_have_the_ids_of_the_agent(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
     """Of two trials with equal parameters, the second one shows the finished run."""
     for trial in ("one", "two"):
@@ -212,13 +204,6 @@ def test_sweep_yaml_gives_keys_of_the_configuration() -> None:
     }
     chosen = [f"{key}={value[0] if isinstance(value, list) else value}" for key, value in values.items()]
     RunConfig.of(composed("name=sweep", *chosen))
-
-
-def test_multirun_refuses_the_id_of_one_run(tmp_path: Path) -> None:
-    words = [word for word in SHORT if not word.startswith("hydra.run.dir")]
-    code, output = Command(tmp_path, *words, "-m", "seed=0,1", variables={"WANDB_RUN_ID": "one"}).end()
-    assert code == 2
-    assert "WANDB_RUN_ID=one names one W&B run, and a multirun has one for each of its runs" in output
 
 
 def test_checkpoints_are_uploaded_where_that_is_chosen(run: RunFolder, tmp_path: Path) -> None:
