@@ -62,8 +62,7 @@ def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> No
             config = config.with_frame(data.chat_frame._asdict()) if data.chat_frame else config
             model = language_model(config, network)
             measurement = measuring(config, data)
-            name = run.name if in_multirun else ""
-            experiment = Experiment(config, run, data, model, measurement, console, name)
+            experiment = Experiment(config, run, data, model, measurement, console, run.name if in_multirun else "")
             with recorded(experiment, console) as recording:
                 experiment.fit(recording.start.checkpoint, recording.start.measured)
                 recording.conclude()

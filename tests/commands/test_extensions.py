@@ -222,15 +222,6 @@ def test_the_run_can_be_loaded_and_measured_again_to_the_bit(laboratory: Laborat
         loaded.go_to(5)
 
 
-def test_settings_can_be_changed_for_a_look(laboratory: Laboratory) -> None:
-    few = load_run(laboratory.run.path, 4, {"data.probe_size": 6, "clusterer.n_clusters": 2})
-    assert (few.step, len(few.data.probe["train"]) <= 6) == (4, True)
-    with pytest.raises(UserError, match="is not a key of the run's configuration"):
-        load_run(laboratory.run.path, changes={"data.sice": 6})
-    with pytest.raises(UserError, match="is not the folder of a run"):
-        load_run(laboratory.folder)
-
-
 def test_an_observation_can_be_made_again_with_edits(laboratory: Laboratory) -> None:
     from taskcluster import observe
 

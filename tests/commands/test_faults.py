@@ -165,17 +165,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert_identical(cut_short, undisturbed)
 
 
-def test_with_every_checkpoint_damaged_the_run_restarts(
-    undisturbed: RunFolder, cut_short: RunFolder, tmp_path: Path
-) -> None:
-    for _, file in cut_short.saved():
-        digest_file(file).unlink()
-    code, output = Command(tmp_path, *RUN, "hydra.run.dir=run", "resume=must").end()
-    assert (code, "holds nothing to resume from" in output) == (2, True)
-    assert "its SHA-256 is missing" in train(tmp_path, *RUN, "hydra.run.dir=run")
-    assert_identical(cut_short, undisturbed)
-
-
 class Malice:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("harm",)

@@ -37,7 +37,7 @@ class RunsView:
 
     def __enter__(self) -> None:
         os.environ[SHOWN] = "1"
-        _flush()
+        sys.stdout.flush()
         self._terminal = [os.dup(1), os.dup(2)]
         self._output, self._printed = TemporaryFile(), 0
         for descriptor in (1, 2):
@@ -50,7 +50,7 @@ class RunsView:
         self._display.start(refresh=True)
 
     def __exit__(self, *_: object) -> None:
-        _flush()
+        sys.stdout.flush()
         for number, terminal in enumerate(self._terminal, start=1):
             os.dup2(terminal, number)
         self._display.stop()
@@ -113,11 +113,6 @@ def foremost(runs: Sequence[Live], room: int) -> list[Live]:
     by_rank = sorted(runs, key=lambda run: FIRST.index(run.state) if run.state in FIRST else len(FIRST))
     chosen = {run.name for run in by_rank[:room]}
     return [run for run in runs if run.name in chosen]
-
-
-def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
 
 
 def _duration(seconds: float) -> str:

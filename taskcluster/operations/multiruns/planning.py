@@ -149,9 +149,8 @@ class Planner:
         try:
             config = RunConfig.of(composed)
             if is_finished(run, config, series(config)):
-                if is_concluded(run):
-                    return "already finished, skipped", 0
-                return "already finished, but some figures are missing", None
+                missing = "already finished, but some figures are missing"
+                return ("already finished, skipped", 0) if is_concluded(run) else (missing, None)
             if run.in_use():
                 return "in use by another process, skipped", 1
             state, start = run.state, find_start(run, config, series(config))
