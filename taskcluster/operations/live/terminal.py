@@ -22,6 +22,7 @@ from taskcluster.views import shown
 SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment where a run need not print what it measures: a view shows it
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+METRICS = 4  # with a column, at most
 SPARKS = 16  # measurements in a sparkline, at most
 COLORS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "red", "damaged": "red"}
 FIRST = ("running", "failed", "killed", "damaged", "interrupted")  # shown if there is no room for all runs
@@ -73,10 +74,10 @@ class RunsView:
         self._watcher.scan()
         live = {run.name: run for run in self._watcher.runs()}
         runs = [live.get(name) or Live(name, name, "", state="waiting") for name in self._names]
-        metrics = shown(self._watcher.catalogue, "runs")
+        metrics = shown(self._watcher.catalogue, "runs")[:METRICS]
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("run", "status", "", "step", "left", *(metric.short for metric in metrics), ""):
-            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        for k, column in enumerate(("run", "status", "", "step", "left", *(metric.short for metric in metrics), "")):
+            table.add_column(column, no_wrap=k < 5, overflow="ellipsis")  # a metric may have a long name
         for run in foremost(runs, max(1, self.console.height - 4)):
             table.add_row(*self._row(run, metrics))
         counts = Counter(run.state for run in runs)
