@@ -26,7 +26,7 @@ KILLS := 25
 test-all: test ## also the slow tests: whole runs, Slurm, Ray, W&B, full disks, KILLS runs killed at any moment
 	$(SIDE_BY_SIDE) -m slow -k "not crashes and not any_moment"
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/commands/test_faults.py -k any_moment --kills $(KILLS) -s
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/tracking/test_wandb.py -k crashes --kills $(KILLS) -s
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/operations/tracking/test_wandb.py -k crashes --kills $(KILLS) -s
 
 commands: .venv/installed-dev ## every command of README and docs as it is written, one after the other; README alone takes ten minutes
 	$(BIN)/pytest tests/docs/test_commands.py

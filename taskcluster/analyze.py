@@ -10,9 +10,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +23,16 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from taskcluster.operations.command_line import cli
-from taskcluster.operations.command_line.arguments import Parser, quoted, readable, say
+from taskcluster.operations.command_line.arguments import Parser, quoted, readable
 from taskcluster.operations.multiruns.multirun import Multirun
 from taskcluster.operations.multiruns.planning import Planned
-from taskcluster.operations.processes import environment, imports, streams
-from taskcluster.operations.processes.interrupts import Interrupted, Interrupts
+from taskcluster.operations.processes import environment, streams
+from taskcluster.operations.processes.interrupts import Interrupts
 from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.options import CONF
 from taskcluster.training.analysis import analyze, plan
+from taskcluster.training.outcome import in_one_sentence
 from taskcluster.validation import UserError
 
 PROGRAM = "taskcluster-analyze"
@@ -58,24 +56,14 @@ an exported run without data=, it is experiment=probe_exported: tasks and prompt
 
 SETTINGS = ("name", "steps", "output")
 GROUPS = ("measures", "clusterer")  # of which other options can be chosen
-RUN_KEYS = ("measures.", "clusterer.", "data.probe_")
-LAUNCHER_KEYS = ("hydra/launcher", "hydra.launcher.")
+PREFIXES = ("measures.", "clusterer.", "data.probe_", "hydra/launcher", "hydra.launcher.")
 
 EXPERIMENTS = {"demonstrations": "probe_demonstrations"}  # without a folder, by task.describe; else probe
 
 
 def main() -> None:
     environment.prepare()
-    words, config_dir = _arguments()
-    with cli.answering(PROGRAM):
-        if all(_is_override(word) for word in words) and not all(_is_setting(word) for word in words):
-            _probe(words, config_dir)
-        with Interrupts():
-            exit_code = _analyze(words, config_dir)
-        sys.exit(exit_code)
-
-
-def _arguments() -> tuple[list[str], Path | None]:
+    os.environ[cli.COMMAND] = PROGRAM
     parser = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} FOLDER [name=NAME] [steps=all|last|[STEP,...]] [output=FOLDER] [KEY=VALUE ...]\n"
@@ -89,12 +77,14 @@ def _arguments() -> tuple[list[str], Path | None]:
     )
     parser.add_argument("--config-dir", type=Path, help="a folder of your own with groups such as measures/")
     given = parser.parse_intermixed_args()
-    return given.words, given.config_dir
+    with cli.answering(), Interrupts():
+        if all(map(_is_override, given.words)) and not all(map(_is_setting, given.words)):
+            _probe(given.words, given.config_dir)
+        sys.exit(_analyze(given.words, given.config_dir))
 
 
 def _probe(words: list[str], config_dir: Path | None) -> None:
     """Become the run that measures a model as it is."""
-    options = ["--config-dir", str(config_dir)] if config_dir else []
     exported = follow([readable(word) for word in words], told=False)
     if exported and not any(word.startswith("data=") for word in words):
         experiment = "probe_exported"
@@ -102,7 +92,7 @@ def _probe(words: list[str], config_dir: Path | None) -> None:
         chosen = [word for word in words if not word.startswith(("hydra", "measures."))]
         task = cli.composed("experiment=probe", *chosen, config_dir=config_dir)["task"]
         experiment = EXPERIMENTS.get(task.get("describe"), "probe")
-    os.environ[cli.COMMAND] = PROGRAM
+    options = ["--config-dir", str(config_dir)] if config_dir else []
     command = [sys.executable, "-m", "taskcluster.train", *options, f"experiment={experiment}", *words]
     os.execv(sys.executable, command)
 
@@ -112,7 +102,7 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
 
     if not words or _is_setting(words[0]):
         raise UserError("no folder is given; give a run folder, or a folder of runs, before KEY=VALUE; see --help")
-    folder, settings = Path(os.path.abspath(words[0])), dict(map(_setting, words[1:]))
+    folder, settings = Path(os.path.abspath(words[0])), _settings(words[1:])
     runs = [run for run in find_runs(folder) if run.path.parent.name != "analysis"] if folder.is_dir() else []
     if not runs:
         raise UserError(f"{words[0]} holds no run; give a run folder, or a folder of runs")
@@ -126,24 +116,14 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
         target = RunFolder(root / os.path.relpath(run.path, folder) / "analysis" / name)
         plans.append(_planned(run, target, root, steps, settings, config_dir))
     if len(plans) == 1 and plans[0].exit_code == 2:
-        raise cli.Reported(2, plans[0].plan)
+        raise UserError(plans[0].plan)
     overrides = [readable(f"{key}={value}") for key, value in launcher.items()]
     if config_dir:
         overrides.append(f"hydra.searchpath=[file://{config_dir.absolute()}]")
-    analyses = _launched(overrides, plans)
+    analyses = _launched([*overrides, f"hydra.sweep.dir={quoted(str(root))}"], plans)
     analyses.run(None)
-    return analyses.conclude()
-
-
-@dataclass
-class PlannedAnalysis(Planned):
-    """The analysis of one run. folder: the folder that is written; n_steps: how many checkpoints are measured."""
-
-    n_steps: int = 0
-
-    @property
-    def placed(self) -> list[str]:
-        return [*self.overrides]  # in which the folder is
+    analyses.show()
+    return analyses.exit_code
 
 
 def _planned(
@@ -153,78 +133,48 @@ def _planned(
     steps: list[int] | str,
     settings: Mapping[str, str],
     config_dir: Path | None,
-) -> PlannedAnalysis:
+) -> Planned:
     name = os.path.relpath(target.path.parents[1], root) if target.path.parents[1] != root else run.name
-    planned = partial(PlannedAnalysis, root=root, folder=target, name=name)
+    planned = Planned([], root, target, "begins", name=name)
     try:
         analysis = plan(run, target, steps, _changes(run.config(), settings, config_dir))
-        texts = {"run": run.path, "target": target.path, "changes": json.dumps(analysis.changes)}
-        words = ",".join(f"{key}:{quoted(str(value))}" for key, value in texts.items())
-        overrides = [f"analysis={{steps:{analysis.steps},{words}}}"]  # a dictionary is never an option's name
-        if analysis.is_finished:
-            return planned(overrides, plan="already finished", exit_code=0)
-        if target.in_use():
-            return planned(overrides, plan="in use by another process, skipped", exit_code=1)
-        said = f"resumes after step {analysis.done[-1]}" if analysis.done else "begins"
-        return planned(overrides, plan=said, n_steps=len(analysis.steps))
     except UserError as error:
-        return planned([], plan=str(error), exit_code=2)
+        planned.plan, planned.exit_code = str(error), 2
+        return planned
+    texts = {"run": run.path, "target": target.path, "changes": json.dumps(analysis.changes)}
+    words = ",".join(f"{key}:{quoted(str(value))}" for key, value in texts.items())
+    planned.overrides = [f"analysis={{steps:{analysis.steps},{words}}}"]  # a dictionary is never an option's name
+    if analysis.is_finished:
+        planned.plan, planned.exit_code = "already finished", 0
+    elif target.in_use():
+        planned.plan, planned.exit_code = "in use by another process, skipped", 1
+    elif analysis.done:
+        planned.plan = f"resumes after step {analysis.done[-1]}"
+    return planned
 
 
-class Analyses(Multirun):
-    """Analyses handed to a launcher. program: the command; see Multirun."""
-
-    program = PROGRAM
-
-    def view(self, batch: Sequence[Planned]) -> AbstractContextManager[None]:
-        if not self.console.is_terminal:
-            return nullcontext()
-        from taskcluster.operations.live.terminal import StepsView
-
-        return StepsView({run.folder: run.n_steps for run in batch if isinstance(run, PlannedAnalysis)})
-
-    def conclude(self) -> int:
-        """Print what came of every run; the exit code is the worst of the runs'."""
-        self.show()
-        return max(run.exit_code or 0 for run in self.runs)
-
-
-def _launched(overrides: Sequence[str], plans: Sequence[PlannedAnalysis]) -> Analyses:
+def _launched(overrides: list[str], plans: Sequence[Planned]) -> Multirun:
     """The analyses with the launcher that the overrides choose."""
-    placed = [*overrides, f"hydra.sweep.dir={quoted(str(plans[0].root))}"]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), job_name="analyze", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration("analyze", placed, RunMode.MULTIRUN)
+    config = loader.load_configuration("analyze", overrides, RunMode.MULTIRUN)
     setup_globals()
     context = HydraContext(loader, Callback())  # type: ignore[arg-type]  # its methods are all that launchers call
-    task = cli.Job(job, PROGRAM)
-    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
-    return Analyses(launcher, config, plans)
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=cli.Job(job), config=config)
+    return Multirun(launcher, config, plans)
 
 
 def job(cfg: DictConfig) -> None:
     """One run measured again. Imports what measures only here, so that --help is quick."""
-    imports.add_config_folders()
-    try:
-        with Interrupts():
-            with imports.large():
-                from taskcluster.measures.measure import MeasureFailed
-                from taskcluster.training.progress import quieten
-            quieten()
-            asked = cfg.analysis
-            run, target = RunFolder(Path(asked.run)), RunFolder(Path(asked.target))
-            analysis = plan(run, target, list(asked.steps), json.loads(asked.changes))
-            try:
-                analyze(analysis, streams.console(plain=True))
-            except (MeasureFailed, FloatingPointError) as error:
-                raise cli.Reported(1, f"{run.path}: {error}; rerun the same command to resume") from error
-            except OSError as error:
-                said = f"{error.filename or target.path}: {error.strerror}; rerun the same command to resume"
-                raise cli.Reported(1, said) from error
-    except Interrupted as signal:
-        say(PROGRAM, f"{cfg.analysis.run}: interrupted by {signal}; rerun the same command to resume")
-        raise
+    environment.add_config_folders()
+    asked = cfg.analysis
+    run, target = RunFolder(Path(asked.run)), RunFolder(Path(asked.target))
+    with in_one_sentence(target.path):
+        from taskcluster.training.progress import quieten
+
+        quieten()
+        analyze(plan(run, target, list(asked.steps), json.loads(asked.changes)), streams.console(plain=True))
 
 
 def _is_override(word: str) -> bool:
@@ -237,35 +187,31 @@ def _is_override(word: str) -> bool:
 def _is_setting(word: str) -> bool:
     """Whether a word KEY=VALUE sets a key of an analysis."""
     key, equals, _ = word.partition("=")
-    of_launcher = key.lstrip("+").startswith(LAUNCHER_KEYS)
-    return bool(equals) and (key in (*SETTINGS, *GROUPS) or key.startswith(RUN_KEYS) or of_launcher)
+    return bool(equals) and (key in (*SETTINGS, *GROUPS) or key.lstrip("+").startswith(PREFIXES))
 
 
-def _setting(word: str) -> tuple[str, str]:
-    """Key and value. Raises UserError for a key that an analysis cannot set."""
-    key, equals, value = word.partition("=")
-    if not equals:
-        raise UserError(f"{word!r} is not KEY=VALUE; see --help")
-    if not _is_setting(word):
-        allowed = "only measures, clusterer, data.probe_* and hydra/launcher can"
-        raise UserError(f"{key} cannot be set in an analysis; {allowed}")
-    return key, value
+def _settings(words: Sequence[str]) -> dict[str, str]:
+    """Keys and values. Raises UserError for a key that an analysis cannot set."""
+    for word in words:
+        if "=" not in word:
+            raise UserError(f"{word!r} is not KEY=VALUE; see --help")
+        if not _is_setting(word):
+            allowed = "only measures, clusterer, data.probe_* and hydra/launcher can"
+            raise UserError(f"{word.partition('=')[0]} cannot be set in an analysis; {allowed}")
+    return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 
 def _steps(given: str) -> list[int] | str:
-    if given in ("all", "last"):
-        return given
-    try:
-        return [int(step) for step in given.strip("[]").split(",")]
-    except ValueError:
-        raise UserError(f"steps={given} is neither all, last nor a list such as [0,600]") from None
+    if not re.fullmatch(r"all|last|\[?\d+(, ?\d+)*\]?", given):
+        raise UserError(f"steps={given} is neither all, last nor a list such as [0,600]")
+    return given if given.isalpha() else [int(step) for step in re.findall(r"\d+", given)]
 
 
 def _changes(config: Mapping[str, Any], settings: Mapping[str, str], config_dir: Path | None) -> dict[str, object]:
     """What the settings change of a run's configuration, by dotted key: measures and a clusterer are chosen from their
     groups, with the run's seeds, and other values replace those of the run."""
     if config_dir:
-        imports.add(config_dir)
+        environment.add_folder(config_dir)
     groups = [group for group in GROUPS if group in settings]
     chosen = [f"{key}={value}" for key, value in settings.items() if key.split(".")[0] in groups]
     others = [f"{key}={value}" for key, value in settings.items() if key.split(".")[0] not in groups]

@@ -74,7 +74,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     app = application(dashboard, [arguments.host, socket.gethostname(), socket.getfqdn(), *arguments.allow_host])
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-    threading.Thread(target=dashboard.warm_up, daemon=True).start()
+    threading.Thread(target=dashboard.charts, daemon=True).start()  # before anybody asks for them
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     print(f"http://{host}:{port}/ shows the runs below {root}; Ctrl-C ends it", flush=True)
     uvicorn.Server(settings).run(sockets=[listening])

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from taskcluster.operations.command_line.arguments import Parser, say
-from taskcluster.operations.processes import environment, imports
+from taskcluster.operations.processes import environment
 from taskcluster.runs.atomic_files import filling, refuse_taken
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
@@ -33,30 +33,26 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that does not exist yet, or is empty")
     parser.add_argument(
-        "step", nargs="?", metavar="step=STEP", help="a step with a checkpoint; by default the last one"
+        "step",
+        nargs="?",
+        default="step=last",
+        metavar="step=STEP",
+        help="a step with a checkpoint; by default the last one",
     )
     arguments = parser.parse_args()
     try:
-        step = _step(arguments.step)
+        key, _, step = arguments.step.partition("=")
+        if key != "step" or not (step == "last" or step.isdecimal()):
+            raise UserError(f"{arguments.step} is not step=STEP; write step=240, say")
         refuse_taken(arguments.folder)
         with filling(arguments.folder) as folder:
-            with imports.large():  # only now, so that --help is quick, and so is a refusal
-                from taskcluster.training.exporting import export
+            from taskcluster.training.exporting import export  # only now, so that --help and refusals are quick
 
-            exported = export(arguments.run, folder, step)
+            exported = export(arguments.run, folder, None if step == "last" else int(step))
         print(f"The model of step {exported} is in {text(str(arguments.folder))}", flush=True)
     except UserError as error:
         say("taskcluster-export", str(error))
         sys.exit(2)
-
-
-def _step(word: str | None) -> int | None:
-    if word is None:
-        return None
-    key, _, value = word.partition("=")
-    if key != "step" or not value.isdecimal():
-        raise UserError(f"{word} is not step=STEP; write step=240, say")
-    return int(value)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from taskcluster.operations.command_line.arguments import Parser, say
-from taskcluster.operations.processes import environment, imports
+from taskcluster.operations.processes import environment
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
 
@@ -19,20 +19,11 @@ def main() -> None:
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="a multirun, as in multirun/seeds, or any folder of runs"
     )
-    parser.add_argument(
-        "--wandb",
-        action="store_true",
-        help="also save a workspace with all curves in the W&B project that the runs are in",
-    )
     arguments = parser.parse_args()
-    with imports.large():  # only now, so that --help is quick
-        from taskcluster.operations.tracking.workspace import save_workspace
-        from taskcluster.pages.multirun_report import write
+    from taskcluster.pages.multirun_report import write  # only now, so that --help is quick
 
     try:
         print(f"The report is {text(str(write(arguments.folder)))}", flush=True)
-        if arguments.wandb:
-            print(f"The workspace is {save_workspace(arguments.folder)}")
     except UserError as error:
         say("taskcluster-report", str(error))
         sys.exit(2)

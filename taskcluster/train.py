@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from taskcluster.config import RunConfig
 from taskcluster.operations.command_line import cli
-from taskcluster.operations.processes import imports, streams
+from taskcluster.operations.processes import environment, streams
+from taskcluster.operations.processes.launch import launch, missing_processes, rank
+from taskcluster.runs.folder import RunFolder
 from taskcluster.training.outcome import in_one_sentence
+from taskcluster.validation import UserError
 
 
 def main() -> None:
@@ -16,17 +22,11 @@ def main() -> None:
 
 def job(cfg: DictConfig) -> None:
     """One run in the folder that Hydra chose, in as many processes as its trainer asks for."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    from taskcluster.config import RunConfig
-    from taskcluster.operations.processes.launch import launch, missing_processes
-
-    imports.add_config_folders()
+    environment.add_config_folders()
     hydra, config = HydraConfig.get(), cli.job_config(cfg)
     folder, in_multirun = Path(hydra.runtime.output_dir), hydra.mode is RunMode.MULTIRUN
     if not in_multirun and any(word.lstrip("+").startswith("hydra.sweep.") for word in hydra.overrides.hydra):
-        raise cli.Reported(2, "hydra.sweep.dir and hydra.sweep.subdir are for multiruns; add -m, or use hydra.run.dir=")
+        raise UserError("hydra.sweep.dir and hydra.sweep.subdir are for multiruns; add -m, or use hydra.run.dir=")
     with in_one_sentence(folder):
         n = missing_processes(RunConfig.of(config).trainer)
         if n > 1:
@@ -41,16 +41,12 @@ def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> No
 
     Raises UserError before anything is written where the configuration or the folder cannot be used.
     """
-    with imports.large():
-        from taskcluster.config import RunConfig
-        from taskcluster.operations.processes.group import untouched
-        from taskcluster.operations.processes.launch import rank
-        from taskcluster.runs.folder import RunFolder
-        from taskcluster.runs.resume import is_finished, with_recorded_frame
-        from taskcluster.training.experiment import Experiment, language_model, measuring, prepare, refuse_device
-        from taskcluster.training.progress import quieten
-        from taskcluster.training.recording import conclude_again, recorded
-        from taskcluster.training.series import series
+    from taskcluster.operations.processes.group import untouched
+    from taskcluster.runs.resume import is_finished, with_recorded_frame
+    from taskcluster.training.experiment import Experiment, language_model, measuring, prepare, refuse_device
+    from taskcluster.training.progress import quieten
+    from taskcluster.training.recording import conclude_again, recorded
+    from taskcluster.training.series import series
 
     quieten()
     run, console = RunFolder(folder), streams.console(plain=in_multirun)
@@ -66,8 +62,7 @@ def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> No
             config = config.with_frame(data.chat_frame._asdict()) if data.chat_frame else config
             model = language_model(config, network)
             measurement = measuring(config, data)
-            label = run.name if in_multirun else ""
-            experiment = Experiment(config, run, data, model, measurement, console, label)
+            experiment = Experiment(config, run, data, model, measurement, console, run.name if in_multirun else "")
             with recorded(experiment, console) as recording:
                 experiment.fit(recording.start.checkpoint, recording.start.measured)
                 recording.conclude()

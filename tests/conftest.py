@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from taskcluster import train
-from taskcluster.operations.command_line.cli import composed
+from taskcluster.operations.command_line.cli import COMMAND, composed
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.tasks.regex import random_family
@@ -29,7 +29,7 @@ os.environ |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_CONFIG_DIR": os.de
 
 LONGEST = (
     "test_end_to_end", "test_engines", "test_wandb", "test_faults", "test_docs", "test_group", "test_live_page",
-    "test_resume", "test_cli", "test_places", "test_damage", "test_custom", "test_front_ends", "test_experiment",
+    "test_resume", "test_cli", "test_places", "test_damage", "test_custom", "test_experiment",
     "test_analyze", "test_streams", "test_undefined", "test_extensions", "test_terminal",
 )  # fmt: skip
 
@@ -80,6 +80,7 @@ def command(*arguments: str) -> int:
     """The exit code of `taskcluster-train ARGUMENTS` here, without the seconds that a new process needs to import."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["taskcluster-train", *arguments])
+        patch.setenv(COMMAND, "")
         patch.setattr(HydraConfig.instance(), "cfg", None)  # as it was before, for what composes without a command
         GlobalHydra.instance().clear()
         with pytest.raises(SystemExit) as ended:

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from multiprocessing import forkserver
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 import torch
 from conftest import SMALL
 from PIL import Image
+from torch.utils._pytree import tree_flatten
 
 from taskcluster.runs.checkpoints import load
 from taskcluster.runs.folder import RunFolder
@@ -148,19 +150,11 @@ def assert_identical(one: RunFolder, other: RunFolder) -> None:
 
 
 def assert_equal(one: Any, other: Any, at: str) -> None:
-    assert type(one) is type(other), at
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), at
-    elif isinstance(one, dict):
-        assert list(one) == list(other), at
-        for key in one:
-            assert_equal(one[key], other[key], f"{at}/{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), at
-        for k, pair in enumerate(zip(one, other, strict=True)):
-            assert_equal(*pair, at=f"{at}/{k}")
-    else:
-        assert one == other, at
+    (leaves, structure), (counterparts, same) = tree_flatten(one), tree_flatten(other)
+    assert structure == same, at
+    for leaf, counterpart in zip(leaves, counterparts, strict=True):
+        assert type(leaf) is type(counterpart), at
+        assert torch.equal(leaf, counterpart) if isinstance(leaf, torch.Tensor) else leaf == counterpart, at
 
 
 def fill(disk: Path) -> Path:
@@ -168,11 +162,9 @@ def fill(disk: Path) -> Path:
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (2**20, 2**12, 1):
-            try:
+            with suppress(OSError):
                 while file.write(b"\0" * size):
                     pass
-            except OSError:
-                continue
     return filler
 
 

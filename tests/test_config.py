@@ -2,21 +2,18 @@
 
 import re
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from conftest import SMALL, default
 from omegaconf import OmegaConf
-from rich.console import Console
 
 from taskcluster.config import RunConfig
 from taskcluster.data.batches import Packer
 from taskcluster.operations.command_line import cli
 from taskcluster.operations.command_line.cli import composed
-from taskcluster.runs.folder import RunFolder
-from taskcluster.training.experiment import Experiment, language_model, measuring, prepare
+from taskcluster.training.experiment import language_model, prepare
 
 GROUPS = {
     folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in cli.CONF.iterdir() if folder.is_dir()
@@ -98,12 +95,3 @@ def test_seeds_follow_the_one_seed_unless_set() -> None:
     config = composed("seed=7", "seeds.kmeans=1")
     assert (config["task"]["seed"], config["data"]["probe_seed"], config["model"]["seed"]) == (7, 7, 7)
     assert config["clusterer"]["seed"] == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["facts", "n_tasks", "regexes"])  # which set the steps of both
-def test_the_measures_of_an_experiment_are_due_at_its_steps(experiment: str, tmp_path: Path) -> None:
-    config = RunConfig.of(composed(f"experiment={experiment}"))
-    data, network = prepare(config)
-    parts = data, language_model(config, network), measuring(config, data)
-    Experiment(config, RunFolder(tmp_path), *parts, Console(quiet=True))  # refuses what does not fit together

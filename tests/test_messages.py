@@ -18,7 +18,6 @@ PROSE = re.compile(r"[a-z]{2,}[,;:]? [a-z]+[,;:]? [a-z]+")  # three words: a sen
 CODE = re.compile(r"</|=>|datum\.|\bimport |^\s*<|\\[bdsw]|\.\*|\(\.|-src '")  # of pages, charts and patterns
 DATA = {"tasks/paraphrases.py", "tasks/words.py", "tasks/countries.py"}
 
-PLACEHOLDERS = {"{instruction}", "{x}", "{y}"}  # which users write themselves
 BANNED = re.compile(
     r"\b(anew|goes on|aloud|whoever|whatever|others trained|never trained on|never seen|what lasts|turns the answers?"
     r"|(is|are) (told|due|asked|put in))\b",
@@ -27,45 +26,35 @@ BANNED = re.compile(
 
 
 class Sentence(NamedTuple):
-    """text: with its expressions in braces; written: without them; raised: whether it is an error's; formatted: whether
-    `format` fills it in."""
+    """text: with its expressions in braces; raised: whether it is an error's."""
 
     text: str
-    written: str
     raised: bool
-    formatted: bool
 
 
 def sentences(file: Path) -> list[Sentence]:
     """What a module raises or prints, and all other prose in it but docstrings."""
     tree = ast.parse(file.read_text())
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-    filled = {node.value.id for node in ast.walk(tree) if is_format(node) and isinstance(node.value, ast.Name)}
     found: dict[str, Sentence] = {}
     for node in ast.walk(tree):
         if not isinstance(node, ast.JoinedStr | ast.Constant) or isinstance(parents[node], ast.JoinedStr | ast.Expr):
             continue
         if isinstance(node, ast.Constant) and not isinstance(node.value, str):
             continue
-        text, written = shown(node)
+        text = shown(node)
         statement, calls = around(node, parents)
         prose = PROSE.search(re.sub(r"\{.*?\}", "it", text)) or isinstance(statement, ast.Raise) or calls & SAYS
         if prose and " " in text.strip() and not CODE.search(text):
-            names = {ast.unparse(target) for target in getattr(statement, "targets", ())}
-            formatted = is_format(parents[node]) or bool(names & filled)
-            found[text] = Sentence(text, written, isinstance(statement, ast.Raise), formatted)
+            found[text] = Sentence(text, isinstance(statement, ast.Raise))
     return [*found.values()]
 
 
-def is_format(node: ast.AST) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == "format"
-
-
-def shown(node: ast.JoinedStr | ast.Constant) -> tuple[str, str]:
-    """A string with its expressions in braces, and without them."""
+def shown(node: ast.JoinedStr | ast.Constant) -> str:
+    """A string with its expressions in braces."""
     parts = node.values if isinstance(node, ast.JoinedStr) else [node]
     texts = [part.value if isinstance(part, ast.Constant) else f"{{{ast.unparse(part.value)}}}" for part in parts]
-    return "".join(map(str, texts)), "\0".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+    return "".join(map(str, texts))
 
 
 def around(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> tuple[ast.AST, set[str]]:
@@ -94,8 +83,6 @@ def test_the_list_of_sentences_is_up_to_date() -> None:
 @pytest.mark.parametrize("file", ALL, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_sentences_are_whole_and_plain(file: Path) -> None:
     for said in ALL[file]:
-        names = {*re.findall(r"\{[a-z_][\w.]*\}", said.written)} - PLACEHOLDERS
-        assert said.formatted or not names, f"{said.text!r} lacks an f before its quotes"
         assert not said.raised or "  " not in said.text, f"{said.text!r} has two spaces in a row"
         assert not said.raised or not said.text.endswith("."), f"{said.text!r} ends with a full stop"
         assert not BANNED.search(said.text), f"{said.text!r} is not plain English"

@@ -65,13 +65,12 @@ def project(name: str) -> dict[str, Any]:
 class WandbServer:
     """Listens on a port of its own, from the beginning of a `with` block to its end.
 
-    mode: how requests are met from now on. runs: by id. views: specifications of saved workspaces by display name.
+    mode: how requests are met from now on. runs: by id.
     """
 
     def __init__(self) -> None:
         self.mode: Mode = "up"
         self.runs: dict[str, Run] = {}
-        self.views: dict[str, Any] = {}
         self.lock = threading.RLock()
         self._http = _Http(("127.0.0.1", 0), _Handler)
         self._http.wandb = self
@@ -93,7 +92,7 @@ class WandbServer:
     def answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any] | None:
         """The data of a GraphQL query or mutation, None for one that is not known."""
         match operation:
-            case "Viewer" | "GetDefaultEntity":
+            case "Viewer":
                 return {"viewer": {**ACCOUNT, "teams": {"edges": []}}}
             case "ServerFeaturesQuery":
                 return {"serverInfo": {"features": []}}
@@ -108,9 +107,6 @@ class WandbServer:
                 address = f"{self.url}/file/{given['run']}"
                 files = [{"name": file, "uploadUrl": f"{address}/{file}"} for file in given["files"]]
                 return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
-            case "UpsertView2":
-                self.views[given["displayName"]] = json.loads(given["spec"])
-                return {"upsertView": {"view": {"id": "view", "name": given["name"]}, "inserted": True}}
         return None
 
     def _upsert(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -17,19 +17,19 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES,
 
 @contextmanager
 def in_one_sentence(folder: Path) -> Iterator[None]:
-    """A context in which a run trains in its folder, and signals end it. Raises Reported for a failure that its user
+    """A context in which a run trains in its folder, and signals end it. Raises Failed for a failure that its user
     can do something about, and Interrupted once that is reported."""
     try:
         with Interrupts():
             yield
     except Interrupted as signal:
-        say(cli.TRAIN, f"interrupted by {signal}; rerun the same command to resume from {folder}")
+        say(cli.program(), f"interrupted by {signal}; rerun the same command to resume from {folder}")
         raise
-    except UserError as error:
-        raise cli.Reported(2, str(error)) from error
+    except UserError:
+        raise
     except Exception as error:
         if said := _sentence(error, folder):
-            raise cli.Reported(1, said) from error
+            raise cli.Failed(said) from error
         raise
 
 
@@ -42,7 +42,7 @@ def _sentence(error: Exception, folder: Path) -> str:
 
     if isinstance(error, TrainingDiverged):
         return f"{error}; lower optimizer.lr. The journal and the checkpoints so far are in {folder}"
-    if isinstance(error, ChildProcessError | TrainingStopped | MeasureFailed):
+    if isinstance(error, ChildProcessError | FloatingPointError | TrainingStopped | MeasureFailed):
         return f"{error}; rerun the same command to resume from {folder}"
     if launcher() and lost_connection(error):
         return f"another process of the run has ended ({error}); rerun the same command to resume from {folder}"

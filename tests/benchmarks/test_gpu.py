@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import taskcluster
 
@@ -25,11 +24,3 @@ def test_every_part_has_a_row_at_a_small_size() -> None:
     assert ended.returncode == 0, ended.stderr[-2000:]
     for part in ("training, 16 wide", "training, 32 wide", "a measurement", "KMeans 3 x", "causal map", "verdict"):
         assert part in ended.stdout
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_ends_with_one_sentence() -> None:
-    ended = gpu()
-    assert ended.returncode == 2
-    assert ended.stderr.strip().splitlines()[-1].startswith("this machine has no GPU that torch can use")
-    assert ended.stdout == ""

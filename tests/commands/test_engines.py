@@ -2,16 +2,13 @@
 
 import importlib.util
 import os
-import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -64,9 +61,6 @@ class Multirun:
             assert self.process.poll() is None, self.out.read_text()
             assert time.monotonic() < end, self.out.read_text()
             time.sleep(0.05)
-
-    def until_mid_training(self, seed: int) -> None:
-        self.until(lambda: len(self.run(seed).rows()) >= 4)
 
     def ends_well(self) -> None:
         assert self.process.wait(timeout=240) == 0, self.out.read_text()
@@ -124,40 +118,19 @@ def slurm() -> Iterator[dict[str, str]]:
 ON_SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1")
 
 
-def ask(slurm: dict[str, str], *command: str) -> str:
-    return subprocess.run(command, env=ENVIRONMENT | slurm, check=True, capture_output=True, text=True).stdout
-
-
-def restarts(slurm: dict[str, str], job: str) -> int:
-    (count,) = re.findall(r"Restarts=(\d+)", ask(slurm, "scontrol", "show", "job", job))
-    return int(count)
-
-
-@needs_slurm
-def test_a_job_that_slurm_preempts_ends_as_the_undisturbed_one(
-    slurm: dict[str, str], multirun: Callable[..., Multirun], undisturbed: RunFolder
-) -> None:
-    many = multirun(*ON_SLURM, "seed=0,1", **slurm)
-    many.until_mid_training(seed=0)
-    jobs = ask(slurm, "squeue", "--noheader", "--format=%i %j").split("\n")
-    (job,) = (line.split()[0] for line in jobs if line.endswith("_0 engine"))
-    ask(slurm, "scancel", "--signal=USR2", job)
-    many.until(lambda: restarts(slurm, job) == 1)
-    many.ends_well()
-    assert_resumed(many.run(0), undisturbed)
-    assert many.run(1).status()["state"] == "finished"
-
-
 @needs_slurm
 def test_a_job_that_reaches_its_time_limit_ends_as_the_undisturbed_one(
     slurm: dict[str, str], multirun: Callable[..., Multirun], undisturbed: RunFolder
 ) -> None:
+    def ask(*command: str) -> str:
+        return subprocess.run(command, env=ENVIRONMENT | slurm, check=True, capture_output=True, text=True).stdout
+
     one = multirun(*ON_SLURM, "seed=0", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10", **slurm)
-    one.until_mid_training(seed=0)
-    job = ask(slurm, "squeue", "--noheader", "--format=%i").strip()
+    one.until(lambda: len(one.run(0).rows()) >= 4)
+    job = ask("squeue", "--noheader", "--format=%i").strip()
     # It sleeps until Slurm's signal wakes it, 20 to 50 s after its start, however long the machine would take to train.
-    ask(slurm, "scancel", "--signal=STOP", job)
-    one.until(lambda: restarts(slurm, job) == 1)
+    ask("scancel", "--signal=STOP", job)
+    one.until(lambda: "Restarts=1" in ask("scontrol", "show", "job", job))
     one.ends_well()
     assert_resumed(one.run(0), undisturbed)
 
@@ -198,48 +171,9 @@ def test_a_job_whose_process_is_killed_ends_as_the_undisturbed_one(
     multirun: Callable[..., Multirun], token: dict[str, str], undisturbed: RunFolder, tmp_path: Path
 ) -> None:
     many = multirun("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=1", "seed=0,1", **token)
-    many.until_mid_training(seed=0)
+    many.until(lambda: len(many.run(0).rows()) >= 4)
     (process,) = workers(tmp_path)
     process.kill()
     many.ends_well()
     assert_resumed(many.run(0), undisturbed)
     assert many.run(1).status()["state"] == "finished"
-
-
-@contextmanager
-def cluster(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """A Ray of its own, started in another folder. Its processes are children of one and end with it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    temporary = tempfile.mkdtemp(prefix="ray")  # not pytest's: a socket's path must be short
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
-    command += ["--node-ip-address=127.0.0.1", f"--port={address.split(':')[1]}", f"--temp-dir={temporary}"]
-    command += ["--include-dashboard=false", "--disable-usage-stats"]
-    with (folder / "cluster.txt").open("w") as out:
-        head = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT | environment, stdout=out, stderr=out)
-    try:
-        end = time.monotonic() + 60
-        while "Ray runtime started" not in (folder / "cluster.txt").read_text():
-            assert head.poll() is None, (folder / "cluster.txt").read_text()
-            assert time.monotonic() < end, (folder / "cluster.txt").read_text()
-            time.sleep(0.1)
-        yield address
-    finally:
-        head.terminate()
-        head.wait(timeout=60)
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@needs_ray
-def test_jobs_run_on_a_ray_that_runs_already(
-    multirun: Callable[..., Multirun], token: dict[str, str], undisturbed: RunFolder, tmp_path: Path
-) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    with cluster(elsewhere, token) as address:
-        many = multirun("hydra/launcher=ray", f"hydra.launcher.ray.init.address={address}", "seed=0,1", **token)
-        many.ends_well()
-    assert_identical(many.run(0), undisturbed)
-    assert many.run(1).status()["state"] == "finished"
-    assert not (elsewhere / "multirun").exists()

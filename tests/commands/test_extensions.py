@@ -211,14 +211,6 @@ def test_the_dashboard_shows_it(laboratory: Laboratory) -> None:
     assert dict(live.values)["spread"] == pytest.approx(laboratory.run.rows()[-1]["spread/val/layer_2"])
 
 
-def test_tensorboard_has_it(laboratory: Laboratory) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    (events,) = laboratory.run.path.rglob("events.out.tfevents.*")
-    logged = EventAccumulator(str(events.parent)).Reload()
-    assert {"spread/val/layer_2", "val/margin"} <= {*logged.Tags()["scalars"]}
-
-
 def test_the_run_can_be_loaded_and_measured_again_to_the_bit(laboratory: Laboratory) -> None:
     loaded = load_run(laboratory.run.path)
     assert type(loaded.network).__name__ == "RunningMean"
@@ -228,15 +220,6 @@ def test_the_run_can_be_loaded_and_measured_again_to_the_bit(laboratory: Laborat
         assert {key: row[key] for key in measured} == measured
     with pytest.raises(UserError, match="no checkpoint of step 5; choose from: 0, 2, 4, 6"):
         loaded.go_to(5)
-
-
-def test_settings_can_be_changed_for_a_look(laboratory: Laboratory) -> None:
-    few = load_run(laboratory.run.path, 4, {"data.probe_size": 6, "clusterer.n_clusters": 2})
-    assert (few.step, len(few.data.probe["train"]) <= 6) == (4, True)
-    with pytest.raises(UserError, match="is not a key of the run's configuration"):
-        load_run(laboratory.run.path, changes={"data.sice": 6})
-    with pytest.raises(UserError, match="is not the folder of a run"):
-        load_run(laboratory.folder)
 
 
 def test_an_observation_can_be_made_again_with_edits(laboratory: Laboratory) -> None:

@@ -108,25 +108,3 @@ def test_a_probe_has_every_baseline_but_what_is_left_out(describe: str, monkeypa
     }
     assert "untrained" not in chosen
     assert composed(f"experiment={experiment}", *words[:-1])["measures"]["untrained"]["at"] == ["answer"]
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (
-            ["name=demos", "model=pretrained", "model.path=./nowhere", *PAIRS],
-            "model.path='./nowhere' cannot be loaded (it is not a folder, and not to be had from Hugging Face's hub",
-        ),
-        (["modle=pretrained"], "modle"),
-    ],
-)
-def test_mistakes_are_one_sentence(
-    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    outcome = analyze(*words)
-    assert outcome.exit_code == 2
-    assert outcome.err.startswith("taskcluster-analyze: ")
-    assert sentence in outcome.err
-    assert len(outcome.err.strip().splitlines()) == 1
-    assert not [file for file in tmp_path.rglob("*") if file.is_file()]

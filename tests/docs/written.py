@@ -25,7 +25,7 @@ ELSEWHERE = {  # commands that need more than this machine, by what they hold: w
     r"^wandb |tracking\.upload| --wandb": "needs an account of W&B",
     r"docs/tables\.py": "needs the whole sweeps",
     r"trainer=gpu|accelerator=gpu": "needs a GPU",
-    r"num_nodes=2|submitit_slurm|launcher=ray": "needs a cluster: tests/slurm, tests/processes",
+    r"num_nodes=2|submitit_slurm|launcher=ray": "needs a cluster: tests/slurm, tests/operations/processes",
     r"^ssh |^tensorboard |--allow-host": "is a server, or a way to one",
 }
 

@@ -15,7 +15,9 @@ from typing import Any
 import hydra
 import hydra.core.global_hydra
 import yaml
-from hydra._internal.utils import get_args_parser  # nothing public parses Hydra's flags; tests/test_cli.py checks it
+from hydra._internal.utils import (
+    get_args_parser,
+)  # nothing public parses Hydra's flags; tests/operations/command_line/test_cli.py checks it
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
@@ -30,8 +32,7 @@ from taskcluster.runs.names import run_folder
 from taskcluster.runs.options import CONF, options
 from taskcluster.validation import UserError, did_you_mean
 
-COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment where another command becomes this one
-TRAIN = os.environ.get(COMMAND, "taskcluster-train")  # in whose name mistakes are reported
+COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment by a command that is not taskcluster-train
 
 # What a user can do wrong before the first run begins.
 MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, OSError, RecursionError)
@@ -45,28 +46,22 @@ ENVIRONMENT = {  # of libraries that read it when they are imported, unless the 
 }
 
 
-class Reported(Exception):
-    """The job failed, and its user is told why in one sentence: "" where another process says it."""
-
-    def __init__(self, exit_code: int, sentence: str) -> None:
-        super().__init__(exit_code, sentence)
-        self.exit_code, self.sentence = exit_code, sentence
+class Failed(Exception):
+    """The job failed for a reason that its user can do something about: the message, one sentence."""
 
 
 class Job:
     """What Hydra is given to run, here or in other processes: gives an exit code and never fails with an exception,
     since launchers would answer one each in its own way.
 
-    exit_code: 0, that of a Reported failure, 1 for a failure that nobody foresaw, whose traceback is printed, or that
-    of a signal, after which this process begins no other job.
-
-    program: the command that it belongs to, in whose name mistakes are reported.
+    exit_code: 0, 1 for a failure, 2 for a user's mistake, or that of a signal, after which this process begins no other
+    job. The traceback of a failure that nobody foresaw is printed.
     """
 
     stopped = 0  # the exit code of the signal that ended a job of this process
 
-    def __init__(self, work: Callable[[DictConfig], None], program: str = TRAIN) -> None:
-        self._work, self._program = work, program
+    def __init__(self, work: Callable[[DictConfig], None]) -> None:
+        self._work = work
         self.exit_code = 0
 
     def __call__(self, cfg: DictConfig) -> int:
@@ -77,66 +72,63 @@ class Job:
     def _attempt(self, cfg: DictConfig) -> int:
         try:
             self._work(cfg)
-        except Reported as failure:
-            if failure.sentence:
-                say(self._program, failure.sentence)
-            return failure.exit_code
         except Interrupted as interruption:
             Job.stopped = interruption.exit_code
-            return interruption.exit_code
+            return Job.stopped
         except (OmegaConfBaseException, UserError) as mistake:
-            say(self._program, sentence(mistake))
+            say(program(), sentence(mistake))
             return 2
+        except Failed as failure:
+            say(program(), str(failure))
+            return 1
         except Exception:
             traceback.print_exc()
             return 1
         return 0
 
 
-def run(train: Callable[[DictConfig], None]) -> None:
-    """Run `train` under Hydra, once or as a multirun. Exit code 2 for a user's mistake, said in one sentence.
+def program() -> str:
+    """The command that runs, in whose name mistakes are reported."""
+    return os.environ.get(COMMAND) or "taskcluster-train"
 
-    `train` raises Reported for the failures that it foresees, and Interrupted after a signal.
+
+def run(train: Callable[[DictConfig], None]) -> None:
+    """Run `train` under Hydra, once or as a multirun. Exit code 2 for a user's mistake, reported in one sentence.
+
+    `train` raises Failed for the failures that it foresees, and Interrupted after a signal.
     """
     environment.prepare()
     job = Job(train)
-    with answering(TRAIN):
+    with answering(), Interrupts():
         sys.argv[1:] = _arranged(sys.argv[1:])
-        with Interrupts():
-            hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
-        _end_as_signalled(job.exit_code)
-        sys.exit(job.exit_code)
+        hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(job)()
+        _exit(job.exit_code)
 
 
 @contextmanager
-def answering(program: str) -> Iterator[None]:
-    """A context in which Hydra runs, and out of which come only exit codes: 2 for a user's mistake, said in one
-    sentence, that of a Reported failure, or that of a signal."""
+def answering() -> Iterator[None]:
+    """A context in which Hydra runs, and out of which come only exit codes: 2 for a user's mistake, reported in one
+    sentence, or that of a signal."""
     os.environ.update({**ENVIRONMENT, **os.environ, "HYDRA_FULL_ERROR": "1"})  # exceptions reach us as they are
     try:
         yield
-    except Reported as failure:
-        if failure.sentence:
-            say(program, failure.sentence)
-        sys.exit(failure.exit_code)
     except Interrupted as interruption:
-        _end_as_signalled(interruption.exit_code)
-        sys.exit(interruption.exit_code)
+        _exit(interruption.exit_code)
     except (*MISTAKES, RuntimeError) as error:
         if not isinstance(error, MISTAKES) and "Unknown plugin class" not in str(error):
             raise
-        say(program, sentence(error))
+        say(program(), sentence(error))
         sys.exit(2)
 
 
-def _end_as_signalled(exit_code: int) -> None:
-    """Under W&B's agent, end by the signal itself: a trial that it stopped would count as a failure, and five of those
-    end the agent.
-    """
-    if exit_code == 128 + signal.SIGTERM and os.environ.get("WANDB_SWEEP_ID"):
+def _exit(code: int) -> None:
+    """End with an exit code; under W&B's agent, by SIGTERM itself: a trial that it stopped would count as a failure,
+    and five of those end the agent."""
+    if code == 128 + signal.SIGTERM and os.environ.get("WANDB_SWEEP_ID"):
         sys.stdout.flush()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
+    sys.exit(code)
 
 
 def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
@@ -182,7 +174,7 @@ def _arranged(words: list[str]) -> list[str]:
         print(f"taskcluster {__version__} with Hydra {hydra.__version__}")
         sys.exit(0)
     parser = get_args_parser()
-    parser.prog = TRAIN
+    parser.prog = program()
     parser.error = partial(Parser.error, parser)  # type: ignore[method-assign, arg-type]
     given = parser.parse_intermixed_args(words)
     overrides = [readable(word) for word in given.overrides]

@@ -1,4 +1,4 @@
-"""One run folder while it is written.
+"""One run folder while it is written: a file is read again where it has changed, and links are not followed.
 
 in:  a folder
 out: `Live`, the current state of the run; the values of its curves by step
@@ -6,25 +6,56 @@ out: `Live`, the current state of the run; the values of its curves by step
 
 import hashlib
 import math
-from collections import deque
-from collections.abc import Mapping, Sequence
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from taskcluster.metrics import Catalogue, Metric, View
-from taskcluster.operations.live.tail import Document, Tail, is_plain
 from taskcluster.results.conditions import sweep_of
 from taskcluster.runs import records
 from taskcluster.runs.condition import seeds_of
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import Row, layers_of, number, parse
+from taskcluster.runs.journal import Row, complete, layers_of, number, parse
 from taskcluster.runs.records import text
 from taskcluster.views import shown
 
 VIEWS: tuple[View, ...] = ("runs", "curves", "map", "path", "beside")  # whose metrics are kept of a line
 RECENT = 50  # lines over which the speed is computed
+TAIL = 2**15  # bytes at the end of training.jsonl that are read: RECENT lines, and more
+
+Value = TypeVar("Value")
+
+
+class Document(Generic[Value]):
+    """A file that another process writes. value: of the last content that could be parsed; `absent` without a file."""
+
+    def __init__(self, path: Path, parse: Callable[[bytes], Value], absent: Value) -> None:
+        self.value = self._absent = absent
+        self._path, self._parse = path, parse
+        self._stamp: tuple[int, ...] | None = None
+
+    def read(self, again: bool = False) -> bool:
+        """Parse the file if it has changed, or if it should be parsed `again`; whether it was. Raises ValueError."""
+        stamp = self._stamp_now()
+        if stamp == self._stamp and not again:
+            return False
+        self.value = self._parse(self._path.read_bytes()) if stamp else self._absent
+        self._stamp = stamp  # only now: a file that cannot be parsed is read again every time
+        return True
+
+    def _stamp_now(self) -> tuple[int, ...] | None:
+        """Inode, size and time of the file; None without one."""
+        try:
+            status = os.lstat(self._path)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(status.st_mode):  # but a link, a pipe or a folder
+            raise ValueError(f"{self._path.name} is not a plain file")
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class Timed(NamedTuple):
@@ -76,17 +107,16 @@ class LiveRun:
         self.config: Document[Row] = Document(path / "config.yaml", self._parse_config, {})
         self.catalogue = Document(path / "catalogue.json", self._parse_catalogue, records.declared({}))
         self._status: Document[Row] = Document(status, partial(records.parsed, file=status, model=records.Status), {})
-        self._journal = Tail(self.folder.journal, self._parse_row)
-        self._training = Tail(self.folder.training, _timed)
-        self._recent: deque[Timed] = deque(maxlen=RECENT)
-        self._start: Any = None
+        self._measured = Document(self.folder.journal, self._parse_journal, list[Timed]())
+        self._trained = Document(self.folder.training, self._parse_training, list[Timed]())
 
     def refresh(self) -> None:
         """Read what is new."""
         try:
             news = [self.config.read(), self.catalogue.read(), self._status.read()]
             state = self.folder.state_by(self._read_status)
-            if any([*news, self._follow(), state != self.live.state]):
+            news += [self._measured.read(again=news[1]), self._trained.read(), state != self.live.state]
+            if any(news):
                 self.live = self._current(state)
         except FileNotFoundError:  # the folder is being deleted
             return
@@ -101,50 +131,42 @@ class LiveRun:
     def _parse_catalogue(self, content: bytes) -> Catalogue:
         return records.declared(records.parsed(content, self.folder.path / "catalogue.json", records.Declared))
 
+    def _parse_journal(self, content: bytes) -> list[Timed]:
+        """Keep the values of the curves; the times of the lines."""
+        rows = _lines(content, self.folder.journal.name)
+        kept = frozenset(metric.key for view in VIEWS for metric in shown(self.catalogue.value, view))
+        self.rows = {row["step"]: {key: number(row, key) for key in _chosen(tuple(row), kept)} for row in rows}
+        self.revision += 1
+        return [_timed(row) for row in rows]
+
+    def _parse_training(self, content: bytes) -> list[Timed]:
+        end = content[-TAIL:].partition(b"\n")[2] if len(content) > TAIL else content
+        return [_timed(row) for row in _lines(end, self.folder.training.name)]
+
     def _read_status(self) -> Row:
         self._status.read()
         return self._status.value
-
-    def _follow(self) -> bool:
-        """Read the journals on, or from the beginning if the run was restarted; whether anything is new."""
-        starts = self._status.value.get("starts") or [{}]
-        start = self._status.value.get("id"), len(starts)
-        restarted, first = start != self._start, int(starts[-1].get("step", 0))
-        measured, replaced = self._journal.read(restarted)
-        trained, trained_replaced = self._training.read(restarted)
-        if replaced:
-            self.rows = {}
-        if replaced or trained_replaced:
-            self._recent.clear()
-        self.rows |= {line.step: values for line, values in measured}
-        self.revision += bool(measured) or replaced
-        lines = sorted({*trained, *(line for line, _ in measured)})
-        # Lines up to the step at which a run resumed were timed by the process before it.
-        self._recent.extend(line for line in lines if line.step > first or line.step == first == 0)
-        self._start = start
-        return bool(lines) or restarted or replaced or trained_replaced
-
-    def _parse_row(self, row: Row) -> tuple[Timed, dict[str, float]]:
-        kept = frozenset(metric.key for view in VIEWS for metric in shown(self.catalogue.value, view))
-        return _timed(row), {key: number(row, key) for key in _chosen(tuple(row), kept)}
 
     def _current(self, state: str) -> Live:
         rows = [self.rows[step] for step in sorted(self.rows)]
         start = (self._status.value.get("starts") or [{}])[-1]
         max_steps = start.get("max_steps") or self.config.value.get("trainer", {}).get("max_steps")
-        first, last = (self._recent[0], self._recent[-1]) if self._recent else (Timed(0, 0.0), Timed(0, 0.0))
+        # Lines up to the step at which a run resumed were timed by the process before it.
+        resumed, lines = int(start.get("step", 0)), sorted({*self._measured.value, *self._trained.value})
+        recent = [line for line in lines if line.step > resumed or line.step == resumed == 0][-RECENT:]
+        first, last = (recent[0], recent[-1]) if recent else (Timed(0, 0.0), Timed(0, 0.0))
         seconds = last.elapsed - first.elapsed
         speed = (last.step - first.step) / seconds if seconds > 0 else None
         left = (max_steps - last.step) / speed if max_steps and speed and state == "running" else None
         if left and (steps := start.get("steps")):  # of checkpoints, each of which takes as long as any other
-            left = sum(step > last.step for step in steps) * seconds / max(len(self._recent) - 1, 1)
+            left = sum(step > last.step for step in steps) * seconds / max(len(recent) - 1, 1)
         curves = {metric: _last_layer(rows, metric) for metric in shown(self.catalogue.value, "runs")}
         return replace(
             self.live,
             state=state,
             problem="",
             seed=text(seeds_of(self.config.value)),
-            step=max([*self.rows, *(line.step for line in self._recent)], default=None),
+            step=max([*self.rows, *(line.step for line in recent)], default=None),
             max_steps=max_steps,
             steps_per_second=speed,
             seconds_left=left,
@@ -157,6 +179,19 @@ class LiveRun:
 
 def digest(name: str) -> str:
     return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def is_plain(path: Path) -> bool:
+    """Whether it is a file, and neither the file nor its folder is a link."""
+    return path.is_file() and not path.is_symlink() and not path.parent.is_symlink()
+
+
+def _lines(content: bytes, name: str) -> list[Row]:
+    """The whole lines of a journal. Raises ValueError for a damaged one."""
+    rows, _, problem = complete(content)
+    if problem:
+        raise ValueError(f"{name} is damaged ({problem})")
+    return rows
 
 
 def _timed(row: Row) -> Timed:

@@ -30,7 +30,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from taskcluster.metrics import Catalogue
-from taskcluster.operations.live.tail import is_plain
+from taskcluster.operations.live.live import is_plain
 from taskcluster.operations.live.watcher import Watcher
 from taskcluster.pages.vega import VERSION, library
 from taskcluster.runs.records import text
@@ -68,11 +68,6 @@ class Dashboard:
         self._lock, self._charting = threading.RLock(), threading.Lock()
         self._looked = -FRESH
 
-    def warm_up(self) -> None:
-        """Read the folders and make the charts before anybody asks."""
-        self._scanned()
-        self.charts()
-
     def routes(self) -> list[Route]:
         answers = {
             "": _file(PAGE.replace("LIBRARY", LIBRARY), "text/html"),
@@ -96,9 +91,8 @@ class Dashboard:
         """`live_charts` as JSON."""
         from taskcluster.pages.live_charts import live_charts  # only now: importing Altair takes most of a second
 
-        metrics = tuple(self._scanned().catalogue.values())
         with self._charting:
-            return orjson.dumps(live_charts(metrics))
+            return orjson.dumps(live_charts(tuple(self._scanned().catalogue.values())))
 
     def view(self, since: str) -> bytes:
         """{"version", "root", "metrics": keys of all, "columns": the metrics of the table, "runs", "conditions": each

@@ -6,7 +6,7 @@ out: Planned runs: already finished, to be started or resumed, or refused in one
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -21,10 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from taskcluster.config import RunConfig
 from taskcluster.operations.command_line.arguments import quoted
-from taskcluster.operations.command_line.cli import Reported, job_config
-from taskcluster.operations.processes import imports
+from taskcluster.operations.command_line.cli import job_config
+from taskcluster.operations.processes import environment
 from taskcluster.operations.processes.launch import launcher
-from taskcluster.operations.tracking.identity import refuse_many
 from taskcluster.runs.condition import content, decisive, digest
 from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
@@ -37,8 +36,8 @@ HERE = ("BasicLauncher", "JoblibLauncher")  # launchers whose jobs run on this m
 
 @dataclass
 class Planned:
-    """One run. overrides: what was given for it; plan: what it has before it, in words; exit_code: what came of it,
-    None while that is not known."""
+    """One run. overrides: what it is composed by, with its folder: whoever composes the job again is not to find
+    another; plan: what it has before it, in words; exit_code: what came of it, None while that is not known."""
 
     overrides: Sequence[str]
     root: Path
@@ -46,12 +45,6 @@ class Planned:
     plan: str
     exit_code: int | None = None
     name: str = ""
-
-    @property
-    def placed(self) -> list[str]:
-        """The overrides, with the folder: whoever composes the job again is not to find another."""
-        folders = {"dir": self.root, "subdir": self.folder.path}
-        return [*self.overrides, *(f"hydra.sweep.{key}={quoted(str(path))}" for key, path in folders.items())]
 
 
 def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> list[list[str]]:
@@ -79,23 +72,18 @@ def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> 
 
 def _grids(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     """The jobs of all grids. What params sweep, every grid does; what the command gives holds in every grid."""
-    sweeper = config.hydra.sweeper
-    grids = OmegaConf.to_container(sweeper.grids) if OmegaConf.is_config(sweeper.grids) else sweeper.grids
-    if grids is None:
-        grids = [{}]
-    if not isinstance(grids, list) or not grids:
-        raise UserError(f"hydra.sweeper.grids={grids}: give a list of grids, as in [{{seed: '0,1'}}, {{seed: 2}}]")
-    params = _overrides("params", {} if sweeper.params is None else sweeper.params)
-    given = [[*params, *_overrides(f"grids[{k}]", grid), *arguments] for k, grid in enumerate(grids)]
+    sweeper: Any = OmegaConf.to_container(config.hydra.sweeper)
+    params, grids = sweeper["params"] or {}, sweeper["grids"] or [{}]
+    for grid in (params, *grids) if isinstance(grids, list) else [grids]:
+        if not isinstance(grid, dict) or any(isinstance(value, dict) for value in grid.values()):
+            example = "grids=[{model.n_layer: '2,4'}]"
+            raise UserError(f"hydra.sweeper holds {grid}: give dotted keys with values, as in hydra.sweeper.{example}")
+    given = [[*_overrides(params), *_overrides(grid), *arguments] for grid in grids]
     return [list(job) for words in given for job in product(*dict(_values(parser, words)).values())]
 
 
-def _overrides(name: str, grid: Any) -> list[str]:
-    """What a grid sweeps. Raises UserError for anything but dotted keys with values."""
-    values: Any = OmegaConf.to_container(grid) if OmegaConf.is_dict(grid) else grid
-    if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
-        raise UserError(f"hydra.sweeper.{name}={grid}: give dotted keys with values, as in {{model.n_layer: '2,4'}}")
-    return [f"{key}={value if isinstance(value, str | list) else json.dumps(value)}" for key, value in values.items()]
+def _overrides(grid: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value if isinstance(value, str | list) else json.dumps(value)}" for key, value in grid.items()]
 
 
 def _values(parser: OverridesParser, words: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -119,38 +107,41 @@ class Planner:
     """Of the runs that are to be handed to a launcher."""
 
     def __init__(self, launcher: Launcher, loader: ConfigLoader, config: DictConfig) -> None:
-        self._kind, self._loader, self._config = type(launcher).__name__, loader, config
+        self._is_here = type(launcher).__name__ in HERE  # elsewhere there may be a GPU
+        self._loader, self._config = loader, config
         self._refusals: dict[str, str] = {}
 
     def __call__(self, jobs: Sequence[Sequence[str]]) -> list[Planned]:
         """What every job has before it; jobs of one configuration are one run.
 
-        Raises UserError where two others would have one folder.
+        Raises UserError where two others would have one folder, and in one of several processes.
         """
-        _refuse_company()
+        if launcher():
+            raise UserError(
+                f"a multirun is one process, but {launcher()} started several; start the command without it: "
+                "hydra/launcher=submitit_slurm starts runs on several nodes"
+            )
         planned: dict[str, Planned] = {}
-        folders: dict[Path, Planned] = {}
-        for given in jobs:
-            overrides = [*follow(given), *given]
+        given: dict[Path, str] = {}
+        for job in jobs:
+            overrides = [*follow(job), *job]
             composed = self._loader.load_sweep_config(self._config, overrides)
             composed.hydra.job.num = len(planned)
             HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
-            imports.add_config_folders()
-            config = job_config(composed)
-            root = Path(os.path.abspath(composed.hydra.sweep.dir))
+            environment.add_config_folders()
+            config, root = job_config(composed), Path(os.path.abspath(composed.hydra.sweep.dir))
             if (key := f"{root}{digest(content(config))}") in planned:
                 continue
             path = Path(os.path.normpath(root / composed.hydra.sweep.subdir))
-            if other := folders.get(path):
-                pair = f"{' '.join(other.overrides)} and {' '.join(overrides)}"
-                raise UserError(
-                    f"two runs, {pair}, would share the folder {path}; tell them apart by hydra.sweep.subdir="
-                )
-            plan, exit_code = self._plan(config, RunFolder(path))
-            planned[key] = folders[path] = Planned(overrides, root, RunFolder(path), plan, exit_code)
+            if path in given:
+                pair = f"{given[path]} and {' '.join(overrides)}"
+                raise UserError(f"two runs, {pair}, would share the folder {path}; set hydra.sweep.subdir=")
+            given[path] = " ".join(overrides)
+            placed = [f"hydra.sweep.dir={quoted(str(root))}", f"hydra.sweep.subdir={quoted(str(path))}"]
+            planned[key] = Planned([*overrides, *placed], root, RunFolder(path), *self._plan(config, RunFolder(path)))
         top = common_root([*planned.values()])
-        for path, run in folders.items():
-            run.name = os.path.relpath(path, top)
+        for run in planned.values():
+            run.name = os.path.relpath(run.folder.path, top)
         return [*planned.values()]
 
     def _plan(self, composed: dict[str, Any], run: RunFolder) -> tuple[str, int | None]:
@@ -158,12 +149,10 @@ class Planner:
         try:
             config = RunConfig.of(composed)
             if is_finished(run, config, series(config)):
-                if is_concluded(run):
-                    return "already finished, skipped", 0
-                return "already finished, but some figures are missing", None
+                missing = "already finished, but some figures are missing"
+                return ("already finished, skipped", 0) if is_concluded(run) else (missing, None)
             if run.in_use():
                 return "in use by another process, skipped", 1
-            refuse_many(config.logger)
             state, start = run.state, find_start(run, config, series(config))
             self._refuse(config)
         except UserError as error:
@@ -173,24 +162,27 @@ class Planner:
 
     def _refuse(self, config: RunConfig) -> None:
         """Raise UserError for what can be known to be wrong before the first run, built once for all seeds."""
-        if self._kind not in HERE:  # where it will run, there may be a GPU
-            return
-        from taskcluster.training.experiment import prepare, refuse_device
-
+        wandb_id, logger = os.environ.get("WANDB_RUN_ID"), config.logger
+        if wandb_id and "wandb" in logger.target and logger.arguments.get("mode") != "disabled":
+            raise UserError(
+                f"WANDB_RUN_ID={wandb_id} names one W&B run, and a multirun has one for each of its runs; leave out "
+                "-m, or unset WANDB_RUN_ID"
+            )
         condition = digest(decisive(config.as_dict()))
         if condition not in self._refusals:
-            self._refusals[condition] = ""
-            try:
-                refuse_device(config.trainer)
-                refuse_different(series(config))
-                prepare(config)
-            except UserError as error:
-                self._refusals[condition] = str(error)
+            self._refusals[condition] = _refusal(config) if self._is_here else ""
         if self._refusals[condition]:
             raise UserError(self._refusals[condition])
 
 
-def _refuse_company() -> None:
-    if launcher():
-        said = f"a multirun is one process, but {launcher()} started several; start the command without it"
-        raise Reported(2, f"{said}: hydra/launcher=submitit_slurm starts runs on several nodes")
+def _refusal(config: RunConfig) -> str:
+    """Why a run cannot be built here, "" if it can."""
+    from taskcluster.training.experiment import prepare, refuse_device
+
+    try:
+        refuse_device(config.trainer)
+        refuse_different(series(config))
+        prepare(config)
+    except UserError as error:
+        return str(error)
+    return ""

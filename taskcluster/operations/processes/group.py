@@ -24,21 +24,20 @@ def share_out(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
     `work` only computes: a signal drops it. Raises Interrupted, in every process, for a signal to any of them.
     """
-    if count() == 1:
-        with Interrupts.current.deferred(False):
-            return [work(item) for item in items]
+    n = count()
     share: list[R] | Interrupted
     try:
         with Interrupts.current.deferred(False):
-            share = [work(item) for item in items[dist.get_rank() :: count()]]
+            share = [work(item) for item in items[dist.get_rank() if n > 1 else 0 :: n]]
     except Interrupted as signal:
         share = signal
-    shares: list[Any] = [None] * count()
-    dist.all_gather_object(shares, share)
+    shares: list[Any] = [share] * n
+    if n > 1:
+        dist.all_gather_object(shares, share)
     for share in shares:
         if isinstance(share, Interrupted):
             raise share
-    return [shares[k % count()][k // count()] for k in range(len(items))]
+    return [shares[k % n][k // n] for k in range(len(items))]
 
 
 def lost_connection(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 # Ctrl-C; what ends a process; a terminal that is closed, as when ssh loses its connection; and what Slurm, or its user
 # with --signal, sends ahead of a time limit.
@@ -21,8 +21,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.number = number
-        self.exit_code = EXIT_CODES.get(signal.Signals(number), 143)
+        self.number, self.exit_code = number, EXIT_CODES.get(signal.Signals(number), 143)
 
     def __str__(self) -> str:
         return signal.Signals(self.number).name
@@ -55,11 +54,12 @@ class Interrupts:
         self.received = 0
         self._received_at = 0.0
         self._deferring = False
-        self._previous: dict[signal.Signals, Any] = {}
+        self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> "Interrupts":
+    def __enter__(self) -> Self:
         self._outer, Interrupts.current = Interrupts.current, self
-        self._previous = {number: signal.signal(number, self._receive) for number in heeded()}
+        self._previous = {number: signal.getsignal(number) for number in heeded()}
+        self.listen()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -67,12 +67,12 @@ class Interrupts:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if isinstance(error, Interrupted) and error.number != signal.SIGINT:
-            previous = self._previous.get(error.number)  # type: ignore[call-overload]
+            previous = self._previous.get(error.number)
             if callable(previous):
                 previous(error.number, None)
 
     def listen(self) -> None:
-        """Take the signals back from a library that has replaced the handlers."""
+        """Receive the signals, also those whose handlers a library has replaced."""
         for number in self._previous:
             signal.signal(number, self._receive)
 
@@ -84,22 +84,21 @@ class Interrupts:
         """
         before, self._deferring = self._deferring, deferring
         try:
-            self._raise_received()
+            self._raise(self.received)
             yield
         finally:
             self._deferring = before
-        self._raise_received()
+        self._raise(self.received)
 
-    def _raise_received(self) -> None:
-        if self.received and not self._deferring and ends_the_run(self.received):
-            raise Interrupted(self.received)
+    def _raise(self, number: int, at_once: bool = False) -> None:
+        if number and (at_once or not self._deferring) and ends_the_run(number):
+            raise Interrupted(number)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         again = self.received and time.monotonic() - self._received_at > GRACE
         if not self.received:
             self.received, self._received_at = number, time.monotonic()
-        if (again or not self._deferring) and ends_the_run(number):
-            raise Interrupted(number)
+        self._raise(number, at_once=bool(again))
 
 
 Interrupts.current = Interrupts()

@@ -3,7 +3,6 @@
 Can be repeated: rows that are there are left as they are.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,22 +11,18 @@ from rich.console import Console
 from taskcluster.config import Node
 from taskcluster.operations.command_line.arguments import Parser, say
 from taskcluster.operations.processes import environment, streams
-from taskcluster.operations.tracking import account
-from taskcluster.operations.tracking.wandb import WandbMirror
+from taskcluster.operations.tracking.wandb import WandbMirror, hindrance
 from taskcluster.runs.folder import RunFolder
 from taskcluster.validation import UserError
 
 
 def upload(run: RunFolder, console: Console) -> None:
     """Raises UserError where a folder cannot be uploaded."""
-    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"):  # runs are known by their folders
-        os.environ.pop(name, None)
     config, status = run.config(), run.status()
     logger = {**config.get("logger", {}), "mode": "online"}
-    if "wandb" not in logger.get("_target_", ""):
-        raise UserError("it holds no run with logger=wandb")
-    if reason := account.hindrance():
-        raise UserError(f"W&B cannot be used: {reason}")
+    reason = hindrance() if "wandb" in logger.get("_target_", "") else "it holds no run with logger=wandb"
+    if reason:
+        raise UserError(f"it cannot be uploaded: {reason}")
     if recorded := status.get("wandb"):  # of a sweep, say
         logger["entity"], logger["project"], *_ = recorded.split("/")
     mirror = Node.of(logger, "logger").build(WandbMirror, run=run, config=config, console=console)

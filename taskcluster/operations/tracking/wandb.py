@@ -5,15 +5,19 @@ offline   a new segment at every start, which holds the whole run; `wandb sync` 
 later     `python -m taskcluster.operations.tracking.upload RUN` uploads what the server lacks
 """
 
+import os
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import wandb
 from pydantic import PositiveFloat
 from rich.console import Console
 
-from taskcluster.operations.tracking import account, identity
 from taskcluster.operations.tracking.mirror import Mirror, in_a_line
 from taskcluster.runs import names
 from taskcluster.runs.folder import RunFolder
@@ -22,6 +26,13 @@ from taskcluster.runs.verdicts import judged
 from taskcluster.validation import validated
 
 STEP = "step"  # the axis of every metric
+
+SECONDS = 3  # that the server has for an answer
+SECONDS_TO_LEAVE = 4  # that wandb's own process has to end
+
+SILENT = wandb.Settings(silent=True)
+
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # errors would be reported to wandb's makers
 
 # wandb-core gives a request up after a number of attempts, drops all rows that follow, and reports success at the end.
 # With these a server that is away for a night has what it missed soon after it is back.
@@ -59,7 +70,7 @@ class WandbMirror(Mirror):
         notes: str | None = None,
     ) -> None:
         super().__init__(run, config, console)
-        self._mode = wandb.setup(account.SILENT).settings.mode if mode == "auto" else mode
+        self._mode = wandb.setup(SILENT).settings.mode if mode == "auto" else mode
         self._active = self._mode != "disabled"
         self._checkpoints, self._patience = checkpoints, patience
         self._described: dict[str, Any] = {
@@ -71,7 +82,7 @@ class WandbMirror(Mirror):
             "notes": notes,
             "tags": tags,
         }
-        self.given_id = identity.given_id() if self._active else None
+        self.given_id = (os.environ.get("WANDB_RUN_ID") or None) if self._active else None
         self.remedy = f"`python -m taskcluster.operations.tracking.upload {run.path}` uploads what is missing"
         self._held: tuple[int, Row] | None = None
 
@@ -91,7 +102,7 @@ class WandbMirror(Mirror):
 
     def _connect(self) -> str:
         """Start online. Why that is not possible, "" if it is."""
-        reason = account.hindrance()
+        reason = hindrance()
         if not reason:
             try:
                 self._init("online")
@@ -100,7 +111,7 @@ class WandbMirror(Mirror):
                 return ""
             except Exception as error:
                 reason = in_a_line(error)
-        with account.leaving():  # or an offline run could not be started
+        with leaving():  # or an offline run could not be started
             return reason
 
     def _init(self, mode: Literal["online", "offline"]) -> None:
@@ -159,5 +170,42 @@ class WandbMirror(Mirror):
         self._wandb.finish(0 if self._run.status()["state"] == "finished" else 1)
 
     def __exit__(self, *_: object) -> None:
-        with account.leaving(self._patience + account.SECONDS_TO_LEAVE):
+        with leaving(self._patience + SECONDS_TO_LEAVE):
             super().__exit__()
+
+
+def hindrance() -> str:
+    """Why W&B cannot be used from here now, "" if it can; without a prompt, in about SECONDS. wandb looks up the mode,
+    the server and the key, in its usual places."""
+    os.environ.setdefault("WANDB_HTTP_TIMEOUT", str(SECONDS))
+    settings = wandb.setup(SILENT).settings
+    settings.mode = "online"  # wandb.login would only warn in another
+    try:
+        return "" if wandb.login(prompt=False, verify=True) else "no API key"
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return f"no answer from {settings.base_url}" if "did not respond" in reason else reason
+
+
+@contextmanager
+def leaving(seconds: float = SECONDS_TO_LEAVE) -> Iterator[None]:
+    """A context at whose end wandb's own process ends, so that the next run can be online or offline as it likes.
+
+    After `seconds` that process is killed, and whatever waits for it continues: with a server that hangs it may never
+    end by itself.
+    """
+    killer = threading.Timer(seconds, _kill_core)
+    killer.daemon = True
+    killer.start()
+    try:
+        yield
+    finally:
+        with suppress(Exception, SystemExit):  # the exit code of a process that was killed
+            wandb.teardown()
+        killer.cancel()
+
+
+def _kill_core() -> None:
+    for child in psutil.Process().children():
+        if child.name() == "wandb-core":
+            child.kill()

@@ -3,7 +3,7 @@ run folder holds, and the run never fails or waits for it."""
 
 import os
 import random
-import signal
+import re
 import subprocess
 import sys
 import time
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SMALL, composed
+from conftest import composed
 from faults import RUN, Command, train, wandb_steps
 from rich.console import Console
 from wandb_server import Mode, Run, WandbServer
@@ -70,14 +70,6 @@ def mirror(server: WandbServer, run: RunFolder) -> Run:
     return there
 
 
-def sync(server: WandbServer, *runs: RunFolder) -> None:
-    segments = [str(folder) for run in runs for folder in run.path.glob("wandb/offline-run-*")]
-    assert len(segments) == len(runs)
-    command = [sys.executable, "-m", "wandb", "sync", *segments]
-    environment = os.environ | variables(server)
-    subprocess.run(command, cwd=runs[0].path.parent, env=environment, check=True, timeout=60)
-
-
 def upload_to(server: WandbServer, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables(server).items():
         monkeypatch.setenv(name, value)
@@ -117,45 +109,38 @@ def crash(server: WandbServer, run: RunFolder, moments: random.Random) -> None:
     train_online(server, run.path.parent, *command)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["up", "refusing keys"])
 def test_run_that_crashes_leaves_neither_gap_nor_duplicate(
-    server: WandbServer, tmp_path: Path, pytestconfig: pytest.Config, mode: Mode
+    server: WandbServer, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     count = pytestconfig.getoption("kills") // 2
-    runs, moments = [RunFolder(tmp_path / f"run{k}") for k in range(count)], random.Random(count)
-    server.mode = mode
-    for run in runs:
+    moments = random.Random(count)
+    for k in range(count):
+        run = RunFolder(tmp_path / f"run{k}")
         crash(server, run, moments)
-    if mode != "up":
-        assert not server.runs
-        server.mode = "up"
-        sync(server, *runs)
-    for run in runs:
         mirror(server, run)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [("down", "no answer from http://127"), ("hanging", "no answer from http://127"), ("refusing keys", "API key")],
 )
-def test_unreachable_server_costs_seconds_and_the_run_is_offline(
+def test_unreachable_server_costs_seconds_and_the_run_is_synchronized_later(
     server: WandbServer, run: RunFolder, tmp_path: Path, mode: Mode, reason: str
 ) -> None:
     server.mode = mode
     started = time.monotonic()
     output = train_online(server, tmp_path, *SHORT)
     assert time.monotonic() - started < 45
-    (said,) = [line for line in output.splitlines() if "W&B" in line]
-    assert said.startswith("W&B: offline (")
-    assert reason in said
-    assert "; `wandb sync " in said
-    (segment,) = run.path.glob("wandb/offline-run-*/run-*.wandb")
-    assert wandb_steps(segment) == STEPS
+    (line,) = [line for line in output.splitlines() if "W&B" in line]
+    assert re.match(rf"W&B: offline \(.*{reason}.*\); `wandb sync ", line)
+    assert not server.runs
+    server.mode = "up"
+    (segment,) = run.path.glob("wandb/offline-run-*")
+    command = [sys.executable, "-m", "wandb", "sync", str(segment)]
+    subprocess.run(command, cwd=tmp_path, env=os.environ | variables(server), check=True, timeout=60)
+    mirror(server, run)
 
 
-@pytest.mark.slow
 def test_server_that_comes_back_gets_what_it_missed(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
     process = begin(server, tmp_path)
     server.mode = "down"
@@ -167,7 +152,6 @@ def test_server_that_comes_back_gets_what_it_missed(server: WandbServer, run: Ru
     mirror(server, run)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["down", "hanging"])
 def test_upload_completes_a_run_whose_server_went_away(
     server: WandbServer, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode
@@ -188,25 +172,6 @@ def test_upload_completes_a_run_whose_server_went_away(
         assert "figures/tsne" in mirror(server, run).summary
 
 
-@pytest.mark.slow
-def test_interrupted_run_is_completed_when_it_resumes(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
-    process = begin(server, tmp_path)
-    process.send(signal.SIGTERM)
-    assert process.end()[0] == 143
-    mirror(server, run)
-    train_online(server, tmp_path, *LONG)
-    mirror(server, run)
-
-
-@pytest.mark.slow
-def test_jobs_of_a_multirun_are_runs_of_one_group(server: WandbServer, tmp_path: Path) -> None:
-    train_online(server, tmp_path, "-m", *SMALL, "name=sweep", "logger=wandb", "seed=0,1")
-    runs = [RunFolder(folder) for folder in tmp_path.glob("multirun/sweep/*/seed=*")]
-    assert len({mirror(server, run).id for run in runs}) == len(server.runs) == 2
-    assert {there.described["groupName"] for there in server.runs.values()} == {runs[0].path.parent.name}
-
-
-@pytest.mark.slow
 def test_trials_of_a_sweep_have_the_ids_of_the_agent(server: WandbServer, run: RunFolder, tmp_path: Path) -> None:
     """Of two trials with equal parameters, the second one shows the finished run."""
     for trial in ("one", "two"):
@@ -217,19 +182,12 @@ def test_trials_of_a_sweep_have_the_ids_of_the_agent(server: WandbServer, run: R
 
 
 def test_sweep_yaml_gives_keys_of_the_configuration() -> None:
-    sweep = yaml.safe_load((Path(__file__).parents[2] / "sweep.yaml").read_text())
+    sweep = yaml.safe_load((Path(__file__).parents[3] / "sweep.yaml").read_text())
     values = {
         key: given.get("value", given.get("min", given.get("values"))) for key, given in sweep["parameters"].items()
     }
     chosen = [f"{key}={value[0] if isinstance(value, list) else value}" for key, value in values.items()]
     RunConfig.of(composed("name=sweep", *chosen))
-
-
-def test_multirun_refuses_the_id_of_one_run(tmp_path: Path) -> None:
-    words = [word for word in SHORT if not word.startswith("hydra.run.dir")]
-    code, output = Command(tmp_path, *words, "-m", "seed=0,1", variables={"WANDB_RUN_ID": "one"}).end()
-    assert code == 2
-    assert "WANDB_RUN_ID=one names one W&B run, and a multirun has one for each of its runs" in output
 
 
 def test_checkpoints_are_uploaded_where_that_is_chosen(run: RunFolder, tmp_path: Path) -> None:

@@ -38,15 +38,15 @@ def test_grids_are_one_multirun_without_duplicates(taskcluster_train: Train, arg
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["hydra.sweeper.grids=3"], "hydra.sweeper.grids=3: give a list of grids"),
-        ([grids("seed")], "hydra.sweeper.grids[0]=seed: give dotted keys with values"),
+        (["hydra.sweeper.grids=3"], "hydra.sweeper holds 3: give dotted keys with values"),
+        ([grids("seed")], "hydra.sweeper holds seed: give dotted keys"),
         (
             [grids("{seed:1}", "{model:{n_layer:2}}")],
-            "hydra.sweeper.grids[1]={'model': {'n_layer': 2}}: give",
+            "hydra.sweeper holds {'model': {'n_layer': 2}}: give",
         ),
         ([grids("{sed:'0,1'}")], "sed is not a key of the configuration"),
         ([grids("{seed:0}", "{seed:1}"), "hydra.sweep.subdir=same"], "would share the folder"),
-        (["hydra.sweeper.params=3"], "hydra.sweeper.params=3: give dotted keys with values"),
+        (["hydra.sweeper.params=3"], "hydra.sweeper holds 3: give dotted keys"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, list) else "",
 )
@@ -55,3 +55,10 @@ def test_bad_grids_are_refused_in_a_sentence(taskcluster_train: Train, arguments
     assert outcome.exit_code == 2
     (line,) = outcome.err.splitlines()
     assert sentence in line
+
+
+def test_a_multirun_refuses_the_id_of_one_wandb_run(taskcluster_train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "one")
+    outcome = taskcluster_train("-m", *SMALL, "logger=wandb", "seed=0,1")
+    assert outcome.exit_code == 2
+    assert "WANDB_RUN_ID=one names one W&B run, and a multirun has one for each of its runs" in outcome.err

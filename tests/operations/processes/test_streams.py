@@ -1,6 +1,5 @@
 """Output that is not read: the reader leaves, the disk is full; and what logs and terminals of all kinds get."""
 
-import io
 import os
 import pty
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 from conftest import SMALL, Outcome
 from faults import Command
 
-from taskcluster.operations.processes.streams import Outlet, console, stream
+from taskcluster.operations.processes.streams import console, stream
 from taskcluster.runs.folder import RunFolder
 
 NAME = "[red]x[/] [3,5] :smile: [/nothing]"  # that Rich would read as markup, and fail on
@@ -73,23 +72,10 @@ def test_a_terminal_gets_what_it_can_show(
     assert (f"{ESCAPE}[31m" in text, f"{ESCAPE}[?25l" in text) == (coloured, moving)
 
 
-def test_help_into_a_closed_pipe_is_no_failure(
-    taskcluster_train: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stdout", open(closed_pipe(), "w", closefd=False))  # noqa: SIM115
-    assert taskcluster_train("--help").exit_code == 0
-    assert isinstance(sys.stdout, io.TextIOWrapper)
-    assert isinstance(sys.stdout.buffer.raw, Outlet)
-
-
 def test_folder_names_are_printed_without_markup(taskcluster_train: Callable[..., Outcome]) -> None:
     outcome = taskcluster_train(*SMALL, "hydra.run.dir='out/[red]x [/b] :smile:'", "trainer.max_steps=1")
     assert outcome.exit_code == 0
     assert "out/[red]x [/b] :smile: " in outcome.out
-
-
-def finished(folder: Path) -> list[str]:
-    return [RunFolder(file.parent).state for file in sorted(folder.rglob("status.json"))]
 
 
 @pytest.mark.slow
@@ -99,13 +85,8 @@ def test_a_multirun_continues_when_its_reader_leaves(tmp_path: Path) -> None:
     with open(tmp_path / "fifo", "rb") as reader:
         assert reader.read(10)  # head -1
     assert command.end()[0] == 0
-    assert finished(tmp_path) == ["finished", "finished"]
-
-
-@pytest.mark.slow
-def test_a_multirun_continues_when_the_disk_of_its_log_is_full(tmp_path: Path) -> None:
-    assert Command(tmp_path, *MULTIRUN, output=Path("/dev/full")).end()[0] == 0
-    assert finished(tmp_path) == ["finished", "finished"]
+    runs = [RunFolder(tmp_path / f"multirun/sweep/{seed}") for seed in (0, 1)]
+    assert [run.state for run in runs] == ["finished", "finished"]
 
 
 @pytest.mark.slow

@@ -146,12 +146,6 @@ def test_flags_may_be_anywhere_among_overrides(taskcluster_train: Train, tmp_pat
     assert [REFUSAL in line for line in outcome.err.splitlines()] == [True, True]
 
 
-def test_several_checkpoints_are_as_many_runs(taskcluster_train: Train) -> None:
-    outcome = taskcluster_train(*SMALL, "-m", "ckpt_path=a/seed=0/x.ckpt,b/y=1.ckpt")
-    assert outcome.exit_code == 2
-    assert [file in outcome.err for file in ("a/seed=0/x.ckpt'", "b/y=1.ckpt'")] == [True, True]
-
-
 @pytest.mark.parametrize("folder", ["josé/r", "a b/c", "outputs/x/seed=0", "'a,b'", "~nobody/x"])
 def test_a_path_needs_quotes_only_for_commas_and_quotes(taskcluster_train: Train, folder: str) -> None:
     for words in ([f"hydra.run.dir={folder}", f"ckpt_path={folder}"], ["-m", f"hydra.sweep.dir={folder}"]):
