@@ -3,49 +3,40 @@
 in:  regexes made of literals, classes, groups, alternations, `?` and `{m,n}`
 out: distinct strings of one regex that no other regex of the family matches
 
-`draw` walks the tree of Python's own parser, so it gives strings that `re.fullmatch` accepts.
+rstr draws a string: each alternative, symbol and number of repetitions is equally likely.
 """
 
 import random
 import re
 
-# Private: Python has no public parser of its regexes. tests/tasks/test_language.py compares what is drawn from its tree
-# with re.fullmatch, and fails where the tree changes.
+# Private: Python has no public parser of its regexes. tests/tasks/test_language.py fails where its tree changes.
 import re._parser as sre  # type: ignore[import-not-found]
 from collections.abc import Sequence
 from typing import Any
+
+from rstr import Rstr
 
 MAX_SYMBOLS = 2_000  # in one regex once its repetitions are written out
 DRAWS_PER_INSTRUCTION = 200  # before a language is called too small
 
 
-def parse(regex: str) -> Any:
-    """The parts of a regex, (operation, value) each. Raises ValueError for one that cannot be used."""
+class Drawing(Rstr):
+    """rstr, with repetitions up to the regex's own bound. Private: `_handle_repeat` and `_build_string`, as rstr stops
+    at 100 repetitions."""
+
+    def _handle_repeat(self, start_range: int, end_range: int, value: Any) -> str:
+        times = self._random.randint(start_range, end_range)
+        return "".join(self._build_string(value) for _ in range(times))
+
+
+def check_regex(regex: str) -> None:
+    """Raise ValueError for a regex that cannot be used."""
     try:
         parts = sre.parse(regex)
         if parts.state.flags != re.UNICODE or _size(parts) > MAX_SYMBOLS:
             raise ValueError(f"leave flags out, and write at most {MAX_SYMBOLS} symbols, repetitions included")
     except (re.error, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"regex {regex!r} cannot be used ({error}); correct it") from None
-    return parts
-
-
-def draw(parts: Any, rng: random.Random) -> str:
-    """A random string of a parsed regex: each alternative, symbol and number of repetitions is equally likely."""
-    string = ""
-    for operation, value in parts:
-        if operation is sre.LITERAL:
-            string += chr(value)
-        elif operation is sre.IN:
-            string += rng.choice(_symbols(value))
-        elif operation is sre.SUBPATTERN:
-            string += draw(value[-1], rng)
-        elif operation is sre.BRANCH:
-            string += draw(rng.choice(value[1]), rng)
-        else:
-            fewest, most, repeated = value
-            string += "".join(draw(repeated, rng) for _ in range(rng.randint(fewest, most)))
-    return string
 
 
 def _symbols(members: Any) -> list[str]:
@@ -83,8 +74,9 @@ class Drawer:
     """
 
     def __init__(self, regexes: Sequence[str], rng: random.Random, remedy: str) -> None:
-        self._rng, self._remedy = rng, remedy
-        self._parsed = {regex: parse(regex) for regex in regexes}
+        self._rstr, self._remedy = Drawing(rng), remedy
+        for regex in regexes:
+            check_regex(regex)
         self._matches = {regex: re.compile(regex).fullmatch for regex in regexes}
 
     def instructions(self, regexes: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
@@ -101,7 +93,7 @@ class Drawer:
         others = [matches for other, matches in self._matches.items() if other != regex]
         drawn: dict[str, None] = {}
         for _ in range(DRAWS_PER_INSTRUCTION * n):
-            string = draw(self._parsed[regex], self._rng)
+            string = self._rstr.xeger(regex)
             if string and string not in drawn and not any(matches(string) for matches in others):
                 drawn[string] = None
                 if len(drawn) == n:
