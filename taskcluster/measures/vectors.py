@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.rows import Rows
-from taskcluster.measures.clusters import ClusterMeasure
+from taskcluster.measures.clustering import ClusterMeasure
 from taskcluster.measures.few_shot import FewShot, Questions, correct, few_shot, parts_of
 from taskcluster.measures.function_vectors import function_vectors
 from taskcluster.measures.interventions.edits import matched

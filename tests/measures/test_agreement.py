@@ -36,18 +36,6 @@ def test_the_adjusted_rand_index_is_scikit_learns(labels: list[tuple[int, int]])
     assert adjusted_rand_index(truth, clusters) == adjusted_rand_score(truth, clusters)
 
 
-@settings(max_examples=100, deadline=None)
-@given(labels=st.lists(st.tuples(st.integers(-3, 90), st.integers(0, 90)), min_size=1, max_size=80))
-def test_without_a_table_the_numbers_are_the_same(labels: list[tuple[int, int]]) -> None:
-    truth, clusters = torch.tensor(labels).T
-    rows = torch.stack([truth, truth.flip(0)]).unique(return_inverse=True)[1]
-    expected = adjusted_rand_index(truth, clusters), adjusted_rand_indices(rows, clusters)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agreement, "_is_sparse", lambda n_cells, n: True)
-        assert adjusted_rand_index(truth, clusters) == expected[0]
-        assert (adjusted_rand_indices(rows, clusters) == expected[1]).all()
-
-
 def test_the_split_tells_clusters_of_regexes_from_clusters_of_tasks() -> None:
     within, across = split_by_part(TASKS, REGEXES, REGEXES)
     assert within == 1

@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
-from taskcluster.measures.clustering import Clustering
-from taskcluster.measures.clusters import clusters
+from taskcluster.measures.clustering import Clustering, clusters
 from taskcluster.measures.controls import Chance, Nuisance
 from taskcluster.measures.measure import Measure, Measurement
 from taskcluster.measures.observation import Observation

@@ -53,7 +53,7 @@ def test_problems_clustered_together_end_as_they_would_alone() -> None:
     for states, k, found in zip(problems, [3, 8, 7], together, strict=True):
         assert found.inertia == pytest.approx(KMEANS.fit(states, k).inertia, rel=0.02)
         assert (found.centroids.shape, len(found.cluster_labels)) == ((k, 16), len(states))
-    assert together[0].clusters.ari(TASKS[:90]) == 1
+    assert together[0].ari(TASKS[:90]) == 1
 
 
 def test_states_that_do_not_fit_at_once_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def hierarchy(ratio: float, width: int, outlier: float = 0.0) -> tuple[torch.Ten
 def test_subgroups_are_found_however_far_apart_the_groups_are(ratio: float, width: int) -> None:
     states, truth = hierarchy(ratio, width)
     found = KMeans(None, 4, 0).fit(states, 20)
-    assert found.clusters.ari(truth) == 1
+    assert found.ari(truth) == 1
     peer = cluster.KMeans(20, n_init=4, random_state=0).fit(states.double().numpy())
     assert found.inertia == pytest.approx(peer.inertia_, rel=1e-3)
 
@@ -98,7 +98,7 @@ def test_a_problem_that_needs_float64_leaves_the_others_as_they_are() -> None:
 def test_a_dimension_far_beyond_the_others_hides_nothing() -> None:
     states, truth = hierarchy(10, 128, outlier=1e4)
     halves = truth * 2 + (states[:, 0] > 0)
-    assert KMeans(None, 8, 0).fit(states, 40).clusters.ari(halves) > 0.95
+    assert KMeans(None, 8, 0).fit(states, 40).ari(halves) > 0.95
 
 
 def test_constant_states_say_nothing_and_one_state_per_task_says_it_all() -> None:

@@ -18,10 +18,9 @@ from sklearn.neighbors import NearestNeighbors
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
+from taskcluster.measures.instruments import Instruments, NumberOfClusters, neighbour_accuracy, silhouette
 from taskcluster.measures.measure import Measure
 from taskcluster.measures.observation import Observation
-from taskcluster.measures.other_scores import Instruments, NumberOfClusters
-from taskcluster.measures.statistics.geometry import neighbour_accuracy, silhouette
 from taskcluster.training.experiment import prepare
 from taskcluster.validation import UserError
 
@@ -83,7 +82,7 @@ def test_the_planted_number_of_clusters_is_chosen_without_labels(planted: int, d
     states = CENTRES[{3: TASKS // 2, 6: TASKS, 12: TASKS + 6 * (X == 0)}[planted]] + NOISE
     multiples = {0.5: "0_5", 0.7: "0_7", 1.0: "1", 1.4: "1_4", 2.0: "2"}
     found = numbers(NumberOfClusters(data=data, clusterer=KMEANS, multiples=[*multiples]), states[None])
-    aris = {multiple: KMEANS.fit(states, round(6 * multiple)).clusters.ari(TASKS) for multiple in multiples}
+    aris = {multiple: KMEANS.fit(states, round(6 * multiple)).ari(TASKS) for multiple in multiples}
     assert found.pop("chosen_k") == [planted]
     assert found.pop("ari_of_chosen_k") == [aris[planted / 6]]
     assert found == {f"ari_of_k_times_{multiples[m]}": [ari] for m, ari in aris.items() if m != 1}
