@@ -93,8 +93,7 @@ class _Batch:
         self.states = pad_sequence(centred, batch_first=True) if len(centred) > 1 else centred[0][None]
         self.there_are = sizes = torch.tensor(self.sizes).to(device, non_blocking=True)
         self.there = (torch.arange(self.states.shape[1], device=device) < sizes[:, None])[:, None].to(self.states.dtype)
-        wanted = torch.tensor(n_clusters).to(device, non_blocking=True)
-        unused = torch.arange(max(n_clusters), device=device) >= wanted[:, None]
+        unused = torch.arange(max(n_clusters), device=device) >= torch.tensor(n_clusters).to(device)[:, None]
         self.unused = torch.where(unused, torch.inf, 0.0)[:, None]  # (P, 1, K): no state is near these
         self.norms = torch.cat([part.square().sum(2) for part in self.states.split(self._rows(), 1)], 1)  # (P, N)
         self.totals = self.norms.sum(1)  # (P,)
@@ -106,9 +105,8 @@ class _Batch:
         centroids = self._descend(seeds, labels)
         labels = self._assign(centroids)[1][:, 0]
         parts = zip(self.states.split(self._rows(), 1), labels.split(self._rows(), 1), strict=True)
-        errors = torch.cat(
-            [(states - _take(centroids[:, 0], own)).double().square().sum(2) for states, own in parts], 1
-        )
+        shifts = (states - _take(centroids[:, 0], assigned) for states, assigned in parts)
+        errors = torch.cat([shift.double().square().sum(2) for shift in shifts], 1)
         inertias, totals = torch.stack([(errors * self.there[:, 0]).sum(1), self.totals.double()]).tolist()
         return [
             (Clusters(labels[p, :size], centroids[p, 0, :k] + self.means[p], inertias[p]), totals[p])

@@ -6,7 +6,8 @@ out: their Clusters
 
 import warnings
 from abc import abstractmethod
-from typing import Literal, Self
+from dataclasses import field
+from typing import Literal
 
 import numpy as np
 import sklearn.mixture
@@ -51,19 +52,15 @@ class Agglomerative(UnitScaleClusterer):
         n_clusters: k over all tasks; None for the number of tasks.
         linkage: "ward" joins the two clusters whose union adds the least inertia; "average", "complete" and "single"
             those whose mean, largest or smallest distance between states is the least.
-        seed: of what measures draw. Nothing is random in the clustering.
+        seed: of what measures draw. Nothing is random in the clustering, so clusterers of all seeds are equal.
     """
 
     n_clusters: PositiveInt | None
     linkage: Literal["ward", "average", "complete", "single"]
-    seed: Seed
+    seed: Seed = field(compare=False)
 
     def labels(self, states: np.ndarray, n_clusters: int) -> np.ndarray:
         return np.asarray(AgglomerativeClustering(n_clusters, linkage=self.linkage).fit_predict(states))
-
-    def seeded(self, seed: int) -> Self:
-        """Itself: another seed finds the same clusters."""
-        return self
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))

@@ -88,15 +88,11 @@ def chance_together(n: int, k: int) -> float:
     Stirling numbers of the second kind. Of many states and clusters, by their saddle points."""
     if k >= n - 1:
         return 0.0 if k == n else 2 / (n * (n - 1))  # none, or the one pair that there is
-    if n * k <= EXACTLY:
-        return _surjections(n - 1, k) / _surjections(n, k)
+    if n * k <= EXACTLY:  # in numbers of surjections, k! S(n, k)
+        fewer, all_of_them = (sum((-1) ** j * math.comb(k, j) * (k - j) ** m for j in range(k + 1)) for m in (n - 1, n))
+        return fewer / all_of_them
     (middle, _), (_, before), (_, after) = (_saddle(m / k) for m in (n - 0.5, n - 1, n))
     return middle / n * math.sqrt(after / before * n / (n - 1))
-
-
-def _surjections(n: int, k: int) -> int:
-    """k! S(n, k), exactly."""
-    return sum((-1) ** j * math.comb(k, j) * (k - j) ** n for j in range(k + 1))
 
 
 def _saddle(mean: float) -> tuple[float, float]:
