@@ -4,23 +4,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn import cluster
-from sklearn.metrics import adjusted_rand_score
 from test_clusterers import CENTRES, NOISE, PLANTED, RANDOM, TASKS, scores_of
 
 from taskcluster.measures.clusterers import kmeans
+from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
+from taskcluster.measures.clusterers.large_kmeans import LargeKMeans
 
 KMEANS = KMeans(n_clusters=None, n_init=10, seed=0)
-
-
-def test_a_clustering_is_its_labels_centroids_and_inertia() -> None:
-    found = KMEANS.fit(PLANTED + 100, 7)
-    distances = torch.cdist(PLANTED.double() + 100, found.centroids.double())
-    assert torch.equal(distances.argmin(1), found.cluster_labels)
-    assert found.inertia == pytest.approx(float(distances.min(1).values.square().sum()), rel=1e-4)
-    for k in range(7):
-        mean = (PLANTED + 100)[found.cluster_labels == k].mean(0)
-        torch.testing.assert_close(found.centroids[k], mean, rtol=0, atol=0.05)  # within the tolerance of a step
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.05, 0.2])
@@ -32,18 +23,9 @@ def test_the_optimum_is_as_good_as_scikit_learns(spread: float) -> None:
     assert ours < 1.004 * np.mean([peer.inertia_ for peer in peers])
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_another_start() -> None:
-    first, again, other = (KMeans(None, 1, seed).fit(NOISE, 20) for seed in (0, 0, 1))
-    assert torch.equal(first.cluster_labels, again.cluster_labels)
-    assert torch.equal(first.centroids, again.centroids)
-    assert first.inertia != other.inertia
-
-
 def test_fewer_distinct_states_than_clusters_are_each_a_cluster() -> None:
-    two = torch.zeros(300, 16)
-    two[:30] = 1
-    found = KMEANS.fit(two, 10)
-    assert adjusted_rand_score(two[:, 0], found.cluster_labels) == 1
+    found = KMEANS.fit(torch.eye(2, 16).repeat(150, 1), 10)
+    assert found.ari(torch.arange(300) % 2) == 1
     assert found.inertia == pytest.approx(0, abs=1e-6)
 
 
@@ -80,9 +62,10 @@ def hierarchy(ratio: float, width: int, outlier: float = 0.0) -> tuple[torch.Ten
 
 
 @pytest.mark.parametrize(("ratio", "width"), [(1e2, 16), (1e4, 128), (1e5, 768), (1e5, 16)])
-def test_subgroups_are_found_however_far_apart_the_groups_are(ratio: float, width: int) -> None:
+@pytest.mark.parametrize("clusterer", [KMeans(None, 4, 0), LargeKMeans(None, 1.0, 0)])
+def test_subgroups_are_found_however_far_apart_the_groups_are(clusterer: Clusterer, ratio: float, width: int) -> None:
     states, truth = hierarchy(ratio, width)
-    found = KMeans(None, 4, 0).fit(states, 20)
+    found = clusterer.fit(states, 20)
     assert found.ari(truth) == 1
     peer = cluster.KMeans(20, n_init=4, random_state=0).fit(states.double().numpy())
     assert found.inertia == pytest.approx(peer.inertia_, rel=1e-3)
@@ -105,4 +88,3 @@ def test_constant_states_say_nothing_and_one_state_per_task_says_it_all() -> Non
     truth = torch.arange(60) % 6
     assert scores_of(KMEANS, torch.ones(1, 60, 16), truth, 6) == {"ari": [0], "nmi": [0], "inertia": [0]}
     assert scores_of(KMEANS, RANDOM[None, :6], truth[:6], 6)["ari"] == [1]
-    assert np.isfinite(KMEANS.fit(RANDOM * 1e30, 6).inertia)
