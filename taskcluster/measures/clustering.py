@@ -57,18 +57,16 @@ class Within(NamedTuple):
 
 
 class Score(NamedTuple):
-    """An ARI of clusters and tasks: of all states at a position, or, `within`, of those with each x by themselves."""
+    """An ARI of clusters and tasks in every layer: of all states at a position, or, `within`, of those with each x."""
 
     metric: Metric
     position: Scored
     within: bool
 
     def clusters(self, seen: Observation, clusterer: Clusterer) -> Sequence[Clusters | Within]:
-        """Those that it scores, in every layer."""
         return (clusters_within if self.within else clusters)(seen, self.position, clusterer)
 
     def aris(self, seen: Observation, clusterer: Clusterer) -> list[float]:
-        """Of every layer."""
         tasks = seen.labels[self.position]["task"]
         return [layer.ari(tasks) for layer in self.clusters(seen, clusterer)]
 

@@ -77,15 +77,15 @@ class Instruments(ClusterMeasure):
         )
         numbers = [
             (
-                found.score(adjusted_mutual_info_score, tasks),
-                found.score(homogeneity_score, tasks),
-                found.score(completeness_score, tasks),
-                silhouette(states, found.cluster_labels),
+                layer.score(adjusted_mutual_info_score, tasks),
+                layer.score(homogeneity_score, tasks),
+                layer.score(completeness_score, tasks),
+                silhouette(states, layer.cluster_labels),
                 silhouette(states, tasks),
                 neighbour_accuracy(states, tasks, self.n_neighbors),
                 neighbour_accuracy(at_x, labels["task"], self.n_neighbors, among=labels["x"]),
             )
-            for found, states, at_x in layers
+            for layer, states, at_x in layers
         ]
         return columns(self.metrics, numbers)
 

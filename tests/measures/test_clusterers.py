@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import sklearn.mixture
 import torch
-from conftest import SMALL
 from seen import seen
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -14,7 +13,6 @@ from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.clustering import clusters, clusters_within, fit_layers, fit_layers_within
 from taskcluster.operations.command_line.cli import composed
-from taskcluster.training.experiment import measuring, prepare
 
 RNG = np.random.default_rng(0)
 TASKS = torch.arange(10).repeat_interleave(30)
@@ -141,17 +139,6 @@ def test_degenerate_states_have_defined_numbers(option: str, kind: str) -> None:
 def test_states_that_are_not_finite_have_no_score_and_spoil_no_others(option: str) -> None:
     scores = scores_of(built(option), torch.stack([RANDOM, BROKEN]), torch.arange(60) % 6, 6)
     assert {tuple(np.isnan(values)) for values in scores.values()} == {(False, True)}
-
-
-@pytest.mark.parametrize("option", OPTIONS[1:])
-def test_measures_take_any_of_them(option: str) -> None:
-    small = [word for word in SMALL if not word.startswith("clusterer")]
-    config = RunConfig.of(composed(*small, f"clusterer={option}", "measures=[clustering,kmeans_noise]"))
-    data, network = prepare(config)
-    measurement = measuring(config, data)
-    journal = measurement(network)
-    sd = measurement.controls(network)["ari_kmeans_sd"]
-    assert {values[0] == journal[f"ari/val/layer_{layer}"] for layer, values in enumerate(sd)} == {True}
 
 
 def test_measures_share_the_clusters_of_equal_clusterers() -> None:

@@ -20,7 +20,6 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.instruments import Instruments, NumberOfClusters, neighbour_accuracy, silhouette
 from taskcluster.measures.measure import Measure
-from taskcluster.measures.observation import Observation
 from taskcluster.training.experiment import prepare
 from taskcluster.validation import UserError
 
@@ -38,13 +37,10 @@ def data() -> SequenceDataModule:
     return prepare(RunConfig.of(composed(*SMALL)))[0]
 
 
-def observed(states: torch.Tensor) -> Observation:
-    labels = {"task": TASKS, "x": X, "y": TASKS % 2}
-    return seen({"instruction_end": states, "input": states}, {"instruction_end": labels, "input": labels})
-
-
 def numbers(measure: Measure, states: torch.Tensor) -> dict[str, Any]:
-    return {metric.key: values for metric, values in measure.measure(observed(states)).items()}
+    labels = {"task": TASKS, "x": X, "y": TASKS % 2}
+    observed = seen({"instruction_end": states, "input": states}, {"instruction_end": labels, "input": labels})
+    return {metric.key: values for metric, values in measure.measure(observed).items()}
 
 
 def test_scores_are_scikit_learns_for_the_clusters_of_clustering(data: SequenceDataModule) -> None:

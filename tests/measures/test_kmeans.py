@@ -29,15 +29,6 @@ def test_fewer_distinct_states_than_clusters_are_each_a_cluster() -> None:
     assert found.inertia == pytest.approx(0, abs=1e-6)
 
 
-def test_problems_clustered_together_end_as_they_would_alone() -> None:
-    problems = [PLANTED[:90], NOISE[:200], PLANTED[100:290]]
-    together = KMEANS.fit_many(problems, [3, 8, 7])
-    for states, k, found in zip(problems, [3, 8, 7], together, strict=True):
-        assert found.inertia == pytest.approx(KMEANS.fit(states, k).inertia, rel=0.02)
-        assert (found.centroids.shape, len(found.cluster_labels)) == ((k, 16), len(states))
-    assert together[0].ari(TASKS[:90]) == 1
-
-
 def test_states_that_do_not_fit_at_once_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     states = CENTRES[TASKS] + NOISE
     whole = KMEANS.fit(states, 12)
@@ -71,11 +62,14 @@ def test_subgroups_are_found_however_far_apart_the_groups_are(clusterer: Cluster
     assert found.inertia == pytest.approx(peer.inertia_, rel=1e-3)
 
 
-def test_a_problem_that_needs_float64_leaves_the_others_as_they_are() -> None:
-    plain, wide = hierarchy(10, 16)[0], hierarchy(1e4, 16)[0]
-    alone, (beside, _) = KMeans(None, 4, 0).fit(plain, 20), KMeans(None, 4, 0).fit_many([plain, wide], [20, 20])
-    assert torch.equal(alone.centroids, beside.centroids)
-    assert alone.inertia == pytest.approx(beside.inertia, rel=1e-12)  # threads may add in another order
+def test_problems_clustered_together_end_as_they_would_alone() -> None:
+    needs_float64 = hierarchy(1e4, 16)[0]
+    problems = {3: PLANTED[:90], 8: NOISE[:200], 20: needs_float64}
+    together = KMEANS.fit_many([*problems.values()], [*problems])
+    for (k, states), found in zip(problems.items(), together, strict=True):
+        assert found.inertia == pytest.approx(KMEANS.fit(states, k).inertia, rel=0.02)
+        assert (found.centroids.shape, len(found.cluster_labels)) == ((k, 16), len(states))
+    assert together[0].ari(TASKS[:90]) == 1
 
 
 def test_a_dimension_far_beyond_the_others_hides_nothing() -> None:

@@ -91,11 +91,12 @@ class _Batch:
         self.means = [states.mean(0) for states in problems]  # products of centred states lose the fewest digits
         centred = [states - mean for states, mean in zip(problems, self.means, strict=True)]
         self.states = pad_sequence(centred, batch_first=True) if len(centred) > 1 else centred[0][None]
+        self.rows = max(1, MEMORY // (len(problems) * self.states.shape[2]))  # states of every problem copied at once
         self.there_are = sizes = torch.tensor(self.sizes).to(device, non_blocking=True)
         self.there = (torch.arange(self.states.shape[1], device=device) < sizes[:, None])[:, None].to(self.states.dtype)
         unused = torch.arange(max(n_clusters), device=device) >= torch.tensor(n_clusters).to(device)[:, None]
         self.unused = torch.where(unused, torch.inf, 0.0)[:, None]  # (P, 1, K): no state is near these
-        self.norms = torch.cat([part.square().sum(2) for part in self.states.split(self._rows(), 1)], 1)  # (P, N)
+        self.norms = torch.cat([part.square().sum(2) for part in self.states.split(self.rows, 1)], 1)  # (P, N)
         self.totals = self.norms.sum(1)  # (P,)
         self.tolerance = TOLERANCE * self.totals / sizes / self.states.shape[2]  # (P,)
 
@@ -104,7 +105,7 @@ class _Batch:
         seeds, labels = self._greedy_seeds(n_init, torch.Generator().manual_seed(seed))
         centroids = self._descend(seeds, labels)
         labels = self._assign(centroids)[1][:, 0]
-        parts = zip(self.states.split(self._rows(), 1), labels.split(self._rows(), 1), strict=True)
+        parts = zip(self.states.split(self.rows, 1), labels.split(self.rows, 1), strict=True)
         shifts = (states - _take(centroids[:, 0], assigned) for states, assigned in parts)
         errors = torch.cat([shift.double().square().sum(2) for shift in shifts], 1)
         inertias, totals = torch.stack([(errors * self.there[:, 0]).sum(1), self.totals.double()]).tolist()
@@ -172,7 +173,7 @@ class _Batch:
     def _move(self, sums: Tensor, sizes: Tensor, old: Tensor | None, new: Tensor) -> None:
         """Bring every cluster's summed states (P, R, K, D) and their number (P, R, K) from labels `old` to `new`."""
         columns_of = torch.arange(new.shape[2], device=new.device)
-        at_once = min(_at_once(sizes), self._rows())
+        at_once = min(max(1, MEMORY // sizes.numel()), self.rows)
         if old is not None and (new.device.type == "cpu" or len(columns_of) > at_once):
             columns_of = (old != new).any(0).any(0).nonzero().squeeze(1)
         for columns in columns_of.split(at_once):
@@ -183,20 +184,17 @@ class _Batch:
             sums += torch.bmm(member.flatten(1, 2), self.states[:, columns]).view_as(sums)
             sizes += member.sum(3)
 
-    def _rows(self) -> int:
-        """How many states of every problem are copied at once."""
-        return max(1, MEMORY // (len(self.states) * self.states.shape[2]))
-
     def _assign(self, centroids: Tensor) -> tuple[Tensor, Tensor]:
         """Half the squared distance to the nearest of centroids (P, R, K, D), less a constant, and which, (P, R, N)."""
         half_norms = (centroids.square().sum(3) / 2 + self.unused).flatten(1)[:, :, None]
-        nearest, labels = [], []
-        for states in self.states.split(_at_once(half_norms), dim=1):
-            products = torch.baddbmm(half_norms, centroids.flatten(1, 2), states.transpose(1, 2), alpha=-1)
-            found = products.view(*centroids.shape[:3], -1).min(2)
-            nearest.append(found.values)
-            labels.append(found.indices)
-        return torch.cat(nearest, 2) * self.there, torch.cat(labels, 2)
+        products = (
+            torch.baddbmm(half_norms, centroids.flatten(1, 2), states.transpose(1, 2), alpha=-1)
+            for states in self.states.split(max(1, MEMORY // half_norms.numel()), dim=1)
+        )
+        parts = [part.view(*centroids.shape[:3], -1).min(2) for part in products]
+        return torch.cat([part.values for part in parts], 2) * self.there, torch.cat(
+            [part.indices for part in parts], 2
+        )
 
 
 def unresolved(states: Tensor, clusters: Clusters, total: float) -> bool:
@@ -211,7 +209,7 @@ def unresolved(states: Tensor, clusters: Clusters, total: float) -> bool:
         return False
     members = labels.new_zeros(len(centroids)).scatter(0, labels, torch.arange(len(labels), device=labels.device))
     parts = zip(states.split(LOOKED_UP), labels.split(LOOKED_UP), strict=True)
-    alike = all(torch.equal(states[members[own]], part) for part, own in parts)
+    alike = all(torch.equal(states[members[assigned]], part) for part, assigned in parts)
     return not (alike and math.isfinite(inertia))
 
 
@@ -226,11 +224,6 @@ def _drawn(weights: Tensor, draws: Tensor) -> Tensor:
     largest = weights.amax(2, keepdim=True).double().clamp(min=torch.finfo(torch.float64).tiny)
     mass = (weights / largest * FINE).long().cumsum(2)
     return torch.searchsorted(mass, (draws * mass[:, :, -1:].double()).long(), right=True)
-
-
-def _at_once(clusters: Tensor) -> int:
-    """How many states' distances to all of the clusters, of which `clusters` holds one number each, fit into memory."""
-    return max(1, MEMORY // clusters.numel())
 
 
 def _take(values: Tensor, chosen: Tensor) -> Tensor:

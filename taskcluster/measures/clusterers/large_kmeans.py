@@ -5,7 +5,7 @@ out: Clusters
 
 One start, improved, instead of the best of several (benchmarks/README.md). Seeds are drawn by k-means++, many at once.
 Lloyd's iterations compute only the distances that can matter: to the centroids that moved, and to all of them for the
-states whose own moved away (Kaukoranta, Fränti and Nevalainen, "A fast exact GLA based on code vector activity
+states whose centroid moved away (Kaukoranta, Fränti and Nevalainen, "A fast exact GLA based on code vector activity
 detection", IEEE Transactions on Image Processing 9, 2000). Every few iterations the clusters that gain the most are
 split, and as many that lose the least are merged (`split_and_merge`). A last pass compares all states and centroids.
 """
@@ -96,7 +96,7 @@ def _seeds(states: CentredStates, n_clusters: int, random: torch.Generator) -> t
 
 
 class _Descent:
-    """Lloyd's iterations. `rests` (N,): of the distances to the own centroid when it was last the nearest."""
+    """Lloyd's iterations. `rests` (N,): of the distances to the assigned centroids when they were last the nearest."""
 
     def __init__(self, states: CentredStates, centroids: Tensor, labels: Tensor, rests: Tensor) -> None:
         self.states, self.centroids, self.labels, self.rests = states, centroids, labels, rests
@@ -108,7 +108,7 @@ class _Descent:
         """Labels (N,) and centroids (K, D)."""
         for iteration in range(1, MAX_ITERATIONS + 1):
             moved, shift = self._centre()
-            at_rest = shift <= tolerance or not self._assign(moved)
+            at_rest = not moved.any() or not self._assign(moved) or shift <= tolerance
             if at_rest or iteration % APART == 0:
                 errors = (2 * self.rests + self.states.norms).clamp(min=0)
                 lowered = split_and_merge(self.states, self.labels, self.sums, self.sizes, errors, random)

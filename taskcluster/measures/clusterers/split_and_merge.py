@@ -46,7 +46,7 @@ def split_and_merge(
 
 def _merges(means: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """What merging each cluster with another costs at least, and with which, (K,) each. Empty ones cost nothing, and
-    are their own partners."""
+    are partners of themselves."""
     norms, numbers = means.square().sum(1), torch.arange(len(means), device=means.device)
     costs, partners = torch.empty_like(norms), torch.empty_like(numbers)
     for rows in numbers.split(max(1, ROOM // len(means))):
@@ -65,8 +65,8 @@ def _drawn(labels: Tensor, errors: Tensor, which: Tensor, random: torch.Generato
     n = int(labels.max()) + 1
     largest = keys.new_full((n,), -torch.inf).scatter_reduce_(0, labels[which], keys, "amax")
     first = (keys == largest[labels[which]]).nonzero().squeeze(1)
-    found = torch.full((n,), -1, device=labels.device)
-    return found.scatter_reduce_(0, labels[which[first]], which[first], "amax")
+    none = torch.full((n,), -1, device=labels.device)
+    return none.scatter_reduce(0, labels[which[first]], which[first], "amax")
 
 
 def _halves(
