@@ -24,7 +24,7 @@ def measure(factor: int) -> None:
     from taskcluster.config import RunConfig
     from taskcluster.data.datamodule import SequenceDataModule
     from taskcluster.measures.clusterers.kmeans import KMeans
-    from taskcluster.measures.clusters import fit_layers_within
+    from taskcluster.measures.clustering import fit_layers_within
     from taskcluster.measures.observation import observe
     from taskcluster.operations.command_line.cli import composed
     from taskcluster.tasks.family import TaskFamily

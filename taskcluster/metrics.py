@@ -149,8 +149,8 @@ ARI_WITHIN_X = at_x("input")[3]
 
 def control(of: Metric, key: str, kind: Kind, where: str, by_layer: bool = True) -> Metric:
     """The declaration of a control of another metric, or of what it is compared with, with the key "METRIC_KEY"."""
-    named = replace(of, key=f"{of.key}_{key}", kind=kind, where=where, short="", label="", axis="", of=of.key)
-    return replace(named, by_layer=by_layer)
+    key = f"{of.key}_{key}"
+    return replace(of, key=key, kind=kind, where=where, short="", label="", axis="", of=of.key, by_layer=by_layer)
 
 
 def kmeans_sd(of: Metric) -> Metric:

@@ -21,8 +21,8 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.feature_extraction import DictVectorizer
 from torch import Tensor
 
-from taskcluster.measures.clusterers.clusterer import Clusterer, Clustering
-from taskcluster.measures.clusters import Comparison, Scored, fit_layers, fit_layers_within
+from taskcluster.measures.clusterers.clusterer import Clusterer, Clusters
+from taskcluster.measures.clustering import Comparison, Scored, fit_layers, fit_layers_within
 from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation, observe
 from taskcluster.metrics import Metric, control
@@ -136,14 +136,14 @@ class ByEditDistance(Clusterer):
     def __init__(self, texts: Texts) -> None:
         self._distances = cdist(texts, texts, scorer=Levenshtein.distance, dtype=np.uint16)
 
-    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
-        return [self._fit(numbers.squeeze(1).numpy(), k) for numbers, k in zip(problems, n_clusters, strict=True)]
-
-    def _fit(self, numbers: np.ndarray, k: int) -> Clustering:
+    def fit(self, states: Tensor, n_clusters: int) -> Clusters:
+        numbers = states.squeeze(1).numpy()
         distances = self._distances[np.ix_(numbers, numbers)]
-        linked = AgglomerativeClustering(k, metric="precomputed", linkage="average") if k > 1 else None
+        linked = (
+            AgglomerativeClustering(n_clusters, metric="precomputed", linkage="average") if n_clusters > 1 else None
+        )
         labels = linked.fit_predict(distances) if linked else np.zeros(len(numbers), dtype=int)
-        return Clustering(torch.from_numpy(labels), torch.empty(k, 0), 0.0)
+        return Clusters(torch.from_numpy(labels), torch.empty(n_clusters, 0), 0.0)
 
 
 def counts(texts: Texts, n: int) -> Tensor:

@@ -1,20 +1,119 @@
 """Whether states form clusters of tasks: those of the states of every layer, found without labels, scored against them.
 
-ARI is the adjusted Rand index (Hubert and Arabie, 1985), NMI the normalized mutual information, inertia the summed
-squared distance of states to their centroids.
+in:  an Observation, a position, a clusterer; k, or the number of tasks
+out: clusters(): Clusters for each layer; clusters_within(): Within for each layer, Clusters for each value of x
+
+ARI is the adjusted Rand index (Hubert and Arabie, 1985), NMI the normalized mutual information (Strehl and Ghosh,
+2002). Each clustering is computed once and shared by the measures that read it. Labels and inertias are kept for as
+long as the observation, centroids are not.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
+from functools import partial
+from typing import Literal, NamedTuple
 
+import numpy as np
+import torch
+from sklearn.metrics import normalized_mutual_info_score
+from torch import Tensor
+
+from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
-from taskcluster.measures.clusters import ClusterMeasure, clusters, clusters_within
-from taskcluster.measures.measure import Values, columns, configured
+from taskcluster.measures.clusterers.clusterer import Clusterer, Clusters
+from taskcluster.measures.measure import Measure, Values, columns, configured
 from taskcluster.measures.observation import Observation
-from taskcluster.measures.statistics.agreement import split_by_part
+from taskcluster.measures.statistics.agreement import adjusted_rand_index, split_by_part
 from taskcluster.metrics import ARI, INERTIA, NMI, Metric, at_x
+from taskcluster.validation import UserError
+
+Scored = Literal["instruction_end", "input", "answer"]
+
+
+class Within(NamedTuple):
+    """Clusters of the states of one layer, separate for each of V values of a label.
+
+    members: which of the N states have each value, V x (M,); parts: the clusters of each value's states.
+    """
+
+    members: Sequence[Tensor]
+    parts: Sequence[Clusters]
+
+    def telling(self, truth: Tensor) -> list[tuple[Tensor, Clusters]]:
+        """Members and clusters of the values that groups `truth` (N,) divide: others say nothing about them."""
+        pairs = zip(self.members, self.parts, strict=True)
+        return [(rows, part) for rows, part in pairs if len(truth[rows].unique()) > 1]
+
+    def score(self, agreement: Callable[[Tensor, Tensor], float], truth: Tensor) -> float:
+        """The mean agreement of groups and clusters over values that `truth` (N,) divides, weighted by their states;
+        NaN where there are none."""
+        telling = self.telling(truth)
+        scores = [part.score(agreement, truth[rows]) for rows, part in telling]
+        return float(np.average(scores, weights=[len(rows) for rows, _ in telling])) if telling else math.nan
+
+    def ari(self, truth: Tensor) -> float:
+        return self.score(adjusted_rand_index, truth)
+
+
+class Score(NamedTuple):
+    """An ARI of clusters and tasks in every layer: of all states at a position, or, `within`, of those with each x."""
+
+    metric: Metric
+    position: Scored
+    within: bool
+
+    def clusters(self, seen: Observation, clusterer: Clusterer) -> Sequence[Clusters | Within]:
+        return (clusters_within if self.within else clusters)(seen, self.position, clusterer)
+
+    def aris(self, seen: Observation, clusterer: Clusterer) -> list[float]:
+        tasks = seen.labels[self.position]["task"]
+        return [layer.ari(tasks) for layer in self.clusters(seen, clusterer)]
+
+
+# The ARIs at each position that baselines are about. At x all states group by x first, so there it is that within x.
+SCORES: dict[Scored, tuple[Score, ...]] = {
+    "instruction_end": (Score(ARI, "instruction_end", within=False),),
+    "input": (Score(at_x("input")[3], "input", within=True),),
+    "answer": (Score(at_x("answer")[0], "answer", within=False), Score(at_x("answer")[3], "answer", within=True)),
+}
+
+
+@configured
+class ClusterMeasure(Measure):
+    """A measure of what the run's clusterer finds. Raises UserError for more clusters than there are states."""
+
+    needs = ("data", "clusterer")
+    data: SequenceDataModule
+    clusterer: Clusterer
+
+    def __post_init__(self) -> None:
+        k, fewest = self.clusterer.k(len(self.data.family.tasks)), min(map(len, self.data.probe.values()))
+        if k > fewest:
+            raise UserError(
+                f"clusterer.n_clusters={k} exceeds the {fewest} states of the smallest probe; lower it, or raise "
+                "data.probe_size"
+            )
+
+
+@configured
+class Comparison(ClusterMeasure):
+    """A measure of what ARIs on validation are compared with.
+
+    Attributes:
+        at: positions of the ARIs; at x, that within each x.
+    """
+
+    splits = ("val",)
+    at: list[Scored] = field(default_factory=lambda: ["instruction_end", "input"])
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        return tuple(self.at)
+
+    @property
+    def scores(self) -> list[Score]:
+        return [score for position in dict.fromkeys(self.at) for score in SCORES[position]]
 
 
 @configured
@@ -34,10 +133,11 @@ class Clustering(ClusterMeasure):
         labels = observation.labels["instruction_end"]
         task, description = labels["task"], labels["description"]
         layers = clusters(observation, "instruction_end", self.clusterer)
-        numbers: list[list[float]] = [[layer.ari(task), layer.nmi(task), layer.inertia] for layer in layers]
+        numbers: list[list[float]] = [_scores(layer, task) for layer in layers]
         if self.data.family.has_kinds_of_instructions:
             for row, layer in zip(numbers, layers, strict=True):
-                row += split_by_part(task, description, layer.cluster_labels) if row[2] == row[2] else [math.nan] * 2
+                undefined = math.isnan(layer.inertia)
+                row += [math.nan] * 2 if undefined else split_by_part(task, description, layer.cluster_labels)
         return columns(self.metrics, numbers)
 
 
@@ -64,13 +164,12 @@ class ClusteringAtX(ClusterMeasure):
         task, y = (observation.labels[self.at][name] for name in ("task", "y"))
         layers = clusters(observation, self.at, self.clusterer)
         within = clusters_within(observation, self.at, self.clusterer)
-        return columns(
-            self.metrics,
-            [
-                (layer.ari(task), layer.nmi(task), layer.inertia, by_x.ari(task), by_x.ari(y))
-                for layer, by_x in zip(layers, within, strict=True)
-            ],
-        )
+        pairs = zip(layers, within, strict=True)
+        return columns(self.metrics, [[*_scores(layer, task), by_x.ari(task), by_x.ari(y)] for layer, by_x in pairs])
+
+
+def _scores(layer: Clusters, task: Tensor) -> list[float]:
+    return [layer.ari(task), layer.score(normalized_mutual_info_score, task), layer.inertia]
 
 
 def split_metrics(words: bool) -> tuple[Metric, Metric]:
@@ -83,3 +182,40 @@ def split_metrics(words: bool) -> tuple[Metric, Metric]:
         replace(metric, key="ari_within_regex", where=f"{ARI.where}, {within}", short=f"ARI {within}"),
         replace(metric, key="ari_across_regexes", where=f"{ARI.where}, {across} of a task", short=f"ARI {across}"),
     )
+
+
+def clusters(seen: Observation, position: Position, clusterer: Clusterer, k: int | None = None) -> list[Clusters]:
+    """Of all states at a position, in every layer; k: by default the clusterer's own for the number of tasks."""
+    n_clusters = clusterer.k(seen.n_tasks) if k is None else k
+    work = partial(fit_layers, clusterer=clusterer, n_clusters=n_clusters)
+    key = ("clusters", position, clusterer, n_clusters)
+    return seen.once(key, lambda: seen.by_layer(seen.states[position], work))
+
+
+def clusters_within(seen: Observation, position: Position, clusterer: Clusterer) -> list[Within]:
+    """Of the states with each value of x, with as many clusters as there are tasks among them, in every layer."""
+    labels = seen.labels[position]
+    work = partial(fit_layers_within, clusterer=clusterer, among=labels["x"], tasks=labels["task"])
+    return seen.once(("clusters within", position, clusterer), lambda: seen.by_layer(seen.states[position], work))
+
+
+def fit_layers(states: Tensor, clusterer: Clusterer, n_clusters: int) -> list[Clusters]:
+    """Of states (L+1, N, D), one for each layer."""
+    return _on_cpu(clusterer.fit_many(list(states), [n_clusters] * len(states)))
+
+
+def fit_layers_within(states: Tensor, clusterer: Clusterer, among: Tensor, tasks: Tensor) -> list[Within]:
+    """Of states (L+1, N, D) with each value of `among` (N,), as many clusters as they have `tasks` (N,)."""
+    members = [(among == value).nonzero().squeeze(1) for value in among.unique()]
+    n_clusters = [len(tasks[rows].unique()) for rows in members]
+    order = torch.cat(members).to(states.device, non_blocking=True)
+    problems = [part for layer in states for part in layer[order].split([len(rows) for rows in members])]
+    fitted = iter(_on_cpu(clusterer.fit_many(problems, n_clusters * len(states))))
+    return [Within(members, [next(fitted) for _ in members]) for _ in states]
+
+
+def _on_cpu(fitted: Sequence[Clusters]) -> list[Clusters]:
+    """The same without centroids; their labels come from the device together."""
+    labels = torch.cat([clusters.cluster_labels for clusters in fitted]).cpu()
+    parts = labels.split([len(clusters.cluster_labels) for clusters in fitted])
+    return [Clusters(part.clone(), torch.empty(0), c.inertia) for part, c in zip(parts, fitted, strict=True)]

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from taskcluster.measures.clusterers.clusterer import Clusters
-from taskcluster.measures.clusters import Comparison, Score, Scored, Within, clusters
+from taskcluster.measures.clustering import Comparison, Score, Scored, Within, clusters
 from taskcluster.measures.measure import Control, Values, columns, configured
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.statistics.agreement import adjusted_rand_indices, ari_for_fixed_k, permuted

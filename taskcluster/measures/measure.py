@@ -11,6 +11,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
@@ -151,7 +152,7 @@ class Measurement:
     def _split_metrics(
         self, network: PreTrainedModel, split: str, due: Mapping[str, Measure], look: Callable[[Observation], None]
     ) -> dict[str, float]:
-        """A function of its own, so that the states of one split are freed before those of the next are computed."""
+        """A separate function, so that the states of one split are freed before those of the next are computed."""
         asked = {name: measure for name, measure in due.items() if split in measure.splits}
         seen = self._observe(network, split, asked.values())
         if not math.isfinite(seen.loss):
@@ -171,10 +172,9 @@ class Measurement:
         if not controls:
             return {}
         seen = self._observe(network, "val", controls.values())
-        repeated: dict[Metric, Sequence[Sequence[float]]] = {}
-        for name, control in controls.items():
-            repeated |= _answers(name, control.repeat, seen)
-        return {m.key: [list(layer) for layer in zip(*runs, strict=True)] for m, runs in repeated.items()}
+        answers = [_answers(name, control.repeat, seen) for name, control in controls.items()]
+        repeated = chain.from_iterable(answer.items() for answer in answers)
+        return {metric.key: [list(layer) for layer in zip(*runs, strict=True)] for metric, runs in repeated}
 
     def _observe(self, network: PreTrainedModel, split: str, measures: Iterable[Measure]) -> Observation:
         positions = list(dict.fromkeys(position for measure in measures for position in measure.positions))
@@ -201,21 +201,20 @@ def _answers(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: 
         raise
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"the measure {name!r} failed ({type(error).__name__}: {' '.join(str(error).split())}"
-        raise MeasureFailed(f"{said}, {at.filename}, line {at.lineno})") from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}, {at.filename}, line {at.lineno}"
+        raise MeasureFailed(f"the measure {name!r} failed ({said})") from error
 
 
 def _numbers(name: str, measure: Measure, seen: Observation, answers: Mapping[Metric, Values]) -> dict[str, float]:
     """The journal's keys and numbers of what a measure returns. Raises MeasureFailed where that is not as declared."""
-    if {*answers} != {*measure.metrics}:
-        given, declared = ([metric.key for metric in metrics] for metrics in (answers, measure.metrics))
-        raise MeasureFailed(f"the measure {name!r} gives {given}, but declares {declared}")
-    numbers: dict[str, float] = {}
-    for metric, values in answers.items():
-        column = np.asarray(values, dtype=float)
-        n_layers = next((len(states) for states in seen.states.values()), len(column.flat))
-        if column.shape != ((n_layers,) if metric.by_layer else ()):
-            wanted = f"{n_layers} numbers, one for each layer" if metric.by_layer else "one number"
-            raise MeasureFailed(f"the measure {name!r} gives {metric.key} in the shape {column.shape}, not {wanted}")
-        numbers |= {metric.at(seen.split, layer): value for layer, value in enumerate(column.flatten().tolist())}
-    return numbers
+    arrays = {metric: np.asarray(values, dtype=float) for metric, values in answers.items()}
+    n_layers = next(map(len, seen.states.values()), max((array.size for array in arrays.values()), default=0))
+    given = {metric.key: array.shape for metric, array in arrays.items()}
+    declared = {metric.key: (n_layers,) if metric.by_layer else () for metric in measure.metrics}
+    if given != declared:
+        raise MeasureFailed(f"the measure {name!r} gives numbers of the shapes {given}, but declares {declared}")
+    return {
+        metric.at(seen.split, layer): value
+        for metric, array in arrays.items()
+        for layer, value in enumerate(array.flatten().tolist())
+    }

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.rows import Rows
-from taskcluster.measures.clusters import ClusterMeasure
+from taskcluster.measures.clustering import ClusterMeasure
 from taskcluster.measures.few_shot import FewShot, Questions, correct, few_shot, split_examples
 from taskcluster.measures.interventions.edits import group_means, match_clusters
 from taskcluster.measures.interventions.sites import Layers, ProbePrompts, chunks, edited_layers

@@ -20,14 +20,16 @@ LARGEST = 2**53  # whole numbers that every reader of JSON has
 
 # Where the targets of configurations recorded by versions before 0.2 are now, by module.
 MOVED = {
-    "taskcluster.measures.agglomerative": "taskcluster.measures.clusterers.agglomerative",
-    "taskcluster.measures.gaussian_mixture": "taskcluster.measures.clusterers.gaussian_mixture",
+    "taskcluster.measures.agglomerative": "taskcluster.measures.clusterers.scikit_learn",
+    "taskcluster.measures.gaussian_mixture": "taskcluster.measures.clusterers.scikit_learn",
+    "taskcluster.measures.clusterers.agglomerative": "taskcluster.measures.clusterers.scikit_learn",
+    "taskcluster.measures.clusterers.gaussian_mixture": "taskcluster.measures.clusterers.scikit_learn",
     "taskcluster.measures.kmeans": "taskcluster.measures.clusterers.kmeans",
     "taskcluster.measures.large_kmeans": "taskcluster.measures.clusterers.large_kmeans",
     "taskcluster.measures.interventions": "taskcluster.measures.interventions.causal_effects",
     "taskcluster.measures.interventions.interventions": "taskcluster.measures.interventions.causal_effects",
-    "taskcluster.measures.instruments": "taskcluster.measures.other_scores",
-    "taskcluster.measures.number_of_clusters": "taskcluster.measures.other_scores",
+    "taskcluster.measures.number_of_clusters": "taskcluster.measures.instruments",
+    "taskcluster.measures.other_scores": "taskcluster.measures.instruments",
     "taskcluster.measures.surface": "taskcluster.measures.baselines",
     "taskcluster.measures.untrained": "taskcluster.measures.baselines",
     "taskcluster.measures.nuisance": "taskcluster.measures.controls",

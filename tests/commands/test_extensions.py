@@ -238,7 +238,11 @@ def test_an_observation_can_be_made_again_with_edits(laboratory: Laboratory) -> 
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["measures=[rare]", "measures.rare.fails=true"], 1, "the measure 'rare' gives rare in the shape (2,)"),
+        (
+            ["measures=[rare]", "measures.rare.fails=true"],
+            1,
+            "gives numbers of the shapes {'rare': (2,)}, but declares",
+        ),
         (["measures=[clustering,flat]"], 2, "measures._target_='my_measures.Spread' has no name; indent all keys"),
         (["measures=[empty]"], 2, "empty declares no metrics; set `metrics` of its class"),
         (["measures=[lost]"], 2, "lost reads the states at 'sep'; choose its positions from instruction_end, input"),

@@ -14,7 +14,7 @@ from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.baselines import Surface, counts
 from taskcluster.measures.clusterers.kmeans import KMeans
-from taskcluster.measures.clusters import Scored
+from taskcluster.measures.clustering import Scored
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.training.experiment import measuring, prepare
 

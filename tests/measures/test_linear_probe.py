@@ -8,9 +8,9 @@ import torch
 from conftest import SMALL
 from seen import seen
 from sklearn.linear_model import RidgeClassifier
+from test_config import OWN
 from torch import Tensor
 from torch.nn.functional import one_hot
-from transformers import PreTrainedModel
 
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
@@ -29,8 +29,8 @@ Planting = Callable[[dict[str, Tensor]], Tensor]  # labels (N,) of states -> sta
 
 
 @pytest.fixture(scope="module")
-def small() -> tuple[SequenceDataModule, PreTrainedModel]:
-    return prepare(RunConfig.of(composed(*SMALL)))
+def data() -> SequenceDataModule:
+    return prepare(RunConfig.of(composed(*SMALL)))[0]
 
 
 def labels_of(data: SequenceDataModule, split: str, position: Position) -> dict[str, Tensor]:
@@ -81,9 +81,8 @@ def trained_on(data: SequenceDataModule) -> Tensor:
 
 
 def test_states_of_the_task_alone_have_all_of_the_task_and_of_the_control_what_is_most_frequent(
-    small: tuple[SequenceDataModule, PreTrainedModel],
+    data: SequenceDataModule,
 ) -> None:
-    data, _ = small
     found, random_task = measured(data, of_task), probe(data).random_task
     examples = trained_on(data)
     counts = Counter(map(tuple, examples.tolist()))
@@ -101,40 +100,36 @@ def test_states_of_the_task_alone_have_all_of_the_task_and_of_the_control_what_i
 
 
 def test_states_of_the_instruction_alone_are_learned_by_heart(
-    small: tuple[SequenceDataModule, PreTrainedModel],
+    data: SequenceDataModule,
 ) -> None:
-    found = measured(small[0], of_instruction)
+    found = measured(data, of_instruction)
     for suffix in ("", "_at_input"):
         assert found[f"probe_control{suffix}"][1] == 1
         assert found[f"probe{suffix}"][1] < 0.4  # of instructions that no probe has seen
         assert found[f"selectivity{suffix}"][1] == found[f"probe{suffix}"][1] - 1
 
 
-def test_at_x_the_task_must_be_told_for_values_of_x_that_the_probe_has_not_seen(
-    small: tuple[SequenceDataModule, PreTrainedModel],
-) -> None:
-    assert measured(small[0], of_pair)["probe_at_input"][1] < 0.4
+def test_at_x_the_probe_is_tested_on_other_values_of_x(data: SequenceDataModule) -> None:
+    assert measured(data, of_pair)["probe_at_input"][1] < 0.4
 
 
-def test_random_and_constant_states_give_chance(small: tuple[SequenceDataModule, PreTrainedModel]) -> None:
-    found = measured(small[0], at_random, penalty=1.0)
+def test_random_and_constant_states_give_chance(data: SequenceDataModule) -> None:
+    found = measured(data, at_random, penalty=1.0)
     for suffix in ("", "_at_input"):
         assert found[f"probe{suffix}"][1] == pytest.approx(1 / N_TASKS, abs=0.2)
         assert found[f"probe{suffix}"][0] == pytest.approx(1 / N_TASKS, abs=0.05)  # one task, whatever the state
 
 
-def test_no_instruction_is_both_trained_on_and_tested(small: tuple[SequenceDataModule, PreTrainedModel]) -> None:
-    data, _ = small
+def test_no_instruction_is_both_trained_on_and_tested(data: SequenceDataModule) -> None:
     assert not set(trained_on(data)[:, 1].tolist()) & set(labels_of(data, "val", "input")["instruction"].tolist())
     few = probe(data, 12).rows
     assert Counter(few.numbers[few.first_examples, 0].tolist()) == dict.fromkeys(range(N_TASKS), 2)
 
 
-def test_a_run_measures_it_without_touching_its_randomness(
-    small: tuple[SequenceDataModule, PreTrainedModel],
-) -> None:
-    data, network = small
-    measurement = measuring(RunConfig.of(composed(*SMALL, "measures=[probe]")), data)
+def test_a_run_measures_it_without_touching_its_randomness() -> None:
+    config = RunConfig.of(composed(*SMALL, "measures=[probe]"))
+    data, network = prepare(config)
+    measurement = measuring(config, data)
     state, before = torch.random.get_rng_state(), {name: w.clone() for name, w in network.state_dict().items()}
     first = measurement(network, 6)
     assert measurement(network, 6) == first
@@ -145,17 +140,11 @@ def test_a_run_measures_it_without_touching_its_randomness(
 
 @pytest.mark.parametrize("task", ["facts", "pairs"])
 def test_tasks_in_words_can_be_probed_at_the_answer(task: str) -> None:
-    from test_config import OWN
-
     small = [key for key in SMALL if not key.startswith("task.")] + OWN[f"task={task}"]
     config = RunConfig.of(composed(f"task={task}", *small, "measures=[probe]", "measures.probe.at=[answer]"))
     data, network = prepare(config)
-    found = measuring(config, data)(network, 6)
-    assert {key.split("/")[0] for key in found} - {"train", "val"} == {
-        "probe_at_answer",
-        "probe_control_at_answer",
-        "selectivity_at_answer",
-    }
+    measured = {key.split("/")[0] for key in measuring(config, data)(network, 6)}
+    assert measured == {"train", "val", "probe_at_answer", "probe_control_at_answer", "selectivity_at_answer"}
 
 
 RANDOM = torch.Generator().manual_seed(0)

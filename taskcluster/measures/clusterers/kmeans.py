@@ -1,7 +1,7 @@
 """KMeans on hidden states.
 
 in:  problems, each states (N, D), and the number of clusters of each
-out: a Clustering of each
+out: Clusters of each
 
 The clustering is that of scikit-learn's KMeans on float64: greedy k-means++ seeding, Lloyd's iterations to the same
 tolerance, the best of several restarts. Two things make it fast without a worse optimum (benchmarks/README.md): all
@@ -15,7 +15,9 @@ restart and state, and MEMORY distances a few times. `large_kmeans` needs less.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from taskcluster.measures.clusterers.clusterer import Clusterer, Clustering, refuse_too_many
+from taskcluster.measures.clusterers.clusterer import Clusterer, Clusters
 from taskcluster.validation import Seed
 
 TOLERANCE = 1e-4  # of the mean variance of a feature: smaller shifts of the centroids end the iterations
@@ -53,37 +55,31 @@ class KMeans(Clusterer):
     n_init: PositiveInt
     seed: Seed
 
-    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
+    def fit(self, states: Tensor, n_clusters: int) -> Clusters:
+        return self.fit_many([states], [n_clusters])[0]
+
+    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clusters]:
         """See Clusterer.fit_many; quickest where the problems are of one size.
 
         Half-precision states are clustered in float32, and those on MPS, which has no float64, on the CPU.
         """
-        refuse_too_many(problems, n_clusters)
         problems = [states.cpu() if states.device.type == "mps" else states for states in problems]
         problems = [states if states.dtype == torch.float64 else states.float() for states in problems]
-        found, totals = self._fit_in_parts(problems, n_clusters)
-        coarse = unresolved(problems, found, totals)
+        fitted = self._fit_in_parts(problems, n_clusters)
+        coarse = [p for p, states in enumerate(problems) if unresolved(states, *fitted[p])]
         if coarse:
-            finer, _ = self._fit_in_parts([problems[p].double() for p in coarse], [n_clusters[p] for p in coarse])
-            for p, clustering in zip(coarse, finer, strict=True):
-                found[p] = clustering._replace(centroids=clustering.centroids.to(problems[p].dtype))
-        return [c if math.isfinite(c.inertia) else c._replace(inertia=math.nan) for c in found]
+            finer = self._fit_in_parts([problems[p].double() for p in coarse], [n_clusters[p] for p in coarse])
+            for p, (clusters, total) in zip(coarse, finer, strict=True):
+                fitted[p] = clusters._replace(centroids=clusters.centroids.to(problems[p].dtype)), total
+        return [c if math.isfinite(c.inertia) else c._replace(inertia=math.nan) for c, _ in fitted]
 
-    def _fit_in_parts(
-        self, problems: Sequence[Tensor], n_clusters: Sequence[int]
-    ) -> tuple[list[Clustering], list[float]]:
-        """The clustering of each problem, and the summed squared distance of its states to their mean."""
+    def _fit_in_parts(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[tuple[Clusters, float]]:
+        """The clusters of each problem, and the summed squared distance of its states to their mean."""
         most = max(map(len, problems)) * max(n_clusters) * self.n_init
         room = ROOM if problems[0].device.type == "cpu" else 2**10 * ROOM
         together = max(1, room // most)
-        found: list[Clustering] = []
-        totals: list[float] = []
-        for first in range(0, len(problems), together):
-            part = slice(first, first + together)
-            clusterings, of_part = _Batch(problems[part], n_clusters[part]).fit(self.n_init, self.seed)
-            found += clusterings
-            totals += of_part
-        return found, totals
+        parts = [slice(first, first + together) for first in range(0, len(problems), together)]
+        return [*chain(*(_Batch(problems[p], n_clusters[p]).fit(self.n_init, self.seed) for p in parts))]
 
 
 class _Batch:
@@ -95,31 +91,28 @@ class _Batch:
         self.means = [states.mean(0) for states in problems]  # products of centred states lose the fewest digits
         centred = [states - mean for states, mean in zip(problems, self.means, strict=True)]
         self.states = pad_sequence(centred, batch_first=True) if len(centred) > 1 else centred[0][None]
+        self.rows = max(1, MEMORY // (len(problems) * self.states.shape[2]))  # states of every problem copied at once
         self.there_are = sizes = torch.tensor(self.sizes).to(device, non_blocking=True)
         self.there = (torch.arange(self.states.shape[1], device=device) < sizes[:, None])[:, None].to(self.states.dtype)
-        wanted = torch.tensor(n_clusters).to(device, non_blocking=True)
-        unused = torch.arange(max(n_clusters), device=device) >= wanted[:, None]
+        unused = torch.arange(max(n_clusters), device=device) >= torch.tensor(n_clusters).to(device)[:, None]
         self.unused = torch.where(unused, torch.inf, 0.0)[:, None]  # (P, 1, K): no state is near these
-        self.norms = torch.cat([part.square().sum(2) for part in self.states.split(self._rows(), 1)], 1)  # (P, N)
+        self.norms = torch.cat([part.square().sum(2) for part in self.states.split(self.rows, 1)], 1)  # (P, N)
         self.totals = self.norms.sum(1)  # (P,)
         self.tolerance = TOLERANCE * self.totals / sizes / self.states.shape[2]  # (P,)
 
-    def fit(self, n_init: int, seed: int) -> tuple[list[Clustering], list[float]]:
-        """The clustering of each problem, and the summed squared distance of its states to their mean."""
+    def fit(self, n_init: int, seed: int) -> list[tuple[Clusters, float]]:
+        """The clusters of each problem, and the summed squared distance of its states to their mean."""
         seeds, labels = self._greedy_seeds(n_init, torch.Generator().manual_seed(seed))
         centroids = self._descend(seeds, labels)
         labels = self._assign(centroids)[1][:, 0]
-        parts = zip(*(values.split(self._rows(), 1) for values in (self.states, labels, self.there[:, 0])), strict=True)
-        of_parts = [
-            ((states - _take(centroids[:, 0], own)).double().square().sum(2) * there).sum(1)
-            for states, own, there in parts
-        ]
-        inertias, totals = torch.stack([sum(of_parts[1:], of_parts[0]), self.totals.double()]).tolist()
-        clusterings = [
-            Clustering(labels[p, :size], centroids[p, 0, :k] + self.means[p], inertias[p])
+        parts = zip(self.states.split(self.rows, 1), labels.split(self.rows, 1), strict=True)
+        shifts = (states - _take(centroids[:, 0], assigned) for states, assigned in parts)
+        errors = torch.cat([shift.double().square().sum(2) for shift in shifts], 1)
+        inertias, totals = torch.stack([(errors * self.there[:, 0]).sum(1), self.totals.double()]).tolist()
+        return [
+            (Clusters(labels[p, :size], centroids[p, 0, :k] + self.means[p], inertias[p]), totals[p])
             for p, (size, k) in enumerate(zip(self.sizes, self.n_clusters, strict=True))
         ]
-        return clusterings, totals
 
     def _greedy_seeds(self, n_init: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """States to start from, drawn by k-means++ (Arthur and Vassilvitskii, 2007), each the best of 2 + log K draws.
@@ -128,48 +121,30 @@ class _Batch:
         """
         n_problems, n_states, _ = self.states.shape
         device, n_clusters = self.states.device, max(self.n_clusters)
-        n_draws = 2 + int(np.log(n_clusters))
-        sizes = self.there_are[:, None]
+        sizes, n_draws = self.there_are[:, None], 2 + int(np.log(n_clusters))
         draws = torch.rand(n_clusters, n_init, n_draws, generator=generator).to(device, non_blocking=True)
-        squared_distances = self._squared_distances()
-        rows = (draws[0, :, 0] * sizes).long()  # (P, R)
-        nearest = squared_distances(rows) * self.there  # (P, R, N): to the closest seed so far; 0 where only padding is
-        seeds, labels = [rows], torch.zeros(nearest.shape, dtype=torch.long, device=device)
-        together = max(1, MEMORY // (n_problems * n_draws * n_states))  # restarts
+        squared_distances = self._squared_distances
+        if n_states <= LOOKED_UP:
+            table = squared_distances(torch.arange(n_states, device=device).expand(n_problems, -1))
+            squared_distances = partial(_take, table)
+        seeds = [(draws[0, :, 0] * sizes).long()]  # (P, R) each
+        nearest = squared_distances(seeds[0]) * self.there  # (P, R, N): to the closest seed; 0 where only padding is
+        labels = torch.zeros(nearest.shape, dtype=torch.long, device=device)
         for k in range(1, n_clusters):
-            drawn = _drawn(nearest, draws[k]).minimum(sizes[:, :, None] - 1)
-            chosen = []
-            for rows, before, own in zip(*(t.split(together, 1) for t in (drawn, nearest, labels)), strict=True):
-                closest, best = self._best_draws(squared_distances(rows.flatten(1)), before, rows)
-                own.masked_fill_(closest < before, k)
-                before.copy_(closest)
-                chosen.append(best)
-            seeds.append(torch.cat(chosen, 1))
+            drawn = _drawn(nearest, draws[k]).minimum(sizes[:, :, None] - 1)  # (P, R, S)
+            closer = squared_distances(drawn.flatten(1)).view(*drawn.shape, -1)
+            torch.minimum(closer, nearest[:, :, None], out=closer)
+            best = closer.sum(3).argmin(2, keepdim=True)
+            closest = _take(closer.flatten(0, 1), best.flatten(0, 1)).view(nearest.shape)
+            labels.masked_fill_(closest < nearest, k)
+            nearest = closest
+            seeds.append(drawn.gather(2, best).squeeze(2))
         return _take(self.states, torch.stack(seeds, dim=2).flatten(1)).view(n_problems, n_init, n_clusters, -1), labels
 
-    @staticmethod
-    def _best_draws(distances: Tensor, nearest: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        """Of states drawn (P, R, S), the one that leaves the least of the distances `nearest` (P, R, N) to the closest
-        seed: what it leaves, (P, R, N), and which it is, (P, R). distances (P, R x S, N): to those drawn; changed."""
-        closer = distances.view(*drawn.shape, -1)
-        torch.minimum(closer, nearest[:, :, None], out=closer)
-        best = closer.sum(3).argmin(2)
-        closest = _take(closer.flatten(0, 1), best.flatten()[:, None]).view(nearest.shape)
-        return closest, drawn.gather(2, best[:, :, None]).squeeze(2)
-
-    def _squared_distances(self) -> Callable[[Tensor], Tensor]:
-        """A function from the numbers of some states, (P, M), to their squared distances to all, (P, M, N)."""
-
-        def computed(rows: Tensor) -> Tensor:
-            products = torch.baddbmm(self.norms[:, None], _take(self.states, rows), transposed, alpha=-2)
-            return products.add_(_take(self.norms, rows)[:, :, None]).clamp_(min=0)
-
-        transposed = self.states.transpose(1, 2)
-        n_problems, n_states, _ = self.states.shape
-        if n_states > LOOKED_UP:
-            return computed
-        table = computed(torch.arange(n_states, device=self.states.device).expand(n_problems, -1))
-        return lambda rows: _take(table, rows)
+    def _squared_distances(self, rows: Tensor) -> Tensor:
+        """Of the states numbered `rows` (P, M) to all, (P, M, N)."""
+        products = torch.baddbmm(self.norms[:, None], _take(self.states, rows), self.states.transpose(1, 2), alpha=-2)
+        return products.add_(_take(self.norms, rows)[:, :, None]).clamp_(min=0)
 
     def _descend(self, centroids: Tensor, labels: Tensor) -> Tensor:
         """Lloyd's iterations from centroids (P, R, K, D) and labels (P, R, N); the best restart's, (P, 1, K, D)."""
@@ -188,8 +163,9 @@ class _Batch:
             distances, assigned = self._assign(centroids)
             if iteration % RUNG == 0 and n_init > FINALISTS:
                 ahead = distances.sum(2).argsort(dim=1)[:, : max(FINALISTS, n_init // 2)]
-                kept = (_take(t, ahead) for t in (centroids, labels, assigned, moving, sums, sizes))
-                centroids, labels, assigned, moving, sums, sizes = kept
+                centroids, labels, assigned, moving, sums, sizes = (
+                    _take(values, ahead) for values in (centroids, labels, assigned, moving, sums, sizes)
+                )
             self._move(sums, sizes, labels, assigned)
             labels = assigned
         return _take(centroids, self._assign(centroids)[0].sum(2).argmin(1, keepdim=True))
@@ -197,7 +173,7 @@ class _Batch:
     def _move(self, sums: Tensor, sizes: Tensor, old: Tensor | None, new: Tensor) -> None:
         """Bring every cluster's summed states (P, R, K, D) and their number (P, R, K) from labels `old` to `new`."""
         columns_of = torch.arange(new.shape[2], device=new.device)
-        at_once = min(_at_once(sizes), self._rows())
+        at_once = min(max(1, MEMORY // sizes.numel()), self.rows)
         if old is not None and (new.device.type == "cpu" or len(columns_of) > at_once):
             columns_of = (old != new).any(0).any(0).nonzero().squeeze(1)
         for columns in columns_of.split(at_once):
@@ -208,41 +184,33 @@ class _Batch:
             sums += torch.bmm(member.flatten(1, 2), self.states[:, columns]).view_as(sums)
             sizes += member.sum(3)
 
-    def _rows(self) -> int:
-        """How many states of every problem are copied at once."""
-        return max(1, MEMORY // (len(self.states) * self.states.shape[2]))
-
     def _assign(self, centroids: Tensor) -> tuple[Tensor, Tensor]:
         """Half the squared distance to the nearest of centroids (P, R, K, D), less a constant, and which, (P, R, N)."""
         half_norms = (centroids.square().sum(3) / 2 + self.unused).flatten(1)[:, :, None]
-        nearest, labels = [], []
-        for states in self.states.split(_at_once(half_norms), dim=1):
-            products = torch.baddbmm(half_norms, centroids.flatten(1, 2), states.transpose(1, 2), alpha=-1)
-            found = products.view(*centroids.shape[:3], -1).min(2)
-            nearest.append(found.values)
-            labels.append(found.indices)
-        return torch.cat(nearest, 2) * self.there, torch.cat(labels, 2)
+        products = (
+            torch.baddbmm(half_norms, centroids.flatten(1, 2), states.transpose(1, 2), alpha=-1)
+            for states in self.states.split(max(1, MEMORY // half_norms.numel()), dim=1)
+        )
+        parts = [part.view(*centroids.shape[:3], -1).min(2) for part in products]
+        return torch.cat([part.values for part in parts], 2) * self.there, torch.cat(
+            [part.indices for part in parts], 2
+        )
 
 
-def unresolved(problems: Sequence[Tensor], found: Sequence[Clustering], totals: Sequence[float]) -> list[int]:
-    """Which problems float32 did not tell apart well enough, given their summed squared distances to the mean.
+def unresolved(states: Tensor, clusters: Clusters, total: float) -> bool:
+    """Whether float32 did not tell states apart well enough, given their summed squared distance to the mean.
 
     Distances are differences of squares, so each is off by some 1e-7 of the squares; so must be little beside the
     inertia, with neither under- nor overflow. Clusters of identical states cannot be better.
     """
-    doubtful, alike = list[int](), list[Tensor]()
-    for p, (states, (labels, centroids, inertia), total) in enumerate(zip(problems, found, totals, strict=True)):
-        precision = torch.finfo(states.dtype)
-        large = precision.tiny / precision.eps * len(states) < total and RESOLVED * total < inertia < math.inf
-        if states.dtype == torch.float64 or large:
-            continue
-        rows = torch.arange(len(labels), device=labels.device)
-        members = labels.new_zeros(len(centroids)).scatter(0, labels, rows)
-        parts = zip(states.split(LOOKED_UP), labels.split(LOOKED_UP), strict=True)
-        doubtful.append(p)
-        alike.append(torch.stack([(states[members[own]] == part).all() for part, own in parts]).all())
-    same = torch.stack(alike).tolist() if alike else []
-    return [p for p, of_one in zip(doubtful, same, strict=True) if not (of_one and math.isfinite(found[p].inertia))]
+    (labels, centroids, inertia), precision = clusters, torch.finfo(states.dtype)
+    large = precision.tiny / precision.eps * len(states) < total and RESOLVED * total < inertia < math.inf
+    if states.dtype == torch.float64 or large:
+        return False
+    members = labels.new_zeros(len(centroids)).scatter(0, labels, torch.arange(len(labels), device=labels.device))
+    parts = zip(states.split(LOOKED_UP), labels.split(LOOKED_UP), strict=True)
+    alike = all(torch.equal(states[members[assigned]], part) for part, assigned in parts)
+    return not (alike and math.isfinite(inertia))
 
 
 def _drawn(weights: Tensor, draws: Tensor) -> Tensor:
@@ -256,11 +224,6 @@ def _drawn(weights: Tensor, draws: Tensor) -> Tensor:
     largest = weights.amax(2, keepdim=True).double().clamp(min=torch.finfo(torch.float64).tiny)
     mass = (weights / largest * FINE).long().cumsum(2)
     return torch.searchsorted(mass, (draws * mass[:, :, -1:].double()).long(), right=True)
-
-
-def _at_once(clusters: Tensor) -> int:
-    """How many states' distances to all of the clusters, of which `clusters` holds one number each, fit into memory."""
-    return max(1, MEMORY // clusters.numel())
 
 
 def _take(values: Tensor, chosen: Tensor) -> Tensor:

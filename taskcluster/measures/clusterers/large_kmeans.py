@@ -1,27 +1,26 @@
 """KMeans for many clusters of many states, in memory that grows with states and centroids, not with their product.
 
-in:  problems, each states (N, D), and the number of clusters of each
-out: a Clustering of each
+in:  states (N, D), and the number of clusters
+out: Clusters
 
 One start, improved, instead of the best of several (benchmarks/README.md). Seeds are drawn by k-means++, many at once.
 Lloyd's iterations compute only the distances that can matter: to the centroids that moved, and to all of them for the
-states whose own moved away (Kaukoranta, Fränti and Nevalainen, "A fast exact GLA based on code vector activity
+states whose centroid moved away (Kaukoranta, Fränti and Nevalainen, "A fast exact GLA based on code vector activity
 detection", IEEE Transactions on Image Processing 9, 2000). Every few iterations the clusters that gain the most are
-split, and as many that lose the least are merged (`regrouping`). A last pass compares every state with every centroid.
+split, and as many that lose the least are merged (`split_and_merge`). A last pass compares all states and centroids.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from taskcluster.measures.clusterers.centred import Centred
-from taskcluster.measures.clusterers.clusterer import Clusterer, Clustering, refuse_too_many, undefined
+from taskcluster.measures.clusterers.centred_states import CentredStates
+from taskcluster.measures.clusterers.clusterer import Clusterer, Clusters, undefined
 from taskcluster.measures.clusterers.kmeans import MAX_ITERATIONS, TOLERANCE, unresolved
-from taskcluster.measures.clusterers.regrouping import regroup
+from taskcluster.measures.clusterers.split_and_merge import split_and_merge
 from taskcluster.validation import Seed, UserError
 
 ROUNDS = 20  # in which seeds are drawn
@@ -44,30 +43,25 @@ class LargeKMeans(Clusterer):
     memory: PositiveFloat
     seed: Seed
 
-    def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clustering]:
-        """See Clusterer.fit_many. Raises UserError for more memory than it may take."""
-        refuse_too_many(problems, n_clusters)
-        return [self._fit(states, k) for states, k in zip(problems, n_clusters, strict=True)]
+    def fit(self, states: Tensor, n_clusters: int) -> Clusters:
+        """In float32, and in float64 where the states are or where rounding may have decided the result.
 
-    def _fit(self, states: Tensor, n_clusters: int) -> Clustering:
-        """In float32, and in float64 where the states are or where rounding may have decided the result."""
-        if states.device.type == "mps":
-            states = states.cpu()
+        Raises UserError for more memory than it may take.
+        """
+        states = states.cpu() if states.device.type == "mps" else states
         self._refuse_too_large(states, n_clusters)
-        precisions = [torch.float64] if states.dtype == torch.float64 else [torch.float32, torch.float64]
-        for precision in precisions:
-            centred = Centred(states, precision)
+        clusters = undefined(states, n_clusters)
+        for precision in (torch.float64,) if states.dtype == torch.float64 else (torch.float32, torch.float64):
+            centred = CentredStates(states, precision)
             total = float(centred.norms.double().sum())
-            if not math.isfinite(total):
-                continue
-            random = torch.Generator().manual_seed(self.seed)
-            descent = _Descent(centred, *_seeds(centred, n_clusters, random))
-            labels, centroids = descent.run(random, TOLERANCE * total / len(states) / states.shape[1])
-            inertia = centred.inertia(centroids, labels)
-            found = Clustering(labels, centred.uncentred(centroids), inertia)
-            if precision == precisions[-1] or not unresolved([states], [found], [total]):
-                return found
-        return undefined(states, n_clusters)
+            if math.isfinite(total):
+                random = torch.Generator().manual_seed(self.seed)
+                descent = _Descent(centred, *_seeds(centred, n_clusters, random))
+                labels, centroids = descent.run(random, TOLERANCE * total / states.numel())
+                clusters = Clusters(labels, centred.uncentred(centroids), centred.inertia(centroids, labels))
+                if not unresolved(states, clusters, total):
+                    break
+        return clusters
 
     def _refuse_too_large(self, states: Tensor, k: int) -> None:
         n, width = states.shape
@@ -79,12 +73,12 @@ class LargeKMeans(Clusterer):
             )
 
 
-def _seeds(states: Centred, n_clusters: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def _seeds(states: CentredStates, n_clusters: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """States to start from by k-means++ (Arthur and Vassilvitskii, 2007), a twentieth of them drawn at a time.
 
     Gives the centroids (K, D), and of each state the nearest and the rest of the distance to it, (N,).
     """
-    n, at_once = len(states), math.ceil(n_clusters / ROUNDS)
+    n, at_once = states.shape[0], math.ceil(n_clusters / ROUNDS)
     seeds = torch.randint(n, (1,), generator=random).to(states.device)
     rests, labels = states.nearest(states.rows(seeds))
     while len(seeds) < n_clusters:
@@ -102,9 +96,9 @@ def _seeds(states: Centred, n_clusters: int, random: torch.Generator) -> tuple[T
 
 
 class _Descent:
-    """Lloyd's iterations. `rests` (N,): of the distances to the own centroid when it was last the nearest."""
+    """Lloyd's iterations. `rests` (N,): of the distances to the assigned centroids when they were last the nearest."""
 
-    def __init__(self, states: Centred, centroids: Tensor, labels: Tensor, rests: Tensor) -> None:
+    def __init__(self, states: CentredStates, centroids: Tensor, labels: Tensor, rests: Tensor) -> None:
         self.states, self.centroids, self.labels, self.rests = states, centroids, labels, rests
         self.sums = torch.zeros_like(centroids)
         states.add(self.sums, labels)
@@ -114,10 +108,10 @@ class _Descent:
         """Labels (N,) and centroids (K, D)."""
         for iteration in range(1, MAX_ITERATIONS + 1):
             moved, shift = self._centre()
-            at_rest = not self._assign(moved) or shift <= tolerance
+            at_rest = not moved.any() or not self._assign(moved) or shift <= tolerance
             if at_rest or iteration % APART == 0:
                 errors = (2 * self.rests + self.states.norms).clamp(min=0)
-                lowered = regroup(self.states, self.labels, self.sums, self.sizes, errors, random)
+                lowered = split_and_merge(self.states, self.labels, self.sums, self.sizes, errors, random)
                 if at_rest and lowered <= LEAST * float(errors.double().sum()):
                     break
         self._centre()
@@ -130,27 +124,22 @@ class _Descent:
         self.centroids = means
         return (shift != 0).any(1), float(shift.square().sum())
 
-    def _assign(self, moved: Tensor) -> int:
-        """Find the nearest centroid of every state, given which moved, (K,). How many states change clusters."""
+    def _assign(self, moved: Tensor) -> bool:
+        """Find the nearest centroid of every state, given which moved, (K,). Whether any state changes clusters."""
         labels, which = self.labels.clone(), moved[self.labels].nonzero().squeeze(1)
-        half_norms = self.centroids.square().sum(1) / 2
-        rests = half_norms[labels[which]] - self.states.products(self.centroids, labels, which)
-        away = rests > self.rests[which]  # then one that did not move may have become the nearest
-        everywhere = torch.zeros_like(labels, dtype=torch.bool)
-        everywhere[which[away]] = True
+        rests = (self.centroids.square().sum(1) / 2)[labels[which]]
+        rests -= self.states.products(self.centroids, labels, which)
+        away = which[rests > self.rests[which]]  # then one that did not move may have become the nearest
         self.rests[which] = rests
-        some, numbers = (~everywhere).nonzero().squeeze(1), moved.nonzero().squeeze(1)
-        if len(numbers):
-            closest, nearest = self.states.nearest(self.centroids[numbers], some)
-            better = closest < self.rests[some]
-            labels[some[better]], self.rests[some[better]] = numbers[nearest[better]], closest[better]
-        which = which[away]
-        self.rests[which], labels[which] = self.states.nearest(self.centroids, which)
+        others = torch.ones_like(labels, dtype=torch.bool).index_fill(0, away, False).nonzero().squeeze(1)
+        numbers = moved.nonzero().squeeze(1)
+        closest, nearest = self.states.nearest(self.centroids[numbers], others)
+        better = closest < self.rests[others]
+        labels[others[better]], self.rests[others[better]] = numbers[nearest[better]], closest[better]
+        self.rests[away], labels[away] = self.states.nearest(self.centroids, away)
         changed = (labels != self.labels).nonzero().squeeze(1)
         self.states.add(self.sums, self.labels, changed, sign=-1)
         self.states.add(self.sums, labels, changed)
-        k = len(self.sizes)
-        came, left = (torch.bincount(of[changed], minlength=k) for of in (labels, self.labels))
-        self.sizes += came - left
+        self.sizes = torch.bincount(labels, minlength=len(self.sizes)).to(self.sizes)
         self.labels = labels
-        return len(changed)
+        return len(changed) > 0

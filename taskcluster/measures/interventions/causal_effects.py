@@ -19,7 +19,7 @@ from pydantic import Field, FiniteFloat, PositiveInt
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.measures.clusters import ClusterMeasure
+from taskcluster.measures.clustering import ClusterMeasure
 from taskcluster.measures.interventions.edits import EDITS, BaseStates, ControlName, EditName, Space, effect_metrics
 from taskcluster.measures.interventions.sites import (
     SITES,

@@ -1,1 +1,1 @@
-"""Agreement of labellings, linear probes and geometry, from arrays."""
+"""Agreement of labellings and linear probes, from arrays."""

@@ -1,5 +1,4 @@
-"""How well two labellings of N states agree. Exact, in memory linear in N and in the time of a sort of N numbers,
-however many groups and clusters there are: no table is larger than that.
+"""How well two labellings of N states agree: exact, in linear memory and in the time of a sort of N numbers.
 
 in:  groups (N,), clusters (N,); or many permutations of the groups at once, (R, N)
 out: the adjusted Rand index (ARI; Hubert and Arabie, 1985); over some of the pairs; corrected for a fixed number of
@@ -20,7 +19,7 @@ import torch
 from scipy.special import lambertw
 from torch import Tensor
 
-ROOM = 2**20  # entries of contingency tables that are counted at once, and of permutations that are held at once
+ROOM = 2**20  # labels of permutations that are held at once
 EXACTLY = 2**21  # states x clusters up to which clusterings are counted exactly: integers of as many digits
 
 
@@ -44,9 +43,9 @@ class PairCounts(NamedTuple):
 
 def pair_counts(groups: Tensor, clusters: Tensor) -> PairCounts:
     """Of all N (N - 1) ordered pairs."""
-    n, groups, clusters = len(groups), _numbered(groups), _numbered(clusters)
-    cells = groups * (int(clusters.max()) + 1) + clusters
-    both, in_groups, in_clusters = map(_together, (cells, groups, clusters))
+    n, lowest = len(groups), clusters.min()
+    cells = groups * (clusters.max() - lowest + 1) + clusters - lowest
+    both, in_groups, in_clusters = map(_pairs_together, (cells, groups, clusters))
     return PairCounts(both, in_groups - both, in_clusters - both, n * (n - 1) - in_groups - in_clusters + both)
 
 
@@ -89,15 +88,11 @@ def chance_together(n: int, k: int) -> float:
     Stirling numbers of the second kind. Of many states and clusters, by their saddle points."""
     if k >= n - 1:
         return 0.0 if k == n else 2 / (n * (n - 1))  # none, or the one pair that there is
-    if n * k <= EXACTLY:
-        return _surjections(n - 1, k) / _surjections(n, k)
+    if n * k <= EXACTLY:  # in numbers of surjections, k! S(n, k)
+        fewer, all_of_them = (sum((-1) ** j * math.comb(k, j) * (k - j) ** m for j in range(k + 1)) for m in (n - 1, n))
+        return fewer / all_of_them
     (middle, _), (_, before), (_, after) = (_saddle(m / k) for m in (n - 0.5, n - 1, n))
     return middle / n * math.sqrt(after / before * n / (n - 1))
-
-
-def _surjections(n: int, k: int) -> int:
-    """k! S(n, k), exactly."""
-    return sum((-1) ** j * math.comb(k, j) * (k - j) ** n for j in range(k + 1))
 
 
 def _saddle(mean: float) -> tuple[float, float]:
@@ -125,41 +120,19 @@ def permuted(labels: Tensor, among: Tensor, n: int, random: torch.Generator) -> 
 def adjusted_rand_indices(truths: Tensor, labels: Tensor) -> np.ndarray:
     """The ARI of clusters (N,) with each row of `truths` (R, N), (R,).
 
-    The rows are permutations of each other, of groups numbered from 0.
+    The rows are permutations of each other; groups and clusters are numbered from 0.
     """
-    (n_rows, n), clusters = truths.shape, labels.unique(return_inverse=True)[1]
-    n_clusters = int(clusters.max()) + 1
+    (n_rows, n), n_clusters = truths.shape, int(labels.max()) + 1
     n_cells = (int(truths[0].max()) + 1) * n_clusters
-    both, at_once = np.empty(n_rows), max(1, ROOM // max(n, n_cells))
-    for first in range(0, n_rows, at_once):
-        part = truths[first : first + at_once]
-        cells = part * n_clusters + clusters
-        if _is_sparse(n_cells, n):
-            both[first : first + at_once] = [_together(row) for row in cells]
-            continue
-        cells += (n_cells * torch.arange(len(part)))[:, None]
-        table = np.bincount(cells.flatten().numpy(), minlength=n_cells * len(part)).reshape(len(part), n_cells)
-        both[first : first + at_once] = np.einsum("rc,rc->r", table, table) - n
-    in_groups, in_clusters = _together(truths[0]), _together(clusters)
+    cells = torch.from_numpy(np.sort(truths * n_clusters + labels, axis=1)) + n_cells * torch.arange(n_rows)[:, None]
+    numbers, counts = torch.unique_consecutive(cells.flatten(), return_counts=True)
+    both = torch.bincount(numbers // n_cells, counts**2, n_rows).numpy() - n
+    in_groups, in_clusters = _pairs_together(truths[0]), _pairs_together(labels)
     expected, most = in_groups * in_clusters / max(n * (n - 1), 1), (in_groups + in_clusters) / 2
     return np.ones(n_rows) if most == expected else (both - expected) / (most - expected)
 
 
-def _numbered(labels: Tensor) -> Tensor:
-    """Labels (N,) as numbers from 0 to a few times N: as they are, where they are such numbers."""
-    if not labels.is_floating_point() and int(labels.min()) >= 0 and int(labels.max()) < 4 * len(labels):
-        return labels.long()
-    return labels.unique(return_inverse=True)[1]
-
-
-def _together(labels: Tensor) -> int:
-    """Ordered pairs of states that are together in a labelling (N,) by numbers from 0."""
-    numbers = labels.numpy()
-    sparse = _is_sparse(int(labels.max()) + 1, len(labels))
-    counts = np.unique(numbers, return_counts=True)[1] if sparse else np.bincount(numbers)
-    return int(np.dot(counts, counts)) - len(numbers)
-
-
-def _is_sparse(n_cells: int, n: int) -> bool:
-    """Whether a table of n_cells entries has room for many more than n states, and takes more memory than they."""
-    return n_cells > max(ROOM, 4 * n)
+def _pairs_together(labels: Tensor) -> int:
+    """Ordered pairs of states that are together in a labelling (N,)."""
+    counts = np.unique(labels.numpy(), return_counts=True)[1]
+    return int(np.dot(counts, counts)) - len(labels)

@@ -16,26 +16,15 @@ ROOM = 2**20  # numbers held at once on a CPU: 4 or 8 MB, what its caches take
 MEMORY = 2**26  # on a GPU
 
 
-class Centred:
-    """States (N, D) around their `mean` (D,), with their squared `norms` (N,)."""
+class CentredStates:
+    """States (N, D) around their mean, with their squared `norms` (N,)."""
 
     def __init__(self, states: Tensor, precision: torch.dtype) -> None:
-        self._states, self.precision, self.device = states, precision, states.device
-        self._room = ROOM if states.device.type == "cpu" else MEMORY
+        self._states, self.precision, self.device, self.shape = states, precision, states.device, states.shape
         self._mean = torch.zeros(states.shape[1], dtype=torch.float64, device=states.device)
         for part in states.split(self._at_once(1)):
             self._mean += part.double().sum(0) / len(states)
-        self._shift = self._mean.to(precision)
-        self.norms = torch.empty(len(states), dtype=precision, device=states.device)
-        for numbers, part in self.parts():
-            self.norms[numbers] = part.square().sum(1)
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    @property
-    def width(self) -> int:
-        return self._states.shape[1]
+        self.norms = torch.cat([part.square().sum(1) for _, part in self.parts()])
 
     def uncentred(self, centroids: Tensor) -> Tensor:
         """Centroids (K, D) where the states are."""
@@ -43,12 +32,12 @@ class Centred:
 
     def rows(self, which: Tensor) -> Tensor:
         """Of the states numbered `which` (M,), (M, D)."""
-        return self._states[which].to(self.precision) - self._shift
+        return self._states[which].to(self.precision) - self._mean.to(self.precision)
 
     def parts(self, which: Tensor | None = None, beside: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         """Numbers (M,) and states (M, D) of all, or of those numbered `which`, M at a time; `beside`: how many numbers
         the caller holds for each of them."""
-        every = torch.arange(len(self), device=self.device) if which is None else which
+        every = torch.arange(self.shape[0], device=self.device) if which is None else which
         for numbers in every.split(self._at_once(beside)):
             yield numbers, self.rows(numbers)
 
@@ -65,21 +54,21 @@ class Centred:
 
     def products(self, vectors: Tensor, labels: Tensor, which: Tensor) -> Tensor:
         """Of the states numbered `which` with the vector of their label, out of vectors (K, D), (M,)."""
-        parts = self.parts(which, self.width)
+        parts = self.parts(which, self.shape[1])
         return torch.cat([(states * vectors[labels[numbers]]).sum(1) for numbers, states in parts])
 
     def add(self, sums: Tensor, labels: Tensor, which: Tensor | None = None, sign: int = 1) -> None:
         """Add the states numbered `which` to the sums (K, D) of their labels, out of labels (N,), or take them away."""
         for numbers, states in self.parts(which):
-            add_to(sums, labels[numbers], states if sign > 0 else -states)
+            add_to(sums, labels[numbers], sign * states)
 
     def inertia(self, centroids: Tensor, labels: Tensor) -> float:
         """The summed squared distance of the states to the centroids (K, D) of their labels (N,), in float64."""
-        parts = self.parts(beside=4 * self.width)
+        parts = self.parts(beside=4 * self.shape[1])
         return sum(float((part - centroids[labels[numbers]]).double().square().sum()) for numbers, part in parts)
 
     def _at_once(self, beside: int) -> int:
-        return max(1, self._room // (2 * self._states.shape[1] + beside))
+        return max(1, (ROOM if self.device.type == "cpu" else MEMORY) // (2 * self.shape[1] + beside))
 
 
 def add_to(sums: Tensor, labels: Tensor, values: Tensor) -> None:

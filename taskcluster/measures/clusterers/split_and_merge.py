@@ -9,41 +9,35 @@ m states whose means differ by v raises the inertia by n m / (n + m) |v|^2 (Ward
 Objective Function", 1963), and splitting one into two such lowers it by as much.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from taskcluster.measures.clusterers.centred import ROOM, Centred, add_to
+from taskcluster.measures.clusterers.centred_states import ROOM, CentredStates, add_to
 
 HALVINGS = 3  # iterations of a KMeans of two clusters inside each cluster
 
 
-def regroup(
-    states: Centred, labels: Tensor, sums: Tensor, sizes: Tensor, errors: Tensor, random: torch.Generator
+def split_and_merge(
+    states: CentredStates, labels: Tensor, sums: Tensor, sizes: Tensor, errors: Tensor, random: torch.Generator
 ) -> float:
-    """By how much the inertia falls. errors (N,): squared distances to the own centroid."""
+    """By how much the inertia falls. errors (N,): squared distances to the centroids of their clusters."""
     costs, partners = _merges(sums / sizes.clamp(min=1)[:, None], sizes)
-    inertias = errors.new_zeros(len(sizes))
+    inertias = torch.zeros_like(sizes)
     add_to(inertias, labels, errors)
     which = ((inertias > costs.min()) & (sizes > 1))[labels].nonzero().squeeze(1)
-    if not len(which):
-        return 0.0
-    halves = _halves(states, labels, which, sums, sizes, _drawn(labels, errors, which, random))
-    chosen = _chosen(halves.gains, costs, partners)
-    if chosen is None:
-        return 0.0
-    split, emptied, joined, lowered = chosen
+    start = _drawn(labels, errors, which, random)
+    side, half_sums, half_sizes, gains = _halves(states, labels, which, sums, sizes, start)
+    (split, emptied, joined), lowered = _chosen(gains, costs, partners)
     merged = torch.arange(len(sizes), device=labels.device)
     merged[emptied] = joined
     half_of = torch.full_like(merged, -1)
     half_of[split] = emptied
     new = half_of[labels[which]]
     labels.copy_(merged[labels])
-    away = halves.side & (new >= 0)
+    away = side & (new >= 0)
     labels[which[away]] = new[away]
     moved = joined != emptied  # an empty cluster joins none
-    for values, half in ((sums, halves.sums), (sizes, halves.sizes)):
+    for values, half in ((sums, half_sums), (sizes, half_sizes)):
         values[joined[moved]] += values[emptied[moved]]
         values[emptied] = half[split]
         values[split] -= half[split]
@@ -52,18 +46,15 @@ def regroup(
 
 def _merges(means: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """What merging each cluster with another costs at least, and with which, (K,) each. Empty ones cost nothing, and
-    are their own partners."""
-    norms, n = means.square().sum(1), len(means)
-    costs, partners = torch.full_like(norms, torch.inf), torch.arange(n, device=means.device)
-    if n > 1:
-        for rows in partners.clone().split(max(1, ROOM // n)):
-            between = torch.addmm(norms, means[rows], means.T, alpha=-2).add_(norms[rows, None]).clamp_(min=0)
-            between *= sizes[rows, None] * sizes / (sizes[rows, None] + sizes).clamp(min=1)
-            between.masked_fill_(sizes == 0, torch.inf)
-            between.scatter_(1, rows[:, None], torch.inf)
-            costs[rows], partners[rows] = between.min(1)
-    empty = sizes == 0
-    return costs.masked_fill(empty, 0), torch.where(empty, torch.arange(n, device=means.device), partners)
+    are partners of themselves."""
+    norms, numbers = means.square().sum(1), torch.arange(len(means), device=means.device)
+    costs, partners = torch.empty_like(norms), torch.empty_like(numbers)
+    for rows in numbers.split(max(1, ROOM // len(means))):
+        between = torch.addmm(norms, means[rows], means.T, alpha=-2).add_(norms[rows, None]).clamp_(min=0)
+        between *= sizes[rows, None] * sizes / (sizes[rows, None] + sizes).clamp(min=1)
+        between.masked_fill_((sizes == 0) | (rows[:, None] == numbers), torch.inf)
+        costs[rows], partners[rows] = between.min(1)
+    return torch.where(sizes == 0, 0, costs), torch.where(sizes == 0, numbers, partners)
 
 
 def _drawn(labels: Tensor, errors: Tensor, which: Tensor, random: torch.Generator) -> Tensor:
@@ -74,45 +65,41 @@ def _drawn(labels: Tensor, errors: Tensor, which: Tensor, random: torch.Generato
     n = int(labels.max()) + 1
     largest = keys.new_full((n,), -torch.inf).scatter_reduce_(0, labels[which], keys, "amax")
     first = (keys == largest[labels[which]]).nonzero().squeeze(1)
-    found = torch.full((n,), -1, device=labels.device)
-    return found.scatter_reduce_(0, labels[which[first]], which[first], "amax")
+    none = torch.full((n,), -1, device=labels.device)
+    return none.scatter_reduce(0, labels[which[first]], which[first], "amax")
 
 
-class _Halves(NamedTuple):
-    """Clusters in two: side (M,), in which half each of M states is; sums (K, D) and sizes (K,) of the half where it is
-    true; gains (K,), by how much the inertia falls."""
+def _halves(
+    states: CentredStates, labels: Tensor, which: Tensor, sums: Tensor, sizes: Tensor, start: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The clusters of the states `which` (M,), each in two. start (K,): a state of each, or -1.
 
-    side: Tensor
-    sums: Tensor
-    sizes: Tensor
-    gains: Tensor
-
-
-def _halves(states: Centred, labels: Tensor, which: Tensor, sums: Tensor, sizes: Tensor, start: Tensor) -> _Halves:
-    """The clusters of the states `which` (M,), each in two. start (K,): a state of each, or -1."""
-    means, own = sums / sizes.clamp(min=1)[:, None], labels[which]
+    Gives in which half each of the M states is, (M,); sums (K, D) and sizes (K,) of the half where this is true; and by
+    how much the inertia falls, (K,).
+    """
+    means, clusters = sums / sizes.clamp(min=1)[:, None], labels[which]
     there = (start >= 0).nonzero().squeeze(1)
     direction = torch.zeros_like(means)
     direction[there] = states.rows(start[there]) - means[there]
     middle = (means * direction).sum(1)
     for _ in range(HALVINGS):
-        side = states.products(direction, labels, which) > middle[own]
+        side = states.products(direction, labels, which) > middle[clusters]
         part = torch.zeros_like(sums)
         states.add(part, labels, which[side])
-        n = torch.bincount(own[side], minlength=len(sizes)).to(sizes)
+        n = torch.bincount(clusters[side], minlength=len(sizes)).to(sizes)
         one, other = part / n.clamp(min=1)[:, None], (sums - part) / (sizes - n).clamp(min=1)[:, None]
         direction = one - other
         middle = (one.square().sum(1) - other.square().sum(1)) / 2
-    return _Halves(side, part, n, n * (sizes - n) / sizes.clamp(min=1) * direction.square().sum(1))
+    return side, part, n, n * (sizes - n) / sizes.clamp(min=1) * direction.square().sum(1)
 
 
-def _chosen(gains: Tensor, costs: Tensor, partners: Tensor) -> tuple[Tensor, Tensor, Tensor, float] | None:
-    """Which clusters to split, which to empty for them and which these join, (S,) each, and by how much the inertia
-    falls: the best splits with the cheapest merges, no cluster in two of them. None if no pair lowers it."""
+def _chosen(gains: Tensor, costs: Tensor, partners: Tensor) -> tuple[Tensor, float]:
+    """Which clusters to split, which to empty for them and which these join, (3, S), and by how much the inertia falls:
+    the best splits with the cheapest merges, no cluster in two of them."""
     gain, cost, partner = gains.double().tolist(), costs.double().tolist(), partners.tolist()
     merges = iter(costs.argsort(stable=True).tolist())
     used: set[int] = set()
-    found: list[tuple[int, int, int]] = []
+    chosen: list[tuple[int, int, int]] = []
     lowered = 0.0
     for split in gains.argsort(descending=True, stable=True).tolist():
         if split in used:
@@ -122,9 +109,6 @@ def _chosen(gains: Tensor, costs: Tensor, partners: Tensor) -> tuple[Tensor, Ten
         if merge is None or not gain[split] > cost[merge]:
             break
         used.update((merge, partner[merge]))
-        found.append((split, merge, partner[merge]))
+        chosen.append((split, merge, partner[merge]))
         lowered += gain[split] - cost[merge]
-    if not found:
-        return None
-    split_, merged, joined = torch.tensor(found, device=gains.device).T
-    return split_, merged, joined, lowered
+    return torch.tensor(chosen, dtype=torch.long, device=gains.device).view(-1, 3).T, lowered

@@ -1,5 +1,5 @@
-"""Other scores of the same states than the ARI: of the same clusters, by distances, without any clusters, and of other
-numbers of clusters.
+"""Other instruments than the ARI for the same states: other scores of the same clusters, distances without any
+clusters, and other numbers of clusters.
 
 AMI is the adjusted mutual information (Vinh, Epps and Bailey, 2010), homogeneity and completeness those of Rosenberg
 and Hirschberg (2007), whose harmonic mean, the V-measure, equals the NMI that `clustering` gives.
@@ -10,15 +10,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 
+import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from sklearn.metrics import adjusted_mutual_info_score, completeness_score, homogeneity_score
+from sklearn import config_context
+from sklearn.metrics import adjusted_mutual_info_score, completeness_score, homogeneity_score, silhouette_score
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
 
-from taskcluster.measures.clusters import ClusterMeasure, clusters
+from taskcluster.measures.clustering import ClusterMeasure, clusters
 from taskcluster.measures.measure import Values, columns, configured
 from taskcluster.measures.observation import Observation
-from taskcluster.measures.statistics.geometry import neighbour_accuracy, silhouette
 from taskcluster.metrics import ARI, Metric
 from taskcluster.validation import UserError
+
+MEMORY = 32  # MiB of distances held at once
 
 
 def _at_separator(key: str, name: str, label: str = "", least: float | None = None) -> Metric:
@@ -72,15 +77,15 @@ class Instruments(ClusterMeasure):
         )
         numbers = [
             (
-                found.score(adjusted_mutual_info_score, tasks),
-                found.score(homogeneity_score, tasks),
-                found.score(completeness_score, tasks),
-                silhouette(states, found.cluster_labels),
+                layer.score(adjusted_mutual_info_score, tasks),
+                layer.score(homogeneity_score, tasks),
+                layer.score(completeness_score, tasks),
+                silhouette(states, layer.cluster_labels),
                 silhouette(states, tasks),
                 neighbour_accuracy(states, tasks, self.n_neighbors),
                 neighbour_accuracy(at_x, labels["task"], self.n_neighbors, among=labels["x"]),
             )
-            for found, states, at_x in layers
+            for layer, states, at_x in layers
         ]
         return columns(self.metrics, numbers)
 
@@ -115,13 +120,13 @@ class NumberOfClusters(ClusterMeasure):
         tasks = observation.labels["instruction_end"]["task"]
         numbers = {multiple: _k(multiple, observation.n_tasks) for multiple in self.multiples}
         by_k = {k: clusters(observation, "instruction_end", self.clusterer, k) for k in sorted({*numbers.values()})}
-        aris = {k: [layer.ari(tasks) for layer in layers] for k, layers in by_k.items()}
+        aris: dict[float, list[float]] = {k: [layer.ari(tasks) for layer in layers] for k, layers in by_k.items()}
         chosen: list[tuple[float, float]] = []
         for layer, states in enumerate(observation.states["instruction_end"]):
             scores = {k: silhouette(states, layers[layer].cluster_labels) for k, layers in by_k.items()}
             defined = [k for k, score in scores.items() if not math.isnan(score)]
-            best = max(defined, key=scores.__getitem__, default=None)
-            chosen.append((math.nan, math.nan) if best is None else (best, aris[best][layer]))
+            best = max(defined, key=scores.__getitem__, default=math.nan)
+            chosen.append((best, aris[best][layer] if defined else math.nan))
         others = {ari_of_multiple(m): aris[k] for m, k in numbers.items() if m != 1}
         return columns((CHOSEN, ARI_OF_CHOSEN), chosen) | others
 
@@ -134,3 +139,36 @@ def ari_of_multiple(multiple: float) -> Metric:
     """The ARI with another number of clusters than the tasks."""
     where = f"{ARI.where}, k = {multiple:g} times the tasks"
     return replace(ARI, key=f"ari_of_k_times_{f'{multiple:g}'.replace('.', '_')}", where=where, short="")
+
+
+def silhouette(states: Tensor, labels: Tensor) -> float:
+    """The mean silhouette (Rousseeuw, 1987) of labels (N,) of states (N, D), in float64. NaN with one cluster, or as
+    many as states, or where a state is not finite."""
+    if not bool(states.isfinite().all()) or not 1 < len(labels.unique()) < len(labels):
+        return math.nan
+    with config_context(working_memory=MEMORY):
+        return float(silhouette_score(states.cpu().double().numpy(), labels.numpy()))
+
+
+def neighbour_accuracy(states: Tensor, labels: Tensor, n_neighbors: int, among: Tensor | None = None) -> float:
+    """The share of states (N, D) whose label (N,) is that of most of their nearest others (leave-one-out), in float64.
+
+    Ties go to the label of the nearest. among (N,): neighbours are those for which it agrees. States that have no other
+    of their label there cannot be right and are left out; NaN with none left, or where a state is not finite.
+    """
+    if not bool(states.isfinite().all()):
+        return math.nan
+    wide, correct = states.detach().cpu().double(), [torch.empty(0, dtype=torch.bool)]
+    group = torch.zeros_like(labels) if among is None else among
+    for rows in (group[:, None] == group.unique()).T:
+        k, classes = min(n_neighbors, int(rows.sum()) - 1), labels[rows].unique(return_inverse=True)[1]
+        if k == 0:
+            continue
+        with config_context(working_memory=MEMORY):
+            nearest = NearestNeighbors(n_neighbors=k).fit(wide[rows].numpy()).kneighbors(return_distance=False)
+        # The nearest outweighs all others of a tie, and none outweighs a vote.
+        votes = (1 + 0.5 ** torch.arange(2, k + 2).double()).expand(nearest.shape)
+        counts = votes.new_zeros(len(classes), int(classes.max()) + 1)
+        counts.scatter_add_(1, classes[torch.as_tensor(nearest)], votes)
+        correct.append((counts.argmax(1) == classes)[torch.bincount(classes)[classes] > 1])
+    return float(torch.cat(correct).double().mean())
