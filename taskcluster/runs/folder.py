@@ -14,8 +14,8 @@ figures/        pictures of the above
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,25 +58,14 @@ class RunFolder:
     def state_by(self, status: Callable[[], Row]) -> str:
         """The same by a reader of status.json, which is called again where a run may just have ended."""
         state = str(status().get("state", "new"))
-        if state == "running" and not self.in_use():
-            state = str(status().get("state", "new"))
-            return "killed" if state == "running" else state
-        return state
+        if state != "running" or self.in_use():
+            return state
+        state = str(status().get("state", "new"))
+        return "killed" if state == "running" else state
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the right to write here, which ends with the process at the latest."""
-        with ExitStack() as stack:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locks.hold(self.path))
-            except OSError as error:
-                raise UserError(f"{self.path}: {error.strerror}; choose a folder that can be written to") from None
-            try:
-                yield
-            finally:
-                if not (self.path / "status.json").exists():  # nothing came of it
-                    (self.path / ".lock").unlink(missing_ok=True)
+    def locked(self) -> AbstractContextManager[None]:
+        """A context that holds the right to write here."""
+        return locks.hold(self.path)
 
     def in_use(self) -> bool:
         """Whether a process has the right to write here. Needs no such right itself, and writes nothing."""
@@ -88,13 +77,11 @@ class RunFolder:
         declared: the metrics that the journal will have.
         """
         last = -1 if step is None else step
-        journals = (self.journal, self.training)
-        kept = {file: [row for row in journal.read(file) if row["step"] <= last] for file in journals}
+        kept = {file: [r for r in journal.read(file) if r["step"] <= last] for file in (self.journal, self.training)}
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.figures.mkdir(exist_ok=True)
         for abandoned in [*self.path.glob(".*.partial"), *self.checkpoints.glob(".*.partial")]:
-            if abandoned.is_file():  # the report's is a folder
-                abandoned.unlink()
+            abandoned.unlink()
         for saved, file in self.saved():
             if saved > last:
                 drop_checkpoint(file)

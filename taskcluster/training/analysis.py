@@ -8,6 +8,7 @@ out: RUN/analysis/NAME, a run folder without checkpoints, which report and dashb
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from rich.console import Console
 
@@ -38,9 +39,8 @@ class Analysis:
     @property
     def done(self) -> list[int]:
         """The steps that the journal has, from the first on."""
-        rows = [row["step"] for row in self.target.rows()]
-        n_done = next((k for k, step in enumerate(self.steps) if rows[k : k + 1] != [step]), len(self.steps))
-        return self.steps[:n_done]
+        pairs = zip(self.steps, self.target.rows(), strict=False)
+        return [step for step, row in takewhile(lambda pair: pair[0] == pair[1]["step"], pairs)]
 
     @property
     def is_finished(self) -> bool:
@@ -89,8 +89,9 @@ def analyze(analysis: Analysis, console: Console) -> None:
     from taskcluster.training.loading import load_run
 
     source, target, steps = analysis.source, analysis.target, analysis.steps
+    threads = (source.status().get("starts") or [{}])[-1].get("threads")
     with untouched():
-        torch.set_num_threads(_threads(source, torch.get_num_threads()))
+        torch.set_num_threads(min(torch.get_num_threads(), threads or torch.get_num_threads()))
         loaded = load_run(source.path, steps[0], analysis.changes)
         with target.locked():
             if analysis.is_finished:
@@ -105,16 +106,9 @@ def analyze(analysis: Analysis, console: Console) -> None:
                 for step in steps[len(done) :]:
                     started = time.monotonic()
                     loaded.go_to(step)
-                    row = {"step": step, **loaded.measure()}
-                    ended = time.monotonic()
+                    row, ended = {"step": step, **loaded.measure()}, time.monotonic()
                     target.append(row, elapsed=ended - began, measuring=ended - started)
                 conclude.conclude(target, loaded.data.family)
                 loaded.go_to(steps[-1])
-                conclude.illustrate_analysis(loaded, target, console)
+                conclude.illustrate(loaded, target, console)
     console.print(f"{source.name} at {len(steps)} step{'s' * (len(steps) > 1)}: {target.path}", soft_wrap=True)
-
-
-def _threads(run: RunFolder, available: int) -> int:
-    """The threads that the run was last started with, or those available where they are fewer."""
-    starts = run.status().get("starts") or [{}]
-    return min(available, starts[-1].get("threads") or available)

@@ -16,8 +16,6 @@ from safetensors.torch import load_file, save_file
 
 from taskcluster.config import RunConfig
 from taskcluster.models.training_module import TrainingDiverged
-from taskcluster.runs.folder import RunFolder
-from taskcluster.training.copies import Copies, fingerprint
 from taskcluster.training.experiment import prepare
 from taskcluster.training.series import loss_as_loaded, put_checkpoint, refuse_different, series, step_of
 from taskcluster.validation import UserError
@@ -209,39 +207,10 @@ def test_buffers_and_tied_weights_may_be_saved_or_not(copied: Callable[[str], Pa
     assert torch.equal(network.get_output_embeddings().weight, embedding)
 
 
-def test_copies_have_the_same_weights_to_the_bit_also_after_a_restart(
-    copied: Callable[[str], Path], tmp_path: Path
-) -> None:
-    run = RunFolder(tmp_path)
-    _, network = prepare(series(probing(copied("llama")))[1])
-    copies = Copies(run, -1)
-    assert [copies.add(10, network), copies.add(20, network)] == [[], [10]]
-    with torch.no_grad():
-        weight = network.get_output_embeddings().weight
-        before = float(weight[0, 0])
-        weight[0, 0] = torch.nextafter(weight[0, 0], torch.tensor(9.0))
-        assert copies.add(30, network) == []
-        weight[0, 0] = before
-    assert Copies(run, 30).add(40, network) == [10, 20]
-    assert run.status()["copies"] == [[10, 20, 40]]
-    assert Copies(run, 10).add(20, network) == [10]  # measured again from there
-    assert run.status()["copies"] == [[10, 20]]
-    assert fingerprint(network.bfloat16()) != fingerprint(network.float())
-
-
-@pytest.mark.parametrize(
-    ("words", "step", "sentence"),
-    [
-        ((), 10, "model.path='a/b': the loss is not finite at step 10, although no update has been made; choose"),
-        (("model.revision=v1",), 0, "model.path='a/b' at revision 'v1': the loss is not finite at step 0"),
-        (("model.dtype=float16",), 10, "made; choose model.dtype=float32, as float16 has no numbers above 65504"),
-    ],
-)
-def test_no_learning_rate_is_blamed_for_a_loss_before_any_update(
-    words: tuple[str, ...], step: int, sentence: str
-) -> None:
-    with pytest.raises(UserError) as refused, loss_as_loaded(probing("a/b", *words)):
+@pytest.mark.parametrize(("words", "step"), [((), 10), (("trainer.max_steps=3",), 0)])
+def test_no_learning_rate_is_blamed_for_a_loss_before_any_update(words: tuple[str, ...], step: int) -> None:
+    sentence = rf"model.path='a/b': the loss is not finite at step {step}, although no update has been made; choose"
+    with pytest.raises(UserError, match=sentence), loss_as_loaded(probing("a/b", *words)):
         raise TrainingDiverged(step)
-    assert sentence in str(refused.value)
     with pytest.raises(TrainingDiverged), loss_as_loaded(probing("a/b", "trainer.max_steps=3")):
         raise TrainingDiverged(2)
