@@ -14,7 +14,7 @@ figures/        pictures of the above
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -151,6 +151,17 @@ class RunFolder:
         if self.saved() or self.config().get("trainer", {}).get("max_steps"):
             return []
         return [row["step"] for row in self.rows()]
+
+    def steps(self, wanted: Sequence[int] = ()) -> list[int]:
+        """The steps whose weights can be loaded, first to last. Raises UserError for a run without any, and where a
+        wanted one is not among them."""
+        steps = self.as_built or [step for step, _ in self.saved()]
+        if not steps:
+            raise UserError(f"{self.path} has no checkpoint yet; wait until the run has been measured once")
+        if missing := [step for step in wanted if step not in steps]:
+            choices = ", ".join(map(str, steps))
+            raise UserError(f"{self.path} has no checkpoint of step {missing[0]}; choose from: {choices}")
+        return steps
 
     def write_status(self, state: str, **facts: Any) -> None:
         """Replace status.json by the recorded facts, updated by these."""

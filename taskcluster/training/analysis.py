@@ -60,19 +60,10 @@ def plan(source: RunFolder, target: RunFolder, steps: list[int] | str, changes: 
         raise UserError(
             f"{target.path} was made under another configuration ({', '.join(differing)} differ); choose another name="
         )
-    return Analysis(source, target, _steps(source, steps), changes, config)
-
-
-def _steps(source: RunFolder, steps: list[int] | str) -> list[int]:
-    saved = [step for step, file in source.saved() if file == source.checkpoint(step)] + source.as_built
-    if not saved:
-        raise UserError(f"{source.path} has no checkpoint yet; wait until the run has been measured once")
-    if isinstance(steps, str):
-        return saved if steps == "all" else saved[-1:]
-    if missing := [step for step in steps if step not in saved]:
-        choices = ", ".join(map(str, saved))
-        raise UserError(f"steps: {source.path} has no checkpoint of step {missing[0]}; choose from: {choices}")
-    return sorted(set(steps))
+    wanted = [] if isinstance(steps, str) else sorted(set(steps))
+    measured = {row["step"] for row in source.rows()}
+    available = [step for step in source.steps(wanted) if step in measured]
+    return Analysis(source, target, wanted or (available if steps == "all" else available[-1:]), changes, config)
 
 
 def analyze(analysis: Analysis, console: Console) -> None:

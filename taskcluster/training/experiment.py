@@ -29,7 +29,7 @@ from taskcluster.runs.resume import Start
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training.callbacks import CheckpointCallback, MeasurementCallback
 from taskcluster.training.progress import ProgressCallback
-from taskcluster.training.series import loss_as_loaded, put_checkpoint, refuse_different, series
+from taskcluster.training.series import put_checkpoint, refuse_different, series
 from taskcluster.training.snapshots import spread
 from taskcluster.validation import UserError
 
@@ -174,13 +174,12 @@ class Experiment:
     def fit(self, checkpoint: Path | None, measured: int) -> None:
         """Train to the last step, from a checkpoint if there is one; `measured`: the last step that the journal has.
 
-        Raises TrainingStopped where one of the user's callbacks ended it sooner, UserError where the loss of the first
-        step is not finite, before any update.
+        Raises TrainingStopped where one of the user's callbacks ended it sooner.
         """
         self.measuring.measured = measured
         trainer = self.trainer
         try:
-            with Interrupts.current.deferred(), loss_as_loaded(self.config):
+            with Interrupts.current.deferred():
                 trainer.fit(self.model, self.data, ckpt_path=checkpoint)
                 # Of a run with nothing left to train, Lightning calls no callback, and leaves the network on the CPU.
                 if self.series:
@@ -212,7 +211,6 @@ class Experiment:
             step = self.measuring.due[0]
             if step != min(self.series):  # which the network is built with
                 put_checkpoint(self.series[step], self.data, self.model.network)
-            with loss_as_loaded(self.series[step]):
-                self.measuring.measure(self.trainer, self.model, step, last=step == self.last)
+            self.measuring.measure(self.trainer, self.model, step, last=step == self.last)
             self.progress.print_rows()
             self.checkpointing.save_if_due(self.trainer, done=not self.measuring.due)

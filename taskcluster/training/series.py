@@ -8,13 +8,13 @@ out: for every step the same configuration with that checkpoint as its model, wh
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskcluster.config import RunConfig
+from taskcluster.runs.records import LARGEST
 from taskcluster.validation import UserError
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ Series = Mapping[int, RunConfig]
 MODEL_FILES = ("config.json", "adapter_config.json")  # a folder with one of them is a model
 
 EXAMPLE = "step1000 or checkpoint-500"  # names of checkpoints
-
-LARGEST = 2**53  # whole numbers that every reader of JSON has
 
 # A factor belongs to a number where no letter or digit follows: 10k and 2.5B, but 10 in 10kept.
 NUMBER = r"\d+(?:\.\d+)?(?:[kmbt](?![^\W_]))?"
@@ -100,17 +98,15 @@ def step_of(name: str) -> int:
     """
     numbers = re.findall(NUMBER, name, re.IGNORECASE)
     after_words = (re.findall(word + AFTER_WORD, name, re.IGNORECASE) for word in WORDS)
-    values = {_value(number) for number in next(filter(None, after_words), numbers)}
+    values = {
+        Decimal(number.rstrip("kmbtKMBT")) * FACTORS.get(number[-1].lower(), 1)
+        for number in next(filter(None, after_words), numbers)
+    }
     step = values.pop() if len(values) == 1 else LARGEST
     if step != int(step) or step >= LARGEST:
         there = ", ".join(numbers) or "it has none"
         raise ValueError(f"{name!r} does not say which number is its step ({there}); name it as {EXAMPLE}")
     return int(step)
-
-
-def _value(number: str) -> Decimal:
-    factor = FACTORS.get(number[-1].lower())
-    return Decimal(number[:-1]) * factor if factor else Decimal(number)
 
 
 def _folders(folder: Path) -> dict[str, tuple[str, str | None]]:
@@ -201,18 +197,3 @@ def put_checkpoint(config: RunConfig, data: "SequenceDataModule", network: "PreT
     weights = checkpoint.state_dict()
     refuse_other_weights(named(config), weights, network)
     network.load_state_dict(weights)
-
-
-@contextmanager
-def loss_as_loaded(config: RunConfig) -> Iterator[None]:
-    """A context that measures a model as it is. Raises UserError for a loss that is not finite before any update, of
-    which no learning rate is the cause."""
-    from taskcluster.models.training_module import TrainingDiverged
-
-    try:
-        yield
-    except TrainingDiverged as error:
-        if error.step and config.trainer.max_steps:
-            raise
-        instead = "choose another checkpoint, other settings of the model, or model.dtype=float32"
-        raise UserError(f"{named(config)}: {error}, although no update has been made; {instead}") from None

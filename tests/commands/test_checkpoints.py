@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from safetensors.torch import load_file, save_file
 
 from taskcluster import load_run
 from taskcluster.operations.command_line.cli import Job
-from taskcluster.operations.live.watcher import Watcher
 from taskcluster.results.findings import Findings
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.analysis import analyze, plan
@@ -84,9 +82,7 @@ def test_exported_checkpoints_have_the_numbers_of_the_run_that_trained_them(
     assert on_validation(probed) == on_validation(trained)
     assert (probed.state, probed.status()["step"], probed.saved(), probed.as_built) == ("finished", 100, [], STEPS)
     assert "step    100  loss" in outcome.out
-    assert "already finished" in taskcluster_train(*THEIRS).out
     concluded = probed.results()
-    assert concluded["controls"]
     (probed.path / "results.json").unlink()
     probed.write_status("running")  # killed once all was measured
     assert taskcluster_train(*THEIRS).exit_code == 0
@@ -117,13 +113,7 @@ def test_pages_and_pictures_are_over_their_steps(probed: RunFolder, tmp_path: Pa
     train(tmp_path, *THEIRS, figures=True)
     points = json.loads((probed.figures / "tsne.json").read_text())["points"]
     assert [*dict.fromkeys(point["step"] for point in points)] == STEPS
-    assert all((probed.figures / f"{name}.png").stat().st_size > 5000 for name in ("ari", "ari_within_x", "tsne"))
-    findings = Findings(probed.path)
-    assert {point["step"] for _, points in findings.points() for point in points} == set(STEPS)
-    watcher = Watcher(probed.path)
-    watcher.scan()
-    (live,) = watcher.runs()
-    assert (live.state, live.step, live.max_steps, live.problem) == ("finished", 100, 100, "")
+    assert {point["step"] for _, points in Findings(probed.path).points() for point in points} == set(STEPS)
 
 
 def test_resume_after_kill_gives_the_same_journal(probed: RunFolder, trained: RunFolder, tmp_path: Path) -> None:
@@ -139,46 +129,22 @@ def test_resume_after_kill_gives_the_same_journal(probed: RunFolder, trained: Ru
     assert wandb_steps(segment) == STEPS
 
 
-def test_a_signal_and_the_time_limit_end_it_between_checkpoints(
-    taskcluster_train: Train, probed: RunFolder, trained: RunFolder, monkeypatch: pytest.MonkeyPatch
+def test_the_time_limit_ends_it_between_checkpoints(
+    taskcluster_train: Train, probed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Job, "stopped", 0)
-    append = RunFolder.append
-
-    def interrupted(run: RunFolder, row: dict[str, object], elapsed: float, measuring: float) -> None:
-        append(run, row, elapsed, measuring)
-        if row["step"] == 10:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     outcome = taskcluster_train(*THEIRS, "trainer.max_time={microseconds:1}")
     assert (outcome.exit_code, probed.state, steps(probed)) == (0, "interrupted", [0])
-    Job.stopped = 0  # the command would be another process
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "append", interrupted)
-        outcome = taskcluster_train(*THEIRS)
-    assert (outcome.exit_code, probed.state, steps(probed)) == (143, "interrupted", [0, 9, 10])
-    assert "rerun the same command to resume" in outcome.err
-    Job.stopped = 0
-    assert taskcluster_train(*THEIRS).exit_code == 0
-    assert on_validation(probed) == on_validation(trained)
-
-
-@pytest.mark.slow
-def test_processes_of_a_run_share_the_checkpoints(probed: RunFolder, trained: RunFolder, tmp_path: Path) -> None:
-    train(tmp_path, *THEIRS, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    rows = on_validation(probed)
-    assert [row["ari/val/layer_2"] for row in rows] == [row["ari/val/layer_2"] for row in on_validation(trained)]
 
 
 def test_checkpoints_that_come_later_are_measured(
-    taskcluster_train: Train, theirs: Path, probed: RunFolder, trained: RunFolder, tmp_path: Path
+    taskcluster_train: Train, theirs: Path, probed: RunFolder, tmp_path: Path
 ) -> None:
     later = shutil.move(theirs / "step100", tmp_path / "step100")
     assert (taskcluster_train(*THEIRS).exit_code, steps(probed)) == (0, STEPS[:3])
     shutil.move(later, theirs)
     outcome = taskcluster_train(*THEIRS)
     assert (outcome.exit_code, outcome.out.count("resumes after step 10"), steps(probed)) == (0, 1, STEPS)
-    assert on_validation(probed) == on_validation(trained)
     shutil.rmtree(theirs / "step9")  # its measurement stays
     assert "already finished" in taskcluster_train(*THEIRS).out
     assert steps(probed) == STEPS
