@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,7 @@ class RunFolder:
             raise UserError(f"{self.path} is not the folder of a run; choose one with a config.yaml")
         for key, value in changes.items():
             *groups, last = key.split(".")
-            part: Any = config
-            for group in groups:
-                part = part.get(group) if isinstance(part, dict) else None
+            part = reduce(lambda node, group: node.get(group, {}) if isinstance(node, dict) else {}, groups, config)
             if not isinstance(part, dict) or last not in part:
                 raise UserError(f"{key} is not a key of the run's configuration; see its config.yaml")
             part[last] = value

@@ -74,16 +74,9 @@ def _is_elsewhere(config: Config, key: str, value: str) -> bool:
 def group(config: Config, folder: Path) -> str:
     """Of W&B: the condition, or the experiment where the condition has no name; with a digest for a folder that was
     chosen by hand."""
-    chosen = not folder.name.startswith("seed=")
-    return shortened(f"{config.get('name')}~{digest(decisive(config))[:8]}" if chosen else folder.parent.name)
-
-
-def shortened(name: str, longest: int = 128) -> str:
-    """A name of at most so many bytes; what had to be cut ends in a digest of the whole."""
-    content = name.encode()
-    if len(content) <= longest:
-        return name
-    return content[: longest - 9].decode(errors="ignore") + "~" + digest({"": name})[:8]
+    if folder.name.startswith("seed="):
+        return folder.parent.name[:128]  # what W&B takes
+    return f"{config.get('name')}~{digest(decisive(config))[:8]}"
 
 
 def _bounded(name: str, exact: bool, values: Config) -> str:

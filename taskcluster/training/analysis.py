@@ -62,7 +62,7 @@ def plan(source: RunFolder, target: RunFolder, steps: list[int] | str, changes: 
         )
     wanted = [] if isinstance(steps, str) else sorted(set(steps))
     measured = {row["step"] for row in source.rows()}
-    available = [step for step in source.steps(wanted) if step in measured]
+    available = [step for step in source.steps(wanted) if step in measured] or source.steps()
     return Analysis(source, target, wanted or (available if steps == "all" else available[-1:]), changes, config)
 
 

@@ -164,7 +164,9 @@ class Experiment:
         refuse_other_weights(checkpoint, network_weights(content), self.model.network)
         trained_with = content.get("config", {}).get("optimizer", {}).get("_target_")
         if trained_with != optimizer:
-            raise UserError(f"{checkpoint} was trained with {trained_with}, not {optimizer}; choose {trained_with}")
+            raise UserError(
+                f"{checkpoint} was trained with {trained_with}, not {optimizer}; choose the optimizer to match"
+            )
         if content["global_step"] > self.trainer.max_steps:
             raise UserError(
                 f"{checkpoint} was saved at step {content['global_step']}, after "

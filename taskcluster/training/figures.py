@@ -28,12 +28,6 @@ from taskcluster.training.snapshots import AT, Snapshots, drawn, layers, spread
 FEWEST = 4  # distinct states that t-SNE is given
 
 
-def write_tsne(loaded: LoadedRun, snapshots: Snapshots) -> None:
-    """Write tsne.json of a finished run."""
-    n_tasks, points = len(loaded.data.family.tasks), tsne_points(loaded, snapshots)
-    replace_file(loaded.run.figures / "tsne.json", json.dumps({"n_tasks": n_tasks, "points": points}).encode())
-
-
 def draw(run: RunFolder) -> None:
     """Write every figure of a finished run, that of t-SNE if its points are there, and at the end the page."""
     known, rows = run.catalogue(), run.rows()
@@ -47,10 +41,9 @@ def draw(run: RunFolder) -> None:
     replace_file(run.figures / "index.html", page.encode())
 
 
-def tsne_points(loaded: LoadedRun, snapshots: Snapshots) -> list[dict[str, Any]]:
-    """t-SNE (van der Maaten and Hinton, 2008) of validation states at three layers, measured step after measured
-    step."""
-
+def write_tsne(loaded: LoadedRun, snapshots: Snapshots) -> None:
+    """Write tsne.json of a finished run: t-SNE (van der Maaten and Hinton, 2008) of validation states at three layers,
+    measured step after measured step. States that are not among the snapshots are computed again."""
     steps = spread([row["step"] for row in loaded.run.rows()])
     for step in steps:
         if step not in snapshots:
@@ -62,12 +55,14 @@ def tsne_points(loaded: LoadedRun, snapshots: Snapshots) -> list[dict[str, Any]]
     one_each = ThreadPoolExecutor(torch.get_num_threads(), initializer=threadpool_limits, initargs=(1, "openmp"))
     with threadpool_limits(1, user_api="blas"), one_each as threads:
         pictures = list(threads.map(tsne, zip(*states, strict=True)))
-    return [
+    points = [
         {"step": step, "layer": layer, "x": round(float(x), 2), "y": round(float(y), 2), "task": task}
         for k, step in enumerate(steps)
         for layer, by_step in zip(layers(loaded.network.config.num_hidden_layers), pictures, strict=True)
         for (x, y), task in zip(by_step[k], tasks, strict=True)
     ]
+    content = {"n_tasks": len(loaded.data.family.tasks), "points": points}
+    replace_file(loaded.run.figures / "tsne.json", json.dumps(content).encode())
 
 
 def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> charts.Chart:

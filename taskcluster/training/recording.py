@@ -15,11 +15,9 @@ from taskcluster.training.loading import LoadedRun, load_run
 from taskcluster.training.snapshots import Snapshots
 from taskcluster.validation import UserError
 
-Conclude = Callable[[], None]
-
 
 @contextmanager
-def recorded(experiment: Experiment, console: Console) -> Iterator[tuple[Start, Conclude]]:
+def recorded(experiment: Experiment, console: Console) -> Iterator[tuple[Start, Callable[[], None]]]:
     """A context in which a run trains: its folder has the start and, however the context is left, the end. Yields where
     training begins, and a function that judges the run once it is trained and draws its figures.
 

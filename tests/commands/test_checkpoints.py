@@ -172,9 +172,9 @@ def reconfigure(checkpoint: Path, **changes: object) -> None:
     (checkpoint / "config.json").write_text(json.dumps(config))
 
 
-def save_bias(checkpoint: Path, bias: torch.Tensor) -> None:
+def cut_bias(checkpoint: Path) -> None:
     weights = load_file(checkpoint / "model.safetensors")
-    save_file(weights | {"transformer.ln_f.bias": bias}, checkpoint / "model.safetensors", {"format": "pt"})
+    save_file(weights | {"transformer.ln_f.bias": torch.zeros(3)}, checkpoint / "model.safetensors", {"format": "pt"})
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {  # str: nothing is changed
@@ -183,7 +183,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {  
         "model.path='theirs/step9' differs from model.path='theirs/step0' in n_head (4, not 2); leave it out",
     ),
     "other weights": (
-        lambda theirs: save_bias(theirs / "step100", torch.zeros(3)), (),
+        lambda theirs: cut_bias(theirs / "step100"), (),
         "model.path='theirs/step100' differs from model.path='theirs/step0' in transformer.ln_f.bias "
         "(of shape [3], not of shape [16]); leave it out",
     ),
@@ -233,11 +233,3 @@ def test_mistakes_are_one_sentence_before_anything_is_written(
     assert sentence in outcome.err
     assert outcome.err.count("\n") == 1
     assert not [file for file in (tmp_path / "probed").rglob("*") if file.is_file()]
-
-
-def test_a_checkpoint_with_nan_is_named(taskcluster_train: Train, theirs: Path, probed: RunFolder) -> None:
-    save_bias(theirs / "checkpoint-10", torch.full((16,), torch.nan))
-    outcome = taskcluster_train(*THEIRS)
-    assert outcome.exit_code == 2
-    assert "model.path='theirs/checkpoint-10' has NaN or infinite values in transformer" in outcome.err
-    assert steps(probed) == [0, 9]
