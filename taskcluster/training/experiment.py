@@ -150,13 +150,11 @@ class Experiment:
         except MisconfigurationException as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
-    def broadcast(self, start: Start | None) -> Start:
+    def broadcast(self, start: Start) -> Start:
         """What the first process gives, in all processes of the run."""
         if self.trainer.world_size > 1:
             self.trainer.strategy.setup_environment()
-        start = self.trainer.strategy.broadcast(start)
-        assert start
-        return start
+        return self.trainer.strategy.broadcast(start)
 
     def refuse(self, checkpoint: Path) -> None:
         """Raise UserError for a checkpoint that this run cannot begin with."""

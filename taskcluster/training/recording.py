@@ -24,7 +24,7 @@ def recorded(experiment: Experiment, console: Console) -> Iterator[tuple[Start, 
     Raises UserError before anything is written where the folder cannot be used.
     """
     if not experiment.is_first:
-        yield experiment.broadcast(None), lambda: None
+        yield experiment.broadcast(Start()), lambda: None
         return
     run, config, trainer = experiment.run, experiment.config, experiment.trainer
     mirror = mirror_of(config.logger, config.as_dict(), run, console)

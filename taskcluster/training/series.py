@@ -64,8 +64,9 @@ def series(config: RunConfig) -> Series:
         steps = [step_of(name) for name in checkpoints]
     except ValueError as error:
         raise UserError(f"model.{key}: {error}") from None
-    if same := [name for step, name in zip(steps, checkpoints, strict=True) if steps.count(step) > 1]:
-        raise UserError(f"model.{key} has two checkpoints of one step, {same[0]} and {same[1]}; leave one of them out")
+    if repeated := [step for step in steps if steps.count(step) > 1]:
+        names = [name for step, name in zip(steps, checkpoints, strict=True) if step == repeated[0]]
+        raise UserError(f"model.{key} has two checkpoints of one step, {' and '.join(names)}; leave one of them out")
     if config.trainer.max_steps:
         raise UserError(
             f"trainer.max_steps={config.trainer.max_steps}: model.{key} names several checkpoints, which can only be "
