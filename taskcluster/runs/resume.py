@@ -19,6 +19,8 @@ from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.journal import Row, now
 from taskcluster.validation import UserError
 
+NO_DIGEST = "its SHA-256 is missing"
+
 DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
 
 Finish = Callable[[], None]
@@ -92,8 +94,10 @@ def find_start(run: RunFolder, config: RunConfig, steps: Collection[int] = ()) -
         raise UserError(f"resume='must', but {run.path} holds nothing to resume from; leave it out to start a new run")
     notes = start.notes + _change_of_length(run, length, config.trainer.max_steps) if begun else ()
     if start.step is None and config.ckpt_path:
-        start = Start(checkpoint=Path(config.ckpt_path))
-        if problem := damage(Path(config.ckpt_path)):
+        start, problem = Start(checkpoint=Path(config.ckpt_path)), damage(Path(config.ckpt_path))
+        if problem == NO_DIGEST:
+            notes += (f"{config.ckpt_path} has no SHA-256 beside it and is used unchecked",)
+        elif problem:
             raise UserError(f"ckpt_path={config.ckpt_path!r} cannot be used: {problem}; choose another")
     return start._replace(notes=notes)
 
@@ -103,7 +107,7 @@ def damage(checkpoint: Path) -> str:
     if not checkpoint.is_file():
         return "it does not exist"
     if not digest_file(checkpoint).is_file():
-        return "its SHA-256 is missing"
+        return NO_DIGEST
     with checkpoint.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     return "" if digest_file(checkpoint).read_bytes().startswith(digest.encode()) else "its SHA-256 does not match"
