@@ -49,7 +49,8 @@ def series(config: RunConfig) -> Series:
         return {}
     model: dict[str, Any] = config.model.arguments
     path, revisions = Path(str(model["path"])), model.get("revisions")
-    if path.is_dir() and (given := revisions or model.get("revision")):
+    given = revisions or model.get("revision")
+    if path.is_dir() and isinstance(given, str | list) and given:  # another type is refused where the model is built
         raise UserError(
             f"model.revision{'s' * bool(revisions)}={given!r}, but model.path={str(path)!r} is a folder, and only "
             f"models on the hub have revisions; leave it out, or choose one in it, as in model.path={path}/step1000"
