@@ -99,5 +99,5 @@ clean: ## remove the environment and caches; runs stay
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs,slurm,ray,facts,tensorboard,workspace,pretrained]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs,slurm,ray,facts,tensorboard,pretrained]"
 	touch $@

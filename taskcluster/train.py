@@ -63,9 +63,9 @@ def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> No
             model = language_model(config, network)
             measurement = measuring(config, data)
             experiment = Experiment(config, run, data, model, measurement, console, run.name if in_multirun else "")
-            with recorded(experiment, console) as recording:
-                experiment.fit(recording.start.checkpoint, recording.start.measured)
-                recording.conclude()
+            with recorded(experiment, console) as (start, conclude_run):
+                experiment.fit(start.checkpoint, start.measured)
+                conclude_run()
     if not in_multirun and rank() == 0:
         from taskcluster.training import conclude
 

@@ -19,7 +19,7 @@ from taskcluster.results.points import Point, over_runs
 from taskcluster.runs.condition import decisive, digest, seeds_of
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, layers_of, number
-from taskcluster.runs.records import FinishedConfig, FinishedStatus, check, text
+from taskcluster.runs.records import text
 from taskcluster.runs.verdicts import judged
 from taskcluster.validation import UserError
 
@@ -167,11 +167,10 @@ class Findings:
 def _finished(folder: RunFolder, path: str, sweep: str, status: Row, config: Row) -> Finished:
     """A finished run. Raises UserError if its files are not those of one."""
     results, rows = folder.results(), folder.rows()
-    check(status, folder.path / "status.json", FinishedStatus)
-    check(config, folder.path / "config.yaml", FinishedConfig)
-    last = status["starts"][-1]["max_steps"]
+    last = (status.get("starts") or [{}])[-1].get("max_steps")
     if not rows or rows[-1]["step"] != last or not all(metric.stem("val") in rows[-1] for metric in ALWAYS):
         raise UserError(f"{folder.journal} is damaged (it lacks step {last}); restore it, or choose another folder")
-    if not results:
-        raise UserError(f"{folder.path / 'results.json'} is missing; run the same command again to write it")
+    if not (config and results):
+        missing = folder.path / ("results.json" if config else "config.yaml")
+        raise UserError(f"{missing} is missing; restore it, or run the same command again to write it")
     return Finished(path, sweep, text(seeds_of(config)), rows, results, status, config, folder.catalogue())

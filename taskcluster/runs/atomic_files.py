@@ -13,11 +13,12 @@ from taskcluster.validation import UserError
 EXPORTED_CONFIG = "taskcluster.yaml"  # the configuration of a run, in a folder with its exported model
 
 ADVICE = {
-    errno.ENOSPC: "make room and rerun the command, or choose a place on another disk",
-    errno.EDQUOT: "make room and rerun the command, or choose a place on another disk",
-    errno.EEXIST: "move it away, or choose another place",
-    errno.ENOTDIR: "move it away, or choose another place",
-    errno.EISDIR: "move it away, or choose another place",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room and rerun the command, or choose a place on another disk"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "move it away, or choose another place"),
+    **dict.fromkeys(
+        (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+        "make it a folder that can be written to, or choose another place",
+    ),
 }
 
 
@@ -50,10 +51,8 @@ def filling(folder: Path) -> Iterator[Path]:
 
     Raises UserError where `folder` cannot be written to.
     """
+    file_system = folder if folder.is_dir() else folder.parent  # the folder may be a mount
     try:
-        if os.path.lexists(folder) and not folder.is_dir():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
-        file_system = folder if folder.is_dir() else folder.parent  # the folder may be a mount
         file_system.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{folder.name}-", dir=file_system) as temporary:
             yield Path(temporary)
@@ -61,22 +60,14 @@ def filling(folder: Path) -> Iterator[Path]:
             for file in sorted(Path(temporary).iterdir()):
                 os.replace(file, folder / file.name)
     except Exception as error:
-        if (number := _error_number(error, folder.parent)) is None:
+        in_rust = re.search(r"\(os error (\d+)\)", str(error))  # libraries in Rust raise exceptions of their own
+        number = getattr(error, "errno", None) or (in_rust and int(in_rust[1]))
+        if number not in ADVICE or isinstance(error, UserError):
             raise
-        advice = ADVICE.get(number, "make it a folder that can be written to, or choose another place")
-        raise UserError(f"{folder}: {os.strerror(number)}; {advice}") from error
+        raise UserError(f"{folder}: {os.strerror(number)}; {ADVICE[number]}") from error
 
 
 def refuse_taken(folder: Path) -> None:
     """Raise UserError for a folder that holds something, hidden files aside: a kill may have left some."""
     if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
         raise UserError(f"{folder} holds something already; give a folder that does not exist yet")
-
-
-def _error_number(error: Exception, parent: Path) -> int | None:
-    """The system's number of an error in a folder or above it, None for other errors."""
-    if isinstance(error, OSError) and error.errno:
-        path = Path(error.filename or parent)
-        return error.errno if path.is_relative_to(parent) or parent.is_relative_to(path) else None
-    in_rust = re.search(r"\(os error (\d+)\)", str(error))  # libraries in Rust raise exceptions of their own
-    return int(in_rust[1]) if in_rust and not isinstance(error, UserError) else None

@@ -15,7 +15,7 @@ import torch
 from lightning_fabric.plugins import CheckpointIO
 
 from taskcluster.runs.atomic_files import replace_file
-from taskcluster.runs.folder import digest_file
+from taskcluster.runs.folder import digest_file, drop_checkpoint
 from taskcluster.validation import UserError
 
 
@@ -33,7 +33,7 @@ class TrustedCheckpointIO(CheckpointIO):
         return load(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
-        raise NotImplementedError("the run folder keeps its checkpoints itself")
+        drop_checkpoint(Path(path))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -53,7 +53,11 @@ def load(path: Path) -> dict[str, Any]:
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """A checkpoint's weights, by the names that the network itself has for them."""
-    return _weights(load(path))
+    return network_weights(load(path))
+
+
+def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
 
 
 def put_weights(path: Path, network: torch.nn.Module) -> None:
@@ -64,21 +68,12 @@ def put_weights(path: Path, network: torch.nn.Module) -> None:
     network.load_state_dict(weights)
 
 
-def _weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
-
-
-def refuse_other_model(path: Path, checkpoint: dict[str, Any], optimizer: str, network: torch.nn.Module) -> None:
-    """Raise UserError unless a checkpoint's weights fit the network, and its states are of the named optimizer."""
-    refuse_other_weights(path, _weights(checkpoint), network)
-    trained_with = checkpoint.get("config", {}).get("optimizer", {}).get("_target_")
-    if trained_with != optimizer:
-        raise UserError(f"{path} was trained with {trained_with}, not {optimizer}; choose the optimizer to match")
-
-
 def refuse_other_weights(path: object, weights: Mapping[str, torch.Tensor], network: torch.nn.Module) -> None:
     """Raise UserError, naming `path`, unless weights have the names and shapes of the network's."""
-    saved, expected = _shapes(weights), _shapes(network.state_dict())
+    saved, expected = (
+        {name: " x ".join(map(str, weight.shape)) for name, weight in state.items()}
+        for state in (weights, network.state_dict())
+    )
     for name in sorted(saved.keys() | expected.keys()):
         there, here = saved.get(name, "missing"), expected.get(name, "missing")
         if there != here:
@@ -86,7 +81,3 @@ def refuse_other_weights(path: object, weights: Mapping[str, torch.Tensor], netw
                 f"{path} is of another architecture: {name} is {there} there and {here} here; give the configuration "
                 "that it was trained with"
             )
-
-
-def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    return {name: " x ".join(map(str, weight.shape)) for name, weight in weights.items()}

@@ -76,20 +76,16 @@ def _with_text_keys(value: Any) -> Any:
 def separate_seeds(config: Config) -> dict[str, Any]:
     """Seeds that do not follow `seed`: {"seeds.kmeans": 3}, {"data.probe_seed": 5}."""
     sources, seed = config.get("seeds") or {}, config.get("seed")
-    separate = {f"seeds.{source}": value for source, value in sources.items() if value != seed}
-    for key, value in flatten(config).items():
-        of_component = is_seed(key) and key != "seed" and not key.startswith("seeds.")
-        if of_component and value != sources.get(FOLLOWS.get(key, ""), seed):
-            separate[key] = value
-    return separate
+    flat = flatten(config)
+    keys = sorted(filter(is_seed, flat), key=lambda key: not key.startswith("seeds."))
+    return {key: flat[key] for key in keys if flat[key] != sources.get(FOLLOWS.get(key, ""), seed)}
 
 
 def named_seeds(config: Config) -> dict[str, Any]:
     """All seeds that tell a run from others of its condition, by short names: {"seed": 0, "kmeans": 3}."""
-    separate = {key.removeprefix("seeds."): value for key, value in separate_seeds(config).items()}
-    if "data.probe_seed" in separate:
-        separate["probe_seed"] = separate.pop("data.probe_seed")
-    return {"seed": config.get("seed"), **separate}
+    separate = separate_seeds(config).items()
+    short = {key.removeprefix("seeds.").replace("data.probe_seed", "probe_seed"): value for key, value in separate}
+    return {"seed": config.get("seed"), **short}
 
 
 def seeds_of(config: Config) -> str:

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from taskcluster.runs import options
 from taskcluster.runs.atomic_files import EXPORTED_CONFIG
-from taskcluster.runs.condition import FOLLOWS, differing_keys, digest
+from taskcluster.runs.condition import FOLLOWS, digest
 from taskcluster.validation import UserError
 
 GROUP = options.EXPORTED
@@ -24,15 +24,13 @@ PARTS = ("task", "data", "clusterer", "measures")
 
 
 def follow(words: Sequence[str], told: bool = True) -> list[str]:
-    """["exported=NAME"] where the words name the folder of an exported run, else []. told: whether it is printed, once.
-
-    Raises UserError for a file that cannot be read, and for checkpoints of runs that differ.
-    """
+    """["exported=NAME"] where the words name the folder of an exported run, or of its checkpoints, else []. told:
+    whether it is printed, once. Raises UserError for a file that cannot be read."""
     if any(word.startswith(f"{GROUP}=") for word in words) or not (files := _files(words)):
         return []
     name = f"{GROUP}_{digest({'': str(files[0].absolute())})}"
     if f"{name}.yaml" not in ConfigStore.instance().repo.get(GROUP, {}):
-        _register(name, _common(files))
+        _register(name, _read(files[0]))
         if told:
             print(
                 f"Tasks, data, clusterer, measures and seeds are those of {files[0]}, unless given otherwise",
@@ -50,18 +48,6 @@ def _files(words: Sequence[str]) -> list[Path]:
     path = Path(str(override.value()))
     pattern = EXPORTED_CONFIG if (path / "config.json").is_file() else f"*/{EXPORTED_CONFIG}"
     return sorted(file for file in path.glob(pattern) if (file.parent / "config.json").is_file())
-
-
-def _common(files: Sequence[Path]) -> dict[str, Any]:
-    """The configuration that all these files have in common."""
-    first, *others = (_read(file) for file in files)
-    for file, other in zip(files[1:], others, strict=True):
-        if differing := differing_keys(first, other):
-            raise UserError(
-                f"model.path={str(file.parents[1])!r}: {files[0].parent.name} and {file.parent.name} were exported "
-                f"from runs that differ in {differing[0]}; measure each by itself, as in model.path={file.parent}"
-            )
-    return first
 
 
 def _read(file: Path) -> dict[str, Any]:

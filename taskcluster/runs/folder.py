@@ -14,9 +14,10 @@ figures/        pictures of the above
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -58,25 +59,14 @@ class RunFolder:
     def state_by(self, status: Callable[[], Row]) -> str:
         """The same by a reader of status.json, which is called again where a run may just have ended."""
         state = str(status().get("state", "new"))
-        if state == "running" and not self.in_use():
-            state = str(status().get("state", "new"))
-            return "killed" if state == "running" else state
-        return state
+        if state != "running" or self.in_use():
+            return state
+        state = str(status().get("state", "new"))
+        return "killed" if state == "running" else state
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the right to write here, which ends with the process at the latest."""
-        with ExitStack() as stack:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locks.hold(self.path))
-            except OSError as error:
-                raise UserError(f"{self.path}: {error.strerror}; choose a folder that can be written to") from None
-            try:
-                yield
-            finally:
-                if not (self.path / "status.json").exists():  # nothing came of it
-                    (self.path / ".lock").unlink(missing_ok=True)
+    def locked(self) -> AbstractContextManager[None]:
+        """A context that holds the right to write here."""
+        return locks.hold(self.path)
 
     def in_use(self) -> bool:
         """Whether a process has the right to write here. Needs no such right itself, and writes nothing."""
@@ -88,13 +78,11 @@ class RunFolder:
         declared: the metrics that the journal will have.
         """
         last = -1 if step is None else step
-        journals = (self.journal, self.training)
-        kept = {file: [row for row in journal.read(file) if row["step"] <= last] for file in journals}
+        kept = {file: [r for r in journal.read(file) if r["step"] <= last] for file in (self.journal, self.training)}
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.figures.mkdir(exist_ok=True)
         for abandoned in [*self.path.glob(".*.partial"), *self.checkpoints.glob(".*.partial")]:
-            if abandoned.is_file():  # the report's is a folder
-                abandoned.unlink()
+            abandoned.unlink()
         for saved, file in self.saved():
             if saved > last:
                 drop_checkpoint(file)
@@ -120,9 +108,7 @@ class RunFolder:
             raise UserError(f"{self.path} is not the folder of a run; choose one with a config.yaml")
         for key, value in changes.items():
             *groups, last = key.split(".")
-            part: Any = config
-            for group in groups:
-                part = part.get(group) if isinstance(part, dict) else None
+            part = reduce(lambda node, group: node.get(group, {}) if isinstance(node, dict) else {}, groups, config)
             if not isinstance(part, dict) or last not in part:
                 raise UserError(f"{key} is not a key of the run's configuration; see its config.yaml")
             part[last] = value
@@ -164,6 +150,17 @@ class RunFolder:
         if self.saved() or self.config().get("trainer", {}).get("max_steps"):
             return []
         return [row["step"] for row in self.rows()]
+
+    def steps(self, wanted: Sequence[int] = ()) -> list[int]:
+        """The steps whose weights can be loaded, first to last. Raises UserError for a run without any, and where a
+        wanted one is not among them."""
+        steps = self.as_built or [step for step, _ in self.saved()]
+        if not steps:
+            raise UserError(f"{self.path} has no checkpoint yet; wait until the run has been measured once")
+        if missing := [step for step in wanted if step not in steps]:
+            choices = ", ".join(map(str, steps))
+            raise UserError(f"{self.path} has no checkpoint of step {missing[0]}; choose from: {choices}")
+        return steps
 
     def write_status(self, state: str, **facts: Any) -> None:
         """Replace status.json by the recorded facts, updated by these."""

@@ -45,8 +45,7 @@ def parse(key: str) -> Key | None:
 
 def number(row: Mapping[str, Any], key: str) -> float:
     """A value of a line, NaN where the journal has null or no such key."""
-    value = row.get(key)
-    return math.nan if value is None else float(value)
+    return math.nan if row.get(key) is None else float(row[key])
 
 
 def fixed(value: float | None, digits: int = 3) -> str:

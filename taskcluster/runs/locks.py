@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -29,33 +29,30 @@ SILENCE = 600.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # the same for all containers of a machine
 
 
-class Holder(NamedTuple):
-    """A process on another machine. idle: seconds since it touched its file."""
-
-    host: str
-    pid: int
-    idle: float
-
-
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder. Raises UserError while another process does, OSError where nobody can."""
-    lock = FileLock(folder / ".lock", timeout=PATIENCE)
+    """Hold the right to write to a folder, which ends with the process at the latest. Raises UserError while another
+    process holds it, and for a folder that cannot be written to."""
     try:
-        lock.acquire()
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock").acquire(timeout=PATIENCE)
     except Timeout:
         raise UserError(f"{folder} is in use by another process; wait for its end, or end it") from None
-    try:
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; choose a folder that can be written to") from None
+    with lock:
         if other := _holder_elsewhere(folder):
             raise UserError(
-                f"{folder} is in use by another process, number {other.pid} on {other.host}, which was active "
-                f"{other.idle:.0f} s ago; wait for its end, or end it. If it is certainly dead, rerun the command in "
-                f"{SILENCE - other.idle:.0f} s, or delete {folder / '.holder'}"
+                f"{folder} is in use by another process, number {other['pid']} on {other['host']}, which was active "
+                f"{other['idle']:.0f} s ago; wait for its end, or end it. If it is certainly dead, rerun the command "
+                f"in {SILENCE - other['idle']:.0f} s, or delete {folder / '.holder'}"
             )
-        with _heartbeat(folder / ".holder"):
-            yield
-    finally:
-        lock.release()
+        try:
+            with _heartbeat(folder / ".holder"):
+                yield
+        finally:
+            if not (folder / "status.json").exists():  # nothing came of it
+                (folder / ".lock").unlink(missing_ok=True)
 
 
 def held(folder: Path) -> bool:
@@ -67,7 +64,7 @@ def held(folder: Path) -> bool:
         return True
     except OSError:  # never locked, or a file system without locks
         pass
-    return _holder_elsewhere(folder) is not None
+    return bool(_holder_elsewhere(folder))
 
 
 @contextmanager
@@ -90,17 +87,15 @@ def _heartbeat(holder: Path) -> Iterator[None]:
         holder.unlink(missing_ok=True)
 
 
-def _holder_elsewhere(folder: Path) -> Holder | None:
-    """The living holder on another machine, if there is one."""
+def _holder_elsewhere(folder: Path) -> dict[str, Any]:
+    """The living holder on another machine, with the seconds since it touched its file as `idle`; {} for none."""
     holder = folder / ".holder"
     try:
         record = json.loads(holder.read_text(encoding="utf-8"))
         idle = max(time.time() - holder.stat().st_mtime, 0)
-        if record["boot"] == _boot() or idle > SILENCE:
-            return None
-        return Holder(record["host"], record["pid"], idle)
+        return {} if record["boot"] == _boot() or idle > SILENCE else record | {"idle": idle}
     except (OSError, ValueError, KeyError, TypeError):  # none, or one that was cut
-        return None
+        return {}
 
 
 def _boot() -> str:

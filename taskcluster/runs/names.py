@@ -53,20 +53,15 @@ def condition(config: Config, overrides: Sequence[str]) -> str:
 
     Two conditions never have one name: where it is cut, or shows less than what was set, it ends in `~` and a digest.
     """
-    words, exact = dict[str, str](), True
-    for override in overrides:
-        key, _, value = override.lstrip("+").partition("=")
-        if key.startswith("~"):
-            key, value = key[1:], "~"
-        if SCHEDULE.fullmatch(key) and matters(f"{key}."):
-            exact = False
-        elif not _is_elsewhere(config, key, value):
-            words[key] = value
+    pairs = [override.lstrip("+").partition("=")[::2] for override in overrides]
+    pairs = [(key[1:], "~") if key.startswith("~") else (key, value) for key, value in pairs]
+    hidden = [key for key, _ in pairs if SCHEDULE.fullmatch(key) and matters(f"{key}.")]
+    words = {key: value for key, value in pairs if key not in hidden and not _is_elsewhere(config, key, value)}
     ordered = sorted(words, key=lambda key: (key != "task", key != "model"))
     whole = LIST.sub(r"=\1", ",".join(f"{key}={words[key]}" for key in ordered))
     shown = re.sub(r"(?<==)[^,]*/", "", whole)  # of a path, the last part
     shown = re.sub(r"[^\w.,=~+-]+", "_", re.sub("['\"]", "", shown), flags=re.ASCII)
-    return _bounded(shown, exact and shown == whole, decisive(config))
+    return _bounded(shown, not hidden and shown == whole, decisive(config))
 
 
 def _is_elsewhere(config: Config, key: str, value: str) -> bool:
@@ -79,16 +74,9 @@ def _is_elsewhere(config: Config, key: str, value: str) -> bool:
 def group(config: Config, folder: Path) -> str:
     """Of W&B: the condition, or the experiment where the condition has no name; with a digest for a folder that was
     chosen by hand."""
-    chosen = not folder.name.startswith("seed=")
-    return shortened(f"{config.get('name')}~{digest(decisive(config))[:8]}" if chosen else folder.parent.name)
-
-
-def shortened(name: str, longest: int = 128) -> str:
-    """A name of at most so many bytes; what had to be cut ends in a digest of the whole."""
-    content = name.encode()
-    if len(content) <= longest:
-        return name
-    return content[: longest - 9].decode(errors="ignore") + "~" + digest({"": name})[:8]
+    if folder.name.startswith("seed="):
+        return folder.parent.name[:128]  # what W&B takes
+    return f"{config.get('name')}~{digest(decisive(config))[:8]}"
 
 
 def _bounded(name: str, exact: bool, values: Config) -> str:

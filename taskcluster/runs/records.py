@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from taskcluster.metrics import OWN, Catalogue, Metric, catalogue
 from taskcluster.validation import UserError, sentences
@@ -56,12 +56,6 @@ class Config(_Record):
     logger: dict[str, Any] = {}
 
 
-class FinishedConfig(Config):
-    """Of a run that has finished."""
-
-    seed: Any
-
-
 class Start(_Record):
     step: Count = 0
     max_steps: Count | None = None
@@ -74,17 +68,7 @@ class Status(_Record):
     error: str | None = None
     step: Count | None = None
     wall_seconds: Annotated[FiniteFloat, Field(ge=0)] = 0.0
-    starts: list[Start] = []
-
-
-class FinishedStart(Start):
-    max_steps: Count
-
-
-class FinishedStatus(Status):
-    """Of a run that has finished."""
-
-    starts: Annotated[list[FinishedStart], Field(min_length=1)]  # type: ignore[assignment]
+    starts: Annotated[list[Start], Field(min_length=1)] = []
 
 
 class Results(_Record):
@@ -121,13 +105,14 @@ def read(file: Path, model: type[BaseModel]) -> dict[str, Any]:
 def parsed(content: bytes, file: Path, model: type[BaseModel]) -> dict[str, Any]:
     """The record that `content` holds, which was read from `file`. Raises UserError likewise."""
     try:
-        record = json.loads(content) if file.suffix == ".json" else yaml.load(content, FastLoader)
+        record: dict[str, Any] = json.loads(content) if file.suffix == ".json" else yaml.load(content, FastLoader)
+        model.model_validate(record)
+        return _updated(record) if issubclass(model, Config) else record
+    except ValidationError as error:
+        problem = f" ({sentences(error).split('; ')[0]})" if error.errors()[0]["loc"] else ""
     except (ValueError, yaml.YAMLError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        raise UserError(f"{file} is damaged; restore it, or choose another folder")
-    check(record, file, model)
-    return _updated(record) if issubclass(model, Config) else record
+        problem = ""
+    raise UserError(f"{file} is damaged{problem}; restore it, or choose another folder")
 
 
 def _updated(node: Any) -> Any:
@@ -140,15 +125,6 @@ def _updated(node: Any) -> Any:
         module, _, name = target.rpartition(".")
         node = ADDED.get(target, {}) | node | {"_target_": f"{MOVED.get(module, module)}.{name}"}
     return {key: _updated(part) for key, part in node.items()}
-
-
-def check(record: Mapping[str, Any], file: Path, model: type[BaseModel]) -> None:
-    """Raise UserError where a record is not what `model` says."""
-    try:
-        TypeAdapter(model).validate_python(record)
-    except ValidationError as error:
-        first = sentences(error).split("; ")[0]
-        raise UserError(f"{file} is damaged ({first}); restore it, or choose another folder") from None
 
 
 def text(name: str) -> str:

@@ -5,9 +5,11 @@ out: a Start: step 0, the newest intact checkpoint, or the last pretrained check
 """
 
 import hashlib
+import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import NamedTuple
@@ -17,9 +19,11 @@ from taskcluster.runs.folder import RunFolder, digest_file
 from taskcluster.runs.journal import Row, now
 from taskcluster.validation import UserError
 
+NO_DIGEST = "its SHA-256 is missing"
+
 DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
 
-NO_DIGEST = "its SHA-256 is missing"
+Finish = Callable[[], None]
 
 
 class Start(NamedTuple):
@@ -90,7 +94,11 @@ def find_start(run: RunFolder, config: RunConfig, steps: Collection[int] = ()) -
         raise UserError(f"resume='must', but {run.path} holds nothing to resume from; leave it out to start a new run")
     notes = start.notes + _change_of_length(run, length, config.trainer.max_steps) if begun else ()
     if start.step is None and config.ckpt_path:
-        return _branch(Path(config.ckpt_path), notes)
+        start, problem = Start(checkpoint=Path(config.ckpt_path)), damage(Path(config.ckpt_path))
+        if problem == NO_DIGEST:
+            notes += (f"{config.ckpt_path} has no SHA-256 beside it and is used unchecked",)
+        elif problem:
+            raise UserError(f"ckpt_path={config.ckpt_path!r} cannot be used: {problem}; choose another")
     return start._replace(notes=notes)
 
 
@@ -107,12 +115,11 @@ def damage(checkpoint: Path) -> str:
 
 def _newest(run: RunFolder) -> Start:
     """The last intact checkpoint up to which the journal has the step of every measured checkpoint."""
-    measured = {row["step"] for row in run.rows()}
-    saved = run.saved()
+    measured, saved = {row["step"] for row in run.rows()}, run.saved()
+    lost = next((step for step, file in saved if file == run.checkpoint(step) and step not in measured), math.inf)
     notes: tuple[str, ...] = ()
     for step, file in reversed(saved):
-        lost = [s for s, f in saved if s <= step and f == run.checkpoint(s) and s not in measured]
-        problem = damage(file) or (f"the journal has lost step {lost[0]}" if lost else "")
+        problem = damage(file) or (f"the journal has lost step {lost}" if lost <= step else "")
         if not problem:
             return Start(step, file, max((s for s in measured if s <= step), default=-1), notes)
         notes += (f"{file} is skipped: {problem}",)
@@ -127,31 +134,18 @@ def _after_measured(run: RunFolder, steps: Collection[int]) -> Start:
     return Start(max(measured), measured=max(measured)) if measured else Start()
 
 
-def _branch(checkpoint: Path, notes: tuple[str, ...]) -> Start:
-    """A run that begins with the state of another."""
-    problem = damage(checkpoint)
-    if problem == NO_DIGEST:
-        notes += (f"{checkpoint} has no SHA-256 beside it and is used unchecked",)
-    elif problem:
-        raise UserError(f"ckpt_path={str(checkpoint)!r} cannot be used: {problem}; choose another")
-    return Start(checkpoint=checkpoint, notes=notes)
-
-
 def _change_of_length(run: RunFolder, old: int | None, new: int) -> tuple[str, ...]:
-    if new == old:
-        return ()
     done = _last_step(run) or 0
-    if new <= done:
+    if new != old and new <= done:
         raise UserError(
             f"trainer.max_steps={new} is not above the {done} steps that {run.path} has done; raise it, or choose "
             "another name="
         )
-    if not done:
-        return ()
-    return (
+    said = (
         f"trainer.max_steps is {new} instead of {old}: from here on the learning rate follows the schedule of {new} "
-        f"steps, so the result differs from that of a run with {new} steps from the beginning",
+        f"steps, so the result differs from that of a run with {new} steps from the beginning"
     )
+    return (said,) if new != old and done else ()
 
 
 def _last_step(run: RunFolder) -> int | None:
@@ -159,51 +153,31 @@ def _last_step(run: RunFolder) -> int | None:
     return max([row["step"] for row in run.rows()] + [step for step, _ in run.saved()], default=None)
 
 
-class Ending:
-    """Records in status.json how a start ends. Nothing follows `finish`. spent: seconds of the starts before it."""
-
-    def __init__(self, run: RunFolder, spent: float) -> None:
-        self._run, self._spent, self._began = run, spent, time.monotonic()
-        self._finished = False
-
-    def finish(self) -> None:
-        """The run is finished, whatever happens later."""
-        if not self._finished:
-            self._record("finished")
-            self._finished = True
-
-    def leave(self, failure: BaseException) -> None:
-        """The run ends now, failed or interrupted."""
-        if self._finished:
-            return
-        with suppress(OSError, UserError):  # such as a full disk, which the failure itself reports
-            if isinstance(failure, Exception):
-                self._record("failed", f"{type(failure).__name__}: {failure}")
-            else:
-                self._record("interrupted", str(failure))
-
-    def _record(self, state: str, error: str | None = None) -> None:
-        seconds = round(self._spent + time.monotonic() - self._began, 1)
-        self._run.write_status(state, error=error, step=_last_step(self._run), wall_seconds=seconds)
-
-
 @contextmanager
-def writing(run: RunFolder, step: int | None, given_id: str | None = None, **facts: object) -> Iterator[Ending]:
+def writing(run: RunFolder, step: int | None, given_id: str | None = None, **facts: object) -> Iterator[Finish]:
     """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
 
-    A run that begins gets `given_id` or a random id, which it keeps unless another one is given later. Yields what
-    records the end earlier than the context does.
+    A run that begins gets `given_id` or a random id, which it keeps unless another one is given later. Yields a
+    function that records the run as finished before the context ends; then it stays finished, whatever happens.
     """
     before: Row = run.status() if step is not None else {}
     starts = [*before.get("starts", []), {"time": now(), "step": step or 0, **facts}]
-    ending = Ending(run, before.get("wall_seconds", 0))
     identity = given_id or before.get("id") or token_hex(4)
+    began = time.monotonic() - before.get("wall_seconds", 0)
+
+    def record(state: str, error: str | None = None) -> None:
+        if run.status().get("state") == "running":
+            seconds = round(time.monotonic() - began, 1)
+            run.write_status(state, error=error, step=_last_step(run), wall_seconds=seconds)
+
     try:
         run.write_status("running", id=identity, error=None, concluded=False, starts=starts)
-        yield ending
+        yield partial(record, "finished")
     except BaseException as failure:
-        ending.leave(failure)
+        failed = isinstance(failure, Exception)
+        with suppress(OSError, UserError):  # such as a full disk, which the failure itself reports
+            record("failed" if failed else "interrupted", f"{type(failure).__name__}: " * failed + str(failure))
         raise
-    ending.finish()
+    record("finished")
     with suppress(OSError):
         run.write_status("finished", concluded=True)

@@ -8,6 +8,7 @@ out: RUN/analysis/NAME, a run folder without checkpoints, which report and dashb
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from rich.console import Console
 
@@ -38,9 +39,8 @@ class Analysis:
     @property
     def done(self) -> list[int]:
         """The steps that the journal has, from the first on."""
-        rows = [row["step"] for row in self.target.rows()]
-        n_done = next((k for k, step in enumerate(self.steps) if rows[k : k + 1] != [step]), len(self.steps))
-        return self.steps[:n_done]
+        pairs = zip(self.steps, self.target.rows(), strict=False)
+        return [step for step, row in takewhile(lambda pair: pair[0] == pair[1]["step"], pairs)]
 
     @property
     def is_finished(self) -> bool:
@@ -60,19 +60,10 @@ def plan(source: RunFolder, target: RunFolder, steps: list[int] | str, changes: 
         raise UserError(
             f"{target.path} was made under another configuration ({', '.join(differing)} differ); choose another name="
         )
-    return Analysis(source, target, _steps(source, steps), changes, config)
-
-
-def _steps(source: RunFolder, steps: list[int] | str) -> list[int]:
-    saved = [step for step, file in source.saved() if file == source.checkpoint(step)] + source.as_built
-    if not saved:
-        raise UserError(f"{source.path} has no checkpoint yet; wait until the run has been measured once")
-    if isinstance(steps, str):
-        return saved if steps == "all" else saved[-1:]
-    if missing := [step for step in steps if step not in saved]:
-        choices = ", ".join(map(str, saved))
-        raise UserError(f"steps: {source.path} has no checkpoint of step {missing[0]}; choose from: {choices}")
-    return sorted(set(steps))
+    wanted = [] if isinstance(steps, str) else sorted(set(steps))
+    measured = {row["step"] for row in source.rows()}
+    available = [step for step in source.steps(wanted) if step in measured] or source.steps()
+    return Analysis(source, target, wanted or (available if steps == "all" else available[-1:]), changes, config)
 
 
 def analyze(analysis: Analysis, console: Console) -> None:
@@ -89,8 +80,9 @@ def analyze(analysis: Analysis, console: Console) -> None:
     from taskcluster.training.loading import load_run
 
     source, target, steps = analysis.source, analysis.target, analysis.steps
+    threads = (source.status().get("starts") or [{}])[-1].get("threads")
     with untouched():
-        torch.set_num_threads(_threads(source, torch.get_num_threads()))
+        torch.set_num_threads(min(torch.get_num_threads(), threads or torch.get_num_threads()))
         loaded = load_run(source.path, steps[0], analysis.changes)
         with target.locked():
             if analysis.is_finished:
@@ -105,16 +97,9 @@ def analyze(analysis: Analysis, console: Console) -> None:
                 for step in steps[len(done) :]:
                     started = time.monotonic()
                     loaded.go_to(step)
-                    row = {"step": step, **loaded.measure()}
-                    ended = time.monotonic()
+                    row, ended = {"step": step, **loaded.measure()}, time.monotonic()
                     target.append(row, elapsed=ended - began, measuring=ended - started)
                 conclude.conclude(target, loaded.data.family)
                 loaded.go_to(steps[-1])
-                conclude.illustrate_analysis(loaded, target, console)
+                conclude.illustrate(loaded, target, console)
     console.print(f"{source.name} at {len(steps)} step{'s' * (len(steps) > 1)}: {target.path}", soft_wrap=True)
-
-
-def _threads(run: RunFolder, available: int) -> int:
-    """The threads that the run was last started with, or those available where they are fewer."""
-    starts = run.status().get("starts") or [{}]
-    return min(available, starts[-1].get("threads") or available)

@@ -15,7 +15,7 @@ from taskcluster.models.training_module import LanguageModel, TrainingDiverged
 from taskcluster.operations.processes.interrupts import Interrupted, Interrupts, OutOfTime, ends_the_run
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
 from taskcluster.runs.journal import Row
-from taskcluster.training.snapshots import Snapshots
+from taskcluster.training.snapshots import Snapshots, spread
 from taskcluster.validation import validated
 
 BATCH_METRICS = ("train/batch_loss", "train/learning_rate")  # what training itself says
@@ -44,7 +44,6 @@ class MeasurementCallback(pl.Callback):
                 )
         self.measurement = measurement
         self.rows: list[Row] = []  # what this process measured
-        self.seconds = 0.0  # spent measuring
         self.measured = -1
         self.snapshots = Snapshots()
         self._run, self._every, self._n_early = run, every_n_steps, n_early
@@ -65,7 +64,7 @@ class MeasurementCallback(pl.Callback):
         schedule = self.schedule(trainer.max_steps)
         if self.measured < 0:
             schedule = sorted({first, *(step for step in schedule if step >= first)})
-        self.snapshots.plan(schedule)
+        self.snapshots.planned = spread(schedule)
         self.due = [step for step in schedule if step >= first and step > self.measured]
         self._measure_if_due(trainer, pl_module)
 
@@ -97,7 +96,6 @@ class MeasurementCallback(pl.Callback):
             return
         self.measured = self.due.pop(0)
         now = time.monotonic()
-        self.seconds += now - started
         self.rows.append({"step": step, **metrics})
         if trainer.is_global_zero:
             self._run.append(self.rows[-1], elapsed=now - self._started, measuring=now - started)
@@ -139,33 +137,27 @@ class CheckpointCallback(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.begin()
-        self._save_if_due(trainer)
+        self.save_if_due(trainer, done=True)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._save_if_due(trainer, limit=self._limit)
+            self.save_if_due(trainer, done=trainer.global_step == trainer.max_steps)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["config"] = self._config
 
-    def _save_if_due(self, trainer: pl.Trainer, limit: float = math.inf) -> None:
+    def save_if_due(self, trainer: pl.Trainer, done: bool) -> None:
+        """Save where it is time to, if the run has checkpoints; then end it for a signal, and for the time limit unless
+        it is `done`."""
         measured = self._measuring.measured == trainer.global_step
-        signal, overdue, late = self._agreed(trainer, limit)
-        late &= trainer.global_step < trainer.max_steps
+        signal, overdue, late = self._agreed(trainer)
+        late = late and not done
         if (measured or overdue or signal or late) and not self._needless:
             self._save(trainer, measured)
-        self._end(signal, late)
-
-    def end_if_asked(self, trainer: pl.Trainer, done: bool) -> None:
-        """End a run that saves nothing for a signal, and for the time limit unless it is `done`."""
-        signal, _, late = self._agreed(trainer, self._limit)
-        self._end(signal, late and not done)
-
-    def _end(self, signal: int, late: int) -> None:
         if signal and ends_the_run(signal):
             raise Interrupted(signal)
         if signal:
@@ -173,17 +165,17 @@ class CheckpointCallback(pl.Callback):
         if late:
             raise OutOfTime
 
-    def _agreed(self, trainer: pl.Trainer, limit: float) -> tuple[int, int, int]:
+    def _agreed(self, trainer: pl.Trainer) -> list[int]:
         """The signal that any process of the run has received, 0 for none, whether it is time to save, and whether
-        training has taken longer than `limit` seconds."""
+        training has taken longer than its limit."""
         now = time.monotonic()
-        overdue, late = now - self._saved_at > self._seconds, now - self._started_at > limit
-        here = Interrupts.current.received, int(overdue), int(late)
+        overdue, late = now - self._saved_at > self._seconds, now - self._started_at > self._limit
+        here = [Interrupts.current.received, int(overdue), int(late)]
         if trainer.world_size == 1:
             return here
         reduced = trainer.strategy.reduce(torch.tensor(here, device=trainer.strategy.root_device), reduce_op="max")
-        signal, overdue, late = reduced.tolist()
-        return signal, overdue, late
+        agreed: list[int] = reduced.tolist()
+        return agreed
 
     def _save(self, trainer: pl.Trainer, measured: bool) -> None:
         target = self._run.checkpoint(trainer.global_step, measured)

@@ -16,6 +16,7 @@ from taskcluster.results.contrasts import highest_beside
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import finite, fixed, layers_of, number
 from taskcluster.runs.records import text
+from taskcluster.runs.resume import DRAWN
 from taskcluster.runs.verdicts import judged, verdict
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training import figures
@@ -28,27 +29,23 @@ STYLES = {True: "green", False: "red", None: ""}
 
 def conclude(run: RunFolder, tasks: TaskFamily) -> None:
     """Write results.json: the verdict on every claim, and the last metrics."""
-    figures.forget(run)
+    for name in DRAWN:  # by the run when it had fewer steps
+        (run.figures / name).unlink(missing_ok=True)
     rows = run.rows()
     claims = [{**asdict(claim), "value": finite(claim.value), "passed": claim.passed} for claim in judge(rows)]
     run.write_results({"claims": claims, "final": rows[-1], "tasks_sha256": tasks.fingerprint()})
 
 
-def illustrate(loaded: LoadedRun, snapshots: Snapshots, console: Console) -> None:
-    """Add the controls to results.json and draw the figures. What cannot be made is named in a sentence."""
-    _illustrate(loaded, loaded.run, console, {"t-SNE": lambda: figures.write_tsne(loaded, snapshots)})
-
-
-def illustrate_analysis(loaded: LoadedRun, target: RunFolder, console: Console) -> None:
-    """The same for an analysis in `target` of the run at its step, without t-SNE."""
-    _illustrate(loaded, target, console, {})
-
-
-def _illustrate(loaded: LoadedRun, run: RunFolder, console: Console, more: dict[str, Callable[[], None]]) -> None:
+def illustrate(loaded: LoadedRun, run: RunFolder, console: Console, snapshots: Snapshots | None = None) -> None:
+    """Add the controls of a loaded run to the results in `run`, its folder or that of an analysis, and draw the
+    figures, with t-SNE where snapshots are given. What cannot be made is named in a sentence."""
     run.figures.mkdir(exist_ok=True)
-    controls = {"the controls": lambda: _add_controls(loaded, run)}
+    parts: dict[str, Callable[[], None]] = {"the controls": lambda: _add_controls(loaded, run)}
+    if snapshots is not None:
+        parts["t-SNE"] = lambda: figures.write_tsne(loaded, snapshots)
+    parts["the figures"] = lambda: figures.draw(run)
     with console.status("measuring controls, drawing figures"):
-        for name, make in (controls | more | {"the figures": lambda: figures.draw(run)}).items():
+        for name, make in parts.items():
             try:
                 make()
             except Exception as error:
@@ -80,6 +77,6 @@ def show(run: RunFolder, console: Console) -> None:
 
 
 def _add_controls(loaded: LoadedRun, run: RunFolder) -> None:
-    repeated = loaded.measurement.controls(loaded.network)
-    controls = {key: [[finite(value) for value in layer] for layer in layers] for key, layers in repeated.items()}
+    repeated = loaded.measurement.controls(loaded.network).items()
+    controls = {key: [[finite(value) for value in layer] for layer in layers] for key, layers in repeated}
     run.write_results(run.results() | {"controls": controls})

@@ -1,6 +1,5 @@
 """The parts of one run, built from its configuration and wired together."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,14 @@ from taskcluster.models.training_module import LanguageModel
 from taskcluster.operations.processes.group import count, share_out
 from taskcluster.operations.processes.interrupts import Interrupts
 from taskcluster.operations.processes.launch import cluster_environment
-from taskcluster.runs.checkpoints import TrustedCheckpointIO, load, refuse_other_model
+from taskcluster.runs.checkpoints import TrustedCheckpointIO, load, network_weights, refuse_other_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import Start
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training.callbacks import CheckpointCallback, MeasurementCallback
-from taskcluster.training.copies import Copies
 from taskcluster.training.progress import ProgressCallback
-from taskcluster.training.series import (
-    loss_as_loaded,
-    named,
-    put_checkpoint,
-    refuse_different,
-    refuse_unreadable,
-    series,
-)
+from taskcluster.training.series import put_checkpoint, refuse_different, series
+from taskcluster.training.snapshots import spread
 from taskcluster.validation import UserError
 
 OURS = {  # what the Trainer must leave to the other modules
@@ -64,9 +56,8 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
     """The data and the network of a run as it begins, in the precision that training holds its weights in: of several
     checkpoints, the first. Raises UserError."""
     steps = series(config)
-    refuse_different(steps)
+    refuse_different(steps or {0: config})
     config = next(iter(steps.values()), config)
-    refuse_unreadable(config)
     data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
     network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
     network.to(WEIGHTS.get(str(config.trainer.precision), network.dtype))  # type: ignore[arg-type]  # wrapped without types
@@ -81,12 +72,12 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
 
 def refuse_device(chosen: TrainerConfig) -> None:
     """Raise UserError for a GPU that this machine does not have, and for a precision that needs one."""
-    has_gpu = torch.accelerator.is_available()
-    if chosen.accelerator in ("gpu", "cuda") and not has_gpu:
+    if torch.accelerator.is_available() and chosen.accelerator != "cpu":
+        return
+    if chosen.accelerator in ("gpu", "cuda"):
         said = "this machine has no GPU that torch can use; choose trainer=cpu"
         raise UserError(f"trainer.accelerator={chosen.accelerator!r}: {said}")
-    on_cpu = chosen.accelerator == "cpu" or (chosen.accelerator == "auto" and not has_gpu)
-    if on_cpu and str(chosen.precision).startswith("16"):
+    if str(chosen.precision).startswith("16"):
         raise UserError(f"trainer.precision={chosen.precision!r} needs a GPU; choose bf16-mixed or 32-true")
 
 
@@ -132,19 +123,14 @@ class Experiment:
         label: str = "",
     ) -> None:
         self.config, self.run, self.data, self.model, self.measurement = config, run, data, model, measurement
-        self.series, self._console = series(config), console
+        self.series = series(config)
         self.last = max(self.series, default=config.trainer.max_steps)
-        kind = MeasurementCallback
-        self.measuring = config.callbacks["measurement"].build(kind, measurement=measurement, run=run)
-        self.checkpointing = config.callbacks["checkpoint"].build(
-            CheckpointCallback,
-            measuring=self.measuring,
-            run=run,
-            config=config.as_dict(),
-            max_time=config.trainer.max_time,
-        )
-        ours = ("measurement", "checkpoint")
-        others = [node.build(Callback) for name, node in config.callbacks.items() if name not in ours]
+        nodes = dict(config.callbacks)
+        self.measuring = nodes.pop("measurement").build(MeasurementCallback, measurement=measurement, run=run)
+        wired: dict[str, Any] = {"measuring": self.measuring, "run": run, "config": config.as_dict()}
+        max_time = config.trainer.max_time
+        self.checkpointing = nodes.pop("checkpoint").build(CheckpointCallback, max_time=max_time, **wired)
+        others = [node.build(Callback) for node in nodes.values()]
         self.progress = ProgressCallback(self.measuring, console, label)
         # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -156,8 +142,7 @@ class Experiment:
     def _trainer(self, callbacks: list[Callback]) -> Trainer:
         chosen = self.config.trainer
         if chosen.strategy not in STRATEGIES:
-            strategies = ", ".join(STRATEGIES)
-            raise UserError(f"trainer.strategy={chosen.strategy!r} is not supported; choose from {strategies}")
+            raise UserError(f"trainer.strategy={chosen.strategy!r} is not supported; choose {' or '.join(STRATEGIES)}")
         plugins = [cluster_environment(), TrustedCheckpointIO()]
         wired: dict[str, Any] = {"callbacks": callbacks, "default_root_dir": self.run.path, "plugins": plugins, **OURS}
         try:
@@ -165,18 +150,21 @@ class Experiment:
         except MisconfigurationException as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
-    def broadcast(self, start: Start | None) -> Start:
+    def broadcast(self, start: Start) -> Start:
         """What the first process gives, in all processes of the run."""
         if self.trainer.world_size > 1:
             self.trainer.strategy.setup_environment()
-        start = self.trainer.strategy.broadcast(start)
-        assert start
-        return start
+        return self.trainer.strategy.broadcast(start)
 
     def refuse(self, checkpoint: Path) -> None:
         """Raise UserError for a checkpoint that this run cannot begin with."""
-        content = load(checkpoint)
-        refuse_other_model(checkpoint, content, self.config.optimizer.target, self.model.network)
+        content, optimizer = load(checkpoint), self.config.optimizer.target
+        refuse_other_weights(checkpoint, network_weights(content), self.model.network)
+        trained_with = content.get("config", {}).get("optimizer", {}).get("_target_")
+        if trained_with != optimizer:
+            raise UserError(
+                f"{checkpoint} was trained with {trained_with}, not {optimizer}; choose the optimizer to match"
+            )
         if content["global_step"] > self.trainer.max_steps:
             raise UserError(
                 f"{checkpoint} was saved at step {content['global_step']}, after "
@@ -186,13 +174,12 @@ class Experiment:
     def fit(self, checkpoint: Path | None, measured: int) -> None:
         """Train to the last step, from a checkpoint if there is one; `measured`: the last step that the journal has.
 
-        Raises TrainingStopped where one of the user's callbacks ended it sooner, UserError where the loss of the first
-        step is not finite, before any update.
+        Raises TrainingStopped where one of the user's callbacks ended it sooner.
         """
         self.measuring.measured = measured
         trainer = self.trainer
         try:
-            with Interrupts.current.deferred(), loss_as_loaded(self.config):
+            with Interrupts.current.deferred():
                 trainer.fit(self.model, self.data, ckpt_path=checkpoint)
                 # Of a run with nothing left to train, Lightning calls no callback, and leaves the network on the CPU.
                 if self.series:
@@ -215,27 +202,15 @@ class Experiment:
         Raises Interrupted, and UserError for a checkpoint that cannot be measured."""
         self.model.to(self.trainer.strategy.root_device)
         self.measuring.due = [step for step in self.series if step > self.measuring.measured]
-        self.measuring.snapshots.plan([*self.series])
+        self.measuring.snapshots.planned = spread([*self.series])
         self.measuring.begin(self.trainer)
         self.checkpointing.begin()
-        network, loaded = self.model.network, min(self.series)
-        copies = Copies(self.run, self.measuring.measured) if self.is_first else None
-        with self.progress.over(self.measuring.due) if self.is_first else nullcontext(lambda: None) as show:
-            while self.measuring.due:
-                step = self.measuring.due[0]
-                if step != loaded:
-                    put_checkpoint(self.series[step], self.data, network)
-                    loaded = step
-                if copies and (same := copies.add(step, network)):
-                    self._say_copy(step, same)
-                with loss_as_loaded(self.series[step]):
-                    self.measuring.measure(self.trainer, self.model, step, last=step == self.last)
-                show()
-                self.checkpointing.end_if_asked(self.trainer, done=not self.measuring.due)
-        if loaded != self.last:  # all of them were measured before
-            put_checkpoint(self.series[self.last], self.data, network)
-
-    def _say_copy(self, step: int, same: list[int]) -> None:
-        copy, *others = [named(self.series[s]) if s in self.series else f"step {s}" for s in (step, *same)]
-        said = f"{copy} has the same weights, to the bit, as {' and '.join(others)}: curves are flat from copy to copy"
-        self._console.print(said, soft_wrap=True, markup=False)
+        if not self.measuring.due:
+            put_checkpoint(self.series[self.last], self.data, self.model.network)
+        while self.measuring.due:
+            step = self.measuring.due[0]
+            if step != min(self.series):  # which the network is built with
+                put_checkpoint(self.series[step], self.data, self.model.network)
+            self.measuring.measure(self.trainer, self.model, step, last=step == self.last)
+            self.progress.print_rows()
+            self.checkpointing.save_if_due(self.trainer, done=not self.measuring.due)

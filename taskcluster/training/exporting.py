@@ -10,11 +10,12 @@ from pathlib import Path
 import yaml
 
 from taskcluster.data.sources import quietly
+from taskcluster.operations.command_line.cli import composed
 from taskcluster.pages.rendering import render
-from taskcluster.runs.atomic_files import EXPORTED_CONFIG, replace_file
+from taskcluster.runs.atomic_files import EXPORTED_CONFIG
+from taskcluster.runs.condition import differing_keys, flatten
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.runs.verdicts import judged
-from taskcluster.training.command import command
 from taskcluster.training.loading import LoadedRun, load_run
 from taskcluster.views import shown
 
@@ -27,23 +28,18 @@ def export(run: Path, folder: Path, step: int | None = None) -> int:
     with quietly():
         loaded.network.save_pretrained(folder)
     loaded.data.tokenizer.save_pretrained(folder)
-    replace_file(folder / EXPORTED_CONFIG, yaml.safe_dump(loaded.config.as_dict(), sort_keys=False).encode())
-    replace_file(folder / "README.md", card(loaded).encode())
+    (folder / EXPORTED_CONFIG).write_text(yaml.safe_dump(loaded.config.as_dict(), sort_keys=False), encoding="utf-8")
+    (folder / "README.md").write_text(card(loaded), encoding="utf-8")
     return loaded.step
 
 
 def card(loaded: LoadedRun) -> str:
     """The model card: what the model is, how it was made, what was measured of it."""
-    run, step = loaded.run, loaded.step
+    run, step, config = loaded.run, loaded.step, loaded.config.as_dict()
     row = next((row for row in run.rows() if row["step"] == step), Row())
-    is_last = step == run.results().get("final", {}).get("step")
-    known = run.catalogue()
-    numbers = {metric.title: fixed(number(row, metric.stem("val"))) for metric in shown(known, "runs", by_layer=False)}
-    curves = {
-        metric.title: [fixed(value, 2) for value in layers_of(row, metric.stem("val"))]
-        for metric in shown(known, "runs", by_layer=True)
-    }
-    claims = judged(run.results()) if is_last else []
+    results, known, flat = run.results(), run.catalogue(), flatten(config)
+    claims = judged(results) if results and results["final"]["step"] == step else []
+    curves = {metric.title: layers_of(row, metric.stem("val")) for metric in shown(known, "runs", by_layer=True)}
     return render(
         "card.md",
         name=run.name,
@@ -53,8 +49,8 @@ def card(loaded: LoadedRun) -> str:
         text=loaded.data.template.text,
         step=step,
         max_steps=loaded.config.trainer.max_steps,
-        command=command(loaded.config.as_dict()),
+        settings={key: flat[key] for key in differing_keys(composed(), config) if key in flat},
         claims=[{**claim, "value": fixed(claim["value"])} for claim in claims],
-        numbers=numbers,
-        curves={title: values for title, values in curves.items() if values},
+        numbers={m.title: fixed(number(row, m.stem("val"))) for m in shown(known, "runs", by_layer=False)},
+        curves={title: [fixed(value, 2) for value in values] for title, values in curves.items() if values},
     )

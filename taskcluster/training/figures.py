@@ -7,7 +7,6 @@ out: figures/NAME.png, figures/NAME.svg, figures/index.html, and figures/tsne.js
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,31 +15,17 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from taskcluster.measures.observation import Observation, observe
+from taskcluster.measures.observation import observe
 from taskcluster.pages import charts, comparison_charts, marks, rendering
 from taskcluster.results.correlations import agreements_of
 from taskcluster.results.points import over_runs
 from taskcluster.runs.atomic_files import replace_file
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.resume import DRAWN
 from taskcluster.runs.verdicts import judged
 from taskcluster.training.loading import LoadedRun
-from taskcluster.training.snapshots import AT, Snapshots, layers, spread
+from taskcluster.training.snapshots import AT, Snapshots, drawn, layers, spread
 
 FEWEST = 4  # distinct states that t-SNE is given
-
-
-def forget(run: RunFolder) -> None:
-    """Remove the figures of this run from when it had fewer steps."""
-    for name in DRAWN:
-        with suppress(OSError):
-            (run.figures / name).unlink()
-
-
-def write_tsne(loaded: LoadedRun, snapshots: Snapshots) -> None:
-    """Write tsne.json of a finished run."""
-    n_tasks, points = len(loaded.data.family.tasks), tsne_points(loaded, snapshots)
-    replace_file(loaded.run.figures / "tsne.json", json.dumps({"n_tasks": n_tasks, "points": points}).encode())
 
 
 def draw(run: RunFolder) -> None:
@@ -56,27 +41,28 @@ def draw(run: RunFolder) -> None:
     replace_file(run.figures / "index.html", page.encode())
 
 
-def tsne_points(loaded: LoadedRun, snapshots: Snapshots) -> list[dict[str, Any]]:
-    """t-SNE (van der Maaten and Hinton, 2008) of validation states at three layers, measured step after measured
-    step."""
-
-    def observed(step: int) -> Observation:
-        loaded.go_to(step)
-        return observe(loaded.network, loaded.data, "val", [AT])
-
+def write_tsne(loaded: LoadedRun, snapshots: Snapshots) -> None:
+    """Write tsne.json of a finished run: t-SNE (van der Maaten and Hinton, 2008) of validation states at three layers,
+    measured step after measured step. States that are not among the snapshots are computed again."""
     steps = spread([row["step"] for row in loaded.run.rows()])
-    states = [snapshots.at(step, observed) for step in steps]
+    for step in steps:
+        if step not in snapshots:
+            loaded.go_to(step)
+            snapshots[step] = drawn(observe(loaded.network, loaded.data, "val", [AT]))
+    states = [snapshots[step] for step in steps]
     tasks = loaded.data.probe["val"].labels(AT)["task"][: len(states[0][0])].tolist()
     # One thread for each layer: OpenMP's own threads wait for each other, and for long beside other work.
     one_each = ThreadPoolExecutor(torch.get_num_threads(), initializer=threadpool_limits, initargs=(1, "openmp"))
     with threadpool_limits(1, user_api="blas"), one_each as threads:
         pictures = list(threads.map(tsne, zip(*states, strict=True)))
-    return [
+    points = [
         {"step": step, "layer": layer, "x": round(float(x), 2), "y": round(float(y), 2), "task": task}
         for k, step in enumerate(steps)
         for layer, by_step in zip(layers(loaded.network.config.num_hidden_layers), pictures, strict=True)
         for (x, y), task in zip(by_step[k], tasks, strict=True)
     ]
+    content = {"n_tasks": len(loaded.data.family.tasks), "points": points}
+    replace_file(loaded.run.figures / "tsne.json", json.dumps(content).encode())
 
 
 def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> marks.Chart:

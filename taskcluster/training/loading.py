@@ -43,12 +43,9 @@ class LoadedRun:
     def go_to(self, step: int) -> None:
         """Load the weights of another step into the same network. Raises UserError where there is no checkpoint, or it
         does not fit."""
-        saved, as_built = dict(self.run.saved()), self.run.as_built
-        if step not in (as_built or saved):
-            choices = ", ".join(map(str, as_built or saved)) or "none"
-            raise UserError(f"{self.run.path} has no checkpoint of step {step}; choose from: {choices}")
-        if saved:
-            put_weights(saved[step], self.network)
+        self.run.steps([step])
+        if not self.run.as_built:
+            put_weights(dict(self.run.saved())[step], self.network)
         elif step != self.step:
             pretrained = series(self.config)
             if step not in pretrained:
@@ -81,11 +78,9 @@ def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, 
     run = RunFolder(Path(folder).absolute())
     run.rows()  # refuses a journal that two processes wrote, as nothing says whose checkpoints these are
     config = RunConfig.of(run.config_with(changes or {}))
-    saved = run.as_built or [step for step, _ in run.saved()]
-    if not saved:
-        raise UserError(f"{folder} has no checkpoint yet; wait until the run has been measured once")
+    steps = run.steps([] if step is None else [step])
     data, network = prepare(config)
     first = min(series(config), default=0) if run.as_built else -1  # the step of the network as it is built
     loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data), step=first)
-    loaded.go_to(saved[-1] if step is None else step)
+    loaded.go_to(steps[-1] if step is None else step)
     return loaded

@@ -1,6 +1,5 @@
 """How a run can end before its last step, in one sentence for its user. Free of torch."""
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +9,8 @@ from taskcluster.operations.command_line import cli
 from taskcluster.operations.command_line.arguments import say
 from taskcluster.operations.processes.interrupts import Interrupted, Interrupts
 from taskcluster.operations.processes.launch import launcher
+from taskcluster.runs.atomic_files import ADVICE
 from taskcluster.validation import UserError
-
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -41,13 +39,14 @@ def _sentence(error: Exception, folder: Path) -> str:
     from taskcluster.training.experiment import TrainingStopped
 
     if isinstance(error, TrainingDiverged):
-        return f"{error}; lower optimizer.lr. The journal and the checkpoints so far are in {folder}"
-    if isinstance(error, ChildProcessError | FloatingPointError | TrainingStopped | MeasureFailed):
+        advice = "lower optimizer.lr or, where no update has been made, choose other weights or model.dtype=float32"
+        return f"{error}; {advice}. The journal and the checkpoints so far are in {folder}"
+    if isinstance(error, ChildProcessError | TrainingStopped | MeasureFailed):
         return f"{error}; rerun the same command to resume from {folder}"
     if launcher() and lost_connection(error):
         return f"another process of the run has ended ({error}); rerun the same command to resume from {folder}"
     inside = isinstance(error, OSError) and str(error.filename).startswith(f"{folder}{os.sep}")
-    if isinstance(error, OSError) and (inside or error.errno in DISK_ERRORS):
+    if isinstance(error, OSError) and (inside or error.errno in ADVICE):
         advice = "the files saved so far are intact; rerun the same command to resume"
         return f"{error.filename or folder}: {error.strerror}; {advice}"
     return ""

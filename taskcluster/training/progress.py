@@ -3,8 +3,6 @@
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -42,31 +40,21 @@ class ProgressCallback(pl.Callback):
         if trainer.is_global_zero:
             self._task = self._bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
             self._bar.start()
-            self._print_rows()
+            self.print_rows()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         measured = len(self._measuring.rows) > self._printed
         if trainer.is_global_zero and (measured or trainer.global_step % REFRESH == 0):
             loss = float(trainer.callback_metrics.get("train/batch_loss", float("nan")))
-            self._show(trainer.global_step, f"loss {loss:.3f}")
+            self._bar.update(self._task, completed=trainer.global_step, description=f"loss {loss:.3f}")
+            left = self._bar.tasks[-1].time_remaining
+            self.print_rows("" if self._console.is_terminal or left is None else f"{left:.0f} s left")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._bar.stop()
 
-    @contextmanager
-    def over(self, due: Sequence[int]) -> Iterator[Callable[[], None]]:
-        """A context around the measurement of the steps in `due` without training in between. Gives a function that
-        shows the rows measured since it was last called."""
-        self._task = self._bar.add_task("", total=len(due))
-        with self._bar:
-            yield lambda: self._show(len(self._measuring.rows))
-
-    def _show(self, completed: int, description: str = "") -> None:
-        self._bar.update(self._task, completed=completed, description=description)
-        left = self._bar.tasks[-1].time_remaining
-        self._print_rows("" if self._console.is_terminal or left is None else f"{left:.0f} s left")
-
-    def _print_rows(self, note: str = "") -> None:
+    def print_rows(self, note: str = "") -> None:
+        """Print the rows that were measured since the last call."""
         known = self._measuring.measurement.catalogue
         for row in self._measuring.rows[self._printed :]:
             if SHOWN not in os.environ:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from rich.console import Console
 
@@ -17,25 +16,21 @@ from taskcluster.training.snapshots import Snapshots
 from taskcluster.validation import UserError
 
 
-class Recording(NamedTuple):
-    """start: where training begins; conclude: judges the run that is trained, and draws its figures."""
-
-    start: Start
-    conclude: Callable[[], None]
-
-
 @contextmanager
-def recorded(experiment: Experiment, console: Console) -> Iterator[Recording]:
-    """A context in which a run trains: its folder has the start and, however the context is left, the end.
+def recorded(experiment: Experiment, console: Console) -> Iterator[tuple[Start, Callable[[], None]]]:
+    """A context in which a run trains: its folder has the start and, however the context is left, the end. Yields where
+    training begins, and a function that judges the run once it is trained and draws its figures.
 
     Raises UserError before anything is written where the folder cannot be used.
     """
     if not experiment.is_first:
-        yield Recording(experiment.broadcast(None), lambda: None)
+        yield experiment.broadcast(Start()), lambda: None
         return
     run, config, trainer = experiment.run, experiment.config, experiment.trainer
     mirror = mirror_of(config.logger, config.as_dict(), run, console)
-    facts = surroundings(trainer.strategy.root_device)
+    facts = surroundings(trainer.strategy.root_device) | {"max_steps": experiment.last}
+    if experiment.series:
+        facts["steps"] = [*experiment.series]
     with run.locked():
         start = find_start(run, config, experiment.series)
         if start.checkpoint:
@@ -43,36 +38,31 @@ def recorded(experiment: Experiment, console: Console) -> Iterator[Recording]:
         for note in _notes(run, start, facts, mirror.given_id):
             console.print(note, soft_wrap=True)
         run.start(config.as_dict(), start.step, experiment.measurement.catalogue.values())
-        schedule = {"steps": [*experiment.series]} if experiment.series else {}
-        with (
-            writing(run, start.step, mirror.given_id, max_steps=experiment.last, **schedule, **facts) as ends,
-            mirror as trainer.logger,
-        ):
+        with writing(run, start.step, mirror.given_id, **facts) as finish, mirror as trainer.logger:
 
             def conclude() -> None:
                 from taskcluster.training import conclude  # only now, as charts and t-SNE take long to load
 
                 conclude.conclude(run, experiment.data.family)
-                ends.finish()
+                finish()
                 network, measurement = experiment.model.network, experiment.measurement
                 loaded = LoadedRun(run, config, experiment.data, network, measurement, experiment.last)
-                conclude.illustrate(loaded, experiment.measuring.snapshots, console)
+                conclude.illustrate(loaded, run, console, experiment.measuring.snapshots)
                 mirror.conclude()
 
-            yield Recording(experiment.broadcast(start), conclude)
+            yield experiment.broadcast(start), conclude
 
 
-def _notes(run: RunFolder, start: Start, facts: Mapping[str, object], given_id: str | None) -> Iterator[str]:
+def _notes(run: RunFolder, start: Start, facts: Mapping[str, object], given_id: str | None) -> list[str]:
     """How a run begins, in sentences for its user."""
-    yield from start.notes
     if start.step is None:
-        return
-    starts = run.status().get("starts") or [facts]
-    if changed := changes(starts[-1], facts):
-        yield changed
-    yield f"{run.name} resumes after step {start.step}"
-    if given_id not in (None, before := run.status().get("id")):
-        yield f"W&B: this run was {before} until now and is {given_id} from now on, with all steps"
+        return [*start.notes]
+    status = run.status()
+    changed = changes((status.get("starts") or [facts])[-1], facts)
+    notes = [*start.notes, changed, f"{run.name} resumes after step {start.step}"]
+    if given_id not in (None, before := status.get("id")):
+        notes.append(f"W&B: this run was {before} until now and is {given_id} from now on, with all steps")
+    return [note for note in notes if note]
 
 
 def conclude_again(config: RunConfig, run: RunFolder, console: Console) -> None:
@@ -89,7 +79,7 @@ def conclude_again(config: RunConfig, run: RunFolder, console: Console) -> None:
                 if not is_illustrated(run):
                     from taskcluster.training import conclude
 
-                    conclude.illustrate(load_run(run.path), Snapshots(), console)
+                    conclude.illustrate(load_run(run.path), run, console, Snapshots())
                 mirror.conclude()
             run.write_status("finished", concluded=True)
     except UserError as error:  # read-only by now, say

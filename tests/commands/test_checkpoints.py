@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from safetensors.torch import load_file, save_file
 
 from taskcluster import load_run
 from taskcluster.operations.command_line.cli import Job
-from taskcluster.operations.live.watcher import Watcher
 from taskcluster.results.findings import Findings
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.analysis import analyze, plan
@@ -84,9 +82,7 @@ def test_exported_checkpoints_have_the_numbers_of_the_run_that_trained_them(
     assert on_validation(probed) == on_validation(trained)
     assert (probed.state, probed.status()["step"], probed.saved(), probed.as_built) == ("finished", 100, [], STEPS)
     assert "step    100  loss" in outcome.out
-    assert "already finished" in taskcluster_train(*THEIRS).out
     concluded = probed.results()
-    assert concluded["controls"]
     (probed.path / "results.json").unlink()
     probed.write_status("running")  # killed once all was measured
     assert taskcluster_train(*THEIRS).exit_code == 0
@@ -117,13 +113,7 @@ def test_pages_and_pictures_are_over_their_steps(probed: RunFolder, tmp_path: Pa
     train(tmp_path, *THEIRS, figures=True)
     points = json.loads((probed.figures / "tsne.json").read_text())["points"]
     assert [*dict.fromkeys(point["step"] for point in points)] == STEPS
-    assert all((probed.figures / f"{name}.png").stat().st_size > 5000 for name in ("ari", "ari_within_x", "tsne"))
-    findings = Findings(probed.path)
-    assert {point["step"] for _, points in findings.points() for point in points} == set(STEPS)
-    watcher = Watcher(probed.path)
-    watcher.scan()
-    (live,) = watcher.runs()
-    assert (live.state, live.step, live.max_steps, live.problem) == ("finished", 100, 100, "")
+    assert {point["step"] for _, points in Findings(probed.path).points() for point in points} == set(STEPS)
 
 
 def test_resume_after_kill_gives_the_same_journal(probed: RunFolder, trained: RunFolder, tmp_path: Path) -> None:
@@ -139,54 +129,22 @@ def test_resume_after_kill_gives_the_same_journal(probed: RunFolder, trained: Ru
     assert wandb_steps(segment) == STEPS
 
 
-def test_a_signal_and_the_time_limit_end_it_between_checkpoints(
-    taskcluster_train: Train, probed: RunFolder, trained: RunFolder, monkeypatch: pytest.MonkeyPatch
+def test_the_time_limit_ends_it_between_checkpoints(
+    taskcluster_train: Train, probed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Job, "stopped", 0)
-    append = RunFolder.append
-
-    def interrupted(run: RunFolder, row: dict[str, object], elapsed: float, measuring: float) -> None:
-        append(run, row, elapsed, measuring)
-        if row["step"] == 10:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     outcome = taskcluster_train(*THEIRS, "trainer.max_time={microseconds:1}")
     assert (outcome.exit_code, probed.state, steps(probed)) == (0, "interrupted", [0])
-    Job.stopped = 0  # the command would be another process
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "append", interrupted)
-        outcome = taskcluster_train(*THEIRS)
-    assert (outcome.exit_code, probed.state, steps(probed)) == (143, "interrupted", [0, 9, 10])
-    assert "rerun the same command to resume" in outcome.err
-    Job.stopped = 0
-    assert taskcluster_train(*THEIRS).exit_code == 0
-    assert on_validation(probed) == on_validation(trained)
 
 
-@pytest.mark.slow
-def test_processes_of_a_run_share_the_checkpoints(probed: RunFolder, trained: RunFolder, tmp_path: Path) -> None:
-    train(tmp_path, *THEIRS, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    rows = on_validation(probed)
-    assert [row["ari/val/layer_2"] for row in rows] == [row["ari/val/layer_2"] for row in on_validation(trained)]
-
-
-def test_checkpoints_that_come_later_are_measured_and_copies_named(
+def test_checkpoints_that_come_later_are_measured(
     taskcluster_train: Train, theirs: Path, probed: RunFolder, tmp_path: Path
 ) -> None:
-    for name in ("step100", "checkpoint-10"):
-        shutil.copyfile(theirs / "step9/model.safetensors", theirs / name / "model.safetensors")
     later = shutil.move(theirs / "step100", tmp_path / "step100")
-    same = "has the same weights, to the bit, as model.path='theirs/step9'"
-    outcome = taskcluster_train(*THEIRS)
-    assert (outcome.exit_code, outcome.out.count("the same weights"), steps(probed)) == (0, 1, STEPS[:3])
-    assert f"model.path='theirs/checkpoint-10' {same}:" in outcome.out
+    assert (taskcluster_train(*THEIRS).exit_code, steps(probed)) == (0, STEPS[:3])
     shutil.move(later, theirs)
     outcome = taskcluster_train(*THEIRS)
     assert (outcome.exit_code, outcome.out.count("resumes after step 10"), steps(probed)) == (0, 1, STEPS)
-    assert f"model.path='theirs/step100' {same} and model.path='theirs/checkpoint-10':" in outcome.out
-    assert probed.status()["copies"] == [[9, 10, 100]]
-    rows = on_validation(probed)
-    assert all(rows[1].items() <= row.items() for row in rows[2:])
     shutil.rmtree(theirs / "step9")  # its measurement stays
     assert "already finished" in taskcluster_train(*THEIRS).out
     assert steps(probed) == STEPS
@@ -214,9 +172,9 @@ def reconfigure(checkpoint: Path, **changes: object) -> None:
     (checkpoint / "config.json").write_text(json.dumps(config))
 
 
-def save_bias(checkpoint: Path, bias: torch.Tensor) -> None:
+def cut_bias(checkpoint: Path) -> None:
     weights = load_file(checkpoint / "model.safetensors")
-    save_file(weights | {"transformer.ln_f.bias": bias}, checkpoint / "model.safetensors", {"format": "pt"})
+    save_file(weights | {"transformer.ln_f.bias": torch.zeros(3)}, checkpoint / "model.safetensors", {"format": "pt"})
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {  # str: nothing is changed
@@ -225,7 +183,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {  
         "model.path='theirs/step9' differs from model.path='theirs/step0' in n_head (4, not 2); leave it out",
     ),
     "other weights": (
-        lambda theirs: save_bias(theirs / "step100", torch.zeros(3)), (),
+        lambda theirs: cut_bias(theirs / "step100"), (),
         "model.path='theirs/step100' differs from model.path='theirs/step0' in transformer.ln_f.bias "
         "(of shape [3], not of shape [16]); leave it out",
     ),
@@ -235,13 +193,16 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {  
     ),
     "two of one number": (
         lambda theirs: shutil.copytree(theirs / "step9", theirs / "v009"), (),
-        "model.path='theirs' has two checkpoints of one step, step9 and v009; leave one of them out",
+        "model.path has two checkpoints of one step, step9 and v009; leave one of them out",
     ),
     "a name that may be several steps": (
         lambda theirs: (theirs / "step9").rename(theirs / "7b-2024"), (),
-        "model.path='theirs': '7b-2024' does not say which number is its step (7b, 2024); name it as step1000 or",
+        "model.path: '7b-2024' does not say which number is its step (7b, 2024); name it as step1000 or",
     ),
-    "a revision of a folder": (str, ("model.revision=step9",), "leave it out, or write model.path=theirs/step9"),
+    "a revision of a folder": (
+        str, ("model.revision=step9",),
+        "model.revision='step9', but model.path='theirs' is a folder, and only models on the hub have revisions; leave",
+    ),
     "no checkpoints": (
         lambda theirs: [shutil.rmtree(folder) for folder in theirs.iterdir()], (),
         "model.path='theirs' holds neither a model (config.json) nor checkpoints (folders such as step1000",
@@ -249,21 +210,14 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {  
     "fine-tuning": (
         str, ("trainer.max_steps=3",),
         "trainer.max_steps=3: model.path names several checkpoints, which can only be measured; set "
-        "trainer.max_steps=0, or fine-tune one of them, such as model.path=theirs/step100",
+        "trainer.max_steps=0, or fine-tune one of them, such as model.path=theirs/step9",
     ),
     "no number": (
         str, ("model.path=a/b", "model.revisions=[step1,main]"),
-        "model.revisions: 'main' has no number to sort it by; name revisions such as step1000",
-    ),
-    "revisions of a folder": (
-        str, ("model.revisions=[step1]",), "model.revisions are those of a model on the hub, but"
-    ),
-    "one revision": (
-        str, ("model.path=a/b", "model.revisions=step1"),
-        "model.revisions='step1' is not a list; write model.revisions=[step1]",
+        "model.revisions: 'main' does not say which number is its step (it has none); name it as step1000",
     ),
     "a revision that is a number": (
-        str, ("model.path=a/b", "model.revisions=[1000]"), "1000 is not read as text; put revisions in quotes",
+        str, ("model.path=a/b", "model.revisions=[1000]"), "model.revisions=[1000] is not a list of texts; write it as",
     ),
 }  # fmt: skip
 
@@ -279,11 +233,3 @@ def test_mistakes_are_one_sentence_before_anything_is_written(
     assert sentence in outcome.err
     assert outcome.err.count("\n") == 1
     assert not [file for file in (tmp_path / "probed").rglob("*") if file.is_file()]
-
-
-def test_a_checkpoint_with_nan_is_named(taskcluster_train: Train, theirs: Path, probed: RunFolder) -> None:
-    save_bias(theirs / "checkpoint-10", torch.full((16,), torch.nan))
-    outcome = taskcluster_train(*THEIRS)
-    assert outcome.exit_code == 2
-    assert "model.path='theirs/checkpoint-10' has NaN or infinite values in transformer" in outcome.err
-    assert steps(probed) == [0, 9]

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 from conftest import SMALL, Outcome
-from faults import fill
 from planted import config, plant, wanted
 
 from taskcluster import load_run
 from taskcluster.operations.live.watcher import Watcher
-from taskcluster.pages.multirun_report import write
 from taskcluster.results.findings import Findings
 from taskcluster.results.tables import tables
 from taskcluster.runs.folder import RunFolder
@@ -133,19 +131,6 @@ def test_names_of_folders_are_shown_whatever_they_are(sweep: Path, name: str) ->
     assert len(findings.runs) == 4
     "".join([*findings.gaps, *(run.path for run in findings.runs)]).encode()
     assert not any("\n" in run.path for run in findings.runs)
-
-
-def test_a_report_on_a_full_disk_is_one_sentence_and_the_one_before_stays(whole: Path, small_disk: Path) -> None:
-    root = small_disk / "s"
-    shutil.copytree(whole, root)
-    page = write(root)
-    before = {file: file.stat().st_mtime_ns for file in page.parent.iterdir()}
-    filler = fill(small_disk)
-    with pytest.raises(UserError, match=r"report: No space left on device; make room and rerun the command"):
-        write(root)
-    assert {file: file.stat().st_mtime_ns for file in page.parent.iterdir()} == before
-    filler.unlink()
-    write(root)
 
 
 @pytest.mark.slow

@@ -102,14 +102,6 @@ def test_what_the_command_gives_comes_first(taskcluster_train: Train, model: Pat
     assert config["clusterer"]["n_init"] == 1
 
 
-def test_exported_run_is_fine_tuned_on_its_tasks(taskcluster_train: Train, model: Path, trained: RunFolder) -> None:
-    words = [word for word in MEASURE if not word.startswith("trainer.")]
-    outcome = taskcluster_train(*words, "trainer.max_steps=3", "optimizer.lr=1e-3")
-    assert outcome.exit_code == 0, outcome.err
-    first, *_, last = RunFolder(Path("measured")).rows()
-    assert first["val/loss"] == trained.rows()[-1]["val/loss"] != last["val/loss"]
-
-
 MISTAKES: dict[str, tuple[str, str]] = {
     "task=facts": ("", "model.path='model' has no token for "),
     "data.template={instruction} {x} -> {y}": ("", "has no token for ' ', '-', '0'"),
@@ -127,17 +119,6 @@ def test_mistakes_are_one_sentence_before_anything_is_written(taskcluster_train:
     assert (outcome.exit_code, outcome.err.count("\n")) == (2, 1)
     assert sentence in outcome.err
     assert not Path("measured/metrics.jsonl").exists()
-
-
-def test_checkpoints_of_different_runs_are_refused(taskcluster_train: Train, model: Path) -> None:
-    config = yaml.safe_load((model / "taskcluster.yaml").read_text())
-    for name, size in (("step0", 60), ("step6", 61)):
-        shutil.copytree(model, f"both/{name}")
-        config["data"]["probe_size"] = size
-        Path(f"both/{name}/taskcluster.yaml").write_text(yaml.safe_dump(config))
-    outcome = taskcluster_train(*MEASURE, "model.path=both")
-    assert outcome.exit_code == 2
-    assert "'both': step0 and step6 were exported from runs that differ in data.probe_size" in outcome.err
 
 
 def test_each_run_of_a_multirun_follows_its_model(taskcluster_train: Train, model: Path) -> None:

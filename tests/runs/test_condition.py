@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from taskcluster.operations.command_line.cli import composed
 from taskcluster.results.conditions import conditions
 from taskcluster.runs.condition import decisive, digest, seeds_of
-from taskcluster.runs.names import condition, group, run_folder, shortened
+from taskcluster.runs.names import condition, group, run_folder
 
 Train = Callable[..., Outcome]
 
@@ -105,10 +105,3 @@ def test_the_group_is_the_condition_and_has_a_digest_where_the_folder_was_chosen
     assert group(config(), Path("outputs/default/seed=0")) == "default"
     assert group(config(), Path("outputs/default/model.n_layer=2/seed=0")) == "model.n_layer=2"
     assert group(config(), Path("run")) != group(config("model.n_layer=2"), Path("run"))
-
-
-def test_a_long_name_is_cut_and_stays_unique() -> None:
-    names = {shortened("é" * 100 + str(k)) for k in range(3)}
-    assert len(names) == 3
-    assert all(len(name.encode()) <= 128 for name in names)
-    assert shortened("short") == "short"

@@ -138,16 +138,6 @@ def test_every_kind_of_training_resumes_exactly(taskcluster_train: Train, tmp_pa
         assert_equal(load(again.checkpoint(6))[key], load(run.checkpoint(6))[key], at=key)
 
 
-def test_a_change_of_machine_is_reported(taskcluster_train: Train, run: RunFolder) -> None:
-    starts = run.status()["starts"]
-    starts[0] |= {"threads": 64, "versions": starts[0]["versions"] | {"torch": "2.8.0"}}
-    run.write_status("failed", starts=starts)
-    outcome = taskcluster_train(*SMALL, "hydra.run.dir=run")
-    assert outcome.exit_code == 0
-    assert "this run resumes with threads" in outcome.out
-    assert "(before: 64), torch" in outcome.out
-
-
 def test_a_branch_with_nothing_left_to_train_is_measured(
     taskcluster_train: Train, run: RunFolder, tmp_path: Path
 ) -> None:
@@ -162,22 +152,20 @@ def test_a_branch_with_nothing_left_to_train_is_measured(
     assert "already finished" in taskcluster_train(*command).out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [["trainer.accumulate_grad_batches=3", "data.batch_size=8"], ["data.layout=sequences"], ["trainer=ddp"]],
     ids=" ".join,
 )
 def test_a_branch_with_other_batches_resumes_exactly(tmp_path: Path, changes: list[str]) -> None:
-    origin = [*SMALL, "trainer.max_steps=3", "model.dropout=0.1", "hydra.run.dir=origin"]
-    train(tmp_path, *origin)
+    train(tmp_path, *SMALL, "trainer.max_steps=3", "model.dropout=0.1", "hydra.run.dir=origin")
     branch = [*SMALL, "trainer.max_steps=40", "model.dropout=0.1", *changes]
     branch += [f"ckpt_path={RunFolder(tmp_path / 'origin').checkpoint(3)}"]
     train(tmp_path, *branch, "hydra.run.dir=straight")
-    straight, killed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "killed")
+    killed = RunFolder(tmp_path / "killed")
     Command(tmp_path, *branch, "hydra.run.dir=killed").until(lambda: len(killed.rows()) > 2).kill()
     train(tmp_path, *branch, "hydra.run.dir=killed")
-    assert_identical(killed, straight)
+    assert_identical(killed, RunFolder(tmp_path / "straight"))
 
 
 def test_a_time_limit_saves_and_the_same_command_resumes(
@@ -191,14 +179,6 @@ def test_a_time_limit_saves_and_the_same_command_resumes(
         assert (limited.status()["state"], limited.status()["step"]) == ("interrupted", step)
     assert taskcluster_train(*SMALL, "hydra.run.dir=limited", "trainer.max_time='00:00:01:00'").exit_code == 0
     assert_identical(limited, run)
-
-
-@pytest.mark.parametrize("limit", ["5m", "00:00:00:00", "{hour: 1}", "10"])
-def test_a_wrong_time_limit_is_refused(taskcluster_train: Train, limit: str) -> None:
-    outcome = taskcluster_train(*SMALL, f"trainer.max_time={limit}")
-    assert outcome.exit_code == 2
-    (line,) = outcome.err.splitlines()
-    assert "trainer.max_time=" in line
 
 
 @pytest.mark.parametrize(

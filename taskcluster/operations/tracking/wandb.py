@@ -76,7 +76,7 @@ class WandbMirror(Mirror):
         self._described: dict[str, Any] = {
             "project": project,
             "entity": entity,
-            "name": name or names.shortened(run.name),
+            "name": name or run.name[:128],
             "group": group or names.group(config, run.path),
             "job_type": job_type,
             "notes": notes,
