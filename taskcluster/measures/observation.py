@@ -63,12 +63,12 @@ class Observation:
     """
 
     split: str
-    states: Mapping[Position, Tensor]
-    labels: Mapping[Position, Mapping[str, Tensor]]
+    states: Mapping[str, Tensor]
+    labels: Mapping[str, Mapping[str, Tensor]]
     n_tasks: int
     loss: float
     correct: Tensor
-    edited: Callable[[Position, Mapping[int, Edit]], "Observation"]
+    edited: Callable[[Any, Mapping[int, Edit]], "Observation"]
     network: PreTrainedModel
     executor: Executor = in_turn
     n_workers: int = 1
