@@ -220,7 +220,7 @@ def batch_size(model: PreTrainedModel, length: int) -> int:
     config = model.config
     width, heads = getattr(config, "hidden_size", 0), getattr(config, "num_attention_heads", 0)
     of_prompt = length * (16 * width + heads * length) + 3 * config.vocab_size
-    return min(BATCH, max(1, AT_ONCE // 4 // of_prompt))
+    return min(BATCH, max(1, AT_ONCE // 8 // of_prompt))
 
 
 def _watched() -> bool:
