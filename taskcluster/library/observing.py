@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from taskcluster.data.tokenized import TokenizedPrompts, grid
 from taskcluster.library.positions import Positions, TokenizedText, named, resolve
-from taskcluster.library.prompt_observation import PromptObservation, coded, observation
+from taskcluster.library.prompt_observation import AppliedEdits, PromptObservation, coded, observation
 from taskcluster.library.saved_states import FIELDS, Store
 from taskcluster.measures.observation import AT_ONCE, Edit, Observation, evaluation
 from taskcluster.models.hidden_states import check, forward_with_states
@@ -75,7 +75,7 @@ def observe(
     facts = _facts(model, tokenized, asked, final_norm)
     store = Store(Path(folder), facts) if folder is not None else None
     run = partial(_observation, model, tokenized, codes, asked, final_norm)
-    seen = run(store, lambda position, edits: run(None, None, position, edits))
+    seen = run(store, lambda position, edits: run(None, None, AppliedEdits(position, edits)))
     if store:
         seen.describe(store)
     return seen
@@ -89,8 +89,7 @@ def _observation(
     final_norm: bool,
     store: Store | None,
     edited: Callable[[str, Mapping[int, Edit]], Observation] | None,
-    edited_at: str | None = None,
-    edits: Mapping[int, Edit] | None = None,
+    applied: AppliedEdits | None = None,
 ) -> PromptObservation:
     parts: list[dict[str, Tensor]] = []
     batches = torch.arange(len(prompts)).split(batch_size(model, prompts.ids.shape[1]))
@@ -98,14 +97,14 @@ def _observation(
         for number, lines in enumerate(tqdm(batches, desc="observing", unit="batch", disable=not _watched())):
             part = store.batch(number) if store else None
             if part is None:
-                part = run_batch(model, prompts, lines, sites, final_norm, edited_at, edits)
+                part = run_batch(model, prompts, lines, sites, final_norm, applied)
                 if store:
                     store.keep(number, part)
             parts.append(part)
     whole = {key: torch.cat([part[key] for part in parts], dim=0 if key in FIELDS else 1) for key in parts[0]}
     labels = {name: values for name, (values, _) in codes.items()}
     values = {name: distinct for name, (_, distinct) in codes.items()}
-    return observation(model, prompts, dict.fromkeys(prompts.columns, labels), values, whole, edited)
+    return observation(model, prompts, dict.fromkeys(prompts.columns, labels), values, whole, edited, applied)
 
 
 def _asked_sites(sites: Sequence[Site]) -> tuple[Site, ...]:
@@ -181,23 +180,19 @@ def run_batch(
     lines: Tensor,
     sites: Sequence[Site] = ("resid_post",),
     final_norm: bool = False,
-    edited_at: str | None = None,
-    edits: Mapping[int, Edit] | None = None,
+    applied: AppliedEdits | None = None,
 ) -> dict[str, Tensor]:
     """What a pass over the prompts `lines` (B,) gives, on the CPU: activations {"SITE/POSITION": (layers, B, ...)} in
     float32; "tokens" (B,), the likeliest next tokens; "losses" (B,), those of the expected answers in nats, NaN where
-    none are known. edits: {layer: edit} of the states at the position `edited_at`.
+    none are known. applied: edits of states on the way.
     """
     names, row = [*prompts.columns], torch.arange(len(lines))
     places = row.repeat(len(names)), torch.cat([prompts.columns[name][lines] for name in names])
     last = row, torch.full_like(row, prompts.ids.shape[1] - 1)
-    changes, at = {}, None
-    if edits and edited_at:
-        at = row, prompts.columns[edited_at][lines]
-        changes = {layer: partial(_edited, edit, lines) for layer, edit in edits.items()}
+    changes = applied.changes(prompts, lines) if applied else {}
     with reading_sites(model, sites, places) as kept:
         output, states = forward_with_states(
-            model, places, changes, at, final_norm=final_norm, logits_at=last, **prompts.inputs(lines, model)
+            model, places, final_norm=final_norm, logits_at=last, **changes, **prompts.inputs(lines, model)
         )
     logits = output.logits[0].float().cpu()
     found: dict[Site, Tensor] = {"resid_post": states, **{site: torch.stack(each) for site, each in kept.items()}}
@@ -209,10 +204,6 @@ def run_batch(
     if prompts.answers is not None:
         losses = -logits.log_softmax(1).gather(1, prompts.answers[lines, None]).squeeze(1)
     return {**part, "tokens": logits.argmax(1), "losses": losses}
-
-
-def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:
-    return edit(states, which.to(states.device))
 
 
 def batch_size(model: PreTrainedModel, length: int) -> int:

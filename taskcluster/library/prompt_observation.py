@@ -4,9 +4,9 @@ import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import polars
@@ -22,7 +22,8 @@ from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.measure import Measure
 from taskcluster.measures.observation import Edit, Observation, evaluation
-from taskcluster.models.hidden_states import logits_at
+from taskcluster.models.hidden_states import forward_with_states
+from taskcluster.models.patching import NOWHERE
 from taskcluster.models.sites import Site
 from taskcluster.validation import UserError, did_you_mean
 
@@ -30,7 +31,26 @@ Activations = dict[Site, dict[str, Tensor]]
 
 SHOWN = 20  # prompts of a page in a notebook
 CHUNK = 64  # prompts of a pass for logits
+ALREADY_EDITED = (
+    "this observation has edited states; give all edits at once to `edited`, and patch the one without edits"
+)
 WITHOUT_MODEL = "these states were loaded without their model; patching, edits and logits need observe(model, ...)"
+
+
+class AppliedEdits(NamedTuple):
+    """{layer: edit} of the states at a position."""
+
+    position: str
+    edits: Mapping[int, Edit]
+
+    def changes(self, prompts: TokenizedPrompts, examples: Tensor) -> dict[str, Any]:
+        """Arguments of `forward_with_states` for prompts with numbers `examples` (B,)."""
+        at = torch.arange(len(examples)), prompts.columns[self.position][examples]
+        return {"edits": {k: partial(_edited, edit, examples) for k, edit in self.edits.items()}, "at": at}
+
+
+def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:
+    return edit(states, which.to(states.device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +64,7 @@ class PromptObservation(Observation):
         values: {label: the value of each code in `labels`}.
         answer_tokens: the likeliest next token of each prompt, (E,).
         losses: the loss of each prompt's expected answer, (E,), in nats; NaN where none is known.
+        applied: the edits under which the model ran; None without.
     """
 
     prompts: TokenizedPrompts
@@ -51,6 +72,7 @@ class PromptObservation(Observation):
     values: Mapping[str, Sequence[Any]]
     answer_tokens: Tensor
     losses: Tensor
+    applied: AppliedEdits | None = None
 
     @property
     def positions(self) -> tuple[str, ...]:
@@ -112,9 +134,11 @@ class PromptObservation(Observation):
         parts = []
         with evaluation(self.model):
             for chunk in torch.arange(len(examples)).split(CHUNK):
+                asked = torch.arange(len(chunk)), columns[chunk]
+                changes = self.applied.changes(self.prompts, examples[chunk]) if self.applied else {}
                 inputs = self.prompts.inputs(examples[chunk], self.model)
-                places = torch.arange(len(chunk)), columns[chunk]
-                parts.append(logits_at(self.model, places, **inputs).float().cpu())
+                output, _ = forward_with_states(self.model, NOWHERE, logits_at=asked, **changes, **inputs)
+                parts.append(output.logits[0].float().cpu())
         return torch.cat(parts)
 
     @property
@@ -186,6 +210,8 @@ class PromptObservation(Observation):
             alpha: strength of "add".
             seed: of the pairs and of the random directions of the control.
         """
+        if self.applied:
+            raise UserError(ALREADY_EDITED)
         at = self.position(position)
         prompts, each = self.prompts, self._each_prompt
         labels = {name: self.codes(name, each) for name in self.labels[each]}
@@ -348,6 +374,7 @@ def observation(
     values: Mapping[str, Sequence[Any]],
     parts: Mapping[str, Tensor],
     edited: Callable[[str, Mapping[int, Edit]], Observation] | None = None,
+    applied: AppliedEdits | None = None,
 ) -> PromptObservation:
     """The observation of prompts. parts: {"SITE/POSITION": activations}, "tokens" and "losses" of the answers."""
     activations: Activations = {}
@@ -363,14 +390,19 @@ def observation(
         n_tasks=len(next(iter(values.values()))) if values else 1,
         loss=float(parts["losses"].mean()),
         correct=answers == known if known is not None else torch.full((len(prompts),), math.nan),
-        edited=edited or _without_model,
+        edited=edited or (_already_edited if applied else _without_model),
         network=cast(PreTrainedModel, model),
         prompts=prompts,
         activations=activations,
         values=values,
         answer_tokens=answers,
         losses=parts["losses"],
+        applied=applied,
     )
+
+
+def _already_edited(position: str, edits: Mapping[int, Edit]) -> Observation:
+    raise UserError(ALREADY_EDITED)
 
 
 def _without_model(position: str, edits: Mapping[int, Edit]) -> Observation:

@@ -129,6 +129,9 @@ def test_an_edit_runs_the_model_again(seen: tc.PromptObservation) -> None:
     torch.testing.assert_close(same.states["end"], seen.states["end"])
     other = seen.edited("end", {1: lambda states, which: -states})
     assert not torch.allclose(other.states["end"][2], seen.states["end"][2])
+    assert torch.equal(other.logits("end").argmax(1), other.answer_tokens)  # edited as well
+    with pytest.raises(tc.UserError, match="all edits at once"):
+        other.patch("colour")
 
 
 def test_expected_answers_are_scored(llama: Any, tokenizer: Any, seen: tc.PromptObservation) -> None:
