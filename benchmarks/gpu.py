@@ -31,7 +31,7 @@ from updates import SEQUENCES, STEPS, Stopwatch, ours, wait
 
 from taskcluster import Clusterer, KMeans, RunFolder, observe
 from taskcluster.config import RunConfig
-from taskcluster.measures.interventions.interventions import Interventions
+from taskcluster.measures.interventions.causal_effects import Interventions
 from taskcluster.measures.interventions.sites import chunks
 from taskcluster.measures.measure import Measurement
 from taskcluster.models.architecture import blocks

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 
 from taskcluster import LoadedRun, load_run, observe
+from taskcluster.measures.interventions.causal_effects import Interventions
 from taskcluster.measures.interventions.edits import CONTROLS, ControlName
-from taskcluster.measures.interventions.interventions import Interventions
 from taskcluster.models.patching import Prompts
 from taskcluster.training.progress import quieten
 

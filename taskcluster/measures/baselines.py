@@ -50,16 +50,19 @@ class Untrained(Comparison):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return tuple(untrained_metric(score.metric) for score in self.scores)
+        return tuple(control(score.metric, "untrained", "baseline", "untrained network") for score in self.scores)
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         network = with_random_weights(observation.network, self.seed)
-        seen = observe(network, self.data, observation.split, self.at, **observation.workers)
-        return {untrained_metric(score.metric): score.aris(seen, self.clusterer) for score in self.scores}
-
-
-def untrained_metric(of: Metric) -> Metric:
-    return control(of, "untrained", "baseline", "untrained network")
+        seen = observe(
+            network,
+            self.data,
+            observation.split,
+            self.at,
+            executor=observation.executor,
+            n_workers=observation.n_workers,
+        )
+        return dict(zip(self.metrics, (score.aris(seen, self.clusterer) for score in self.scores), strict=True))
 
 
 @configured
@@ -77,53 +80,51 @@ class Surface(Comparison):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return tuple(metric for score in self.scores for metric in self._declared(score.metric, score.position))
+        return tuple(
+            metric
+            for score in self.scores
+            for metric in surface_metrics(score.metric, self.n, self._unit(score.position))
+        )
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        rows, aris = self.data.probe[observation.split], dict[Metric, Values]()
-        numbers = rows.labels("instruction_end")["instruction"].unique()  # of the instructions in the probe set
         embedding = next(observation.network.get_input_embeddings().parameters()).detach().float().cpu()
-        features = dict[Scored | None, list[tuple[Clusterer, Tensor]]]()  # of texts up to a position, of instructions
-        for metric, position, within in self.scores:
-            labels, read_at = rows.labels(position), self._read_at(position)
-            if read_at not in features:
-                texts = rows.read_at(read_at) if read_at else None
-                features[read_at] = self._features(embedding, numbers.tolist(), texts)
-            instruction = torch.searchsorted(numbers, labels["instruction"].contiguous())
-            which, task = torch.arange(len(instruction)) if read_at else instruction, labels["task"]
-            for declared, (clusterer, table) in zip(self._declared(metric, position), features[read_at], strict=True):
-                states = table[which][None]
-                if within:
-                    aris[declared] = fit_layers_within(states, clusterer, labels["x"], task)[0].ari(task)
-                else:
-                    aris[declared] = fit_layers(states, clusterer, self.clusterer.k(observation.n_tasks))[0].ari(task)
+        aris: dict[Metric, Values] = {}
+        for score in self.scores:
+            labels = self.data.probe[observation.split].labels(score.position)
+            features = self._features(score.position, observation.split, embedding)
+            declared = surface_metrics(score.metric, self.n, self._unit(score.position))
+            for metric, (clusterer, states) in zip(declared, features, strict=True):
+                (found,) = (
+                    fit_layers_within(states[None], clusterer, labels["x"], labels["task"])
+                    if score.within
+                    else fit_layers(states[None], clusterer, self.clusterer.k(observation.n_tasks))
+                )
+                aris[metric] = found.ari(labels["task"])
         return aris
 
-    def _declared(self, metric: Metric, position: Scored) -> tuple[Metric, ...]:
-        unit: Unit = "words" if self.data.family.words else "symbols"
-        return surface_metrics(metric, self.n, "tokens" if self._read_at(position) else unit)
+    def _unit(self, position: Scored) -> Unit:
+        """Tokens where a text is all that is read up to the position, the parts of an instruction elsewhere."""
+        if position == "answer" or self.data.family.x_inside:
+            return "tokens"
+        return "words" if self.data.family.words else "symbols"
 
-    def _read_at(self, position: Scored) -> Scored | None:
-        """The position itself where its texts are the tokens up to it, None where they are the instructions."""
-        return position if position == "answer" or self.data.family.x_inside else None
-
-    def _features(
-        self, embedding: Tensor, instructions: Sequence[int], tokens: list[list[int]] | None
-    ) -> list[tuple[Clusterer, Tensor]]:
-        """For each baseline, what clusters it, and features (I, ...) of texts in tokens, or of the instructions with
-        these numbers."""
-        texts: Texts = tokens or []
-        if tokens is None:
-            family = self.data.family
-            texts = [family.parts(family.instructions[number][1]) for number in instructions]
+    def _features(self, position: Scored, split: str, embedding: Tensor) -> list[tuple[Clusterer, Tensor]]:
+        """For each baseline, what clusters it, and the features (N, ...) of the text of every state at the position."""
+        rows, family = self.data.probe[split], self.data.family
+        tokens = rows.read_at(position)
+        texts: Texts = tokens
+        which = torch.arange(len(texts))
+        if self._unit(position) != "tokens":
+            numbers, which = rows.labels(position)["instruction"].unique(return_inverse=True)
+            texts = [family.parts(family.instructions[number][1]) for number in numbers.tolist()]
             joined = [(" " if family.words else "").join(parts) for parts in texts]
             tokens = self.data.tokenizer(joined, add_special_tokens=False)["input_ids"]
         means = [embedding[text].mean(0) if text else embedding.new_zeros(embedding.shape[1]) for text in tokens]
         return [
-            (self.clusterer, counts(texts, 1)),
-            (self.clusterer, counts(texts, self.n)),
-            (self.clusterer, torch.stack(means)),
-            (ByEditDistance(texts), torch.arange(len(texts))[:, None]),
+            (self.clusterer, counts(texts, 1)[which]),
+            (self.clusterer, counts(texts, self.n)[which]),
+            (self.clusterer, torch.stack(means)[which]),
+            (ByEditDistance(texts), which[:, None]),
         ]
 
 
@@ -139,10 +140,9 @@ class ByEditDistance(Clusterer):
         return [self._fit(numbers.squeeze(1).numpy(), k) for numbers, k in zip(problems, n_clusters, strict=True)]
 
     def _fit(self, numbers: np.ndarray, k: int) -> Clustering:
-        labels = np.zeros(len(numbers), dtype=int)
-        if k > 1:
-            linked = AgglomerativeClustering(k, metric="precomputed", linkage="average")
-            labels = linked.fit(self._distances[np.ix_(numbers, numbers)]).labels_
+        distances = self._distances[np.ix_(numbers, numbers)]
+        linked = AgglomerativeClustering(k, metric="precomputed", linkage="average") if k > 1 else None
+        labels = linked.fit_predict(distances) if linked else np.zeros(len(numbers), dtype=int)
         return Clustering(torch.from_numpy(labels), torch.empty(k, 0), 0.0)
 
 

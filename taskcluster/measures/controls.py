@@ -69,23 +69,17 @@ class Chance(Comparison):
         return numbers
 
     def _by_layer(self, seen: Observation, score: Score, random: torch.Generator) -> list[tuple[float, ...]]:
-        """Mean, largest, p and the ARI for fixed k, of each layer."""
+        """The mean and the largest ARI of shuffled labels, p, and the ARI for fixed k, of each layer."""
         labels, layers = seen.labels[score.position], score.clusters(seen, self.clusterer)
-        tasks, among = labels["task"], labels["x"] if score.within else torch.zeros_like(labels["task"])
-        aris: list[list[np.ndarray]] = [[] for _ in layers]
-        for truths in permuted(_numbered(tasks, among), among, self.n_shuffles, random):
-            for of_layer, layer in zip(aris, layers, strict=True):
-                of_layer.append(_aris(layer, truths))
-        fixed = [layer.score(ari_for_fixed_k, tasks) for layer in layers]
-        return [(*self._chance(np.concatenate(a)), f) for a, f in zip(aris, fixed, strict=True)]
-
-    def _chance(self, aris: np.ndarray) -> tuple[float, float, float]:
-        """Of the ARI itself and those of shuffled labels, (1 + R,): mean and largest of the latter, and p."""
-        measured, by_chance = aris[0], aris[1:]
-        if not np.isfinite(aris).all():
-            return math.nan, math.nan, math.nan
-        p = (1 + int((by_chance >= measured).sum())) / (1 + self.n_shuffles)
-        return float(by_chance.mean()), float(by_chance.max()), p
+        tasks = labels["task"]
+        shuffles = permuted(tasks, labels["x"] if score.within else torch.zeros_like(tasks), self.n_shuffles, random)
+        batches = [[_aris(layer, truths) for layer in layers] for truths in shuffles]
+        aris = np.array([np.concatenate(parts) for parts in zip(*batches, strict=True)])  # (L+1, 1 + R)
+        measured, by_chance = aris[:, :1], aris[:, 1:]
+        p = (1 + (by_chance >= measured).sum(1)) / (1 + self.n_shuffles)
+        table = np.stack([by_chance.mean(1), by_chance.max(1), p], axis=1)
+        table[~np.isfinite(aris).all(1)] = math.nan
+        return [(*row, layer.score(ari_for_fixed_k, tasks)) for row, layer in zip(table.tolist(), layers, strict=True)]
 
 
 @configured
@@ -102,26 +96,28 @@ class Nuisance(Comparison):
         super().__post_init__()
         family = self.data.family
         several = any(len(task.descriptions) > 1 for task in family.tasks)
-        self.declared = {position: nuisance_metrics(position, family.words, several) for position in self.at}
+        self._declared = {position: nuisance_metrics(position, family.words, several) for position in self.at}
         parts = [family.parts(instruction) for _, instruction in family.instructions]
-        self.of_text = {
-            "first": _equal_numbers([part[:1] for part in parts]),
-            "last": _equal_numbers([part[-1:] for part in parts]),
-            "length": torch.tensor([len(part) for part in parts]),
+        values: dict[str, list[object]] = {
+            "first": [p[:1] for p in parts],
+            "last": [p[-1:] for p in parts],
+            "length": [len(p) for p in parts],
         }
+        # For each instruction a number, equal for equal values
+        self._numbers = {name: np.unique([*map(str, of)], return_inverse=True)[1] for name, of in values.items()}
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return tuple(metric for declared in self.declared.values() for metric in declared.values())
+        return tuple(metric for declared in self._declared.values() for metric in declared.values())
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         aris: dict[Metric, Values] = {}
-        for position, declared in self.declared.items():
-            labels = observation.labels[position]
-            known = {**labels, "regex": labels["description"]}
-            known |= {name: values[labels["instruction"]] for name, values in self.of_text.items()}
+        for position, declared in self._declared.items():
+            labels = dict(observation.labels[position])
+            labels["regex"] = labels["description"]
+            labels |= {name: torch.from_numpy(of)[labels["instruction"]] for name, of in self._numbers.items()}
             layers = clusters(observation, position, self.clusterer)
-            aris |= {metric: [layer.ari(known[name]) for layer in layers] for name, metric in declared.items()}
+            aris |= {metric: [layer.ari(labels[name]) for layer in layers] for name, metric in declared.items()}
         return aris
 
 
@@ -139,39 +135,25 @@ def nuisance_metrics(position: Scored, words: bool, several: bool) -> dict[str, 
     }
 
 
-def _equal_numbers(values: list[list[str]]) -> Tensor:
-    """Equal numbers for equal values."""
-    return torch.from_numpy(np.unique([" ".join(value) for value in values], return_inverse=True)[1])
-
-
 def chance_metrics(of: Metric) -> tuple[Metric, Metric, Metric, Metric]:
     """Of permutations of the tasks: the mean and the largest ARI, and the p value; the ARI for a fixed k."""
     p = control(of, "p", "p", f"of the ARI {of.where}")
-    fixed_k = replace(of, key=f"{of.key}_fixed_k", name="ARI for fixed k", short="", label="", axis="")
     return (
         control(of, "shuffled", "chance", "of shuffled labels"),
         control(of, "shuffled_largest", "largest", "of shuffled labels, the largest"),
-        replace(p, name="p", short="p", label="p", axis="p", least=None, chance=None),
-        replace(fixed_k, low=None, least=None),  # it has no lower bound
+        replace(p, name="p", short="", label="", axis="", least=None, chance=None),
+        replace(
+            of, key=f"{of.key}_fixed_k", name="ARI for fixed k", short="", label="", axis="", low=None, least=None
+        ),  # no lower bound
     )
-
-
-def _numbered(tasks: Tensor, among: Tensor) -> Tensor:
-    """Tasks (N,) numbered from 0, separately for each value of `among` (N,)."""
-    numbers = torch.empty(len(tasks), dtype=torch.long)
-    for value in among.unique():
-        numbers[among == value] = tasks[among == value].unique(return_inverse=True)[1]
-    return numbers
 
 
 def _aris(layer: Clusters | Within, truths: Tensor) -> np.ndarray:
     """Of clusters with each of `truths` (R, N), (R,); within an x their mean, as `Within.score` has it."""
     if isinstance(layer, Clusters):
-        aris = adjusted_rand_indices(truths, layer.cluster_labels)
+        aris = adjusted_rand_indices(torch.searchsorted(truths[0].unique(), truths.contiguous()), layer.cluster_labels)
         return np.full_like(aris, math.nan) if math.isnan(layer.inertia) else aris
     telling = layer.telling(truths[0])
-    if not telling:
-        return np.full(len(truths), math.nan)
-    parts = [_aris(part, truths[:, rows]) for rows, part in telling]
-    averaged: np.ndarray = np.average(parts, axis=0, weights=[len(rows) for rows, _ in telling])
+    parts = [_aris(part, truths[:, rows]) for rows, part in telling] or [np.full(len(truths), math.nan)]
+    averaged: np.ndarray = np.average(parts, axis=0, weights=[len(rows) for rows, _ in telling] or None)
     return averaged

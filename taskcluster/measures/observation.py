@@ -31,9 +31,8 @@ Edit = Callable[[Tensor, Tensor], Tensor]  # states (M, D), and which of the N a
 
 
 class Executor(Protocol):
-    """The results of `work` for each item, in order."""
-
-    def __call__(self, work: Callable[[T], R], items: Sequence[T], /) -> list[R]: ...
+    def __call__(self, work: Callable[[T], R], items: Sequence[T], /) -> list[R]:
+        """The results of `work` for each item, in order."""
 
 
 def in_turn(work: Callable[[T], R], items: Sequence[T], /) -> list[R]:
@@ -87,11 +86,6 @@ class Observation:
             self.kept[key] = compute()
         return cast(T, self.kept[key])
 
-    @property
-    def workers(self) -> dict[str, Any]:
-        """Arguments of `observe`, for another observation with the same executor."""
-        return {"executor": self.executor, "n_workers": self.n_workers}
-
     def by_layer(self, states: Tensor, work: Callable[[Tensor], list[T]]) -> list[T]:
         """`work` of states (L+1, N, D), one result a layer. The workers of the executor divide the layers."""
         n = min(self.n_workers, len(states))
@@ -143,44 +137,24 @@ def observe(
     Raises:
         UserError: an edited layer does not exist.
     """
-    rows, device, on_answer = data.probe[split], network.device, data.loss_on == "y"
+    rows, on_answer = data.probe[split], data.loss_on == "y"
     norm = data.probe_final_norm if final_norm is None else final_norm
-
-    def run_chunk(pack: Packer, known: Mapping[str, Any], chosen: Tensor) -> tuple[list[Tensor], Tensor, float, Tensor]:
-        """States at each position, the mean loss, its weight, and which answers are right."""
-        batch = pack(chosen)
-        places = [batch.places(position) for position in positions]
-        nowhere = torch.zeros(2, 0, dtype=torch.long, device=device)
-        line, column = torch.cat([nowhere, *(torch.stack(place) for place in places)], dim=1)
-        at, changes = None, {}
-        if edits:
-            at, which = batch.places(edited_at), torch.searchsorted(rows.at(edited_at), batch.tokens_at(edited_at))
-            moved = which.to(device)
-            changes = {layer: partial(_edited, edit, moved) for layer, edit in edits.items()}
-        asked: dict[str, Any] = {"final_norm": norm, "logits_at": batch.predicting_y if on_answer else None}
-        output, layers = forward_with_states(network, (line, column), changes, at, **asked, **batch.inputs, **known)
-        parts = layers.float().split([len(lines) for lines, _ in places], dim=1) if places else ()
-        loss, correct = (batch.loss_of_y, batch.correct_by) if on_answer else (batch.loss, batch.correct)
-        logits = output.logits[0] if on_answer else output.logits
-        return list(parts), loss(logits), batch.total, correct(logits)
-
     with evaluation(network):
         skip, known = _shared_prefix(network, rows) if on_answer else (0, {})
-        pack = Packer(rows, data.loss_on, device, data.padding, skip, width=data.longest - 1 - skip)
+        pack = Packer(rows, data.loss_on, network.device, data.padding, skip, width=data.longest - 1 - skip)
+        run = partial(_run_rows, network, rows, pack, positions, edited_at, edits or {}, final_norm=norm, **known)
         n = rows_at_once(network, rows, data.loss_on, data.padding, skip)
-        chunks = executor(partial(run_chunk, pack, known), torch.arange(len(rows)).split(n))
-    parts, means, weights, right = zip(*chunks, strict=True)
-    losses = torch.stack([mean.to(device) for mean in means]).tolist()
+        parts, losses, weights, correct = zip(*executor(run, torch.arange(len(rows)).split(n)), strict=True)
     return Observation(
         split=split,
         states={
-            position: torch.cat([part.to(device) for part in of_position], dim=1)
+            position: torch.cat([part.to(network.device) for part in of_position], dim=1)
             for position, of_position in zip(positions, zip(*parts, strict=True), strict=True)
         },
         labels={position: rows.labels(position) for position in positions},
         n_tasks=len(data.family.tasks),
-        loss=sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights),
-        correct=torch.cat([own.to(device) for own in right]).cpu(),
+        loss=sum(float(loss) * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights),
+        correct=torch.cat([right.cpu() for right in correct]),
         edited=partial(
             observe, network, data, split, positions, final_norm=norm, executor=executor, n_workers=n_workers
         ),
@@ -188,6 +162,41 @@ def observe(
         executor=executor,
         n_workers=n_workers,
     )
+
+
+def _run_rows(
+    network: PreTrainedModel,
+    rows: Rows,
+    pack: Packer,
+    positions: Sequence[Position],
+    edited_at: Position,
+    edits: Mapping[int, Edit],
+    chosen: Tensor,
+    **inputs: Any,
+) -> tuple[Sequence[Tensor], Tensor, float, Tensor]:
+    """States at each position, the mean loss, its weight, and which answers are right: of rows with numbers `chosen`.
+
+    inputs: what `forward_with_states` receives besides the rows.
+    """
+    batch = pack(chosen)
+    places = [torch.stack(batch.places(position)) for position in positions]
+    line, column = torch.cat([torch.zeros(2, 0, dtype=torch.long, device=network.device), *places], dim=1)
+    at, changes = None, {}
+    if edits:
+        at, which = batch.places(edited_at), torch.searchsorted(rows.at(edited_at), batch.tokens_at(edited_at))
+        changes = {layer: partial(_edited, edit, which.to(network.device)) for layer, edit in edits.items()}
+    on_answer = batch.loss_on == "y"
+    logits_at = batch.predicting_y if on_answer else None
+    inputs |= batch.inputs
+    output, layers = forward_with_states(network, (line, column), changes, at, logits_at=logits_at, **inputs)
+    states = layers.float().split([place.shape[1] for place in places], dim=1)
+    loss, correct = (batch.loss_of_y, batch.correct_by) if on_answer else (batch.loss, batch.correct)
+    logits = output.logits[0] if on_answer else output.logits
+    return states, loss(logits), batch.total, correct(logits)
+
+
+def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:
+    return edit(states, which)
 
 
 def _shared_prefix(network: PreTrainedModel, rows: Rows) -> tuple[int, dict[str, Any]]:
@@ -202,13 +211,9 @@ def rows_at_once(network: PreTrainedModel, rows: Rows, loss_on: LossOn, padding:
     attention of a layer, and logits with their logarithms."""
     config = network.config
     width, heads = getattr(config, "hidden_size", 0), getattr(config, "num_attention_heads", 0)
-    length = int((rows.prefixes[:-1].max() if padding else rows.lengths.max()) - skip)
-    length += int(rows.reads.max()) if padding else 0
-    lines = int(rows.counts.max()) if padding else 1
-    logits = lines * length if loss_on == "sequence" else int(rows.counts.max() * rows.answers.max())
+    examples, unpadded = int(rows.counts.max()), (1, rows.lengths.max())
+    lines, longest = (examples, rows.prefixes[:-1].max() + rows.reads.max()) if padding else unpadded
+    length = int(longest) - skip
+    logits = lines * length if loss_on == "sequence" else examples * int(rows.answers.max())
     of_row = lines * length * (16 * width + heads * (skip + length)) + 3 * logits * config.vocab_size
     return min(CHUNK, max(1, AT_ONCE // of_row))
-
-
-def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:
-    return edit(states, which)

@@ -22,7 +22,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import chain, cycle, groupby, zip_longest
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -38,14 +38,9 @@ from taskcluster.metrics import PLACES, Metric
 from taskcluster.tasks.family import Example, TaskFamily
 from taskcluster.validation import Seed
 
-
-class Fold(NamedTuple):
-    """One probe and one control: which of the M known states they are fitted to, (M,); which of the N others the probe
-    is tested on, (N,); which of the known ones the control is tested on, (M,)."""
-
-    fitted: Tensor
-    tested: Tensor
-    repeated: Tensor
+# One probe and one control: which of the M known states they are fitted to, (M,); which of the N others the probe is
+# tested on, (N,); which of the known ones the control is tested on, (M,).
+Fold = tuple[Tensor, Tensor, Tensor]
 
 
 @configured
@@ -73,7 +68,9 @@ class Probe(Measure):
 
     def __post_init__(self) -> None:
         family = self.data.family
-        halves = _halves(family, self.seed)
+        inputs = sorted({x for task in family.tasks for x in task.mapping})
+        mixed = random.Random(f"{self.seed}/probe/halves").sample(inputs, len(inputs))
+        halves = dict(zip(mixed, cycle((0, 1)), strict=False))
         self._half = torch.tensor([half for _, half in sorted(halves.items())])  # labels number x in this order
         examples = _examples(family, halves, self.n_instructions, self.seed)
         prompts = Prompts(family, self.data.tokenizer, self.data.template).encode(examples)
@@ -93,33 +90,32 @@ class Probe(Measure):
         return tuple(metric for position in self.positions for metric in probe_metrics(position))
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        known = observe(observation.network, self._known, "train", self.positions, **observation.workers)
+        network, executor, n_workers = observation.network, observation.executor, observation.n_workers
+        known = observe(network, self._known, "train", self.positions, executor=executor, n_workers=n_workers)
         numbers: dict[Metric, Values] = {}
         for position in self.positions:
             ours, others = self.rows.labels(position), observation.labels[position]
-            folds = self._folds(position, ours, others)
             tasks = ours["task"].long(), self.random_task[ours["instruction"].long()], others["task"].long()
             states = torch.cat([known.states[position], observation.states[position]], 1)
-            scores = observation.by_layer(states, partial(self._scores, folds, *tasks))
+            scores = observation.by_layer(states, partial(self._scores, self._folds(ours, others), *tasks))
             numbers |= columns(probe_metrics(position), scores)
         return numbers
 
-    def _folds(self, position: Position, known: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> list[Fold]:
+    def _folds(self, known: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> list[Fold]:
         """known, others: the labels of the states that probes are trained on, and of those that they are tested on."""
         task, instruction = known["task"], known["instruction"]
-        if position == "instruction_end":
-            all_known = torch.ones_like(task, dtype=torch.bool)
-            divided = [Fold(all_known, torch.ones_like(others["task"], dtype=torch.bool), all_known)]
-        else:
+        if "x" in known:
             half, tested_half = self._half[known["x"].long()], self._half[others["x"].long()]
-            divided = [Fold(half == k, tested_half != k, half != k) for k in (0, 1) if bool((half == k).any())]
+            folds = [(half == k, tested_half != k, half != k) for k in (0, 1) if (half == k).any()]
+        else:
+            folds = [(task >= 0, others["task"] >= 0, task >= 0)]  # all states
         return [
-            Fold(
+            (
                 fitted,
                 tested & torch.isin(others["task"], task[fitted]),
                 repeated & torch.isin(instruction, instruction[fitted]),
             )
-            for fitted, tested, repeated in divided
+            for fitted, tested, repeated in folds
         ]
 
     def _scores(
@@ -127,22 +123,18 @@ class Probe(Measure):
     ) -> list[tuple[float, float, float]]:
         """Accuracy, control accuracy and selectivity of each layer. states (L+1, M+N, D): the known ones, then the
         others."""
-        return [self._score(folds, task, random_task, tested_task, layer.cpu().double()) for layer in states]
-
-    def _score(
-        self, folds: Sequence[Fold], task: Tensor, random_task: Tensor, tested_task: Tensor, states: Tensor
-    ) -> tuple[float, float, float]:
-        if not bool(states.isfinite().all()):
-            return math.nan, math.nan, math.nan
-        known, others = states[: len(task)], states[len(task) :]
-        correct, memorized = [], []
-        for fitted, tested, repeated in folds:
-            ridge, n_tasks = Ridge(known[fitted], self.penalty), len(self.data.family.tasks)
-            probe, control = (ridge.fit(labels[fitted], n_tasks) for labels in (task, random_task))
-            correct.append(probe(others[tested]) == tested_task[tested])
-            memorized.append(control(known[repeated]) == random_task[repeated])
-        accuracy, by_heart = (float(torch.cat(parts).double().mean()) for parts in (correct, memorized))
-        return accuracy, by_heart, accuracy - by_heart
+        scores, n_tasks = [], len(self.data.family.tasks)
+        for layer in states:
+            known, others = layer.cpu().double().tensor_split([len(task)])
+            correct, memorized = [], []
+            for fitted, tested, repeated in folds if layer.isfinite().all() else ():
+                ridge = Ridge(known[fitted], self.penalty)
+                probe, control = (ridge.fit(labels[fitted], n_tasks) for labels in (task, random_task))
+                correct += (probe(others[tested]) == tested_task[tested]).tolist()
+                memorized += (control(known[repeated]) == random_task[repeated]).tolist()
+            accuracy, by_heart = (sum(right) / len(right) if right else math.nan for right in (correct, memorized))
+            scores.append((accuracy, by_heart, accuracy - by_heart))
+        return scores
 
 
 def probe_metrics(position: Position) -> tuple[Metric, Metric, Metric]:
@@ -164,12 +156,6 @@ def probe_metrics(position: Position) -> tuple[Metric, Metric, Metric]:
         replace(accuracy, key=f"probe_control{suffix}", where=f"{where}, control task"),
         Metric(f"selectivity{suffix}", "selectivity", where, label=label, position=position, low=0, high=1, least=-1),
     )
-
-
-def _halves(family: TaskFamily, seed: int) -> dict[str, int]:
-    """The half, 0 or 1, of every x of the family."""
-    inputs = sorted({x for task in family.tasks for x in task.mapping})
-    return dict(zip(random.Random(f"{seed}/probe/halves").sample(inputs, len(inputs)), cycle((0, 1)), strict=False))
 
 
 def _examples(family: TaskFamily, halves: Mapping[str, int], n_instructions: int, seed: int) -> list[Example]:

@@ -12,6 +12,8 @@ the centroids of clusters. Vectors, the choice of a layer, and the accuracies ar
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from itertools import product
 from typing import Annotated, Literal
 
 import torch
@@ -21,13 +23,13 @@ from transformers import PreTrainedModel
 
 from taskcluster.data.rows import Rows
 from taskcluster.measures.clusters import ClusterMeasure
-from taskcluster.measures.few_shot import FewShot, Questions, correct, few_shot, parts_of
-from taskcluster.measures.function_vectors import function_vectors
-from taskcluster.measures.interventions.edits import matched
-from taskcluster.measures.interventions.sites import Layers, Placed, chunks, edited_layers
+from taskcluster.measures.few_shot import FewShot, Questions, correct, few_shot, split_examples
+from taskcluster.measures.interventions.edits import group_means, match_clusters
+from taskcluster.measures.interventions.sites import Layers, ProbePrompts, chunks, edited_layers
 from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation, evaluation
 from taskcluster.metrics import Metric
+from taskcluster.models.heads import added, projections, reading, replacing
 from taskcluster.validation import Seed
 
 Vector = Literal["task_vector", "function_vector", "difference", "mean", "cluster", "random", "other_task"]
@@ -43,18 +45,19 @@ VECTORS: dict[Vector, str] = {
 }
 CONTROLS: tuple[Vector, ...] = ("random", "other_task")
 
-PROMPTS = {
-    "zero_shot": "without demonstrations",
-    "shuffled": "with shuffled demonstrations",
-    "few_shot": "with demonstrations",
-}
 PROMPT_METRICS = tuple(  # of the first token of y, and of all of them
     Metric(f"{kind}_{key}", f"accuracy of the {kind.replace('_', ' ')}", where, by_layer=False, low=0, high=1)
     for kind in ("first_token", "whole_answer")
-    for key, where in PROMPTS.items()
+    for key, where in (
+        ("zero_shot", "without demonstrations"),
+        ("shuffled", "with shuffled demonstrations"),
+        ("few_shot", "with demonstrations"),
+    )
 )
 
-Make = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, states there (M, D), their tasks (M,) and numbers (M,)
+UNTRIED = torch.full((2,), math.nan, dtype=torch.float64)  # right answers of a layer that no vector is patched into
+
+Patch = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, states there (M, D), their tasks (M,) and numbers (M,)
 
 
 @configured
@@ -82,9 +85,8 @@ class Vectors(ClusterMeasure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._n_tasks, self._pad = len(self.data.family.tasks), self.data.tokenizer.pad_token_id or 0
-        self._methods = list(dict.fromkeys([*self.methods, *CONTROLS]))
-        parts = parts_of(self.data, self.n_prompts, self.seed)
+        self._n_tasks, self._methods = len(self.data.family.tasks), list(dict.fromkeys([*self.methods, *CONTROLS]))
+        parts = split_examples(self.data, self.n_prompts, self.seed)
         self._parts = {part: few_shot(self.data, examples, self.seed) for part, examples in parts.items()}
 
     @property
@@ -92,57 +94,52 @@ class Vectors(ClusterMeasure):
         return (*PROMPT_METRICS, *(metric for method in self._methods for metric in vector_metrics(method)))
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        network, parts, test = observation.network, self._parts, self._parts["test"]
+        network, test = observation.network, self._parts["test"]
         layers = edited_layers(network, self.layers, "measures.vectors.layers")
         with evaluation(network):
-            states, near = (self._states(network, parts[part].few) for part in ("vectors", "choice"))
-            makes = self._makes(network, states, near)
-            chosen, tested = (self._with_vectors(network, parts[part], makes, layers) for part in ("choice", "test"))
-            plain = torch.stack([correct(network, rows, self._pad) for rows in (test.zero, test.shuffled, test.few)])
+            patches = self._patches(network)
+            chosen, tested = (self._patched(network, self._parts[k], patches, layers) for k in ("choice", "test"))
+            plain = torch.stack([correct(network, rows) for rows in (test.zero, test.shuffled, test.few)])
         n, every = len(test.task), range(network.config.num_hidden_layers + 1)
         numbers: dict[Metric, Values] = dict(
-            zip(PROMPT_METRICS, (count / n for count in plain.T.flatten().tolist()), strict=True)
+            zip(PROMPT_METRICS, (plain.double() / n).T.flatten().tolist(), strict=True)
         )
         for method in self._methods:
             best = max(layers, key=lambda layer: int(chosen[method, layer][0]))
-            counts = {layer: tested[method, layer].tolist() for layer in layers}
-            first, whole = ([counts[k][kind] / n if k in counts else math.nan for k in every] for kind in (0, 1))
-            values = first, whole, first[best], whole[best], float(best)
-            numbers |= dict(zip(vector_metrics(method), values, strict=True))
+            right = torch.stack([tested.get((method, layer), UNTRIED) for layer in every])
+            first, whole = (right / n).T.tolist()
+            numbers |= zip(vector_metrics(method), (first, whole, first[best], whole[best], float(best)), strict=True)
         return numbers
 
-    def _states(self, network: PreTrainedModel, rows: Rows) -> Tensor:
-        """Raw states of every layer at the last token of prompts, (L+1, N, D)."""
+    def _states(self, network: PreTrainedModel, part: str) -> Tensor:
+        """Raw states of every layer at the last token of prompts with demonstrations, (L+1, N, D)."""
+        rows = self._parts[part].few
         every = chunks(network, rows, torch.arange(rows.n_examples))
-        return torch.cat([Placed(network, rows, chunk, self._pad).at("answer").states for chunk in every], 1)
+        return torch.cat([ProbePrompts(network, rows, chunk).at("answer").states for chunk in every], 1)
 
-    def _makes(self, network: PreTrainedModel, states: Tensor, near: Tensor) -> dict[Vector, Make]:
-        """How each method edits the states of a layer.
-
-        states (L+1, N, D): of prompts with demonstrations. near (L+1, C, D): of others, by which clusters are matched.
-        """
-        source, k, device = self._parts["vectors"], self._n_tasks, states.device
-        task = source.task.to(device)
-        counts = torch.bincount(task, minlength=k)[:, None]
-        means = torch.stack([s.new_zeros(k, s.shape[1]).index_add_(0, task, s) / counts for s in states])
+    def _patches(self, network: PreTrainedModel) -> dict[Vector, Patch]:
+        """How each method edits the states of a layer."""
+        source, states, k = self._parts["vectors"], self._states(network, "vectors"), self._n_tasks
+        task = source.task.to(states.device)
+        means = torch.stack([group_means(layer, task, k) for layer in states])
         difference = means - means.mean(1, keepdim=True)
         rng = torch.Generator().manual_seed(self.seed)
         drawn = torch.rand(4 * len(task), len(task), generator=rng)
 
         def one_prompt(layer: int, base: Tensor, tasks: Tensor, which: Tensor) -> Tensor:
             prompt = torch.where(tasks.cpu()[:, None] == source.task, drawn[which], -1.0).argmax(1)
-            return states[layer][prompt.to(device)]
+            return states[layer][prompt.to(base.device)]
 
         def random_direction(layer: int, base: Tensor, tasks: Tensor, which: Tensor) -> Tensor:
             direction = torch.randn(4 * len(task), base.shape[1], generator=rng.manual_seed(self.seed + layer))[which]
             length = torch.linalg.vector_norm(difference[layer, tasks], dim=1, keepdim=True)
-            return base + length * torch.nn.functional.normalize(direction, dim=1).to(device, base.dtype)
+            return base + length * torch.nn.functional.normalize(direction, dim=1).to(base)
 
         def other_task(layer: int, base: Tensor, tasks: Tensor, which: Tensor) -> Tensor:
-            ahead = 1 + (drawn[which, 0] * (k - 1)).long().to(device)
+            ahead = 1 + (drawn[which, 0] * (k - 1)).long().to(base.device)
             return base + difference[layer, (tasks + ahead) % k]
 
-        makes: dict[Vector, Make] = {
+        patches: dict[Vector, Patch] = {
             "difference": lambda layer, base, tasks, which: base + difference[layer, tasks],
             "mean": lambda layer, base, tasks, which: means[layer, tasks],
             "task_vector": one_prompt,
@@ -150,33 +147,75 @@ class Vectors(ClusterMeasure):
             "other_task": other_task,
         }
         if "cluster" in self._methods:
-            centroids = self._centroids(states, near)
-            makes["cluster"] = lambda layer, base, tasks, which: base + centroids[layer, tasks]
+            centroids = self._centroids(states, self._states(network, "choice"))
+            patches["cluster"] = lambda layer, base, tasks, which: base + centroids[layer, tasks]
         if "function_vector" in self._methods:
-            heads = function_vectors(network, source, k, self.n_heads, self.n_trials, self._pad)
-            makes["function_vector"] = lambda layer, base, tasks, which: base + heads[tasks]
-        return {method: makes[method] for method in self._methods}
+            heads = function_vectors(network, source, k, self.n_heads, self.n_trials)
+            patches["function_vector"] = lambda layer, base, tasks, which: base + heads[tasks]
+        return {method: patches[method] for method in self._methods}
 
     def _centroids(self, states: Tensor, near: Tensor) -> Tensor:
-        """From the mean of the clusters' centroids to that of each task, (L+1, K, D)."""
-        k, task = self._n_tasks, self._parts["choice"].task.to(near.device)
-        centroids = []
-        for found, others in zip(self.clusterer.fit_many(list(states), [k] * len(states)), near, strict=True):
-            _, cluster = matched(found.centroids, others, task, k)
-            centroids.append((found.centroids - found.centroids.mean(0))[cluster.to(states.device)])
-        return torch.stack(centroids)
+        """From the mean of the clusters' centroids to the centroid for each task, (L+1, K, D).
 
-    def _with_vectors(
-        self, network: PreTrainedModel, part: FewShot, makes: Mapping[Vector, Make], layers: Sequence[int]
+        states (L+1, N, D): to be clustered. near (L+1, C, D): others, by which clusters are matched with tasks.
+        """
+        k, task, differences = self._n_tasks, self._parts["choice"].task.to(near.device), []
+        for clusters, others in zip(self.clusterer.fit_many(list(states), [k] * len(states)), near, strict=True):
+            _, cluster = match_clusters(clusters.centroids, others, task, k)
+            differences.append((clusters.centroids - clusters.centroids.mean(0))[cluster.to(states.device)])
+        return torch.stack(differences)
+
+    def _patched(
+        self, network: PreTrainedModel, part: FewShot, patches: Mapping[Vector, Patch], layers: Sequence[int]
     ) -> dict[tuple[Vector, int], Tensor]:
         """{(method, layer): how many answers are right without demonstrations, (2,)}."""
-        counts = {(method, layer): torch.zeros(2, dtype=torch.long) for method in makes for layer in layers}
+        counts = {key: torch.zeros(2, dtype=torch.float64) for key in product(patches, layers)}
         for chunk in chunks(network, part.zero, torch.arange(len(part.task))):
-            questions, tasks = Questions(network, part.zero, chunk, self._pad), part.task[chunk].to(network.device)
+            questions, tasks = Questions(network, part.zero, chunk), part.task[chunk].to(network.device)
             for method, layer in counts:
-                states = makes[method](layer, questions.prompts.states[layer], tasks, chunk)
+                states = patches[method](layer, questions.prompts.states[layer], tasks, chunk)
                 counts[method, layer] += questions.correct(questions.prompts.edited(layer, states))
         return counts
+
+
+def function_vectors(network: PreTrainedModel, prompts: FewShot, n_tasks: int, n_heads: int, n_trials: int) -> Tensor:
+    """What the heads that carry a task add to the residual stream: the sum, over `n_heads` heads, of their mean outputs
+    in the prompts of each task with demonstrations, (K, D).
+
+    The heads are those with the highest average indirect effect: by how much the right answer becomes more likely
+    where the mean output of a head replaces its output, over `n_trials` prompts of each task with shuffled labels.
+    """
+    shuffled, task = prompts.shuffled, prompts.task
+    means = _mean_outputs(network, prompts.few, task, n_tasks)
+    effects = torch.zeros(means.shape[:2])
+    first = torch.cat([(task == k).nonzero().squeeze(1)[:n_trials] for k in range(n_tasks)])
+    answer = shuffled.targets[shuffled.at("answer")].long()
+    for chunk in chunks(network, shuffled, first):
+        suffixes, tasks = ProbePrompts(network, shuffled, chunk).at("answer"), task[chunk]
+        before = _likelihood(suffixes.logits, answer[chunk])
+        for block, head in product(*map(range, effects.shape)):
+            with replacing(network, block, head, means[block, head, tasks]):
+                logits = suffixes.edited(block, suffixes.states[block])
+            effects[block, head] += (_likelihood(logits, answer[chunk]) - before).sum()
+    chosen = effects.flatten().topk(min(n_heads, effects.numel())).indices.tolist()
+    heads = (divmod(number, effects.shape[1]) for number in chosen)
+    return torch.stack([added(network, block, head, means[block, head]) for block, head in heads]).sum(0)
+
+
+def _mean_outputs(network: PreTrainedModel, few: Rows, task: Tensor, n_tasks: int) -> Tensor:
+    """Mean output of every head at the last token of the prompts of each task, (L, H, K, d)."""
+    sums = []
+    for chunk in chunks(network, few, torch.arange(len(task))):
+        prompts, tasks = ProbePrompts(network, few, chunk), torch.nn.functional.one_hot(task[chunk], n_tasks)
+        with reading(network) as outputs:
+            prompts.at("answer")
+        heads = torch.stack(outputs[-len(projections(network)) :])  # (L, B, H, d)
+        sums.append(torch.einsum("lbhd,bk->lhkd", heads, tasks.to(heads)))
+    return reduce(torch.add, sums) / torch.bincount(task, minlength=n_tasks).to(sums[0])[:, None]
+
+
+def _likelihood(logits: Tensor, answer: Tensor) -> Tensor:  # of the right first token, (B,)
+    return logits.float().softmax(1).cpu().gather(1, answer[:, None]).squeeze(1)
 
 
 def vector_metrics(method: Vector) -> tuple[Metric, ...]:

@@ -12,7 +12,7 @@ from seen import data_of, random_texts, seen
 
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.baselines import ByEditDistance, Surface, counts
+from taskcluster.measures.baselines import Surface, counts
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.clusters import Scored
 from taskcluster.tasks.family import Task, TaskFamily
@@ -55,12 +55,6 @@ def test_texts_that_have_nothing_to_do_with_tasks_score_about_zero() -> None:
     assert found == pytest.approx(dict.fromkeys(found, 0), abs=0.1)
 
 
-def test_words_are_counted_where_instructions_are_words() -> None:
-    verbs = ("copy", "turn", "drop")
-    found = of_texts(*([f"please {verb} it {verb}{end}" for end in "pqrstu"] for verb in verbs), words=True)
-    assert found["ari_symbols"] == found["ari_bigrams"] == 1
-
-
 def at_positions(tasks: Sequence[tuple[list[str], dict[str, str]]], at: list[Scored]) -> dict[str, float]:
     """The baselines of tasks with instructions that hold x."""
     made = (Task(k, ("any",), (tuple(texts),), mapping) for k, (texts, mapping) in enumerate(tasks))
@@ -87,12 +81,6 @@ def test_counts_are_of_runs_of_symbols() -> None:
     assert counts(["aab", "b", ""], 1).tolist() == [[2, 1], [0, 1], [0, 0]]
     assert counts(["aab", "b", "aaa"], 2).tolist() == [[1, 1], [0, 0], [2, 0]]
     assert counts(["a", "b"], 2).tolist() == [[0], [0]]
-
-
-def test_edit_distances_are_of_words_where_texts_are_lists_of_them() -> None:
-    texts = [["long-word", "b"], ["b", "b"], ["c", "d"], ["c", "e"]]
-    (found,) = ByEditDistance(texts).fit_many([torch.arange(4)[:, None]], [2])
-    assert found.cluster_labels[0] == found.cluster_labels[1] != found.cluster_labels[2] == found.cluster_labels[3]
 
 
 @pytest.mark.parametrize("model", ["gpt2", "llama", "gpt_neox"])

@@ -1,6 +1,7 @@
 """What moves the ARI besides training, and what else the clusters follow, on a small network and by construction."""
 
 import math
+from collections.abc import Callable
 from statistics import fmean, stdev
 
 import pytest
@@ -15,38 +16,22 @@ from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.clustering import Clustering
-from taskcluster.measures.clusters import clusters
 from taskcluster.measures.controls import Chance, Nuisance
 from taskcluster.measures.measure import Measure, Measurement
 from taskcluster.measures.observation import Observation
 from taskcluster.training.experiment import measuring, prepare
 
-Measured = tuple[Measurement, PreTrainedModel]
-
 OTHER_SEEDS = {"ari_kmeans_sd": "ari", "ari_within_x_kmeans_sd": "ari_within_x"}
 
 
-def measured_with(*overrides: str) -> Measured:
+def measured_with(*overrides: str) -> tuple[Measurement, PreTrainedModel]:
     config = RunConfig.of(composed(*SMALL, *overrides))
     data, network = prepare(config)
     return measuring(config, data), network
 
 
-@pytest.fixture(scope="module")
-def measured() -> Measured:
-    return measured_with()
-
-
-def test_each_says_what_it_is_a_control_of(measured: Measured) -> None:
-    known = measured[0].catalogue
-    kinds = {"noise": "kmeans_sd", "chance": "shuffled", "largest": "shuffled_largest", "p": "p"}
-    for kind, ending in kinds.items():
-        controls = {key: metric.of for key, metric in known.items() if metric.kind == kind}
-        assert controls == {f"{of}_{ending}": of for of in ("ari", "ari_within_x")}
-
-
-def test_the_first_seed_is_the_runs_own_and_others_move_the_ari(measured: Measured) -> None:
-    measurement, network = measured
+def test_the_first_seed_is_the_runs_own_and_others_move_the_ari() -> None:
+    measurement, network = measured_with()
     journal, repeated = measurement(network), measurement.controls(network)
     assert set(repeated) == {*OTHER_SEEDS}
     for key, of in OTHER_SEEDS.items():
@@ -63,16 +48,6 @@ def test_the_journal_has_a_summary_of_repetitions_if_it_is_asked_to() -> None:
     for step, last, due in ((4, False, True), (2, False, False), (6, True, True)):
         journal = measurement(network, step, last)
         assert {k: v for k, v in journal.items() if k.split("/")[0] in OTHER_SEEDS} == (expected if due else {})
-
-
-def test_the_noise_is_of_the_configured_positions() -> None:
-    words = ("measures.kmeans_noise.at=[answer]", "measures.kmeans_noise.n_seeds=2")
-    measurement, network = measured_with("measures=[clustering_at_answer,kmeans_noise]", *words)
-    journal, repeated = measurement(network), measurement.controls(network)
-    assert {*repeated} == {"ari_at_answer_kmeans_sd", "ari_within_x_at_answer_kmeans_sd"}
-    for key, layers in repeated.items():
-        of = key.removesuffix("_kmeans_sd")
-        assert [values[0] for values in layers] == [journal[f"{of}/val/layer_{layer}"] for layer in range(3)]
 
 
 TASKS = torch.arange(6).repeat_interleave(40)
@@ -133,32 +108,23 @@ def planted(data: SequenceDataModule, **values: Tensor) -> Observation:
     return seen(states, {position: data.probe["val"].labels(position) for position in values})  # type: ignore[arg-type]
 
 
-def instructions(data: SequenceDataModule) -> list[str]:
-    numbers = data.probe["val"].labels("instruction_end")["instruction"].tolist()
-    return [data.family.instructions[number][1] for number in numbers]
-
-
-@pytest.mark.parametrize(("key", "place"), [("ari_to_last", -1), ("ari_to_first", 0)])
-def test_clusters_of_a_symbol_score_against_it(key: str, place: int, data: SequenceDataModule) -> None:
-    symbols = torch.tensor([ord(text[place]) - ord("a") for text in instructions(data)])
-    kmeans, observed = KMeans(6, 4, 0), planted(data, instruction_end=symbols)
-    found = numbers(Nuisance(data=data, clusterer=kmeans, at=["instruction_end"]), observed)
-    assert found.pop(key) == [1]
-    assert max(found.values()) < [0.05]
-    (layer,) = clusters(observed, "instruction_end", kmeans)
-    assert layer.ari(observed.labels["instruction_end"]["task"]) == pytest.approx(0, abs=0.03)
-
-
-def test_clusters_of_lengths_and_of_x_score_against_them() -> None:
+@pytest.mark.parametrize(
+    ("label", "value"), [("first", lambda text: ord(text[0])), ("last", lambda text: ord(text[-1])), ("length", len)]
+)
+def test_clusters_of_what_instructions_look_like_score_against_it(label: str, value: Callable[[str], int]) -> None:
     data = small("task.n_mappings=4")
-    lengths = torch.tensor([len(text) for text in instructions(data)])
-    kmeans = KMeans(len(lengths.unique()), 4, 0)
-    measure = Nuisance(data=data, clusterer=kmeans, at=["instruction_end"])
-    found = numbers(measure, planted(data, instruction_end=lengths))
-    assert found["ari_to_length"] == [1]
-    assert max(found["ari_to_first"], found["ari_to_last"]) < [0.2]
-    x = data.probe["val"].labels("input")["x"]
-    found = numbers(Nuisance(data=data, clusterer=KMeans(4, 4, 0), at=["input"]), planted(data, input=x))
+    instructions = data.probe["val"].labels("instruction_end")["instruction"].tolist()
+    values = torch.tensor([value(data.family.instructions[number][1]) for number in instructions])
+    kmeans, observed = KMeans(len(values.unique()), 4, 0), planted(data, instruction_end=values)
+    found = numbers(Nuisance(data=data, clusterer=kmeans, at=["instruction_end"]), observed)
+    assert found.pop(f"ari_to_{label}") == [1]
+    assert max(found.values()) < [0.3]
+
+
+def test_clusters_of_x_score_against_x() -> None:
+    data = small("task.n_mappings=4")
+    observed = planted(data, input=data.probe["val"].labels("input")["x"])
+    found = numbers(Nuisance(data=data, clusterer=KMeans(4, 4, 0), at=["input"]), observed)
     assert found["ari_input_to_x"] == [1]
     assert found["ari_input_to_y"] < [0.6]
 
@@ -173,7 +139,3 @@ def test_with_several_regexes_per_task_regexes_are_a_label_and_the_ari_is_split(
         found = numbers(clustering, planted(data, instruction_end=labels[name]))
         assert found["ari_within_regex"] == [1]
         assert (found["ari_across_regexes"] > [0]) == across
-
-
-def test_with_one_regex_per_task_there_is_nothing_to_split(measured: Measured) -> None:
-    assert not [key for key in measured[0].catalogue if "regex" in key]

@@ -5,17 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from by_hand import ByHand
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
+from taskcluster.measures.interventions.causal_effects import Interventions
 from taskcluster.measures.interventions.edits import CONTROLS
-from taskcluster.measures.interventions.interventions import Interventions
-from taskcluster.measures.interventions.sites import SITES, items_of
-from taskcluster.measures.interventions.task_pairs import halves, pairs_of
+from taskcluster.measures.interventions.sites import SITES, site_states, task_pairs
 from taskcluster.measures.observation import in_turn
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.validation import UserError
@@ -53,39 +51,17 @@ class Block(nn.Module):
         return hidden_states + added * reading
 
 
-class ByHand(PreTrainedModel):
+def network(of_data: SequenceDataModule, through_separator: bool) -> ByHand:
     """Two blocks: the separator collects the task from the instruction, then x does: from the separator, or from the
     instruction itself."""
-
-    config_class = PreTrainedConfig
-
-    def __init__(self, of_data: SequenceDataModule, through_separator: bool) -> None:
-        tokenizer = of_data.tokenizer
-        config = PreTrainedConfig(num_hidden_layers=2, vocab_size=len(tokenizer))
-        super().__init__(config)
-        table = torch.zeros(len(tokenizer), TASKS + 2)
-        self.lm_head = nn.Linear(TASKS + 2, len(tokenizer), bias=False)
-        nn.init.zeros_(self.lm_head.weight)
-        for k, letter in enumerate("abcd"):
-            table[tokenizer.convert_tokens_to_ids(letter), k] = 1
-            self.lm_head.weight.data[tokenizer.convert_tokens_to_ids(f"<y:y{k}>"), k] = 1
-        self.lm_head.weight.data[tokenizer.convert_tokens_to_ids("<y:y0>"), TASKS:] = 0.1  # without a task it is y0
-        table[tokenizer.sep_token_id, IS_SEPARATOR] = table[tokenizer.convert_tokens_to_ids("<x:q>"), IS_X] = 1
-        self.embedding = nn.Embedding.from_pretrained(table)
-        self.blocks = nn.ModuleList(
-            [Block(0, IS_SEPARATOR, None), Block(1, IS_X, IS_SEPARATOR if through_separator else None)]
-        )
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, past_key_values: Cache, logits_to_keep: int = 0, **_: Any
-    ) -> CausalLMOutputWithPast:
-        states = self.embedding(input_ids)
-        for block in self.blocks:
-            states = block(states, past_key_values=past_key_values, visible=attention_mask)
-        return CausalLMOutputWithPast(logits=self.lm_head(states[:, -logits_to_keep:]))
+    ids = of_data.tokenizer.convert_tokens_to_ids
+    embedding, output = torch.zeros(2, len(of_data.tokenizer), TASKS + 2)
+    answers = ids([f"<y:y{k}>" for k in range(TASKS)])
+    embedding[ids([*"abcd"]), range(TASKS)] = output[answers, range(TASKS)] = 1
+    output[answers[0], TASKS:] = 0.1  # without a task it is y0
+    embedding[of_data.tokenizer.sep_token_id, IS_SEPARATOR] = embedding[ids("<x:q>"), IS_X] = 1
+    reader = Block(1, IS_X, IS_SEPARATOR if through_separator else None)
+    return ByHand(embedding, output, Block(0, IS_SEPARATOR, None), reader)
 
 
 def interventions(
@@ -112,21 +88,18 @@ def effects(
     layers: list[int] | int | None = None,
 ) -> dict[str, list[float]]:
     measure = interventions(data(), edits, at, alphas, layers)
-    observed = SimpleNamespace(network=ByHand(measure.data, through_separator), executor=in_turn)
+    observed = SimpleNamespace(network=network(measure.data, through_separator), executor=in_turn)
     return {metric.key: values for metric, values in measure.measure(observed).items()}
 
 
 @pytest.mark.parametrize("edit", ["add", "replace", "interchange", "cluster"])
 def test_an_edit_turns_answers_where_the_network_reads_the_task_and_nowhere_else(edit: str) -> None:
-    through = effects(True, [edit])
-    assert (through["clean_a"], through["clean_b"], through["source_b"]) == (1, 0, 1)
-    assert through[f"effect_{edit}_instruction_end"] == [0, 1, 0]
-    assert through[f"effect_{edit}_input"] == [0, 0, 1]
+    through, around = effects(True, [edit]), effects(False, [edit])
+    known = {"clean_a": 1, "clean_b": 0, "source_b": 1, f"effect_{edit}_input": [0, 0, 1]}
+    assert through == through | known | {f"effect_{edit}_instruction_end": [0, 1, 0]}
     assert through[f"recovered_{edit}_input"] == pytest.approx([0, 0, 1])
-    around = effects(False, [edit])
-    assert around[f"effect_{edit}_instruction_end"] == [0, 0, 0]
-    assert around[f"kept_{edit}_instruction_end"] == [1, 1, 1]
-    assert around[f"effect_{edit}_input"] == [0, 0, 1]
+    kept = {f"effect_{edit}_instruction_end": [0, 0, 0], f"kept_{edit}_instruction_end": [1, 1, 1]}
+    assert around == around | known | kept
 
 
 def test_controls_turn_no_answer_to_bs() -> None:
@@ -160,15 +133,13 @@ def test_all_tokens_of_an_instruction_are_edited_at_once() -> None:
 def test_a_state_is_put_at_another_position() -> None:
     found = effects(True, ["interchange", "add"], ["instruction_end_to_input"])
     # The separator knows the task after block 1; before it, its state at x is only no x.
-    assert found["effect_interchange_instruction_end_to_input"] == [0, 1, 1]
-    assert found["effect_add_instruction_end_to_input"] == [0, 1, 1]
+    assert found == found | {f"effect_{edit}_instruction_end_to_input": [0, 1, 1] for edit in ("interchange", "add")}
 
 
 def test_every_alpha_has_its_own_numbers() -> None:
     found = effects(True, ["add", "replace"], ["input"], alphas=(1.0, -1.0, 0.25))
-    assert found["effect_add_input"] == [0, 0, 1]
-    assert found["effect_add_input_alpha_minus_1"] == [0, 0, 0]
-    assert found["kept_add_input_alpha_0_25"] == [1, 1, 1]
+    alphas = {"effect_add_input_alpha_minus_1": [0, 0, 0], "kept_add_input_alpha_0_25": [1, 1, 1]}
+    assert found == found | {"effect_add_input": [0, 0, 1]} | alphas
     assert "effect_random_input_alpha_0_25" in found
     assert "effect_replace_input_alpha_0_25" not in found
 
@@ -180,16 +151,11 @@ def test_only_chosen_layers_are_edited(layers: list[int] | int, edited: list[int
     assert all(found[layer] == float(layer == 2) for layer in edited)
 
 
-def test_layers_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(UserError, match=r"measures\.interventions\.layers=3: the model has layers 0 to 2"):
-        effects(True, ["add"], layers=[1, 3])
-
-
 @pytest.mark.parametrize("site", SITES)
 def test_edited_states_are_compared_with_those_of_their_own_cell(site: str) -> None:
     rows = data().probe["val"]
-    pairs = pairs_of(rows, 1000, torch.Generator().manual_seed(0))
-    items = items_of(site, rows, pairs, torch.Generator().manual_seed(0))
+    pairs = task_pairs(rows, 1000, torch.Generator().manual_seed(0))
+    items = site_states(site, rows, pairs, torch.Generator().manual_seed(0))
     known, both = items.b >= 0, (items.a >= 0) & (items.b >= 0)
     assert known.any()
     assert (items.cells[items.a] == items.cells[items.b])[both].all()
@@ -198,32 +164,21 @@ def test_edited_states_are_compared_with_those_of_their_own_cell(site: str) -> N
     assert len(items.groups.unique()) == len(items.cells)
 
 
-def test_instructions_without_a_partner_of_their_length_are_refused() -> None:
-    tasks = tuple(
-        Task(k, ("letters",), (tuple(letter * n for n in range(2 + k, 22, 2)),), {"q": f"y{k}"})
-        for k, letter in enumerate("ab")
-    )
-    family = TaskFamily(tasks, "instruction", 0.5, 0, words=False)
-    of_data = SequenceDataModule(family, None, None, "shared_prefix", "right", 8, "sequence", 200, 0, 0)
-    with pytest.raises(UserError, match="'instruction' needs instructions of one length in two tasks"):
-        interventions(of_data, ["add"], ["instruction"])
-
-
 def test_centroids_and_tests_come_from_different_instructions() -> None:
     rows = data().probe["val"]
-    pairs = pairs_of(rows, 1000, torch.Generator().manual_seed(0))
-    instruction = rows.numbers[:, 2]
-    assert not {*instruction[pairs.centroid_examples].tolist()} & {*instruction[pairs.base].tolist()}
-    assert sorted(torch.cat(halves(rows)).tolist()) == list(range(rows.n_examples))
-    source = pairs.centroid_examples[pairs.source]
-    task, x = rows.numbers[:, 0], rows.numbers[:, 3]
-    assert (task[source] == pairs.groups.task[pairs.b]).all()
+    pairs = task_pairs(rows, 1000, torch.Generator().manual_seed(0))
+    states, (task, _, instruction, x, _) = pairs.states, rows.numbers.T
+    assert not {*instruction[states.examples].tolist()} & {*instruction[pairs.base].tolist()}
+    source = states.examples[states.source]
+    assert (task[source] == pairs.group_task[states.b]).all()
     assert (x[source] == x[pairs.base]).all()
-    assert (task[pairs.base] == pairs.groups.task[pairs.a]).all()
+    assert (task[pairs.base] == pairs.group_task[states.a]).all()
     assert (pairs.token_a != pairs.token_b).all()
-    assert ((pairs.third != pairs.b) & (pairs.third != pairs.a)).all()
+    assert ((states.third != states.b) & (states.third != states.a)).all()
 
 
-def test_tasks_that_agree_are_refused() -> None:
+def test_layers_that_do_not_exist_and_tasks_that_agree_are_refused() -> None:
+    with pytest.raises(UserError, match=r"measures\.interventions\.layers=3: the model has layers 0 to 2"):
+        effects(True, ["add"], layers=[1, 3])
     with pytest.raises(UserError, match="no two tasks of the probe set share an x and disagree"):
         interventions(data(y="same"), ["add"], POSITIONS)

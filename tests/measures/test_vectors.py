@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from by_hand import ByHand
 from networks import ARCHITECTURES, small
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
@@ -62,34 +61,11 @@ class Block(nn.Module):
         return hidden_states + self.attention(hidden_states, past_key_values, visible)
 
 
-class ByHand(PreTrainedModel):
+def network(of_data: SequenceDataModule) -> ByHand:
     """Layer 1 knows the task from the answers before; the output layer reads it there."""
-
-    config_class = PreTrainedConfig
-
-    def __init__(self, of_data: SequenceDataModule) -> None:
-        size = len(of_data.tokenizer)
-        super().__init__(
-            PreTrainedConfig(num_hidden_layers=1, num_attention_heads=1, hidden_size=WIDTH, vocab_size=size)
-        )
-        table = torch.zeros(size, WIDTH)
-        for k in range(TASKS):
-            table[of_data.tokenizer.convert_tokens_to_ids(f"y{k}"), k] = 1
-        self.embedding = nn.Embedding.from_pretrained(table)
-        self.lm_head = nn.Linear(WIDTH, size, bias=False)
-        self.lm_head.weight = nn.Parameter(table.clone())
-        self.blocks = nn.ModuleList([Block()])
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, past_key_values: Cache, logits_to_keep: int = 0, **_: Any
-    ) -> CausalLMOutputWithPast:
-        states = self.embedding(input_ids)
-        for block in self.blocks:
-            states = block(states, past_key_values=past_key_values, visible=attention_mask)
-        return CausalLMOutputWithPast(logits=self.lm_head(states[:, -logits_to_keep:]))
+    table = torch.zeros(len(of_data.tokenizer), WIDTH)
+    table[of_data.tokenizer.convert_tokens_to_ids([f"y{k}" for k in range(TASKS)]), range(TASKS)] = 1
+    return ByHand(table, table.clone(), Block()).eval()
 
 
 def vectors(of_data: SequenceDataModule, methods: Any, layers: Any = None) -> Vectors:
@@ -99,30 +75,27 @@ def vectors(of_data: SequenceDataModule, methods: Any, layers: Any = None) -> Ve
 
 def measured(methods: list[str], answers: Sequence[str] = ("y0", "y1", "y2"), **changes: Any) -> dict[str, Any]:
     measure = vectors(data(answers=answers), methods, **changes)
-    numbers = measure.measure(SimpleNamespace(network=ByHand(measure.data).eval()))
+    numbers = measure.measure(SimpleNamespace(network=network(measure.data)))
     return {metric.key: values for metric, values in numbers.items()}
 
 
 def test_every_method_does_the_task_where_the_network_knows_it_and_controls_do_not() -> None:
     found = measured([*VECTORS])
     assert (found["first_token_zero_shot"], found["first_token_few_shot"]) == (0, 1)
-    for method in ("task_vector", "function_vector", "difference", "mean", "cluster"):
-        assert found[f"vector_{method}"][1] == 1, method
-        assert found[f"vector_{method}_chosen"] == 1
-    assert found["vector_other_task"][1] == 0
+    methods = ("task_vector", "function_vector", "difference", "mean", "cluster")
+    assert {found[f"vector_{method}"][1] for method in methods} == {1}
+    assert found == found | {f"vector_{method}_chosen": 1 for method in methods}
+    assert (found["vector_mean"][0], found["vector_mean_layer"], found["vector_other_task"][1]) == (0, 1, 0)
     assert found["vector_random"][1] < 0.7
-    assert found["vector_mean"][0] == 0
-    assert found["vector_mean_layer"] == 1
 
 
 def test_a_whole_answer_is_right_where_all_of_its_tokens_are() -> None:
     """The network repeats what it answered: right for one task of two words, wrong for another."""
     found = measured(["mean"], answers=("y0 y0", "y1 end", "y2"))
-    assert (found["first_token_few_shot"], found["whole_answer_few_shot"]) == (1, pytest.approx(2 / 3))
-    assert (found["first_token_zero_shot"], found["whole_answer_zero_shot"]) == (0, 0)
-    assert (found["vector_mean"][1], found["vector_mean_whole"][1]) == (1, pytest.approx(2 / 3))
-    assert (found["vector_mean_chosen"], found["vector_mean_chosen_whole"]) == (1, pytest.approx(2 / 3))
-    assert (found["vector_mean"][0], found["vector_mean_whole"][0]) == (0, 0)
+    rates = {"first_token_few_shot": 1, "whole_answer_few_shot": 2 / 3, "whole_answer_zero_shot": 0}
+    rates |= {"vector_mean_chosen": 1, "vector_mean_chosen_whole": 2 / 3}
+    assert {key: found[key] for key in rates} == pytest.approx(rates)
+    assert (found["vector_mean"], found["vector_mean_whole"]) == ([0, 1], [0, pytest.approx(2 / 3)])
     assert found["vector_other_task_whole"][1] == 0
     single = measured(["mean", "cluster"])
     assert all(single[key] == single[f"{key}_whole"] for key in ("vector_mean", "vector_cluster", "vector_random"))
@@ -130,13 +103,12 @@ def test_a_whole_answer_is_right_where_all_of_its_tokens_are() -> None:
 
 def test_only_chosen_layers_are_tried() -> None:
     found = measured(["mean"], layers=[1])
-    assert str(found["vector_mean"][0]) == "nan"
-    assert found["vector_mean"][1] == 1
+    assert (str(found["vector_mean"][0]), found["vector_mean"][1]) == ("nan", 1)
+
+
+def test_layers_that_do_not_exist_and_families_without_demonstrations_are_refused() -> None:
     with pytest.raises(UserError, match=r"measures\.vectors\.layers=2: the model has layers 0 to 1"):
         measured(["mean"], layers=[2])
-
-
-def test_a_family_without_demonstrations_is_refused() -> None:
     with pytest.raises(UserError, match=r"measures\.vectors needs few-shot prompts; choose"):
         vectors(data(layout=""), ["mean"])
 
@@ -156,17 +128,12 @@ def test_labels_of_demonstrations_are_shuffled_so_that_none_stays() -> None:
 def test_what_heads_add_makes_up_the_attention(architecture: str) -> None:
     network = small(architecture)
     tokens = torch.randint(0, network.config.vocab_size, (3, 6), generator=torch.Generator().manual_seed(0))
-    n_head = network.config.num_attention_heads
-    with torch.no_grad():
-        with reading(network) as outputs:
-            clean = network(tokens).logits[:, -1]
-        for block, of_block in enumerate(outputs):
-            whole = projections(network)[block](of_block.flatten(1)) - projections(network)[block](
-                torch.zeros_like(of_block.flatten(1))
-            )
-            parts = [added(network, block, head, of_block[:, head]) for head in range(n_head)]
-            torch.testing.assert_close(torch.stack(parts).sum(0), whole)
-            with replacing(network, block, 1, of_block[:, 1]):
-                torch.testing.assert_close(network(tokens).logits[:, -1], clean)
-            with replacing(network, block, 1, of_block[:, 1].flip(0)):
-                assert not torch.allclose(network(tokens).logits[:, -1], clean)
+    with torch.no_grad(), reading(network) as outputs:
+        clean = network(tokens).logits[:, -1]
+    for block, (heads, module) in enumerate(zip(outputs, projections(network), strict=True)):
+        parts = [added(network, block, head, heads[:, head]) for head in range(network.config.num_attention_heads)]
+        whole = module(heads.flatten(1)) - module(torch.zeros_like(heads.flatten(1)))
+        torch.testing.assert_close(torch.stack(parts).sum(0), whole)
+        for output, same in ((heads[:, 1], True), (heads[:, 1].flip(0), False)):
+            with torch.no_grad(), replacing(network, block, 1, output):
+                assert torch.allclose(network(tokens).logits[:, -1], clean, rtol=1e-5, atol=1e-5) == same

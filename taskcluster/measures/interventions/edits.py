@@ -3,13 +3,13 @@
 in:  states of tested prompts of A at a site and a layer (M, D); states of the other half of the probe set (S, D)
 out: the states that are patched in instead (M, D)
 
-The edits move a prompt of task A towards task B, or take tasks out of the state. The controls change it by as much, in
+The edits move a prompt of task A towards task B, or remove tasks from the state. The controls change it by as much, in
 a direction that has nothing to do with B.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -25,6 +25,21 @@ ControlName = Literal["random", "same_task", "shuffled", "third_task", "wrong_po
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
 
 RANK = 1e-5  # of the largest singular value: what is smaller is rounding
+
+
+def group_means(states: Tensor, groups: Tensor, n_groups: int) -> Tensor:
+    """The mean of states (S, D) of each of G groups (S,), (G, D); zeros for a group without states."""
+    sums = states.new_zeros(n_groups, states.shape[1]).index_add_(0, groups, states)
+    return sums / torch.bincount(groups, minlength=n_groups).clamp(min=1)[:, None]
+
+
+def match_clusters(centroids: Tensor, states: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
+    """Groups and the clusters for them, so that most states (M, D) of groups (M,) are nearest to the centroid (K, D) of
+    the cluster for their group (Hungarian method)."""
+    nearest, k = torch.cdist(states, centroids).argmin(1), len(centroids)
+    counts = torch.bincount(groups * k + nearest, minlength=n_groups * k).view(n_groups, k)
+    rows, columns = linear_sum_assignment(counts.cpu(), maximize=True)
+    return torch.as_tensor(rows), torch.as_tensor(columns)
 
 
 @dataclass(frozen=True)
@@ -46,93 +61,70 @@ class Space:
     seed: int
 
     @cached_property
-    def centroids(self) -> Tensor:
-        """Of every group, (G, D)."""
-        return self._means(self.states, self.groups)
+    def centroids(self) -> Tensor:  # (G, D)
+        return group_means(self.states, self.groups, len(self.cells))
 
     @cached_property
-    def counts(self) -> Tensor:
-        """How many states each group has, (G,)."""
+    def counts(self) -> Tensor:  # states of each group, (G,)
         return torch.bincount(self.groups, minlength=len(self.cells))
 
     @cached_property
-    def halved(self) -> Tensor:
+    def half_differences(self) -> Tensor:
         """From the centroid of a random half of each group to that of the other, (G, D)."""
-        half = torch.empty_like(self.groups)
         by_group = self._order[self.groups[self._order].argsort(stable=True)]
-        half[by_group] = torch.arange(len(half), device=half.device) % 2
-        one, other = (self._means(self.states[half == k], self.groups[half == k]) for k in (0, 1))
+        halves = (by_group[k::2].sort().values for k in (0, 1))
+        one, other = (group_means(self.states[half], self.groups[half], len(self.cells)) for half in halves)
         return other - one
 
     @cached_property
-    def of_shuffled(self) -> Tensor:
+    def shuffled_centroids(self) -> Tensor:
         """Centroids of labels that are shuffled inside every cell, (G, D)."""
         shuffled, cell = torch.empty_like(self.groups), self.cells[self.groups]
         by_cell = self._order[cell[self._order].argsort(stable=True)]
         shuffled[cell.argsort(stable=True)] = self.groups[by_cell]
-        return self._means(self.states, shuffled)
+        return group_means(self.states, shuffled, len(self.cells))
 
     @cached_property
-    def of_clusters(self) -> Tensor:
+    def cluster_centroids(self) -> Tensor:
         """For every group the centroid of a cluster that was found without labels, (G, D)."""
         centroids = torch.zeros_like(self.centroids)
         for cell in self.cells.unique():
             members = (self.cells == cell).nonzero().squeeze(1)
             inside, tested = self.cells[self.groups] == cell, self.cells[self.tested_groups] == cell
-            found = self.clusterer.fit(self.states[inside], min(len(members), int(inside.sum()))).centroids
+            clusters = self.clusterer.fit(self.states[inside], min(len(members), int(inside.sum()))).centroids
             groups = torch.searchsorted(members, self.tested_groups[tested])
-            rows, columns = matched(found, self.tested[tested], groups, len(members))
-            centroids[members[rows]] = found[columns]
+            rows, columns = match_clusters(clusters, self.tested[tested], groups, len(members))
+            centroids[members[rows]] = clusters[columns]
         return centroids
 
     @cached_property
-    def center(self) -> Tensor:
-        """The mean of the centroids of each cell, (X, D)."""
-        n = int(self.cells.max()) + 1
-        sums = self.centroids.new_zeros(n, self.centroids.shape[1]).index_add_(0, self.cells, self.centroids)
-        return sums / torch.bincount(self.cells, minlength=n).clamp(min=1)[:, None]
+    def center(self) -> Tensor:  # the mean of the centroids of each cell, (X, D)
+        return group_means(self.centroids, self.cells, int(self.cells.max()) + 1)
 
     @cached_property
     def bases(self) -> dict[int, Tensor]:
         """Of each cell an orthonormal basis of what its centroids span around their mean, (R, D)."""
-        bases = {}
-        for cell in self.cells.unique().tolist():
-            spread = self.centroids[self.cells == cell] - self.center[cell]
-            _, sizes, directions = torch.linalg.svd(spread, full_matrices=False)
-            bases[cell] = directions[sizes > RANK * sizes.max()]
-        return bases
+        around = self.centroids - self.center[self.cells]
+        spans = {
+            k: torch.linalg.svd(around[self.cells == k], full_matrices=False) for k in self.cells.unique().tolist()
+        }
+        return {k: directions[sizes > RANK * sizes.max()] for k, (_, sizes, directions) in spans.items()}
 
     @cached_property
     def random_bases(self) -> dict[int, Tensor]:
         """Of each cell an orthonormal basis of a random subspace, (R, D), with as many dimensions as in `bases`."""
-        generator, bases = torch.Generator().manual_seed(self.seed), {}
-        for cell, basis in self.bases.items():
-            drawn = torch.randn(basis.T.shape, generator=generator).to(basis.device, basis.dtype)
-            bases[cell] = torch.linalg.qr(drawn).Q.T
-        return bases
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = {k: torch.randn(basis.T.shape, generator=generator).to(basis) for k, basis in self.bases.items()}
+        return {k: torch.linalg.qr(columns).Q.T for k, columns in drawn.items()}
 
     @cached_property
-    def _order(self) -> Tensor:
-        """The states in random order, (S,)."""
+    def _order(self) -> Tensor:  # the states in random order, (S,)
         keys = torch.rand(len(self.groups), generator=torch.Generator().manual_seed(self.seed))
         return keys.argsort().to(self.groups.device)
 
-    def _means(self, states: Tensor, groups: Tensor) -> Tensor:
-        sums = states.new_zeros(len(self.cells), states.shape[1]).index_add_(0, groups, states)
-        return sums / torch.bincount(groups, minlength=len(self.cells)).clamp(min=1)[:, None]
-
-
-def matched(centroids: Tensor, states: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
-    """Groups and the clusters for them, so that most states (M, D) of groups (M,) are nearest to the centroid (K, D) of
-    the cluster for their group (Hungarian method)."""
-    nearest, k = torch.cdist(states, centroids).argmin(1), len(centroids)
-    counts = torch.bincount(groups * k + nearest, minlength=n_groups * k).view(n_groups, k)
-    rows, columns = linear_sum_assignment(counts.cpu(), maximize=True)
-    return torch.as_tensor(rows), torch.as_tensor(columns)
-
 
 @dataclass(frozen=True)
-class Place:
+class BaseStates:
     """Tested states at a site and a layer, and what edits need to know of them.
 
     base (M, D). a, b, third (M,): groups of A, of B, and of a task with another answer, -1 for none. source (M,): which
@@ -148,32 +140,24 @@ class Place:
     directions: Tensor
     alpha: float = 1.0
 
-    def can(self, name: str) -> Tensor:
-        """Whether there is what an edit needs to know of each state, (M,)."""
-        if not EDITS[name].scaled:  # it does not know where A is
-            return self.b >= 0
-        known = (self.a >= 0) & (self.b >= 0)
-        if name == "third_task":
-            return known & (self.third >= 0)
-        if name == "same_task":  # it needs two halves
-            return known & (self.space.counts[self.a] > 1)
-        return known
+    def possible(self, name: str) -> Tensor:
+        """Whether each state has the groups that an edit needs, (M,)."""
+        needed = {"third_task": self.third >= 0, "same_task": self.space.counts[self.a] > 1}.get(name, self.b >= 0)
+        return needed & (self.b >= 0) & ((self.a >= 0) | (EDITS[name].kind != "move"))  # others do not use A's group
 
-    def difference(self, centroids: Tensor) -> Tensor:
-        """From A's to B's of centroids (G, D)."""
+    def difference(self, centroids: Tensor) -> Tensor:  # from A's to B's of centroids (G, D)
         return centroids[self.b] - centroids[self.a]
 
     def moved(self, centroids: Tensor) -> Tensor:
         """`base` moved by alpha times the difference of centroids (G, D)."""
         return self.base + self.alpha * self.difference(centroids)
 
-    def as_far(self, direction: Tensor) -> Tensor:
+    def moved_as_far(self, direction: Tensor) -> Tensor:
         """`base` moved in a direction (M, D) as far as `add` moves it."""
         length = self.alpha * torch.linalg.vector_norm(self.difference(self.space.centroids), dim=1, keepdim=True)
         return self.base + length * torch.nn.functional.normalize(direction, dim=1)
 
-    def center(self) -> Tensor:
-        """The mean of the centroids of the cell."""
+    def center(self) -> Tensor:  # of the cell of each state
         return self.space.center[self.space.cells[self.b]]
 
     def within(self, bases: Mapping[int, Tensor]) -> Tensor:
@@ -186,59 +170,47 @@ class Place:
 
 
 class Edit(NamedTuple):
-    """words: for titles. edited: the states at a place after the edit. scaled: by alpha. takes_out: it takes tasks out,
-    and puts none in."""
+    """words: for titles. edited: the states after the edit. kind: "move" by alpha, "replace", or "remove" tasks from
+    the state, which puts none in."""
 
     words: str
-    edited: Callable[[Place], Tensor]
-    scaled: bool = True
-    takes_out: bool = False
-
-
-def _taking_out(words: str, edited: Callable[[Place], Tensor]) -> Edit:
-    return Edit(words, edited, scaled=False, takes_out=True)
+    edited: Callable[[BaseStates], Tensor]
+    kind: Literal["move", "replace", "remove"] = "move"
 
 
 EDITS: dict[str, Edit] = {
-    "add": Edit("difference of centroids added", lambda p: p.moved(p.space.centroids)),
-    "replace": Edit("replaced by B's centroid", lambda p: p.space.centroids[p.b], scaled=False),
+    "add": Edit("difference of centroids added", lambda s: s.moved(s.space.centroids)),
+    "replace": Edit("replaced by B's centroid", lambda s: s.space.centroids[s.b], "replace"),
     # Interchange intervention: Geiger et al., 2021
-    "interchange": Edit("replaced by a state of B", lambda p: p.space.states[p.source], scaled=False),
-    "cluster": Edit("difference of KMeans' centroids added", lambda p: p.moved(p.space.of_clusters)),
-    "ablate": _taking_out("subspace of centroids removed", lambda p: p.base - p.within(p.space.bases)),
-    "keep": _taking_out("subspace of centroids kept alone", lambda p: p.center() + p.within(p.space.bases)),
-    "mean": _taking_out("replaced by the mean of all tasks", lambda p: p.center()),
-    "random": Edit("random direction added", lambda p: p.as_far(p.directions)),
-    "same_task": Edit("difference within A added", lambda p: p.as_far(p.space.halved[p.a])),
-    "shuffled": Edit("difference of shuffled labels added", lambda p: p.as_far(p.difference(p.space.of_shuffled))),
+    "interchange": Edit("replaced by a state of B", lambda s: s.space.states[s.source], "replace"),
+    "cluster": Edit("difference of KMeans' centroids added", lambda s: s.moved(s.space.cluster_centroids)),
+    "ablate": Edit("subspace of centroids removed", lambda s: s.base - s.within(s.space.bases), "remove"),
+    "keep": Edit("subspace of centroids kept alone", lambda s: s.center() + s.within(s.space.bases), "remove"),
+    "mean": Edit("replaced by the mean of all tasks", lambda s: s.center(), "remove"),
+    "random": Edit("random direction added", lambda s: s.moved_as_far(s.directions)),
+    "same_task": Edit("difference within A added", lambda s: s.moved_as_far(s.space.half_differences[s.a])),
+    "shuffled": Edit(
+        "difference of shuffled labels added", lambda s: s.moved_as_far(s.difference(s.space.shuffled_centroids))
+    ),
     "third_task": Edit(
-        "moved to a third task", lambda p: p.as_far(p.space.centroids[p.third] - p.space.centroids[p.a])
+        "moved to a third task", lambda s: s.moved_as_far(s.space.centroids[s.third] - s.space.centroids[s.a])
     ),
     # As `add`, but what is moved is the state one token earlier
-    "wrong_position": Edit("difference of centroids added one token earlier", lambda p: p.moved(p.space.centroids)),
-    "random_subspace": _taking_out("random subspace removed", lambda p: p.base - p.within(p.space.random_bases)),
+    "wrong_position": Edit("difference of centroids added one token earlier", lambda s: s.moved(s.space.centroids)),
+    "random_subspace": Edit("random subspace removed", lambda s: s.base - s.within(s.space.random_bases), "remove"),
 }
 
 
 def effect_metrics(edit: str, site: str, alpha: float = 1.0) -> tuple[Metric, ...]:
-    """Of an edit at a site: answers of B, answers of A, recovered logit difference; for edits that take tasks out,
-    which have no B, only the second."""
-    where, ending, position = f"{PLACES[site]}, {EDITS[edit].words}", f"{edit}_{site}", site
+    """Of an edit at a site: answers of B, answers of A, recovered logit difference; for edits that remove tasks, which
+    have no B, only the second."""
+    where, ending, place = f"{PLACES[site]}, {EDITS[edit].words}", f"{edit}_{site}", PLACES[site]
     if alpha != 1:
         where += f", alpha {alpha:g}"
         ending += f"_alpha_{alpha:g}".replace(".", "_").replace("-", "minus_")
-    label = "Answers that stay A's"
-    kept = Metric(f"kept_{ending}", "Answers that stay", where, label=label, position=position, low=0, high=1)
-    if EDITS[edit].takes_out:
+    rate = partial(Metric, where=where, position=site, low=0, high=1)
+    kept = rate(f"kept_{ending}", "Answers that stay", label="Answers that stay A's")
+    if EDITS[edit].kind == "remove":
         return (kept,)
-    effect = Metric(
-        f"effect_{ending}",
-        "Causal effect",
-        where,
-        short=f"effect {PLACES[site]}",
-        label="Answers turned to B's",
-        position=position,
-        low=0,
-        high=1,
-    )
-    return effect, kept, Metric(f"recovered_{ending}", "logit difference recovered", where, position=position)
+    effect = rate(f"effect_{ending}", "Causal effect", short=f"effect {place}", label="Answers turned to B's")
+    return effect, kept, Metric(f"recovered_{ending}", "logit difference recovered", where, position=site)

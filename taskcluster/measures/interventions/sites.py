@@ -1,14 +1,18 @@
-"""Sites of interventions: where states are edited, and which states are compared with them.
+"""Sites of interventions: which states are edited, for which pairs of tasks, and which states they are compared with.
 
-in:  the probe set of a split, Pairs
-out: Items: every state that gives centroids and every state that is edited, with the group and the cell of each
+in:  the probe set of a split
+out: Pairs (A, B) of tasks that share x and disagree about y; for a site SiteStates: every state that gives centroids
+     and every state that is edited, with the group and the cell of each
+
+A pair is an example of task A, tested, and a task B that maps its x to a y with another first token. Centroids and
+source prompts come from the other half of the instructions, which no test uses.
 
 At one position a prompt has one state. All tokens of an instruction are edited at once, so there every token has a
-state of its own, and it is compared with tokens at the same place of instructions of the same length.
+state, and it is compared with tokens at the same place of instructions of the same length.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -18,7 +22,6 @@ from transformers import PreTrainedModel
 
 from taskcluster.data.rows import Position, Rows
 from taskcluster.measures.interventions.edits import EDITS
-from taskcluster.measures.interventions.task_pairs import Pairs
 from taskcluster.models.patching import Prompts, Suffixes
 from taskcluster.validation import UserError
 
@@ -32,7 +35,7 @@ SiteName = Literal["instruction_end", "input", "answer", "instruction", "instruc
 
 class Site(NamedTuple):
     """source: the position whose states give centroids; edited: where they are patched in; whole: in all tokens up to
-    it. edits: those that can be asked there."""
+    it. edits: those that are possible there."""
 
     source: Position
     edited: Position
@@ -54,13 +57,6 @@ SITES: dict[SiteName, Site] = {
 }
 
 
-def chunks(network: PreTrainedModel, rows: Rows, examples: Tensor) -> list[Tensor]:
-    """Examples (E,) in parts that are run at once: at most CHUNK, fewer where keys, values and states need ROOM."""
-    config, length = network.config, int(rows.prefixes.max() + rows.reads.max())
-    size = 12 * length * getattr(config, "hidden_size", 1) * (config.num_hidden_layers + 1)  # of an example, in bytes
-    return list(examples.split(max(1, min(CHUNK, ROOM // size))))
-
-
 def edited_layers(network: PreTrainedModel, layers: Layers, key: str) -> list[int]:
     """All layers for None; for a number as many, spread evenly from 1 to L. Raises UserError, naming `key`, for a layer
     that the network does not have."""
@@ -69,25 +65,29 @@ def edited_layers(network: PreTrainedModel, layers: Layers, key: str) -> list[in
         return [*range(n_layer + 1)]
     if isinstance(layers, int):
         return sorted({round(1 + k * (n_layer - 1) / max(1, layers - 1)) for k in range(layers)})
-    if wrong := [layer for layer in layers if layer > n_layer]:
-        raise UserError(f"{key}={wrong[0]}: the model has layers 0 to {n_layer}; lower it")
+    if max(layers) > n_layer:
+        raise UserError(f"{key}={max(layers)}: the model has layers 0 to {n_layer}; lower it")
     return sorted({*layers})
 
 
-class Placed:
-    """The prompts of examples, run once, whose suffixes are found by position.
+def chunks(network: PreTrainedModel, rows: Rows, examples: Tensor) -> list[Tensor]:
+    """Examples (E,) in parts that are run at once: at most CHUNK, fewer where keys, values and states need ROOM."""
+    config, length = network.config, int(rows.prefixes.max() + rows.reads.max())
+    size = 12 * length * getattr(config, "hidden_size", 1) * (config.num_hidden_layers + 1)  # of an example, in bytes
+    return list(examples.split(max(1, min(CHUNK, ROOM // size))))
+
+
+class ProbePrompts:
+    """The prompts of examples with numbers `examples` (B,), run once, whose suffixes are found by position.
 
     last: up to the last token of y instead of the one that predicts its first, with the logits of so many places.
     """
 
-    def __init__(
-        self, network: PreTrainedModel, rows: Rows, examples: Tensor, pad: int, last: int | None = None
-    ) -> None:
-        tokens, mask, back = rows.prompts(examples, pad, whole=last is not None)
-        device = network.device
-        self._prompts = Prompts(network, tokens.to(device), mask.to(device), last)
-        self._first = (mask.sum(1) - 1).to(device)
-        self._back = {position: places.to(device) for position, places in back.items()}
+    def __init__(self, network: PreTrainedModel, rows: Rows, examples: Tensor, last: int | None = None) -> None:
+        tokens, mask, back = rows.prompts(examples, pad=0, whole=last is not None)  # what is masked is never read
+        self._prompts = Prompts(network, tokens.to(network.device), mask.to(network.device), last)
+        self._first = (mask.sum(1) - 1).to(network.device)
+        self._back = {position: places.to(network.device) for position, places in back.items()}
 
     def at(self, position: Position, whole: bool = False, earlier: int = 0) -> Suffixes:
         """From the position on, or so many tokens earlier; `whole`: all tokens up to it are among its places."""
@@ -100,7 +100,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Items:
+class SiteStates:
     """S states that give centroids, in G groups, and M states that are edited.
 
     examples (E,): whose states at the site are the S, in this order. groups (S,): the group of each; cells (G,): which
@@ -117,63 +117,111 @@ class Items:
     third: Tensor
     source: Tensor
 
-    def of(self, chosen: Tensor) -> Tensor:
-        """Which of the M belong to the pairs with numbers `chosen`, consecutive ones."""
-        return ((self.pair >= chosen[0]) & (self.pair <= chosen[-1])).nonzero().squeeze(1)
+
+@dataclass(frozen=True)
+class Pairs:
+    """P interventions.
+
+    base (P,): the tested example. token_a, token_b (P,): the first tokens of the answers of its task A and of B.
+    states: where states depend on x. A group is a task and an x, and a pair has one edited state. group_task (G,): the
+    task of each group.
+    """
+
+    base: Tensor
+    token_a: Tensor
+    token_b: Tensor
+    states: SiteStates
+    group_task: Tensor
 
 
-def items_of(name: SiteName, rows: Rows, pairs: Pairs, generator: torch.Generator) -> Items:
-    """The items of a site. Raises UserError where no two instructions of different tasks have the same length."""
-    site, known = SITES[name], pairs.groups
-    if site.whole:
-        return _tokens(rows, pairs, generator)
-    of_group, cells = torch.arange(len(known.x)), known.x
-    if site.source == "instruction_end":  # where no state depends on x
-        tasks, of_group = known.task.unique(return_inverse=True)
-        cells = torch.zeros_like(tasks)
-    a, b, third = (_lookup(of_group, groups) for groups in (pairs.a, pairs.b, pairs.third))
-    every = torch.arange(len(pairs))
-    return Items(pairs.centroid_examples, of_group[known.of_example], cells, every, a, b, third, pairs.source)
+def halves(rows: Rows) -> tuple[Tensor, Tensor]:
+    """The examples of the first, third, ... instruction of every task, and those of the others."""
+    task = rows.numbers[rows.first_examples, 0].long()
+    rank = torch.nn.functional.one_hot(task).cumsum(0).gather(1, task[:, None]).squeeze(1)  # within the task, from 1
+    odd = (rank % 2 == 1).repeat_interleave(rows.counts[:-1])
+    return odd.nonzero().squeeze(1), (~odd).nonzero().squeeze(1)
 
 
-def _lookup(values: Tensor, numbers: Tensor) -> Tensor:
-    """The values of numbers (N,), -1 for -1."""
+def task_pairs(rows: Rows, n_pairs: int, generator: torch.Generator) -> Pairs:
+    """Up to `n_pairs` pairs, drawn from all. Raises UserError where no two tasks share an x and disagree."""
+    centroid, tested = halves(rows)
+    token = rows.targets[rows.at("answer")].long()
+    task, x = rows.numbers[:, 0].long(), rows.numbers[:, 3].long()
+    width = int(x.max()) + 1
+    keys, groups = (task * width + x)[centroid].unique(return_inverse=True)
+    group_task, group_x = keys // width, keys % width
+    group_token = token[torch.zeros_like(keys).scatter_(0, groups, centroid)]
+
+    same_x = x[tested][:, None] == group_x
+    disagrees = same_x & (token[tested][:, None] != group_token)
+    same_task = same_x & (task[tested][:, None] == group_task)
+    possible = (disagrees & same_task.any(1, keepdim=True)).nonzero()
+    if not len(possible):
+        raise UserError(
+            "measures.interventions: no two tasks of the probe set share an x and disagree about the first token of y, "
+            "so there is nothing to move from one to the other; choose other tasks, or raise data.probe_size"
+        )
+    test, b = possible[torch.randperm(len(possible), generator=generator)[:n_pairs].sort().values].unbind(1)
+    third = _draw(disagrees[test] & (group_token != group_token[b][:, None]), generator)
+    a, source = same_task[test].long().argmax(1), _draw(groups == b[:, None], generator)
+    states = SiteStates(centroid, groups, group_x, torch.arange(len(b)), a, b, third, source)
+    return Pairs(tested[test], token[tested[test]], group_token[b], states, group_task)
+
+
+def _draw(possible: Tensor, generator: torch.Generator) -> Tensor:
+    """A random column where each row of `possible` (N, M) is true, (N,); -1 where none is."""
+    drawn = torch.rand(possible.shape, generator=generator).where(possible, -1.0).max(1)
+    return drawn.indices.where(drawn.values >= 0, -1)
+
+
+def site_states(name: SiteName, rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteStates:
+    """Those of a site. Raises UserError for "instruction" where no two instructions of different tasks have the same
+    length."""
+    if SITES[name].whole:
+        return _token_states(rows, pairs, generator)
+    known = pairs.states
+    if SITES[name].source != "instruction_end":
+        return known
+    tasks, groups = pairs.group_task.unique(return_inverse=True)  # where no state depends on x
+    a, b, third = (_lookup(groups, numbers) for numbers in (known.a, known.b, known.third))
+    return replace(known, groups=groups[known.groups], cells=torch.zeros_like(tasks), a=a, b=b, third=third)
+
+
+def _lookup(values: Tensor, numbers: Tensor) -> Tensor:  # (N,), -1 for -1
     return torch.where(numbers >= 0, values[numbers], -1)
 
 
-def _tokens(rows: Rows, pairs: Pairs, generator: torch.Generator) -> Items:
-    """An item for every token before x: of one example of each instruction, and of every pair."""
-    instruction = rows.numbers[pairs.centroid_examples, 2]
+def _token_states(rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteStates:
+    """The state of every token before x: of one example of each instruction, and of every pair."""
+    known = pairs.states
+    instruction = rows.numbers[known.examples, 2]
     first = torch.cat([torch.tensor([True]), instruction.diff() != 0])  # examples of an instruction follow each other
-    examples = pairs.centroid_examples[first]
+    examples = known.examples[first]
     lengths = rows.prefixes[torch.arange(len(rows.counts)).repeat_interleave(rows.counts)].long()
     longest, base = int(lengths.max()) + 1, lengths[pairs.base]
     kinds = rows.numbers[examples, 0].long() * longest + lengths[examples]  # a number for each task and length
-    tasks = (_lookup(pairs.groups.task, groups) for groups in (pairs.a, pairs.b, pairs.third))
-    wanted = [task * longest + base for task in tasks]
-    a, b, third = (torch.where(torch.isin(kind, kinds), kind, -1) for kind in wanted)
-    if not (b >= 0).any():
+    wanted = [_lookup(pairs.group_task, groups) * longest + base for groups in (known.a, known.b, known.third)]
+    of_pair = [torch.where(torch.isin(kind, kinds), kind, -1) for kind in wanted]
+    if not (of_pair[1] >= 0).any():
         raise UserError(
             "measures.interventions.at: 'instruction' needs instructions of one length in two tasks, and the probe set "
             "has none; leave it out, or raise data.probe_size"
         )
-    drawn = torch.rand(len(pairs), len(examples), generator=generator)
-    source = torch.where(kinds == b[:, None], drawn, -1.0).argmax(1)
+    source = _draw(kinds == of_pair[1][:, None], generator)
 
     begins = lengths[examples].cumsum(0) - lengths[examples]
-    example, place = _each(lengths[examples])
-    pair, place_of_pair = _each(base)
+    (example, place), (pair, base_place) = _tokens(lengths[examples]), _tokens(base)
     keys, groups = (kinds[example] * longest + place).unique(return_inverse=True)
     cells = (keys % longest**2).unique(return_inverse=True)[1]
     a, b, third = (
-        torch.where(kind[pair] >= 0, torch.searchsorted(keys, kind[pair] * longest + place_of_pair), -1)
-        for kind in (a, b, third)
+        torch.where(kind[pair] >= 0, torch.searchsorted(keys, kind[pair] * longest + base_place), -1)
+        for kind in of_pair
     )
-    source_states = torch.where(b >= 0, begins[source][pair] + place_of_pair, 0)
-    return Items(examples, groups, cells, pair, a, b, third, source_states)
+    source_states = torch.where(b >= 0, begins[source][pair] + base_place, 0)
+    return SiteStates(examples, groups, cells, pair, a, b, third, source_states)
 
 
-def _each(lengths: Tensor) -> tuple[Tensor, Tensor]:
+def _tokens(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Of every token of prompts with these lengths: its prompt, and its place there."""
     prompt = torch.arange(len(lengths)).repeat_interleave(lengths)
     return prompt, torch.arange(len(prompt)) - (lengths.cumsum(0) - lengths)[prompt]

@@ -11,6 +11,7 @@ that changes nothing must leave every logit bit-equal, or the measure fails.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Annotated
 
 import torch
@@ -19,25 +20,21 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.measures.clusters import ClusterMeasure
-from taskcluster.measures.interventions.edits import EDITS, ControlName, EditName, Place, Space, effect_metrics
+from taskcluster.measures.interventions.edits import EDITS, BaseStates, ControlName, EditName, Space, effect_metrics
 from taskcluster.measures.interventions.sites import (
     SITES,
-    Items,
     Layers,
-    Placed,
+    ProbePrompts,
     SiteName,
     chunks,
     edited_layers,
-    items_of,
+    site_states,
+    task_pairs,
 )
-from taskcluster.measures.interventions.task_pairs import pairs_of
 from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation, evaluation
 from taskcluster.metrics import Metric
-from taskcluster.models.patching import Suffixes
 from taskcluster.validation import Seed
-
-NOTHING = torch.zeros(5, dtype=torch.float64)
 
 CLEAN, SOURCE = ("clean",), ("source",)  # of prompts of A, and of B, without an edit
 
@@ -76,42 +73,39 @@ class Interventions(ClusterMeasure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._rows, self._pad = self.data.probe["val"], self.data.tokenizer.pad_token_id or 0
-        self.pairs = pairs_of(self._rows, self.n_pairs, self._generator())
-        self._items = {site: items_of(site, self._rows, self.pairs, self._generator()) for site in self.at}
+        self._rows = self.data.probe["val"]
+        self.pairs = task_pairs(self._rows, self.n_pairs, self._generator())
+        self._sites = {site: site_states(site, self._rows, self.pairs, self._generator()) for site in self.at}
         self._declared = {
-            site: {
-                (edit, alpha): effect_metrics(edit, site, alpha)
-                for edit in dict.fromkeys([*self.edits, *self.controls])
-                if edit in SITES[site].edits
-                for alpha in (dict.fromkeys(self.alphas) if EDITS[edit].scaled else [1.0])
-            }
-            for site in self.at
+            (site, edit, alpha): effect_metrics(edit, site, alpha)
+            for site in self._sites
+            for edit in dict.fromkeys([*self.edits, *self.controls])
+            if edit in SITES[site].edits
+            for alpha in (dict.fromkeys(self.alphas) if EDITS[edit].kind == "move" else [1.0])
         }
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        edits = (metrics for declared in self._declared.values() for metrics in declared.values())
-        return (*PAIR_METRICS, *(metric for metrics in edits for metric in metrics))
+        return (*PAIR_METRICS, *chain.from_iterable(self._declared.values()))
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        network, n_layer = observation.network, observation.network.config.num_hidden_layers
+        network = observation.network
         layers = edited_layers(network, self.layers, "measures.interventions.layers")
         with evaluation(network):
             spaces, sources = self._spaces(network)
-            parts = chunks(network, self._rows, torch.arange(len(self.pairs)))
+            parts = chunks(network, self._rows, torch.arange(len(self.pairs.base)))
             counted = observation.executor(partial(self._count_chunk, network, spaces, sources, layers), parts)
         totals = {key: torch.stack([part[key] for part in counted]).sum(0) for key in counted[0]}
-        n, clean, source = totals[CLEAN][0], totals[CLEAN], totals[SOURCE]
+        n, a, b, *_ = totals[CLEAN]
         numbers: dict[Metric, Values] = dict(
-            zip(PAIR_METRICS, ((part / n).item() for part in (clean[1], clean[2], source[2])), strict=True)
+            zip(PAIR_METRICS, (float(answers / n) for answers in (a, b, totals[SOURCE][2])), strict=True)
         )
-        for site, at_site in self._declared.items():
-            for edit, declared in at_site.items():
-                by_layer = [totals.get((site, *edit, layer), NOTHING) for layer in range(n_layer + 1)]
-                n, a, b, moved, possible = torch.stack(by_layer).unbind(1)
-                kinds = {"effect": b / n, "kept": a / n, "recovered": moved / possible}
-                numbers |= {metric: kinds[metric.key.partition("_")[0]].tolist() for metric in declared}
+        every = range(network.config.num_hidden_layers + 1)
+        for edit, declared in self._declared.items():
+            by_layer = [totals.get((*edit, layer), torch.zeros(5, dtype=torch.float64)) for layer in every]
+            n, a, b, moved, possible = torch.stack(by_layer).unbind(1)
+            kinds = {"effect": b / n, "kept": a / n, "recovered": moved / possible}
+            numbers |= {metric: kinds[metric.key.partition("_")[0]].tolist() for metric in declared}
         return numbers
 
     def _generator(self, offset: int = 0) -> torch.Generator:
@@ -119,22 +113,22 @@ class Interventions(ClusterMeasure):
 
     def _spaces(self, network: PreTrainedModel) -> tuple[dict[SiteName, list[Space]], Tensor]:
         """The space of every site and layer, 0 to L; and for each pair the logits of a prompt of B, (P, V)."""
-        pairs, single = self.pairs, [site for site in self._items if not SITES[site].whole]
-        states, logits = self._states(network, pairs.centroid_examples, single)
+        pairs, single = self.pairs, [site for site in self._sites if not SITES[site].whole]
+        states, logits = self._states(network, pairs.states.examples, single)
         once, again = pairs.base.unique(return_inverse=True)
         tested = {site: at_once[:, again] for site, at_once in self._states(network, once, single)[0].items()}
-        for site in self._items.keys() - states.keys():
-            states |= self._states(network, self._items[site].examples, [site])[0]
+        for site in self._sites.keys() - states.keys():
+            states |= self._states(network, self._sites[site].examples, [site])[0]
             tested[site] = states[site][:, :0]  # where none is matched with clusters
         spaces = {}
-        for site, items in self._items.items():
-            labels = items.groups, items.cells, items.a[: tested[site].shape[1]]
+        for site, known in self._sites.items():
+            labels = known.groups, known.cells, known.a[: tested[site].shape[1]]
             groups, cells, tested_groups = (label.to(network.device, non_blocking=True) for label in labels)
             spaces[site] = [
                 Space(layer, groups, cells, tested_layer, tested_groups, self.clusterer, self.seed)
                 for layer, tested_layer in zip(states[site], tested[site], strict=True)
             ]
-        return spaces, logits[pairs.source]
+        return spaces, logits[pairs.states.source]
 
     def _states(
         self, network: PreTrainedModel, examples: Tensor, sites: Sequence[SiteName]
@@ -142,7 +136,7 @@ class Interventions(ClusterMeasure):
         """Raw states of every layer at the sources of sites, (L+1, S, D) each; logits of the answer, (E, V)."""
         states, logits = dict[SiteName, list[Tensor]](), []
         for chunk in chunks(network, self._rows, examples):
-            prompts = Placed(network, self._rows, chunk, self._pad)
+            prompts = ProbePrompts(network, self._rows, chunk)
             logits.append(prompts.at("answer").logits)
             for site in sites:
                 states.setdefault(site, []).append(prompts.at(SITES[site].source, SITES[site].whole).states)
@@ -160,58 +154,52 @@ class Interventions(ClusterMeasure):
 
         sources (P, V): the logits of prompts of B.
         """
-        pairs, device = self.pairs, network.device
-        a, b = (tokens[chosen].to(device, non_blocking=True) for tokens in (pairs.token_a, pairs.token_b))
-        prompts = Placed(network, self._rows, pairs.base[chosen], self._pad)
+        device = network.device
+        a, b = (tokens[chosen].to(device, non_blocking=True) for tokens in (self.pairs.token_a, self.pairs.token_b))
+        prompts = ProbePrompts(network, self._rows, self.pairs.base[chosen])
         source, clean = sources[chosen.to(device, non_blocking=True)], prompts.at("answer").logits
         count = partial(_count, a=a, b=b, clean=clean, source=source)
         counts: Counts = {CLEAN: count(clean), SOURCE: count(source)}
-        for site, at_site in self._declared.items():
+        for site in self._sites:
+            edits = [(edit, alpha) for of_site, edit, alpha in self._declared if of_site == site]
             position, whole = SITES[site].edited, SITES[site].whole
             suffixes, earlier = prompts.at(position, whole), prompts.at(position, earlier=1)
             for layer in layers:
-                _assert_exact(suffixes, layer)
-                place, pair = self._place(self._items[site], spaces[site][layer], chosen, suffixes.states[layer], layer)
-                for name, alpha in at_site:
-                    states = EDITS[name].edited(replace(place, alpha=alpha))
+                if not torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits):
+                    raise RuntimeError(f"an edit of layer {layer} that changes nothing changes its logits")
+                base, pair = self._base_states(site, spaces[site][layer], chosen, suffixes.states[layer], layer)
+                for name, alpha in edits:
+                    states = EDITS[name].edited(replace(base, alpha=alpha))
                     if elsewhere := name == "wrong_position":
-                        logits = earlier.edited(layer, earlier.states[layer] + states - place.base)
+                        logits = earlier.edited(layer, earlier.states[layer] + states - base.base)
                     else:
                         logits = suffixes.edited(layer, states)
-                    used = prompts.has(position, earlier=elsewhere)
-                    cannot = torch.zeros(len(used), dtype=torch.long, device=device)
-                    used &= cannot.index_add_(0, pair, (~place.can(name)).long()) == 0
+                    impossible = torch.zeros(len(chosen), device=device).index_add_(
+                        0, pair, (~base.possible(name)).float()
+                    )
+                    used = prompts.has(position, earlier=elsewhere) & (impossible == 0)
                     counts[site, name, alpha, layer] = count(logits, used=used)
         return dict(zip(counts, torch.stack([*counts.values()]).cpu(), strict=True))
 
-    def _place(self, items: Items, space: Space, chosen: Tensor, base: Tensor, layer: int) -> tuple[Place, Tensor]:
-        """What is known of the edited states (M, D) of some pairs, and which of these pairs each belongs to, (M,)."""
-        which, device = items.of(chosen), base.device
-        numbers = (items.a, items.b, items.third, items.source, items.pair - chosen[0])
+    def _base_states(
+        self, site: SiteName, space: Space, chosen: Tensor, base: Tensor, layer: int
+    ) -> tuple[BaseStates, Tensor]:
+        """The edited states (M, D) of some pairs with their groups, and which of these pairs each belongs to, (M,)."""
+        known, device = self._sites[site], base.device
+        which = torch.isin(known.pair, chosen)
+        numbers = (known.a, known.b, known.third, known.source, known.pair - chosen[0])
         a, b, third, source, pair = (n[which].to(device, non_blocking=True) for n in numbers)
-        directions = torch.randn(len(items.pair), base.shape[1], generator=self._generator(layer + 1))[which]
-        return Place(space, base, a, b, third, source, directions.to(device, base.dtype, non_blocking=True)), pair
-
-
-def _assert_exact(suffixes: Suffixes, layer: int) -> None:
-    if not torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits):
-        raise RuntimeError(f"an edit of layer {layer} that changes nothing changes its logits")
+        directions = torch.randn(len(known.pair), base.shape[1], generator=self._generator(layer + 1))[which]
+        return BaseStates(space, base, a, b, third, source, directions.to(base, non_blocking=True)), pair
 
 
 def _count(logits: Tensor, a: Tensor, b: Tensor, clean: Tensor, source: Tensor, used: Tensor | None = None) -> Tensor:
     """Sums over prompts, of those that are `used`: how many they are; answers of A; answers of B; by how much the
     difference of B's and A's logits has grown; by how much it would have in prompts of B. (5,), float64."""
-
-    def difference(of: Tensor) -> Tensor:
-        return (of.gather(1, b[:, None]) - of.gather(1, a[:, None])).squeeze(1)
-
-    answers, before = logits.argmax(1), difference(clean)
-    columns = (
-        torch.ones_like(before),
-        answers == a,
-        answers == b,
-        difference(logits) - before,
-        difference(source) - before,
+    edited, before, possible = (
+        (of.gather(1, b[:, None]) - of.gather(1, a[:, None])).squeeze(1) for of in (logits, clean, source)
     )
+    answers = logits.argmax(1)
+    columns = torch.ones_like(before), answers == a, answers == b, edited - before, possible - before
     table = torch.stack([column.double() for column in columns])
     return (table if used is None else table.where(used, 0.0)).sum(1)
