@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from taskcluster.data.rows import Position, Rows
+
 
 @dataclass(frozen=True)
 class TokenizedPrompts:
@@ -80,6 +82,22 @@ class TokenizedPrompts:
     def words(self, ids: Sequence[int]) -> list[str]:
         """Tokens as text, one string each."""
         return [self.tokenizer.decode([token]) for token in ids]
+
+
+def prompts_of_rows(rows: Rows, tokenizer: Any, positions: Sequence[Position]) -> TokenizedPrompts:
+    """The E examples of rows, up to the token that predicts y. At "instruction_end", the examples of a row share the
+    state of the first."""
+    every = torch.arange(rows.n_examples)
+    ids, mask, back = rows.prompts(every, tokenizer.pad_token_id or 0)
+    examples: dict[str, Tensor] = {at: rows.first_examples if at == "instruction_end" else every for at in positions}
+    return TokenizedPrompts(
+        ids=ids,
+        mask=mask,
+        columns={at: ids.shape[1] - 1 - back[at][examples[at]] for at in positions},
+        examples=examples,
+        answers=rows.targets[rows.at("answer")].long(),
+        tokenizer=tokenizer,
+    )
 
 
 def grid(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

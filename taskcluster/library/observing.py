@@ -24,8 +24,8 @@ from taskcluster.library.positions import Positions, TokenizedText, named, resol
 from taskcluster.library.prompt_observation import AppliedEdits, PromptObservation, coded, observation
 from taskcluster.library.saved_states import FIELDS, Store
 from taskcluster.measures.observation import AT_ONCE, Edit, Observation, evaluation
+from taskcluster.models.block_sites import SITES, Site, check_sites, reading_sites
 from taskcluster.models.hidden_states import check, forward_with_states
-from taskcluster.models.sites import SITES, Site, check_sites, reading_sites
 from taskcluster.validation import UserError, did_you_mean
 
 Chat = Sequence[Mapping[str, str]]
@@ -57,7 +57,7 @@ def observe(
             occurrence), a span of characters (start, end), a function of a prompt's token strings that returns an
             index, a list with one of these for each prompt, or several by name, {name: position}.
         sites: "resid_post" (states after each block, layer 0 the embedding output), "resid_pre", "resid_mid",
-            "attn_out", "mlp_out", "heads" (see `taskcluster.models.sites`).
+            "attn_out", "mlp_out", "heads" (see `taskcluster.models.block_sites`).
         answers: the expected continuation of each prompt, of which the first token is scored.
         final_norm: whether the last layer of "resid_post" is read after the final norm, as in transformers'
             `output_hidden_states`, or as the last block leaves it.
@@ -187,7 +187,7 @@ def run_batch(
     none are known. applied: edits of states on the way.
     """
     names, row = [*prompts.columns], torch.arange(len(lines))
-    places = row.repeat(len(names)), torch.cat([prompts.columns[name][lines] for name in names])
+    places = row.repeat(len(names)), torch.cat([row[:0], *(prompts.columns[name][lines] for name in names)])
     last = row, torch.full_like(row, prompts.ids.shape[1] - 1)
     changes = applied.changes(prompts, lines) if applied else {}
     with reading_sites(model, sites, places) as kept:

@@ -22,9 +22,9 @@ from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.measure import Measure
 from taskcluster.measures.observation import Edit, Observation, evaluation
+from taskcluster.models.block_sites import Site
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.models.patching import NOWHERE
-from taskcluster.models.sites import Site
 from taskcluster.validation import UserError, did_you_mean
 
 Activations = dict[Site, dict[str, Tensor]]
@@ -58,7 +58,6 @@ class PromptObservation(Observation):
     """An observation of prompts, of one's own or of a run's probe set.
 
     Attributes, beside those of `Observation`:
-        prompts: token ids, texts, token strings, and which token is read at each position.
         activations: {site: {position: (layers, N, ...)}}. "resid_post" has layers 0 to L, other sites 1 to L;
             "heads" is (L, N, H, d).
         values: {label: the value of each code in `labels`}.
@@ -67,7 +66,6 @@ class PromptObservation(Observation):
         applied: the edits under which the model ran; None without.
     """
 
-    prompts: TokenizedPrompts
     activations: Activations
     values: Mapping[str, Sequence[Any]]
     answer_tokens: Tensor
@@ -77,16 +75,6 @@ class PromptObservation(Observation):
     @property
     def positions(self) -> tuple[str, ...]:
         return tuple(self.states)
-
-    @property
-    def texts(self) -> list[str]:
-        """The text of each prompt."""
-        return self.prompts.texts
-
-    @property
-    def tokens(self) -> list[list[str]]:
-        """The token strings of each prompt. `prompts.reads(position)` says which of them is read."""
-        return self.prompts.strings
 
     @cached_property
     def answers(self) -> list[str]:
@@ -392,7 +380,7 @@ def observation(
         correct=answers == known if known is not None else torch.full((len(prompts),), math.nan),
         edited=edited or (_already_edited if applied else _without_model),
         network=cast(PreTrainedModel, model),
-        prompts=prompts,
+        read_prompts=lambda: prompts,
         activations=activations,
         values=values,
         answer_tokens=answers,

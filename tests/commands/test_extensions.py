@@ -240,7 +240,7 @@ def test_settings_can_be_changed_for_a_look(laboratory: Laboratory) -> None:
 
 
 def test_an_observation_can_be_made_again_with_edits(laboratory: Laboratory) -> None:
-    from taskcluster import observe
+    from taskcluster.measures.observation import observe
 
     loaded: LoadedRun = load_run(laboratory.run.path)
     seen = observe(loaded.network, loaded.data)

@@ -208,3 +208,19 @@ def test_wrong_arguments_are_one_sentence(arguments: dict[str, Any], sentence: s
 def test_wrong_questions_are_one_sentence(question: Any, sentence: str, seen: tc.PromptObservation) -> None:
     with pytest.raises(tc.UserError, match=sentence):
         question(seen)
+
+
+def test_a_run_is_observed_like_prompts(trained: Any) -> None:
+    run = tc.load_run(trained.path)
+    seen = run.observe("val")
+    assert seen.accuracy == run.measure()["val/accuracy"]
+    task = run.data.family.tasks[int(seen.label("task", "input")[0])]
+    assert task.mapping[seen.label("x", "input")[0]] == seen.label("y", "input")[0]
+    assert seen.texts[0].startswith(seen.prompts.texts_at("instruction_end")[0])
+    right = seen.answer_tokens == seen.prompts.answers
+    assert torch.equal(right, seen.correct)
+    assert seen.cluster("task", position="instruction_end").ari[-1] == pytest.approx(
+        run.measure()[f"ari/val/layer_{run.config.model.arguments['n_layer']}"], abs=1e-9
+    )
+    effects = seen.patch("task", edit="replace", within="x", position="input").table()
+    assert effects["flipped"][-1] == 1
