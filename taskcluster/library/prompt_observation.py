@@ -63,6 +63,7 @@ class PromptObservation(Observation):
         values: {label: the value of each code in `labels`}.
         answer_tokens: the likeliest next token of each prompt, (E,).
         losses: the loss of each prompt's expected answer, (E,), in nats; NaN where none is known.
+        clusterer: what `cluster` uses by default.
         applied: the edits under which the model ran; None without.
     """
 
@@ -71,6 +72,7 @@ class PromptObservation(Observation):
     answer_tokens: Tensor
     losses: Tensor
     applied: AppliedEdits | None = None
+    clusterer: Clusterer = KMeans(n_clusters=None, n_init=16, seed=0)
 
     @property
     def positions(self) -> tuple[str, ...]:
@@ -155,7 +157,7 @@ class PromptObservation(Observation):
             position, site: which activations; by default the last position and the states after each block. Of "heads",
                 each head is clustered by itself.
             n_clusters: by default the number of distinct values of `label` (within each value of `within`).
-            clusterer: by default KMeans with 16 restarts and seed 0.
+            clusterer: by default that of the run, or KMeans with 16 restarts and seed 0.
         """
         return cluster_scores(
             self.at(position, site),
@@ -163,7 +165,7 @@ class PromptObservation(Observation):
             self.codes(label, position),
             within,
             None if within is None else self.codes(within, position),
-            clusterer or KMeans(n_clusters=None, n_init=16, seed=0),
+            clusterer or self.clusterer,
             n_clusters,
             first_layer=0 if site == "resid_post" else 1,
             where=f"at {self.position(position)}" + (f", {site}" if site != "resid_post" else ""),

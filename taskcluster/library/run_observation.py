@@ -11,6 +11,7 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
 from taskcluster.library.observing import batch_size, run_batch
 from taskcluster.library.prompt_observation import PromptObservation
+from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.observation import Observation, evaluation, observe
 
 
@@ -21,6 +22,7 @@ def observe_run(
     split: str,
     positions: Sequence[Position],
     final_norm: bool | None,
+    clusterer: Clusterer,
 ) -> PromptObservation:
     """See `LoadedRun.observe`."""
     seen = observe(network, data, split, positions, final_norm=final_norm)
@@ -34,6 +36,7 @@ def observe_run(
         values=_values(data),
         answer_tokens=torch.cat([part["tokens"] for part in parts]),
         losses=torch.cat([part["losses"] for part in parts]),
+        clusterer=clusterer,
     )
 
 

@@ -15,6 +15,7 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
 from taskcluster.library.prompt_observation import PromptObservation
 from taskcluster.library.run_observation import observe_run
+from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.measure import Measurement
 from taskcluster.runs.checkpoints import put_weights
 from taskcluster.runs.folder import RunFolder
@@ -73,7 +74,8 @@ class LoadedRun:
             positions: out of "instruction_end", "input" and "answer".
             final_norm: whether the last layer is read after the final norm; by default as data.probe_final_norm.
         """
-        return observe_run(self.network, self.data, split, positions, final_norm)
+        clusterer = self.config.clusterer.build(Clusterer)
+        return observe_run(self.network, self.data, split, positions, final_norm, clusterer)
 
     def measure(self) -> dict[str, float]:
         """The metrics of the step by their keys: on the machine that trained, the same bits as in the journal."""
