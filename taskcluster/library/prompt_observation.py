@@ -3,7 +3,7 @@
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -72,7 +72,7 @@ class PromptObservation(Observation):
     answer_tokens: Tensor
     losses: Tensor
     applied: AppliedEdits | None = None
-    clusterer: Clusterer = KMeans(n_clusters=None, n_init=16, seed=0)
+    clusterer: Clusterer = field(default_factory=lambda: KMeans(n_clusters=None, n_init=16, seed=0))
 
     @property
     def positions(self) -> tuple[str, ...]:

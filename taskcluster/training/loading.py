@@ -74,7 +74,7 @@ class LoadedRun:
             positions: out of "instruction_end", "input" and "answer".
             final_norm: whether the last layer is read after the final norm; by default as data.probe_final_norm.
         """
-        clusterer = self.config.clusterer.build(Clusterer)
+        clusterer = self.config.clusterer.build(Clusterer)  # type: ignore[type-abstract]
         return observe_run(self.network, self.data, split, positions, final_norm, clusterer)
 
     def measure(self) -> dict[str, float]:
