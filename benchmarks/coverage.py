@@ -1,18 +1,18 @@
 """How often intervals cover what they estimate, in simulated experiments: those of the report, and others.
 
-python benchmarks/coverage.py        about four minutes; 2,000 experiments for each number, 95 % is asked for
+python benchmarks/coverage.py        about two minutes; 2,000 experiments for each number, 95 % is asked for
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import beta, t
+from scipy.stats import t
 
-from taskcluster.results.bootstrap import RESAMPLES, interquartile_means, studentized
-from taskcluster.results.intervals import Moments, critical, intervals, limits, moments, simultaneous
+from taskcluster.results.intervals import intervals
 
-EXPERIMENTS = 2000
+EXPERIMENTS, RESAMPLES = 2000, 2000
+STEPS = 7  # of a curve
 Z = NormalDist()
 Ends = np.ndarray  # (2, EXPERIMENTS)
 
@@ -38,26 +38,22 @@ MEANS = {"normal": 0.9, "Beta(84, 6)": 84 / 90, "Beta(9, 1)": 0.9}
 MEANS["rank correlation"] = float(np.mean([ranks(100, np.random.default_rng(k)).mean() for k in range(5)]))
 
 
-def resampled(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
-    """For each experiment the statistic of resamples, (RESAMPLES,)."""
+def percentile(values: np.ndarray) -> Ends:
     draws = np.random.default_rng(1).integers(len(values), size=(RESAMPLES, len(values)))
-    return (statistic(column[draws].T) for column in values.T)
-
-
-def percentile(values: np.ndarray, level: float, statistic: Callable[[np.ndarray], np.ndarray]) -> Ends:
-    return np.array([np.quantile(of_one, (level, 1 - level)) for of_one in resampled(values, statistic)]).T
+    return np.array([np.quantile(column[draws].mean(1), (0.025, 0.975)) for column in values.T]).T
 
 
 def accelerated(values: np.ndarray) -> Ends:
-    """BCa (Efron 1987) for means."""
+    """BCa (Efron 1987)."""
+    draws = np.random.default_rng(1).integers(len(values), size=(RESAMPLES, len(values)))
     ends = []
-    for column, of_one in zip(values.T, resampled(values, lambda drawn: drawn.mean(0)), strict=True):
-        left_out = column.mean() - column
+    for column in values.T:
+        left_out, means = column.mean() - column, column[draws].mean(1)
         acceleration = -(left_out**3).sum() / (6 * (left_out**2).sum() ** 1.5 + 1e-300)
-        below = np.mean(of_one < column.mean()) / 2 + np.mean(of_one <= column.mean()) / 2
+        below = np.mean(means < column.mean()) / 2 + np.mean(means <= column.mean()) / 2
         bias = Z.inv_cdf(float(np.clip(below, 1e-4, 1 - 1e-4)))
         z = [bias + Z.inv_cdf(level) for level in (0.025, 0.975)]
-        ends.append(np.quantile(of_one, [Z.cdf(bias + part / (1 - acceleration * part)) for part in z]))
+        ends.append(np.quantile(means, [Z.cdf(bias + part / (1 - acceleration * part)) for part in z]))
     return np.array(ends).T
 
 
@@ -66,97 +62,56 @@ def student(values: np.ndarray) -> Ends:
     return np.array([values.mean(0) - half, values.mean(0) + half])
 
 
-def fisher(values: np.ndarray) -> Ends:
-    return np.tanh(student(np.arctanh(np.clip(values, -0.999, 0.999))))
-
-
 def covered(ends: Ends, truth: float) -> str:
     """The share that covers of the intervals that are there."""
     there = ends[:, np.isfinite(ends).all(0)]
     return f"{np.mean((there[0] <= truth + 1e-12) & (there[1] >= truth - 1e-12)):.1%}"
 
 
-def of_means() -> None:
-    print("\nMeans, many runs: percentile, BCa, expanded percentile, studentized; the report's")
+def print_means() -> None:
+    print("\nMeans: percentile, BCa, Student's t; the report's, its mean length beside Student's, absent")
     for name in DRAWN:
-        for n in (10, 15, 25):
-            values, zeros = DRAWN[name](n, np.random.default_rng(n)), np.zeros(n, dtype=int)
-            expanded = Z.cdf(-((n / (n - 1)) ** 0.5) * t.ppf(0.975, n - 1))
-            found = [percentile(values, level, lambda drawn: drawn.mean(0)) for level in (0.025, expanded)]
-            found = [found[0], accelerated(values), found[1], studentized(values, zeros)]
-            found = [np.nan_to_num(ends, nan=9) for ends in found]
-            found.append(np.array(intervals(values, *WITHIN[name])[3:]))
-            print(f"  {name:17} n = {n:2}", *(covered(ends, MEANS[name]) for ends in found))
-    print(
-        "\nMeans, few runs: Student's t, Fisher's z of each run; the report's, its mean length beside Student's, absent"
-    )
-    for name in DRAWN:
-        for n in (3, 5, 9):
+        for n in (3, 5, 9, 10, 15, 25):
             values = DRAWN[name](n, np.random.default_rng(n))
-            ours = np.array(intervals(values, *WITHIN[name])[3:])
-            others = [student(values), *([fisher(values)] if name == "rank correlation" else [])]
+            ours, plain = np.array(intervals(values, *WITHIN[name])[3:]), student(values)
             there = np.isfinite(ours[0])
-            longer = (ours[1] - ours[0])[there].mean() / (others[0][1] - others[0][0])[there].mean()
-            shares = (
-                *(covered(ends, MEANS[name]) for ends in (*others, ours)),
-                f"{longer:.2f}",
-                f"{1 - there.mean():.1%}",
-            )
-            print(f"  {name:17} n = {n:2}", *shares)
+            longer = (ours[1] - ours[0])[there].mean() / (plain[1] - plain[0])[there].mean()
+            others = [percentile(values), accelerated(values)] if n >= 10 else []
+            shares = [covered(ends, MEANS[name]) for ends in (*others, plain, ours)]
+            print(f"  {name:17} n = {n:2}", *shares, f"{longer:.2f}", f"{1 - there.mean():.1%}")
 
 
-def of_interquartile_means() -> None:
-    print("\nInterquartile means: percentile; the report's")
-    for a, b in ((84, 6), (9, 1)):
-        of = beta(a, b)
-        truth = 2 * of.expect(lambda x: x, lb=of.ppf(0.25), ub=of.ppf(0.75))
-        for n in (10, 15, 25):
-            values = skewed(a, b)(n, np.random.default_rng(n))
-            middle = percentile(
-                values, 0.025, lambda drawn: np.sort(drawn, 0)[len(drawn) // 4 :][: -(len(drawn) // 4)].mean(0)
-            )
-            ours = interquartile_means(values, np.zeros(n, dtype=int))[1:]
-            print(f"  Beta({a}, {b})   n = {n:2}", covered(middle, truth), covered(ours, truth))
-
-
-def of_strata() -> None:
-    print("\nMeans and interquartile means over task sets that several runs share: the report's")
+def print_task_sets() -> None:
+    print("\nMeans over task sets that several runs share: the report's")
     random = np.random.default_rng(0)
     for sizes in ((5, 5), (4, 4, 4), (5, 5, 5, 5, 5)):
-        labels = np.repeat(range(len(sizes)), sizes)
-        values = np.linspace(0.8, 0.9, len(sizes))[labels][:, None] + random.normal(0, 0.03, (len(labels), EXPERIMENTS))
-        print(f"  {sizes}", covered(studentized(values, labels), float(np.linspace(0.8, 0.9, len(sizes)).mean())))
+        labels, means = np.repeat(range(len(sizes)), sizes), np.linspace(0.8, 0.9, len(sizes))
+        values = means[labels][:, None] + random.normal(0, 0.03, (len(labels), EXPERIMENTS))
+        ends = np.array(intervals(values, task_sets=labels.tolist())[3:])
+        print(f"  {sizes}", covered(ends, float(means.mean())))
 
 
-def of_bands() -> None:
-    print("\nBands over 7 steps: pointwise, Bonferroni's; the report's, and its width beside Bonferroni's")
+def print_simultaneous() -> None:
+    print(f"\nAll of {STEPS} steps: pointwise; the report's, by Bonferroni's inequality")
     for n in (5, 10, 20):
         random = np.random.default_rng(n)
-        draws = random.normal(size=(EXPERIMENTS, n, 7))
-        shared = random.normal(size=(EXPERIMENTS, n, 1))
+        draws, shared = random.normal(size=(n, EXPERIMENTS, STEPS)), random.normal(size=(n, EXPERIMENTS, 1))
         for name, curves in (
             ("independent", draws),
             ("correlated 0.8", draws + 2 * shared),
             ("random walk", draws.cumsum(2)),
         ):
-            print(f"  {name:14} n = {n:2}", *_bands(curves))
+            held = [_holds(curves, cells) for cells in (1, STEPS)]
+            print(f"  {name:14} n = {n:2}", *(f"{share:.1%}" for share in held))
 
 
-def _bands(curves: np.ndarray) -> list[str]:
-    labels, held, width = np.zeros(curves.shape[1], dtype=int), np.zeros(3), 0.0
-    for curve in curves:
-        found: Moments = moments(curve, labels)
-        times, _ = simultaneous(curve, labels, found, ["curve"] * curve.shape[1])
-        widths = critical(found.freedom), critical(found.freedom, curve.shape[1]), times
-        for k, wide in enumerate(widths):
-            lower, upper = limits(found, wide, -np.inf, np.inf)
-            held[k] += bool(((lower < 0) & (upper > 0)).all())
-        width += float((times / widths[1]).mean())
-    return [*(f"{share:.1%}" for share in held / len(curves)), f"{width / len(curves):.2f}"]
+def _holds(curves: np.ndarray, cells: int) -> float:
+    """How often the intervals of all steps of curves (R, EXPERIMENTS, STEPS) cover 0."""
+    lower, upper = intervals(curves.reshape(len(curves), -1), cells=cells)[3:]
+    return float(((lower < 0) & (upper > 0)).reshape(EXPERIMENTS, STEPS).all(1).mean())
 
 
 if __name__ == "__main__":
-    of_means()
-    of_interquartile_means()
-    of_strata()
-    of_bands()
+    print_means()
+    print_task_sets()
+    print_simultaneous()

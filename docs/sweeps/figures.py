@@ -10,7 +10,7 @@ from sweeps import regexes
 from sweeps.cells import Runs, restricted, select
 from sweeps.depths import of_sequences
 
-from taskcluster.pages import charts, instrument_charts, rendering, sweep_chart
+from taskcluster.pages import charts, comparison_charts, rendering, sweep_chart
 from taskcluster.results.findings import Findings
 
 
@@ -50,7 +50,7 @@ def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
         points = [point for _, of_condition in shown.points() for point in of_condition]
         made = sweep_chart.sweep_chart(points, [*shown.named()], shown.catalogue)
         made |= charts.condition_charts(points, shown.catalogue)
-        made |= instrument_charts.instrument_charts(points, shown.agreements(), shown.catalogue)
+        made |= comparison_charts.instrument_charts(points, shown.agreements(), shown.catalogue)
         with TemporaryDirectory() as folder:
             rendering.draw({image: made[figure.chart]}, Path(folder), ("png",))
             shutil.copyfile(Path(folder) / f"{image}.png", images / f"{image}.png")

@@ -55,13 +55,12 @@ class Batch(NamedTuple):
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What the network reads."""
         return {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": self.mask}
 
     def places(self, position: Position) -> tuple[Tensor, Tensor]:
         """Lines and columns of a named position, one of each row or of each example, in the order of `Rows.at`."""
         line, column = self._known(position)
-        return self._moved(line), self._moved(column)
+        return line.to(self.tokens.device, non_blocking=True), column.to(self.tokens.device, non_blocking=True)
 
     def tokens_at(self, position: Position) -> Tensor:
         """Which tokens of `Rows` are at the places of a named position, on the CPU."""
@@ -73,43 +72,33 @@ class Batch(NamedTuple):
         order = self.origin[line, column].argsort()
         return line[order], column[order]
 
-    def _moved(self, values: Tensor) -> Tensor:
-        """Values from the CPU, where the network is."""
-        return values.to(self.tokens.device, non_blocking=True)
+    @property
+    def predicting_y(self) -> tuple[Tensor, Tensor]:
+        """Lines and columns of the K places that predict a token of y; those of an example follow each other."""
+        places = (self.roles & PREDICTS_Y).nonzero().to(self.tokens.device, non_blocking=True)
+        return places[:, 0], places[:, 1]
 
     def loss(self, logits: Tensor) -> Tensor:
-        """Mean next-token cross-entropy, in nats, of logits (B, T, V)."""
+        """Mean next-token cross-entropy, in nats, of logits (B, T, V); where the loss is on y alone, also of the logits
+        (K, V) at `predicting_y`."""
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+        if log_p.ndim == 2:
+            targets, weights = self.targets[self.predicting_y], self.weights[self.predicting_y]
+            return -(log_p.gather(1, targets[:, None]).squeeze(1) * weights).sum() / self.total
         at_places = log_p.gather(2, self.targets[:, :, None]).squeeze(2)
         at_ends = log_p.flatten(1).gather(1, self.ends * logits.shape[2] + self.tokens)
         return -(at_places * self.weights + at_ends * self.input_weights).sum() / self.total
 
-    @property
-    def predicting_y(self) -> tuple[Tensor, Tensor]:
-        """Lines and columns of the K places that predict a token of y; those of an example follow each other."""
-        line, column = (self.roles & PREDICTS_Y).nonzero(as_tuple=True)
-        return self._moved(line), self._moved(column)
-
-    def loss_of_y(self, logits: Tensor) -> Tensor:
-        """The same loss where it is on y alone, of the logits (K, V) at `predicting_y`."""
-        places = self.predicting_y
-        log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-        at_places = log_p.gather(1, self.targets[places][:, None]).squeeze(1)
-        return -(at_places * self.weights[places]).sum() / self.total
-
     def correct(self, logits: Tensor) -> Tensor:
-        """Whether every token of y is the likeliest by logits (B, T, V), as it then is in greedy decoding; bool, one of
-        each example, in the order of `Rows`."""
-        return self.correct_by(logits[self.predicting_y])
-
-    def correct_by(self, logits: Tensor) -> Tensor:
-        """The same by the logits (K, V) at `predicting_y`."""
-        wrong = logits.argmax(-1) != self.targets[self.predicting_y]
+        """Whether every token of y is the likeliest by logits (B, T, V) or, at `predicting_y`, (K, V), as it then is in
+        greedy decoding; bool, one of each example, in the order of `Rows`."""
+        at_y = logits if logits.ndim == 2 else logits[self.predicting_y]
+        wrong = (at_y.argmax(-1) != self.targets[self.predicting_y]).long()
         known = (self.roles & PREDICTS_Y).nonzero(as_tuple=True)
         begins = (self.roles[known] & ANSWER) != 0
-        example, order = begins.cumsum(0) - 1, self.origin[known][begins].argsort()
-        misses = wrong.new_zeros(len(order), dtype=torch.long).index_add(0, self._moved(example), wrong.long())
-        return misses[self._moved(order)] == 0
+        example, order = begins.cumsum(0) - 1, self.origin[known][begins].argsort().to(wrong.device, non_blocking=True)
+        misses = torch.zeros_like(order).index_add(0, example.to(wrong.device, non_blocking=True), wrong)
+        return misses[order] == 0
 
 
 def shared_prefix_length(rows: Rows) -> int:
@@ -143,10 +132,8 @@ class Packer:
         times = here.counts[here.row_of] if padding is None else 1
         weights = (here.example_of < rows.n_examples) + torch.where(inside, times, 0.0)
         self._weights = weights if whole else (here.roles & PREDICTS_Y != 0).float()
-        self._input_weights = torch.zeros_like(self._weights)
-        self._input_weights.index_fill_(0, here.firsts.long(), whole)
-        self._opens = torch.zeros(rows.n_examples, dtype=torch.bool)  # its row
-        self._opens[rows.first_examples] = True
+        self._input_weights = torch.zeros_like(self._weights).index_fill_(0, here.firsts.long(), whole)
+        self._opens = torch.zeros(rows.n_examples, dtype=torch.bool).index_fill_(0, rows.first_examples, True)
         row = rows.row_of[rows.firsts]
         predictions = rows.prefixes[row] + rows.reads if whole else rows.answers
         self._predictions = torch.zeros(len(rows), dtype=predictions.dtype).index_add(0, row, predictions)
@@ -195,9 +182,11 @@ class Packer:
             room += [width] * (line == len(room))
             first[row] = line * width + width - room[line]
             room[line] -= length
-        within = torch.arange(int(lengths.sum())) - _repeat(lengths.cumsum(0) - lengths, lengths)
+        # By numpy: torch's repeat_interleave waits for every one of its threads.
+        before, begin = (np.repeat(values.numpy(), lengths.numpy()) for values in (first, starts))
+        within = np.arange(int(lengths.sum())) - np.repeat((lengths.cumsum(0) - lengths).numpy(), lengths.numpy())
         origin = torch.full((len(room) * width,), len(self._rows.tokens) - 1)
-        origin[_repeat(first, lengths) + within] = _repeat(starts, lengths) + within
+        origin[torch.from_numpy(before + within)] = torch.from_numpy(begin + within)
         return origin.view(len(room), width)[:, : width - min(room)]
 
     def _pad(self, chosen: Tensor) -> Tensor:
@@ -207,15 +196,9 @@ class Packer:
         lengths = prefixes + self._rows.reads[example][:, None] - self._skip
         width = self._width or int(lengths.max())
         place = torch.arange(width).expand(len(row), -1)
-        if self._padding == "left":
-            place = place - (width - lengths)
+        place = place - (width - lengths) if self._padding == "left" else place
         inside, place = (place >= 0) & (place < lengths), place + self._skip
         in_prefix = self._rows.starts[row][:, None] + place
         behind = self._rows.firsts[example][:, None] + place - prefixes
         origin = torch.where(place < prefixes, in_prefix, behind).long()
         return origin.masked_fill(~inside, len(self._rows.tokens) - 1)
-
-
-def _repeat(values: Tensor, times: Tensor) -> Tensor:
-    """`values.repeat_interleave(times)` on the CPU, without torch's wait for every one of its threads."""
-    return torch.from_numpy(np.repeat(values.numpy(), times.numpy()))

@@ -7,9 +7,9 @@ out: the Batch of every step, a pure function of (seed, step)
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import chain, count, groupby, zip_longest
-from typing import Literal, TypeVar
+from collections.abc import Sequence
+from itertools import count, groupby
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -21,10 +21,8 @@ from taskcluster.data.batches import Batch, LossOn, Packer, Padding
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
 from taskcluster.data.tokenizer import Frame, default_template, load_tokenizer, make_tokenizer, render_frame
-from taskcluster.tasks.family import Example, TaskFamily
+from taskcluster.tasks.family import Example, TaskFamily, in_rounds
 from taskcluster.validation import Seed, validated
-
-T = TypeVar("T")
 
 Layout = Literal["shared_prefix", "sequences", "padded"]
 
@@ -109,18 +107,18 @@ class SequenceDataModule(pl.LightningDataModule):
         self.padding: Padding | None = padding_side if layout == "padded" else None
         split = family.split()
         loaded = load_tokenizer(tokenizer, tokenizer_revision, tokenizer_gguf_file) if tokenizer is not None else None
-        self.template = Template(template or default_template(family, loaded), prefix or "")
+        written = template or default_template(family, loaded), prefix or ""
+        self.template = Template(*written)
         self.tokenizer = loaded or make_tokenizer(family, self.template)
         self.chat_frame: Frame | None = None
         if chat:
             self.chat_frame = Frame(**chat_frame) if chat_frame else render_frame(self.tokenizer)
-            self.template = self.template.in_turn(*self.chat_frame)
+            self.template = Template(*written, *self.chat_frame)
         prompts = Prompts(family, self.tokenizer, self.template)
         pad = self.tokenizer.pad_token_id or 0
         self.train_rows = rows_of(prompts.stream(split["train"]), shared=layout == "shared_prefix", pad=pad)
         self.n_rows = max(1, round(batch_size * len(self.train_rows) / len(split["train"])))
-        longest = max(len(prompt.tokens) for prompt in prompts.stream(split["val"]))
-        self.longest = max(self.train_rows.longest, longest)
+        self.longest = max(self.train_rows.longest, max(len(p.tokens) for p in prompts.stream(split["val"])))
         self.probe = {
             name: rows_of(
                 prompts.stream(_probe(examples, probe_size, random.Random(f"{probe_seed}/probe/{name}"))),
@@ -154,11 +152,6 @@ def _probe(examples: Sequence[Example], size: int, rng: random.Random) -> list[E
         drawn_of_task = by_task[examples[group[0]].task_id]
         turn = len(drawn_of_task) % len(group)
         drawn_of_task.append(group[turn:] + group[:turn])
-    chosen = _in_rounds(by_task.values())[:size]
-    drawn = set(_in_rounds(chosen)[:size])
+    chosen = in_rounds(by_task.values())[:size]
+    drawn = set(in_rounds(chosen)[:size])
     return [examples[k] for group in chosen for k in group if k in drawn]
-
-
-def _in_rounds(lists: Iterable[Sequence[T]]) -> list[T]:
-    """The first item of every list, then the second of every list that has one, and so on."""
-    return [item for item in chain.from_iterable(zip_longest(*lists)) if item is not None]

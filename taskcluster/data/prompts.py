@@ -13,21 +13,19 @@ characters. A token belongs to a span if it holds at least one of its characters
 along with it.
 """
 
+import re
 from collections.abc import Iterator, Sequence
-from copy import copy
 from typing import NamedTuple
 
 from tokenizers import Encoding
+from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
-from taskcluster.data.vocabulary import encode
 from taskcluster.tasks.family import SLOT, Example, TaskFamily
 from taskcluster.tasks.prompting import fixed_texts
 
-FIELDS = ("instruction", "x", "y")
-INSIDE = ("instruction", "y")  # where instructions hold the place of x
-
 AT_ONCE = 4096  # texts given to the tokenizer: what it finds out about one takes a hundred times the room of its tokens
+NAMED = 5  # missing parts that a sentence names
 
 Span = tuple[int, int]  # first, and one past the last
 
@@ -46,49 +44,33 @@ class Template:
     """Fixed text before, between and after an instruction, x and y, in this order; or, for instructions that hold the
     place of x, before, between and after an instruction and y.
 
-    prefix: text in front of everything, as it is.
+    prefix: text in front of everything, as it is. opening, closing: marks around what precedes y, which is then a turn
+    of a conversation.
 
     Raises ValueError for a text that does not hold each of them once.
     """
 
-    def __init__(self, text: str, prefix: str = "") -> None:
-        self.x_inside = "{x}" not in text
-        try:
-            fixed = fixed_texts(text, INSIDE if self.x_inside else FIELDS)
-        except ValueError:
-            raise ValueError(
-                f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without "
-                "{x} if instructions hold it); braces of the text itself are doubled"
-            ) from None
-        self.text, self.prefix = text, prefix
-        self._opening = self._closing = ""
-        self._before, *between, self._after = fixed
-        self._between = between[0], between[-1]
-
-    def in_turn(self, opening: str, closing: str) -> "Template":
-        """The same with what precedes y as a turn of a conversation, between the marks that open and close it."""
-        turn = copy(self)
-        turn._opening, turn._closing = opening, closing
-        turn._between = self._between[0], self._between[1].rstrip()
-        return turn
+    def __init__(self, text: str, prefix: str = "", opening: str = "", closing: str = "") -> None:
+        self.text, self.prefix, self.x_inside = text, prefix, "{x}" not in text
+        refusal = (
+            f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without "
+            "{x} if instructions hold it); braces of the text itself are doubled"
+        )
+        fields = ("instruction", "y") if self.x_inside else ("instruction", "x", "y")
+        before, *between, self._after = fixed_texts(text, fields, refusal)
+        last = between[-1].rstrip() if opening or closing else between[-1]
+        self._before, self._between, self._last = opening + prefix + before, between[0], last + closing
 
     def render(self, example: Example) -> Rendered:
-        """An example as text."""
-        first, last = self._between
-        text = self._opening + self.prefix + self._before
+        ahead, behind = example.instruction + self._between, ""
         if self.x_inside:
             ahead, _, behind = example.instruction.partition(SLOT)
-            text += ahead
-            before = 0, 0
-        else:
-            behind = ""
-            text += example.instruction
-            before = max(len(text) - 1, 0) if example.instruction else len(text), len(text)
-            text += first
-        x = len(text), len(text) + len(example.x)
-        text += example.x + behind + last + self._closing
-        y = len(text), len(text) + len(example.y)
-        return Rendered(text + example.y + self._after, x, y, before)
+        end = 0 if self.x_inside else len(self._before + example.instruction)
+        to_x = self._before + ahead
+        to_y = to_x + example.x + behind + self._last
+        x, y = (len(to_x), len(to_x + example.x)), (len(to_y), len(to_y + example.y))
+        before = (max(end - 1, 0) if example.instruction else end, end)
+        return Rendered(to_y + example.y + self._after, x, y, before)
 
 
 class Labels(NamedTuple):
@@ -140,7 +122,7 @@ class Prompts:
         for begin in range(0, len(examples), AT_ONCE):
             chunk = examples[begin : begin + AT_ONCE]
             rendered = [self._template.render(example) for example in chunk]
-            encodings = encode(self._tokenizer, [text for text, *_ in rendered])
+            encodings = encoded(self._tokenizer, [text for text, *_ in rendered])
             yield from map(self._prompt, chunk, encodings, rendered)
 
     def _prompt(self, example: Example, encoding: Encoding, rendered: Rendered) -> Prompt:
@@ -173,3 +155,44 @@ def _tokens(offsets: Sequence[Span], characters: Span) -> Span | None:
     start, end = characters
     tokens = [token for token, (first, last) in enumerate(offsets) if first < end and start < last]
     return (tokens[0], tokens[-1] + 1) if tokens else None
+
+
+def encoded(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[Encoding]:
+    """Texts as tokens, without truncation and padding. Raises ValueError where there is no token for a part of a text.
+
+    A tokenizer answers in one of three ways to what is not in its vocabulary: by an exception (ours does), by one token
+    for all that is unknown, or by leaving it out. The last two would change prompts silently.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    token = tokenizer.unk_token or getattr(backend.model, "unk_token", None)
+    unknown = backend.token_to_id(token) if token else None
+    encodings: list[Encoding] = []
+    try:
+        encodings = backend.encode_batch(texts)
+        missing = {word for pair in zip(texts, encodings, strict=True) for word in _unwritten(*pair, unknown)}
+    except Exception:  # tokenizers has no kind of its own
+        missing = _parts(backend, texts) - backend.get_vocab().keys()
+    if missing or not encodings:
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise ValueError(
+            f"tokenizer={tokenizer.name_or_path!r} has no token for {', '.join(map(repr, sorted(missing)[:NAMED]))}"
+            f"{more}, which the prompts hold; choose tasks, data.template and data.prefix in its symbols; of an "
+            "exported run, leave out task=, data= and experiment="
+        )
+    return encodings
+
+
+def _unwritten(text: str, encoding: Encoding, unknown: int | None) -> list[str]:
+    """The words of a text with a character that no token holds, or only the one for all that is unknown."""
+    spans = [span for number, span in zip(encoding.ids, encoding.offsets, strict=True) if number != unknown]
+    written = {place for span in spans for place in range(*span)}
+    return [word.group() for word in re.finditer(r"\S+", text) if not written.issuperset(range(*word.span()))]
+
+
+def _parts(backend: Backend, texts: Sequence[str]) -> set[str]:
+    """The words or symbols between special tokens that a tokenizer looks up."""
+    special = [re.escape(token.content) for token in backend.get_added_tokens_decoder().values()]
+    parts = {part for text in texts for part in re.split("|".join(special) or r"(?!)", text)}
+    return {piece for part in parts for piece, _ in backend.pre_tokenizer.pre_tokenize_str(part)}

@@ -75,8 +75,7 @@ class Rows:
     @property
     def first_examples(self) -> Tensor:
         """The first example of each row, (N,)."""
-        counts = self.counts[:-1]
-        return counts.cumsum(0) - counts
+        return (self.counts.cumsum(0) - self.counts)[:-1]
 
     def at(self, position: Position) -> Tensor:
         """Which tokens are at a named position: one of each row, (N,), or of each example, (E,), in their order."""
@@ -89,25 +88,23 @@ class Rows:
         answer: task, description, instruction, x and y, (E,). Equal numbers mean equal texts of one kind; tasks and
         instructions are numbered as in the family, x and y in alphabetical order.
         """
+        labels = dict(zip(Labels._fields, self.numbers.unbind(1), strict=True))
         if position == "instruction_end":
-            numbers = self.numbers[self.first_examples]
-            return dict(zip(Labels._fields[:3], numbers[:, :3].unbind(1), strict=True))
-        return dict(zip(Labels._fields, self.numbers.unbind(1), strict=True))
+            return {name: labels[name][self.first_examples] for name in ("task", "description", "instruction")}
+        return labels
 
     def read_at(self, position: Position) -> list[list[int]]:
         """The tokens up to and including a position, all that a state there can depend on, in the order of `at`."""
         at, tokens = self.at(position), self.tokens.tolist()
         starts, prefixes = (values[self.row_of[at]] for values in (self.starts, self.prefixes))
-        if position == "instruction_end":
-            return [tokens[start : start + n] for start, n in zip(starts.tolist(), prefixes.tolist(), strict=True)]
-        spans = torch.stack([starts, starts + prefixes, self.firsts, at + 1], dim=1).tolist()
+        firsts = at + 1 if position == "instruction_end" else self.firsts
+        spans = torch.stack([starts, starts + prefixes, firsts, at + 1], dim=1).tolist()
         return [tokens[start:behind] + tokens[first:end] for start, behind, first, end in spans]
 
     def sequences(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Row and example, (n,) each, of every example of the rows with numbers `chosen`."""
-        counts = self.counts[chosen]
-        row = chosen.repeat_interleave(counts)
-        before = (counts.cumsum(0) - counts).repeat_interleave(counts)
+        row = chosen.repeat_interleave(self.counts[chosen])
+        before = (self.counts[chosen].cumsum(0) - self.counts[chosen]).repeat_interleave(self.counts[chosen])
         return row, self.first_examples[row] + torch.arange(len(row)) - before
 
     def prompts(self, examples: Tensor, pad: int, whole: bool = False) -> tuple[Tensor, Tensor, dict[Position, Tensor]]:

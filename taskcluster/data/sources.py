@@ -1,58 +1,35 @@
-"""Where a pretrained model and its tokenizer are read from, and why they cannot be read, in plain words.
+"""A context in which transformers reads a pretrained model and its tokenizer, and refuses what it cannot read.
 
 in:  a folder or a name on Hugging Face's hub, a revision, a GGUF file
-out: a context in which transformers reads them, and which refuses in one sentence what it cannot read
+out: what transformers reads; or one sentence that begins with the key at fault and gives transformers' own reason
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
 HUB = "Hugging Face's hub"
 
-REASONS = {  # by exceptions of huggingface_hub, the special before the general
-    "HFValidationError": "it is not a folder",
-    "GatedRepoError": "access to it has to be granted on its page; log in with `hf auth login` afterwards",
-    "RepositoryNotFoundError": f"it is neither a folder nor a public model on {HUB}",
-    "OfflineModeIsEnabled": f"it is not a folder, and {HUB} is switched off by HF_HUB_OFFLINE",
-    "LocalEntryNotFoundError": f"it is not a folder, {HUB} cannot be reached, and the cache has no copy",
-}
-
 
 @contextmanager
-def reading(
-    path: str,
-    revision: str | None,
-    gguf_file: str | None,
-    keys: tuple[str, str, str] = ("path", "revision", "gguf_file"),
-    advice: str = "restore its files, or give another folder",
-) -> Iterator[None]:
+def reading(path: str, revision: str | None, key: str, advice: str) -> Iterator[None]:
     """A context in which transformers reads a model or a tokenizer, without its bars and reports.
 
-    path: a folder or a name on the hub; revision: a branch, tag or commit on the hub; gguf_file: a file in the folder
-    that holds everything; keys: what the three are called in sentences; advice: what to do where a folder cannot be
-    read. Raises ValueError, beginning with the key at fault.
+    path: a folder or a name on the hub; revision: a branch, tag or commit on the hub; key: what the path is called in
+    sentences; advice: what to do where a folder cannot be read. Raises ValueError, beginning with the key.
     """
-    if gguf_file:
-        _refuse_absent(path, gguf_file, keys[2])
     try:
         with quietly():
             yield
     except Exception as error:  # transformers and its parsers raise many kinds
-        kinds = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
-        if "RevisionNotFoundError" in kinds:
-            raise ValueError(f"{keys[1]}={revision!r} is not a branch, tag or commit of {path!r} on {HUB}") from None
-        first_line = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
-        reason = next((reason for kind, reason in REASONS.items() if kind in kinds), first_line)
+        first_line = str(error).strip().split("\n")[0]
+        reason = " ".join(first_line.split()) or type(error).__name__
         if not Path(path).is_dir():
-            home = os.path.expanduser(path)
-            advice = f"correct the name, or give a folder or another model on {HUB}"
-            advice = f"write {home}" if Path(home).is_dir() else advice
-        at = f" at {keys[1]} {revision!r}" if revision else ""
-        raise ValueError(f"{keys[0]}={path!r}{at} cannot be loaded ({reason}); {advice}") from None
+            reason = f"it is not a folder, and not to be had from {HUB}: {reason}"
+            advice = "correct the name, with the home folder written out, or give another folder or model"
+        at = f" at revision {revision!r}" if revision else ""
+        raise ValueError(f"{key}={path!r}{at} cannot be loaded ({reason}); {advice}") from None
 
 
 @contextmanager
@@ -70,20 +47,3 @@ def quietly() -> Iterator[None]:
         reports.set_verbosity(verbosity)
         if bars:
             reports.enable_progress_bar()
-
-
-def _refuse_absent(path: str, gguf_file: str, key: str) -> None:
-    """Raise ValueError where a package that reads GGUF files is not installed, and where the folder lacks the file."""
-    if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:
-        raise ValueError(f"{key}={gguf_file!r} needs the package {missing[0]}; install taskcluster-lm[pretrained]")
-    folder = Path(path)
-    if folder.is_dir() and not (folder / gguf_file).is_file():
-        there = ", ".join(sorted(file.name for file in folder.glob("*.gguf"))) or "no GGUF file"
-        raise ValueError(f"{key}={gguf_file!r} is not in {path}, which holds {there}")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause:
-        yield cause
-        cause = cause.__cause__ or cause.__context__

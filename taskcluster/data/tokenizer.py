@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from taskcluster.data.prompts import FIELDS, Template
+from taskcluster.data.prompts import Template
 from taskcluster.data.sources import reading
 from taskcluster.tasks.family import TaskFamily
 
@@ -37,11 +37,20 @@ FEWEST = 4  # tokens: of a folder without a tokenizer transformers makes one of 
 
 def make_tokenizer(family: TaskFamily, template: Template) -> PreTrainedTokenizerFast:
     """PAD, SEP, then the symbols or words of the family's prompts, then whole inputs and whole outputs, each sorted."""
-    vocabulary = [*SPECIAL, *(_words(family, template) if family.words else _symbols(family, template))]
-    backend = Backend(models.WordLevel({token: number for number, token in enumerate(vocabulary)}))
-    backend.pre_tokenizer = _parts(family) if family.words else SYMBOLS
-    if not family.words:
-        backend.add_tokens([AddedToken(token, normalized=False) for token in vocabulary if len(token) > 1])
+    whole: list[str] = []
+    if WHOLE_X in template.text and not family.words:
+        whole += [WHOLE_X.format(x=x) for x in sorted({x for task in family.tasks for x in task.mapping})]
+    if WHOLE_Y in template.text and not family.words:
+        whole += [WHOLE_Y.format(y=y) for y in sorted({y for task in family.tasks for y in task.mapping.values()})]
+    texts = (template.render(example).text for example in chain.from_iterable(family.split().values()))
+    special = re.compile("|".join(map(re.escape, [*SPECIAL, *whole])))
+    parts = {part for text in texts for part in special.split(text)}
+    splitting = (SENTENCES if family.x_inside else WORDS) if family.words else SYMBOLS
+    pieces = sorted({piece for part in parts for piece, _ in splitting.pre_tokenize_str(part)})
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *pieces, *whole])}
+    backend = Backend(models.WordLevel(vocabulary))
+    backend.pre_tokenizer = splitting
+    backend.add_tokens([AddedToken(token, normalized=False) for token in (*SPECIAL, *whole)])
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, sep_token=SEP)
 
 
@@ -56,32 +65,6 @@ def default_template(family: TaskFamily, tokenizer: PreTrainedTokenizerFast | No
     return WORD_TEMPLATE if family.words else SYMBOL_TEMPLATE
 
 
-def _parts(family: TaskFamily) -> pre_tokenizers.PreTokenizer:
-    return SENTENCES if family.x_inside else WORDS
-
-
-def _words(family: TaskFamily, template: Template) -> list[str]:
-    texts = (template.render(example).text for example in chain.from_iterable(family.split().values()))
-    parts = {part for text in texts for part in re.split("|".join(SPECIAL), text)}
-    return sorted({word for part in parts for word, _ in _parts(family).pre_tokenize_str(part)})
-
-
-def _symbols(family: TaskFamily, template: Template) -> list[str]:
-    texts = {i for task in family.tasks for group in task.instructions for i in group}
-    inputs = {x for task in family.tasks for x in task.mapping}
-    outputs = {y for task in family.tasks for y in task.mapping.values()}
-    whole: list[str] = []
-    rest = template.text
-    for mark, field, values in ((WHOLE_X, "x", inputs), (WHOLE_Y, "y", outputs)):
-        if mark in rest:
-            whole += [mark.format(**{field: value}) for value in sorted(values)]
-        else:
-            texts |= values
-    for known in (WHOLE_X, WHOLE_Y, *SPECIAL, *(f"{{{field}}}" for field in FIELDS)):
-        rest = rest.replace(known, "")
-    return [*sorted(set().union(*texts, rest.format(), template.prefix)), *whole]
-
-
 def load_tokenizer(name: str, revision: str | None = None, gguf_file: str | None = None) -> PreTrainedTokenizerFast:
     """The tokenizer of another model: of a folder, or of a model's name on Hugging Face's hub.
 
@@ -89,9 +72,8 @@ def load_tokenizer(name: str, revision: str | None = None, gguf_file: str | None
 
     Raises ValueError where there is none, or only one that does not say which characters a token holds.
     """
-    keys = ("tokenizer", "tokenizer_revision", "tokenizer_gguf_file")
     advice = "save the model's tokenizer there, or set data.tokenizer to another model's"
-    with reading(name, revision, gguf_file, keys, advice):
+    with reading(name, revision, "tokenizer", advice):
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=revision or "main", gguf_file=gguf_file, trust_remote_code=False
         )
@@ -129,6 +111,6 @@ def render_frame(tokenizer: PreTrainedTokenizerFast) -> Frame:
             "it, or leave chat out"
         ) from None
     bos = tokenizer.bos_token
-    if bos and tokenizer.backend_tokenizer.encode("").ids[:1] == [tokenizer.bos_token_id]:
-        opening = opening.lstrip().removeprefix(bos) if opening.lstrip().startswith(bos) else opening
+    if bos and opening.lstrip().startswith(bos) and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]:
+        opening = opening.lstrip().removeprefix(bos)
     return Frame(opening, closing)

@@ -60,18 +60,13 @@ class FewShot:
 def few_shot(data: SequenceDataModule, examples: Sequence[Example], seed: int) -> FewShot:
     """The prompts of examples. seed: of how their demonstrations are shuffled."""
     layout, prompts = Layout(data.family.layout), Prompts(data.family, data.tokenizer, data.template)
-
-    def rows(instructions: Sequence[str]) -> Rows:
-        changed = [e._replace(instruction=i) for e, i in zip(examples, instructions, strict=True)]
-        return rows_of(prompts.encode(changed), shared=False)
-
     few = [example.instruction for example in examples]
-    return FewShot(
-        rows(few),
-        rows([layout.shuffled(i, random.Random(f"{seed}/shuffled/{i}")) for i in few]),
-        rows([layout.query] * len(few)),
-        torch.tensor([example.task_id for example in examples]),
+    shuffled = [layout.shuffled(i, random.Random(f"{seed}/shuffled/{i}")) for i in few]
+    demonstrated, mixed, zero = (
+        rows_of(prompts.encode([e._replace(instruction=i) for e, i in zip(examples, kind, strict=True)]), shared=False)
+        for kind in (few, shuffled, [layout.query] * len(few))
     )
+    return FewShot(demonstrated, mixed, zero, torch.tensor([example.task_id for example in examples]))
 
 
 def split_examples(data: SequenceDataModule, n_prompts: int, seed: int) -> dict[str, list[Example]]:

@@ -215,9 +215,8 @@ def _run_rows(
     inputs |= batch.inputs
     output, layers = forward_with_states(network, (line, column), changes, at, logits_at=logits_at, **inputs)
     states = layers.float().split([place.shape[1] for place in places], dim=1)
-    loss, correct = (batch.loss_of_y, batch.correct_by) if on_answer else (batch.loss, batch.correct)
     logits = output.logits[0] if on_answer else output.logits
-    return states, loss(logits), batch.total, correct(logits)
+    return states, batch.loss(logits), batch.total, batch.correct(logits)
 
 
 def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:

@@ -33,7 +33,6 @@ def blocks(network: PreTrainedModel) -> list[nn.Module]:
 
 @contextmanager
 def blocks_from(network: PreTrainedModel, first: int) -> Iterator[None]:
-    """A context in which the network has no blocks below `first`."""
     parent, _, name = _name_of_blocks(network).rpartition(".")
     owner = network.get_submodule(parent)
     whole = owner.get_submodule(name)
@@ -95,15 +94,12 @@ def takes_mask(network: PreTrainedModel) -> bool:
 
 def alike(some: Tensor, other: Tensor) -> bool:
     """Whether these are the same logits but for rounding, of the precision that they have."""
-    if some.shape != other.shape:
-        return False
-    farthest, largest = (some - other).abs().max(), other.abs().max()
-    return bool(farthest <= largest * torch.finfo(other.dtype).eps ** 0.5)
+    tolerance = torch.finfo(other.dtype).eps ** 0.5
+    return some.shape == other.shape and bool((some - other).abs().max() <= other.abs().max() * tolerance)
 
 
 def sample(network: PreTrainedModel, n: int, length: int) -> dict[str, Tensor]:
     """Inputs of some (n, length) tokens, to try a network with."""
-    ids = torch.arange(n * length, device=network.device) % network.config.vocab_size
-    tokens = ids.view(n, length)
+    tokens = (torch.arange(n * length, device=network.device) % network.config.vocab_size).view(n, length)
     positions = torch.arange(length, device=tokens.device).expand_as(tokens)
     return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "position_ids": positions}

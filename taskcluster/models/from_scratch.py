@@ -13,17 +13,14 @@ from transformers import PretrainedConfig, PreTrainedModel
 M = TypeVar("M", bound=PreTrainedModel)
 
 
-def refuse_sizes(n_embd: int, n_head: int, n_positions: int, longest: int) -> None:
-    """Raise ValueError where the heads do not divide the width or `n_positions` is below `longest`."""
+def refuse_sizes(n_embd: int, n_head: int, n_positions: int, longest: int, n_rotated: int = 2) -> None:
+    """Raise ValueError where the heads do not divide the width, where `n_positions` is below `longest`, and where the
+    rotary positions of a head, in `n_rotated` of its dimensions, cannot be computed in pairs."""
     if n_embd % n_head:
         divisors = ", ".join(str(d) for d in range(1, 65) if n_embd % d == 0)
         raise ValueError(f"n_head={n_head} does not divide n_embd={n_embd}; use one of {divisors}")
     if n_positions < longest:
         raise ValueError(f"n_positions={n_positions} is below the longest sequence, {longest} tokens; raise it")
-
-
-def refuse_odd_rotation(n_embd: int, n_head: int, n_rotated: int) -> None:
-    """Raise ValueError where the rotary positions of a head cannot be computed in pairs of dimensions."""
     if n_rotated < 2 or n_rotated % 2:
         raise ValueError(
             f"n_head={n_head} gives rotary positions {n_rotated} of the {n_embd // n_head} dimensions of a head, which "
@@ -32,12 +29,10 @@ def refuse_odd_rotation(n_embd: int, n_head: int, n_rotated: int) -> None:
 
 
 def fresh(kind: type[M], config: PretrainedConfig, seed: int) -> M:
-    """A model of this class with weights that `seed` alone decides, whose attention takes a mask of booleans."""
+    """A model of this class with weights that `seed` alone decides."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = kind(config)
-    network.set_attn_implementation("sdpa")
-    return network
+        return kind(config)
 
 
 def with_random_weights(network: M, seed: int) -> M:
@@ -46,7 +41,5 @@ def with_random_weights(network: M, seed: int) -> M:
     The matrices are normal with the standard deviation `config.initializer_range`, for most architectures: 0.02 where
     the config has none, as that of a GGUF file.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        made = type(network)(deepcopy(network.config))
+    made = fresh(type(network), deepcopy(network.config), seed)
     return made.to(network.device, network.dtype)  # type: ignore[arg-type]  # transformers wraps it without types

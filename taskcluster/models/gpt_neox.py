@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveFloat, PositiveInt
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from taskcluster.models.from_scratch import fresh, refuse_odd_rotation, refuse_sizes
+from taskcluster.models.from_scratch import fresh, refuse_sizes
 from taskcluster.validation import Seed, validated
 
 
@@ -32,8 +32,7 @@ def gpt_neox(
     Raises ValueError where the heads do not divide the width, where rotary positions take an odd number of dimensions
     of a head, and where `n_positions` is below `longest`.
     """
-    refuse_sizes(n_embd, n_head, n_positions, longest)
-    refuse_odd_rotation(n_embd, n_head, int(rotary * (n_embd // n_head)))
+    refuse_sizes(n_embd, n_head, n_positions, longest, n_rotated=int(rotary * (n_embd // n_head)))
     rotation: dict[str, Any] = {"rotary_pct": rotary}  # as transformers 4 and 5 take it
     config = GPTNeoXConfig(
         vocab_size=vocab_size,

@@ -105,28 +105,25 @@ def check(network: PreTrainedModel) -> None:
     edit that changes nothing does not leave every logit the same to the bit, or one that changes the states of a layer
     changes no logit.
     """
-    inputs: dict[str, Any] = {**sample(network, 2, 3)}
-    device = network.device
-    places = torch.tensor([0, 1], device=device), torch.tensor([1, 2], device=device)
     training = network.training
     network.eval()
-    try:
-        clean: Tensor = network(**accepted(network, inputs)).logits
-        if clean.isnan().any():
-            instead = "choose model.dtype=float32" if clean.dtype == torch.float16 else "choose another model"
-            raise UserError(f"model: the logits of {type(network).__name__} are NaN in {clean.dtype}; {instead}")
-        if reason := _unreadable(network, inputs, places, clean):
-            raise UserError(
-                f"model: the states of {type(network).__name__} cannot be read and edited, as {reason}; choose another "
-                "model"
-            )
-    finally:
-        network.train(training)
+    reason = _unreadable(network)
+    network.train(training)
+    if reason:
+        raise UserError(
+            f"model: the states of {type(network).__name__} cannot be read and edited, as {reason}; choose another "
+            "model or, if it is loaded in float16, model.dtype=float32"
+        )
 
 
-def _unreadable(network: PreTrainedModel, inputs: dict[str, Any], places: Places, clean: Tensor) -> str:
-    """Why states cannot be read and edited, "" where they can. clean: the logits (B, T, V) without an edit."""
+def _unreadable(network: PreTrainedModel) -> str:
+    """Why states cannot be read and edited, "" where they can."""
+    inputs: dict[str, Any] = {**sample(network, 2, 3)}
+    places = torch.tensor([0, 1], device=network.device), torch.tensor([1, 2], device=network.device)
     layers = range(len(blocks(network)) + 1)
+    clean: Tensor = network(**accepted(network, inputs)).logits  # (B, T, V)
+    if clean.isnan().any():
+        return f"its logits are NaN in {clean.dtype}"
     same, states = forward_with_states(network, places, dict.fromkeys(layers, lambda state: state), None, **inputs)
     if len(states) != len(layers):
         return f"{len(states)} layers were seen of {len(layers)}"

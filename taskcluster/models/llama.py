@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from taskcluster.models.from_scratch import fresh, refuse_odd_rotation, refuse_sizes
+from taskcluster.models.from_scratch import fresh, refuse_sizes
 from taskcluster.validation import Seed, validated
 
 
@@ -32,8 +32,7 @@ def llama(
     Raises ValueError where heads do not divide the width or each other, where their width is odd, and where
     `n_positions` is below `longest`.
     """
-    refuse_sizes(n_embd, n_head, n_positions, longest)
-    refuse_odd_rotation(n_embd, n_head, n_embd // n_head)
+    refuse_sizes(n_embd, n_head, n_positions, longest, n_rotated=n_embd // n_head)
     if n_kv_head and n_head % n_kv_head:
         raise ValueError(f"n_kv_head={n_kv_head} does not divide n_head={n_head}; change one of them")
     rotation: dict[str, Any] = {"rope_theta": rope_theta}  # as transformers 4 and 5 take it

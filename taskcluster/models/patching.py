@@ -34,7 +34,6 @@ class _Kept(FixedLayer):
         self._clean = keys[:, :, :0], values[:, :, :0]  # of the last n places, as they were
 
     def begin(self, n: int) -> None:
-        """The last `n` places are about to be computed again."""
         if n != self.n:
             first = self.keys.shape[2] - self.n
             self.keys[:, :, first:], self.values[:, :, first:] = self._clean

@@ -8,7 +8,7 @@ Weights are read from safetensors or GGUF files alone, which hold no code, as pi
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from taskcluster.data.sources import reading
 from taskcluster.validation import validated
 
-KEYS = ("path", "revision", "gguf_file")
-ADVICE = "give a folder with config.json and model.safetensors, as save_pretrained writes them"
+ADVICE = "give a folder with config.json and model.safetensors, as save_pretrained writes them, or with the GGUF file"
 
 # Keys of config.json that architectures know and that change no state of loaded weights in evaluation.
 INERT = re.compile(
@@ -58,7 +57,7 @@ def pretrained(
     """
     if path is None:
         raise ValueError("path=None: give a folder, or a model's name on Hugging Face's hub")
-    with reading(path, revision, gguf_file, KEYS, ADVICE):
+    with reading(path, revision, "path", ADVICE):
         if not gguf_file:
             _config(path, revision, trust_remote_code)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -71,52 +70,40 @@ def pretrained(
             ignore_mismatched_sizes=True,  # they are refused below, with their shapes
             output_loading_info=True,
         )
-    network: PreTrainedModel = loaded[0]
-    source = f"path={path!r}{f' at revision {revision!r}' if revision else ''}"
-    _refuse_other_weights(source, network, loaded[1])
-    _refuse_not_finite(source, network, dtype)
-    _refuse_unsuited(path, network, vocab_size, longest)
-    if gguf_file:
-        _forget_quantization(network)
+    network: Any = loaded[0]
+    _refuse_other_weights(f"path={path!r}{f' at revision {revision!r}' if revision else ''}", *loaded)
+    _refuse_unsuited(path, network, dtype, vocab_size, longest)
+    if getattr(network, "hf_quantizer", None) is not None:  # of a GGUF file: its weights are of `dtype` now
+        network.hf_quantizer, network.is_quantized = None, False
+        del network.config.quantization_config
     network.config.use_cache = False
     return network.train()
 
 
-def _forget_quantization(network: Any) -> None:
-    """The weights of a GGUF file have been converted to `dtype`, so that nothing of its kind remains."""
-    if getattr(network, "hf_quantizer", None) is not None:
-        network.hf_quantizer, network.is_quantized = None, False
-        del network.config.quantization_config
-
-
 def traits(path: str, revision: str | None, trust_remote_code: bool) -> dict[str, object]:
     """What the checkpoints of one model have in common: the values of config.json that the architecture reads and that
-    change what it computes, by dotted key, and in a folder the shapes of weights, by their names. Raises ValueError
-    where files cannot be read.
+    change what it computes, and in a folder the shapes of weights, by their names. Raises ValueError where files cannot
+    be read.
 
     A key that the architecture's config class does not know is read by nothing; one that is missing has its default.
     """
-    with reading(path, revision, None, KEYS, ADVICE):
+    with reading(path, revision, "path", ADVICE):
         config = _config(path, revision, trust_remote_code)
         known = {"model_type", *type(config)().to_dict()}
         values = {key: value for key, value in config.to_dict().items() if key in known and not INERT.fullmatch(key)}
-        shapes = _shapes(Path(path), getattr(config, "tie_word_embeddings", False)) if Path(path).is_dir() else {}
-    return {**dict(_flat(values)), **shapes}
+        shapes = _shapes(Path(path)) if Path(path).is_dir() else {}
+    tied = getattr(config, "tie_word_embeddings", False)
+    return values | {key: shape for key, shape in shapes.items() if not (tied and key.endswith(HEADS))}
 
 
-def _shapes(folder: Path, tied: bool) -> dict[str, str]:
-    """Without buffers that do not matter and, where it is `tied`, without the output layer."""
+def _shapes(folder: Path) -> dict[str, str]:
     shapes: dict[str, str] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:
             shapes |= {name: f"of shape {weights.get_slice(name).get_shape()}" for name in weights.keys()}  # noqa: SIM118
     if not shapes:
         raise FileNotFoundError("it has no model.safetensors")
-    return {
-        name: shape
-        for name, shape in shapes.items()
-        if not BUFFERS.search(name) and not (tied and name.endswith(HEADS))
-    }
+    return {name: shape for name, shape in shapes.items() if not BUFFERS.search(name)}
 
 
 def _config(path: str, revision: str | None, trust_remote_code: bool) -> Any:
@@ -129,53 +116,34 @@ def _config(path: str, revision: str | None, trust_remote_code: bool) -> Any:
     return config
 
 
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
 def _refuse_other_weights(source: str, network: Any, report: Mapping[str, Any]) -> None:
     """report: what transformers says of a load. Raises ValueError where file and architecture differ in weights."""
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{source} lacks weights, such as {missing[0]} ({len(missing)} in all); choose a causal LM")
-    if mismatched := sorted(report["mismatched_keys"]):
-        name, there, here = mismatched[0]
-        raise ValueError(
-            f"{source} has {name} of shape {[*there]}, but its config.json asks for {[*here]}; give the config.json "
-            "that it was trained with"
-        )
-    if unexpected := sorted(name for name in report["unexpected_keys"] if not BUFFERS.search(name)):
-        raise ValueError(
-            f"{source} has weights that its architecture has no place for, such as {unexpected[0]} ({len(unexpected)} "
-            "in all); give the config.json that it was trained with, or remove them from the file"
-        )
     head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
-    if (
-        head is not None
-        and getattr(network.config, "tie_word_embeddings", False)
-        and head.weight is not embedding.weight
-    ):
+    tied = head is not None and getattr(network.config, "tie_word_embeddings", False)
+    differences = [
+        *(f"lacks {name}" for name in sorted(report["missing_keys"])),
+        *(f"has {name} of shape {[*a]}, and not {[*b]}" for name, a, b in sorted(report["mismatched_keys"])),
+        *(f"has {name} left over" for name in sorted(report["unexpected_keys"]) if not BUFFERS.search(name)),
+        *(["has another output layer than its embedding"] if tied and head.weight is not embedding.weight else []),
+    ]
+    if differences:
         raise ValueError(
-            f"{source} has an output layer with other values than its embedding, but its config.json ties the two; set "
-            "tie_word_embeddings=false there, or remove the output layer from the file"
+            f"{source} {differences[0]}, unlike the architecture in its config.json ({len(differences)} such weights); "
+            "give the whole files of a causal LM, with the config.json that it was trained with"
         )
 
 
-def _refuse_not_finite(source: str, network: PreTrainedModel, dtype: str) -> None:
-    for name, weight in network.named_parameters():
-        if not torch.isfinite(weight).all():
-            instead = "choose model.dtype=float32, or restore" if dtype == "float16" else "restore"
-            raise ValueError(f"{source} has NaN or infinite values in {name}, read as {dtype}; {instead} its files")
-
-
-def _refuse_unsuited(path: str, network: PreTrainedModel, vocab_size: int, longest: int) -> None:
-    embedding: Any = network.get_input_embeddings()
-    if len(embedding.weight) < vocab_size:
+def _refuse_unsuited(path: str, network: Any, dtype: str, vocab_size: int, longest: int) -> None:
+    """Raise ValueError for weights that are not finite, and for a model that cannot read the prompts."""
+    if broken := [name for name, weight in network.named_parameters() if not torch.isfinite(weight).all()]:
         raise ValueError(
-            f"path={path!r} has {len(embedding.weight)} embeddings for the {vocab_size} tokens of data.tokenizer; "
+            f"path={path!r} has NaN or infinite values in {broken[0]}, read as {dtype}; choose model.dtype=float32, or "
+            "restore its files"
+        )
+    embeddings = len(network.get_input_embeddings().weight)
+    if embeddings < vocab_size:
+        raise ValueError(
+            f"path={path!r} has {embeddings} embeddings for the {vocab_size} tokens of data.tokenizer; "
             "leave data.tokenizer to follow the model"
         )
     reads = getattr(network.config, "max_position_embeddings", None)

@@ -101,9 +101,10 @@ class LanguageModel(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if batch.loss_on == "y":  # of all logits, those that count
-            loss = batch.loss_of_y(logits_at(self.network, batch.predicting_y, **batch.inputs))
+            logits = logits_at(self.network, batch.predicting_y, **batch.inputs)
         else:
-            loss = batch.loss(self.network(**accepted(self.network, batch.inputs)).logits)
+            logits = self.network(**accepted(self.network, batch.inputs)).logits
+        loss = batch.loss(logits)
         if self.global_step % CHECK_EVERY == 0:
             finite = bool(torch.isfinite(loss))
             if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):

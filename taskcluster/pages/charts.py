@@ -1,18 +1,21 @@
-"""Chart specifications (Altair, Vega-Lite) over points of `aggregate.over_runs`, each with its "condition". No files.
+"""Chart specifications (Altair, Vega-Lite) over points of `points.over_runs`, each with its "condition". No files.
 
 The figures of a run, the report and the dashboard draw the same charts: the first two with the points inside
 (`inline`), the dashboard with the name of a source that it feeds (altair.NamedData). Colours that depend on light or
 dark come from `theme`.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import altair as alt
 
 from taskcluster.metrics import Catalogue, Kind, Metric, belonging
-from taskcluster.pages import baseline_charts
+from taskcluster.pages import comparison_charts
 from taskcluster.pages.marks import (
+    Chart,
+    Points,
     axis,
     band,
     column,
@@ -27,20 +30,28 @@ from taskcluster.pages.marks import (
     stroke_legend,
     tooltip,
 )  # fmt: skip
-from taskcluster.results.points import FOR_CHARTS
 from taskcluster.views import mapped, shown
-
-Points = Sequence[dict[str, Any]]
-Chart = alt.FacetChart | alt.ConcatChart | alt.LayerChart
 
 PER_ROW = 4  # panels of metrics by layer
 BESIDE: dict[str, Kind] = {"baselines": "baseline", "nuisance": "nuisance"}  # charts of what metrics are compared with
 SPLIT = "datum.value == 'val' ? 'validation' : datum.value"  # in words
-TOLD = ("condition", "metric", "split", "layer", "step", "n", "mean", "lower", "upper")  # of a point
-LINES = (*TOLD, *FOR_CHARTS)
-TILES = (*TOLD, "lower_over_map", "upper_over_map")
-CURVES = (*LINES, "lower_over_steps", "upper_over_steps")
 FIELDS = ("condition:N", "split:N", "layer:O", "step:Q")  # in tooltips
+
+
+class Drawing(NamedTuple):
+    """A chart of a page, but for its points.
+
+    draw: gives the chart from the source of its points. metrics: whose points it shows; panels: the panel of each.
+    needs: a condition without any of these metrics has no such chart. last: whether it shows the last step alone.
+    across: whether it shows all conditions in one panel.
+    """
+
+    draw: Callable[[alt.Data | alt.NamedData], Chart]
+    metrics: Sequence[Metric]
+    panels: Mapping[str, str]
+    needs: Sequence[Metric]
+    last: bool = True
+    across: bool = False
 
 
 def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
@@ -49,30 +60,44 @@ def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
     several, measured = len(last_step) > 1, {point["metric"] for point in points}
     known = {key: metric for key, metric in known.items() if key in measured}
 
-    def data(metrics: Sequence[Metric], fields: Sequence[str] = LINES, last: bool = False) -> alt.Data:
+    def data(metrics: Sequence[Metric], last: bool = False) -> alt.Data:
         keys = {metric.key for metric in metrics}
         chosen = [point for point in points if point["metric"] in keys]
-        return inline([p for p in chosen if not last or p["step"] == last_step[p["condition"]]], fields)
+        return inline([p for p in chosen if not last or p["step"] == last_step[p["condition"]]])
 
     curves: dict[str, Chart] = {}
     for metric in shown(known, "curves", by_layer=True):
         baselines = [other for other in belonging(known, metric, "baseline") if not other.by_layer]
-        source = data([metric, *baselines], CURVES)
-        curves[metric.key] = against_step(source, metric, several, baselines, bands=True)
-    charts: dict[str, Chart] = dict(list(curves.items())[:1])
-    if tiled := mapped(known, "map"):
-        charts["map"] = by_layer_and_step(data(tiled, TILES), tiled, several)
-    if tiled := mapped(known, "path"):
-        charts["path"] = by_layer_and_position(data(tiled, TILES, last=True), tiled, several)
-    for group in alike(shown(known, "layers", by_layer=True)):
-        charts[f"{group[0].key}_by_layer"] = by_layer_at_the_end(data(group, last=True), group)
-    for name, kind in BESIDE.items():
-        if groups := baseline_charts.groups(known, kind):
-            compared = [metric for group in groups for metric in group]
-            charts[name] = baseline_charts.by_layer(data(compared, last=True), groups, kind, several)
+        curves[metric.key] = against_step(data([metric, *baselines]), metric, several, baselines, bands=True)
+    drawn = drawings(known, shown(known, "layers", by_layer=True), several, bands=True)
+    charts = {name: drawing.draw(data(drawing.metrics, drawing.last)) for name, drawing in drawn.items()}
+    return dict([*curves.items()][:1]) | charts | curves
+
+
+def drawings(
+    known: Catalogue, layered: Sequence[Metric], by_condition: bool = False, bands: bool = False
+) -> dict[str, Drawing]:
+    """The charts that a page has beside the curves by layer, by name. layered: the metrics drawn by layer at the last
+    step; by_condition: whether a chart has a row for each condition; bands: see `against_step`."""
+    found = {}
     if once := shown(known, "curves", by_layer=False):
-        charts["learning"] = learning(data(once, CURVES), once, bands=True)
-    return charts | curves
+        draw, panels = partial(learning, metrics=once, bands=bands), {metric.key: metric.key for metric in once}
+        found["learning"] = Drawing(draw, once, panels, once, last=False, across=True)
+    for group in alike(layered):
+        draw, panels = partial(by_layer_at_the_end, metrics=group), {metric.key: metric.where for metric in group}
+        found[f"{group[0].key}_by_layer"] = Drawing(draw, group, panels, group, across=True)
+    if tiled := mapped(known, "map"):
+        draw = partial(by_layer_and_step, metrics=tiled, by_condition=by_condition)
+        found["map"] = Drawing(draw, tiled, map_panels(tiled), shown(known, "map"), last=False)
+    if tiled := mapped(known, "path"):
+        draw = partial(by_layer_and_position, metrics=tiled, by_condition=by_condition)
+        found["path"] = Drawing(draw, tiled, path_panels(tiled), shown(known, "path"))
+    for name, kind in BESIDE.items():
+        if groups := comparison_charts.groups(known, kind):
+            draw = partial(comparison_charts.beside_by_layer, groups=groups, kind=kind, by_condition=by_condition)
+            compared, others = [m for group in groups for m in group], [m for group in groups for m in group[1:]]
+            found[name] = Drawing(draw, compared, comparison_charts.labels(groups, kind)["where"], others)
+    return found
 
 
 def alike(metrics: Sequence[Metric]) -> list[list[Metric]]:
@@ -106,7 +131,7 @@ def against_step(
     color = alt.Color("layer:O", title="layer", legend=stroke_legend())
     panel = _lines(color, axis(metric, data), bands)
     if baselines:
-        panel = alt.layer(panel.transform_filter(alt.datum.metric == metric.key), baseline_charts.rules(baselines))
+        panel = alt.layer(panel.transform_filter(alt.datum.metric == metric.key), comparison_charts.rules(baselines))
     panel = panel.properties(width=320, height=240 - 60 * by_condition).add_params(_zoom())
     return panel.facet(column=_splits(), **rows(by_condition), data=data).properties(title=_title(metric))
 
@@ -125,8 +150,7 @@ def learning(data: Any, metrics: Sequence[Metric], bands: bool = False) -> Chart
         y = axis(metric, data, alone=True)
         panel = _lines(_conditions(), y, bands, strokeDash=_dashes()).properties(width=320, height=240)
         panels.append(panel.transform_filter(alt.datum.metric == metric.key).add_params(_zoom(metric.key)))
-    first, last = ", ".join(metric.label for metric in metrics[:-1]), metrics[-1].label
-    title = f"{first}, and {last}" if first else last
+    title = ", and ".join(metric.label for metric in metrics)
     return alt.concat(*panels, columns=PER_ROW, data=data).properties(title=title)
 
 
@@ -160,8 +184,7 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
     `by_condition`: a row for each. Metrics of one name are at different positions, in the order of the prompt.
     """
     gap = alt.Scale(paddingInner=0.03)  # tells neighbours of one colour apart
-    axis_of_places = alt.Axis(labelLimit=320)
-    y = alt.Y("place:N", title=None, scale=gap, sort=places(metrics), axis=axis_of_places)
+    y = alt.Y("place:N", title=None, scale=gap, sort=places(metrics), axis=alt.Axis(labelLimit=320))
     panel = _tiles(layers_axis().scale(gap), y, ("place:N", *FIELDS)).properties(width=320, height=alt.Step(34))
     name = path_panels(metrics)
     chart = panel.facet(column=column("name", name.values()), **rows(by_condition), data=data)
@@ -181,11 +204,10 @@ def path_panels(metrics: Sequence[Metric]) -> dict[str, str]:
 def tsne(data: Any, n_tasks: int, title: str) -> Chart:
     """Points {"x", "y", "task", "step", "layer"}: a row of panels a checkpoint, a column a layer, a colour a task."""
     color = alt.Color("task:Q", scale=alt.Scale(scheme="sinebow", domain=[0, n_tasks]), legend=None)
-    points = alt.Chart().mark_circle(size=14, opacity=0.8)
-    panel = points.encode(x=alt.X("x:Q", axis=None), y=alt.Y("y:Q", axis=None), color=color, tooltip=["task:Q"])
-    grid = panel.properties(width=210, height=210).facet(
-        row=alt.Row("step:O", title="step"), column=alt.Column("layer:O", title="layer"), data=data
-    )
+    x, y = alt.X("x:Q", axis=None), alt.Y("y:Q", axis=None)
+    panel = alt.Chart(width=210, height=210).mark_circle(size=14, opacity=0.8)
+    panel = panel.encode(x=x, y=y, color=color, tooltip=["task:Q"])
+    grid = panel.facet(row=alt.Row("step:O", title="step"), column=alt.Column("layer:O", title="layer"), data=data)
     return grid.resolve_scale(x="independent", y="independent").properties(title=title)
 
 
@@ -194,7 +216,7 @@ def _lines(color: alt.Color, y: alt.Y, bands: bool = False, **dashes: alt.Stroke
     `against_step`."""
     x = alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False))
     base = alt.Chart().encode(x=x, color=color, detail="split:N")
-    behind = [band(base, *CURVES[-2:], 0.07)] if bands else []
+    behind = [band(base, "lower_over_steps", "upper_over_steps", 0.07)] if bands else []
     points = tooltip(base.mark_circle(size=18, opacity=1).encode(y=y), FIELDS)
     line = base.mark_line().encode(y=y, **dashes)
     return alt.layer(*behind, band(base, "lower", "upper", 0.2), *each_run(base, False, **dashes), line, points)

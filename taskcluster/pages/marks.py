@@ -1,6 +1,6 @@
 """What charts share: axes that follow means and runs, not intervals; runs as thin lines; intervals; tooltips; facets.
 
-in:  a base chart with its x and its colours, over points of `aggregate.over_runs`
+in:  a base chart with its x and its colours, over points of `points.over_runs`
 out: layers and encodings of a panel
 """
 
@@ -12,12 +12,17 @@ import altair as alt
 from taskcluster.metrics import PLACES, Metric
 from taskcluster.results.intervals import DRAWN
 
+Points = Sequence[dict[str, Any]]
+Chart = alt.FacetChart | alt.ConcatChart | alt.LayerChart
+
 DIGITS = ".3f"
+NOT_DRAWN = ("sd", "cells", "lower_over_layers", "upper_over_layers")
 
 
-def inline(points: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> alt.Data:
-    """Points as part of the specification: all of them, or these fields."""
-    return alt.Data(values=[{key: point[key] for key in fields or point} for point in points])
+def inline(points: Sequence[Mapping[str, Any]]) -> alt.Data:
+    """Points as part of the specification, without what is None, or no chart reads."""
+    chosen = [{key: point[key] for key in point if key not in NOT_DRAWN} for point in points]
+    return alt.Data(values=[{k: v for k, v in point.items() if v is not None or k == "layer"} for point in chosen])
 
 
 def named(chart: Any, **fields: Mapping[str, str]) -> Any:
@@ -32,14 +37,14 @@ def axis(metric: Metric, data: Any, alone: bool = False) -> alt.Y:
     if low is not None and high is not None:
         return alt.Y("mean:Q", title=metric.axis, scale=alt.Scale(domain=[low, high], clamp=True))
     points = [p for p in getattr(data, "values", ()) if not alone or p["metric"] == metric.key]
-    values = [p[key] for p in points for key in ("mean", "least", "most") if p[key] is not None]
-    scale = alt.Scale(zero=low is not None)
-    if values:
-        least, most = min(values), max(values)
-        start, end = least if low is None else min(low, least), most if high is None else max(high, most)
-        room = 0.0 if end > start else abs(end) / 10 or 1.0
-        scale = alt.Scale(domain=[start - room * (low is None), end + room * (high is None)], nice=True, zero=False)
-    return alt.Y("mean:Q", title=metric.axis, scale=scale)
+    drawn = [p[key] for p in points for key in ("mean", "least", "most") if p.get(key) is not None]
+    if not drawn:
+        return alt.Y("mean:Q", title=metric.axis, scale=alt.Scale(zero=low is not None))
+    drawn += [end for end in (low, high) if end is not None]
+    least, most = min(drawn), max(drawn)
+    room = 0.0 if most > least else abs(most) / 10 or 1.0
+    domain = [least - room * (low is None), most + room * (high is None)]
+    return alt.Y("mean:Q", title=metric.axis, scale=alt.Scale(domain=domain, nice=True, zero=False))
 
 
 def layers_axis() -> alt.X:

@@ -5,11 +5,11 @@ from pathlib import Path
 import polars
 
 from taskcluster.pages import charts, rendering
-from taskcluster.pages.instrument_charts import instrument_charts
+from taskcluster.pages.comparison_charts import instrument_charts
 from taskcluster.pages.sweep_chart import sweep_chart
+from taskcluster.results import frame
 from taskcluster.results.findings import Findings
-from taskcluster.results.frame import Frames
-from taskcluster.results.points import FOR_CHARTS, Point
+from taskcluster.results.points import Point
 from taskcluster.results.tables import tables
 from taskcluster.runs.atomic_files import filling
 from taskcluster.runs.records import text
@@ -25,28 +25,25 @@ def write(root: Path) -> Path:
     """
     findings, folder = Findings(root), root / "report"
     with filling(folder) as partial:
-        _write(findings, text(root.resolve().name), partial)
+        _fill(findings, text(root.resolve().name), partial)
     return folder / "index.html"
 
 
-def _write(findings: Findings, title: str, folder: Path) -> None:
+def _fill(findings: Findings, title: str, folder: Path) -> None:
     shown = findings.to_read()
     points: list[Point] = []
-    frames = Frames(findings)
     intervals = []
-    names = {*shown.names}
-    for condition, (name, condition_points) in zip(findings.conditions, findings.points(), strict=True):
-        numbers = [{key: point[key] for key in point if key not in FOR_CHARTS} for point in condition_points]
-        intervals.append(frames.intervals(name, condition.runs[0], numbers))
-        points += condition_points if name in names else []
-    written = {"table": frames.numbers(), "intervals": polars.concat(intervals)}
+    for name, condition_points in findings.points():
+        intervals.append(polars.DataFrame(condition_points, schema=dict(frame.INTERVALS)))
+        points += condition_points if name in shown.names else []
+    numbers = frame.numbers(findings)
+    written = {"table": numbers, "intervals": frame.labelled(findings, polars.concat(intervals), "condition")}
     for name, table in written.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
     wanted = sweep_chart(points, [*shown.named()], findings.catalogue)
     wanted |= charts.condition_charts(points, findings.catalogue)
     wanted |= instrument_charts(points, shown.agreements(), findings.catalogue)
-    drawn = rendering.draw(wanted, folder, FORMATS)
     content = {
         "title": title,
         "n_runs": len(findings.runs),
@@ -55,10 +52,9 @@ def _write(findings: Findings, title: str, folder: Path) -> None:
         "gaps": findings.gaps[:MOST_GAPS],
         "n_more_gaps": max(len(findings.gaps) - MOST_GAPS, 0),
         "tables": tables(shown, points),
-        "charts": drawn,
+        "charts": rendering.draw(wanted, folder, FORMATS),
         "formats": FORMATS,
-        "n_numbers": len(written["table"]),
+        "n_numbers": len(numbers),
     }
-    for name in ("report.md", "index.html"):
-        template = "report.md" if name.endswith("md") else "report.html"
+    for name, template in (("report.md", "report.md"), ("index.html", "report.html")):
         (folder / name).write_bytes(rendering.render(template, **content).encode(errors="replace"))

@@ -7,7 +7,8 @@ from typing import Any
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from taskcluster.pages.charts import Chart, theme
+from taskcluster.pages.charts import theme
+from taskcluster.pages.marks import Chart
 from taskcluster.pages.vega import library
 from taskcluster.runs.verdicts import verdict
 

@@ -37,12 +37,9 @@ def last_of(run: Finished, metric: Metric) -> float:
     return number(run.last, keys[-1]) if keys else math.nan
 
 
-def interval_of(point: Point, suffix: str = "", statistic: str = "mean") -> Interval:
-    """An interval of a point: the pointwise one, or that of a family, as suffix "_over_layers"; of the interquartile
-    mean with the statistic "iqm"."""
-    start = "" if statistic == "mean" else f"{statistic}_"
-    keys = statistic, "sd", f"{start}lower{suffix}", f"{start}upper{suffix}"
-    return Interval(point["n"], *(number(point, key) for key in keys))
+def interval_of(point: Point, suffix: str = "") -> Interval:
+    """An interval of a point: the pointwise one, or that of a family, as suffix "_over_layers"."""
+    return Interval(point["n"], *(number(point, key) for key in ("mean", "sd", f"lower{suffix}", f"upper{suffix}")))
 
 
 def point_text(point: Point | None, suffix: str = "") -> str:

@@ -84,9 +84,9 @@ def judge(rows: Rows) -> list[Claim]:
     claims = []
     for k, (claim, value) in enumerate(zip(CLAIMS, _values(rows, accuracy, layers), strict=True)):
         judged = replace(claim, value=value)
-        ends_untested, shape_untested = learned[0] and clustered[0], untested or (fell_back if judged.passed else "")
-        unknown = "not measured" if math.isnan(value) else ""
-        claims.append(replace(judged, undecided=(ends_untested if k < 2 else shape_untested) or unknown))
+        shape_untested = untested or (fell_back if judged.passed else "")
+        why = (learned[0] and clustered[0]) if k < 2 else shape_untested
+        claims.append(replace(judged, undecided=why or ("not measured" if math.isnan(value) else "")))
     return claims
 
 

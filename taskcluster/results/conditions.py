@@ -1,8 +1,7 @@
 """Run folders grouped into conditions. Free of torch, so it starts at once.
 
 in:  a folder that holds run folders at any depth
-out: its conditions: runs that differ in nothing but seeds, with a name that tells them apart; the number that a sweep
-     varies, if there is one
+out: its conditions: runs that differ in nothing but seeds, with a name that tells them apart
 """
 
 import json
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from taskcluster.runs.condition import decisive, digest
 from taskcluster.runs.folder import RunFolder
@@ -24,9 +23,6 @@ Settings = Mapping[str, Any]
 
 MARKS = {"config.yaml", "status.json"}  # a run folder has at least one of them
 PARTS = {"checkpoints", "figures", "tensorboard", "wandb"}  # subfolders of a run, which may hold such files too
-
-
-SWEPT_VALUES = 3  # of a key that make a curve
 
 
 @dataclass(frozen=True)
@@ -85,12 +81,15 @@ def conditions(runs: Sequence[tuple[R, str, Settings]]) -> list[Condition[R]]:
         key = digest(values)
         sweeps.setdefault(sweep, {})[key] = values
         members.setdefault((sweep, key), []).append(run)
-    labelled = {sweep: _labels([*settings.values()]) for sweep, settings in sweeps.items()}
-    grouped = []
-    for (sweep, key), condition_runs in members.items():
-        label, settings = labelled[sweep][[*sweeps[sweep]].index(key)]
-        grouped.append(Condition(f"{sweep}-{key}", sweep, label or sweep, settings, condition_runs))
-    return grouped
+    labels = {
+        (sweep, key): labelled
+        for sweep, settings in sweeps.items()
+        for key, labelled in zip(settings, _labels([*settings.values()]), strict=True)
+    }
+    return [
+        Condition(f"{sweep}-{key}", sweep, labels[sweep, key][0] or sweep, labels[sweep, key][1], condition_runs)
+        for (sweep, key), condition_runs in members.items()
+    ]
 
 
 def usual(key: str, settings: Sequence[Settings]) -> Any:
@@ -136,26 +135,3 @@ def _n_values(keys: Sequence[str], settings: Sequence[Settings]) -> int:
 
 def _short(value: Any) -> str:
     return str(value).rpartition(".")[2] if isinstance(value, str) else str(value)
-
-
-class Swept(NamedTuple):
-    """A key whose value is a number, and those conditions that differ in nothing else: {name: value}."""
-
-    key: str
-    values: dict[str, float]
-
-
-def swept(named: Sequence[tuple[str, Condition[Any]]]) -> Swept | None:
-    """The key with the most values among conditions that are otherwise alike; None if no key has `SWEPT_VALUES`."""
-    best: Swept | None = None
-    for key in dict.fromkeys(key for _, condition in named for key in condition.settings):
-        groups: dict[str, dict[str, float]] = {}
-        for name, condition in named:
-            value = condition.settings.get(key)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                alike = {"sweep": condition.sweep} | condition.settings | {key: None}
-                groups.setdefault(str(alike), {})[name] = value
-        largest = max(groups.values(), key=len, default={})
-        if len(set(largest.values())) >= max(SWEPT_VALUES, len(best.values) + 1 if best else 0):
-            best = Swept(key, dict(sorted(largest.items(), key=lambda item: item[1])))
-    return best

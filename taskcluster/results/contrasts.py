@@ -41,13 +41,10 @@ def differences(findings: Findings) -> list[Table]:
     count = sum(len(paired) >= FEWEST for _, _, paired in pairs)
     rows = []
     for names, metric, paired in pairs:
-        values, task_sets = [value for value, _ in paired], [tasks for _, tasks in paired]
+        values, task_sets = zip(*paired, strict=True)
         low, high = metric.range
         within = low - high, high - low
-        alone = interval(values, within, task_sets=task_sets)
-        together = interval(values, within, max(count, 1), task_sets)
-        if math.isfinite(together.lower):  # the bootstrap's may be longer on one side
-            together = together._replace(lower=min(together.lower, alone.lower), upper=max(together.upper, alone.upper))
+        alone, together = (interval(values, within, cells, task_sets) for cells in (1, max(count, 1)))
         rows.append([*names, metric.title, as_text(alone), ends(together), str(alone.n)])
     columns = ["condition", "reference", "metric", "difference", "all comparisons", "pairs"]
     note = DIFFERENCES.format(count=count)
@@ -78,9 +75,7 @@ def baselines(findings: Findings, metric: Metric) -> list[Table]:
     """The table of a metric's baselines and nuisance labels, a row each; [] without any."""
     others = [(m, f"baseline: {m.where}") for m in belonging(findings.catalogue, metric, "baseline")]
     others += [(m, f"against the {m.where}") for m in belonging(findings.catalogue, metric, "nuisance")]
-    measured = [(m, words) for m, words in others if any(run.keys(m) for run in findings.runs)]
-    if not measured:
-        return []
+    measured = [(m, words) for m, words in others if findings.measured(m)]
     rows = [
         [
             words,
@@ -89,7 +84,7 @@ def baselines(findings: Findings, metric: Metric) -> list[Table]:
         for m, words in [(metric, "against the task"), *measured]
     ]
     title = titled(f"Baselines and nuisance labels of the {metric.name}", metric)
-    return [Table(title, ["", *findings.names], rows, BASELINES)]
+    return [Table(title, ["", *findings.names], rows, BASELINES)] if measured else []
 
 
 def highest_beside(row: Row, known: Catalogue, metric: Metric) -> str:
@@ -118,25 +113,22 @@ def controls(findings: Findings, metric: Metric) -> list[Table]:
     """The table of a metric's repeated measurements and chance, by layer; [] without repetitions."""
     if not any(run.repetitions(metric) for run in findings.runs):
         return []
-    means, largest = (belonging(findings.catalogue, metric, kind) for kind in ("chance", "largest"))
+    noise, means, largest = (belonging(findings.catalogue, metric, kind) for kind in ("noise", "chance", "largest"))
     rows = []
     for name, condition in findings.named():
         repeated = [run.repetitions(metric) for run in condition.runs]
         for layer in range(max(len(run.keys(metric)) for run in condition.runs)):
-            repeated_means, sd, training = one_way_components(
-                [layers[layer] for layers in repeated if layer < len(layers)]
-            )
-            few = 0 < len(repeated_means) < FEWEST
-            cells = [as_text(interval(repeated_means, metric.range)), fixed(sd), TOO_FEW if few else fixed(training)]
+            of_runs, sd, training = one_way_components([layers[layer] for layers in repeated if layer < len(layers)])
+            cells = [as_text(interval(of_runs, metric.range)), fixed(sd)]
+            cells += [TOO_FEW if 0 < len(of_runs) < FEWEST else fixed(training)]
             chance = _finite(condition, means, layer)
             cells += [fixed(fmean(chance) if chance else None), largest_value(condition, largest, layer)]
             rows.append([name, str(layer), *cells])
     columns = ["condition", "layer", f"{metric.name}, mean of repetitions", "s.d. of repetitions", "s.d. of training"]
     columns += ["chance: mean", "chance: largest"]
     note = CONTROLS
-    for kind, words in (("noise", "Repetitions"), ("chance", "Chance")):
-        same_kind = [m for m in findings.catalogue.values() if (m.of, m.kind) == (metric.key, kind)]
-        note += f" {words}: {', '.join(f'{metric.name} {m.where}' for m in same_kind)}." if same_kind else ""
+    for words, metrics in (("Repetitions", noise), ("Chance", means)):
+        note += f" {words}: {', '.join(m.title for m in metrics)}." if metrics else ""
     return [Table(titled(f"Controls of the {metric.name}", metric), columns, rows, note)]
 
 

@@ -98,6 +98,10 @@ class Findings:
         self.catalogue: Catalogue = {key: metric for run in self.runs for key, metric in run.catalogue.items()}
         self._miss_seeds()
 
+    def measured(self, metric: Metric) -> bool:
+        """Whether a run measured the metric on validation at its last step."""
+        return any(run.keys(metric) for run in self.runs)
+
     @property
     def claims(self) -> dict[str, Mapping[str, Any]]:
         """The claims by name, as any run has them; {} if none is decided in any run."""
@@ -111,9 +115,7 @@ class Findings:
     def to_read(self, most: int = MOST) -> "Findings":
         """The same with `most` of the conditions, at equal distances in their order, if there are more."""
         n = len(self.conditions)
-        if n <= most:
-            return self
-        chosen = [k * (n - 1) // (most - 1) for k in range(most)]
+        chosen = range(n) if n <= most else [k * (n - 1) // (most - 1) for k in range(most)]
         fewer = copy(self)
         fewer.conditions, fewer.names = [self.conditions[k] for k in chosen], [self.names[k] for k in chosen]
         fewer.runs = [run for condition in fewer.conditions for run in condition.runs]
@@ -132,17 +134,14 @@ class Findings:
     def _read(self, folder: RunFolder, root: Path) -> Finished | None:
         path = text(str(folder.path.relative_to(root)))
         try:
-            status, config = folder.status(), folder.config()
-            state = folder.state_by(lambda: status if status.get("state") == "finished" else folder.status())
+            state, status, config = folder.state, folder.status(), folder.config()
             if state == "finished":
                 return _finished(folder, path, text(sweep_of(folder.path, root)), status, config)
         except UserError as damaged:
             self.gaps.append(text(str(damaged)))
             return None
-        max_steps = (status.get("starts") or [{}])[-1].get("max_steps", "?")
-        reached = (
-            f"at step {status['step']} of {max_steps}" if status.get("step") is not None else "before its first step"
-        )
+        step, max_steps = status.get("step"), (status.get("starts") or [{}])[-1].get("max_steps", "?")
+        reached = "before its first step" if step is None else f"at step {step} of {max_steps}"
         error = f": {text(status['error'])}" if status.get("error") else ""
         self.gaps.append(f"{path}: {state} {reached}{error}")
         return None

@@ -12,12 +12,12 @@ from statistics import fmean
 
 from taskcluster.metrics import ACCURACY, Metric, belonging
 from taskcluster.results import contrasts, variance
-from taskcluster.results.bootstrap import MANY, strata
 from taskcluster.results.cells import Table, as_text, ends, estimate, interval_of, point_text, titled
 from taskcluster.results.claims import RISE
+from taskcluster.results.conditions import Condition
 from taskcluster.results.correlations import ALL, LAST
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.intervals import CONFIDENCE, FEWEST, UNBOUNDED, Interval
+from taskcluster.results.intervals import CONFIDENCE, FEWEST, UNBOUNDED, Interval, Range
 from taskcluster.results.points import Point
 from taskcluster.runs.journal import SPLITS, number
 from taskcluster.runs.records import text
@@ -37,13 +37,8 @@ thresholds are ours. A claim is decided in runs in which what it is about has ha
 AGREEMENT = """Spearman's rank correlation on validation, within each run over the layers and steps at which both were
 measured, or over the layers of the last of these steps; mean and interval over runs by Fisher's z. All that grows with
 training and depth agrees over layers and steps; the last step tells more."""
-INTERQUARTILE = f"""Validation, last step; in the last layer where a metric has several. The interquartile mean leaves
-out the lowest and the highest quarter of the runs, so that a few that failed do not move it (Agarwal et al., "Deep
-Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021). Its interval [95 %] is of the
-percentile bootstrap of {MANY} runs or more, drawn within task sets where several runs share each (strata)."""
 TOGETHER = f"""so that all of them cover their means at once with {CONFIDENCE:.0%}, however they depend on each other
-(below {MANY} runs by Bonferroni's inequality, each at the level 1 - {1 - CONFIDENCE:.2g} / their number; from {MANY} on
-by the largest |t| of runs with the estimated correlations)."""
+(Bonferroni's inequality: each is at the level 1 - {1 - CONFIDENCE:.2g} / their number)."""
 
 
 def tables(findings: Findings, points: Sequence[Point]) -> list[Table]:
@@ -53,7 +48,7 @@ def tables(findings: Findings, points: Sequence[Point]) -> list[Table]:
     ending: Ending = {
         (p["condition"], p["metric"], p["split"], p["layer"]): p for p in points if p["step"] == last[p["condition"]]
     }
-    by_layer = [m for m in shown(known, "tables", by_layer=True) if any(run.keys(m) for run in findings.runs)]
+    by_layer = [m for m in shown(known, "tables", by_layer=True) if findings.measured(m)]
     baselines = partial(contrasts.baselines, findings)
     return [
         _what_was_run(findings),
@@ -64,11 +59,9 @@ def tables(findings: Findings, points: Sequence[Point]) -> list[Table]:
         *_agreement(findings),
         _accuracy_and_loss(findings, ending),
         *contrasts.differences(findings),
-        *_interquartile_means(findings, ending),
         *variance.tables(findings),
         _emergence(findings),
         *chain.from_iterable(contrasts.controls(findings, metric) for metric in by_layer),
-        _metrics(findings),
         _environment(findings),
     ]
 
@@ -82,11 +75,11 @@ def _what_was_run(findings: Findings) -> Table:
         settings = [str(condition.settings.get(key, "-")) for key in keys]
         seeds = "; ".join(run.seed for run in condition.runs)
         rows.append([name, *settings, str(len(condition.runs)), seeds, steps, f"{minutes:.1f}"])
-    columns = ["condition", *keys, "runs", "seeds", "steps", "minutes a run"]
-    starts = sorted(start["time"] for run in findings.runs for start in run.status["starts"])
-    end = max(str(run.last.get("time", starts[-1])) for run in findings.runs)
-    begun, ended = (text(time[:16].replace("T", " ")) for time in (starts[0], end))
+    starts = [start["time"] for run in findings.runs for start in run.status["starts"]]
+    ends = (str(run.last.get("time", max(starts))) for run in findings.runs)
+    begun, ended = (text(time[:16].replace("T", " ")) for time in (min(starts), max(ends)))
     hours = sum(run.status["wall_seconds"] for run in findings.runs) / 3600
+    columns = ["condition", *keys, "runs", "seeds", "steps", "minutes a run"]
     note = f"Begun {begun} UTC, last measured {ended} UTC; {hours:.2f} hours of runs."
     return Table("What was run", columns, rows, note + " Every other key is the same in all of a sweep's runs.")
 
@@ -94,44 +87,41 @@ def _what_was_run(findings: Findings) -> Table:
 def _claims(findings: Findings) -> list[Table]:
     """[] if no claim of any run is decided."""
 
-    def value(run: Finished, name: str) -> float:
-        return number(run.claim(name), "value")
+    def cell(condition: Condition[Finished], name: str, within: Range) -> str:
+        passed = [run.claim(name).get("passed") for run in condition.runs]
+        words = "holds in " if any(one is not None for one in passed) else ""
+        mean = estimate(condition, lambda run: number(run.claim(name), "value"), within)
+        return f"{as_text(mean)}, {words}{held(passed)}"
 
-    rows = []
-    for name, claim in findings.claims.items():
-        cells = []
-        for condition in findings.conditions:
-            passed = [run.claim(name).get("passed") for run in condition.runs]
-            words = "holds in " if any(one is not None for one in passed) else ""
-            mean = estimate(condition, partial(value, name=name), tuple(claim.get("range") or UNBOUNDED))
-            cells.append(f"{as_text(mean)}, {words}{held(passed)}")
-        rows.append([name, claim["paper"], f"{claim['relation']} {claim['threshold']}", *cells])
+    rows = [
+        [
+            name,
+            claim["paper"],
+            f"{claim['relation']} {claim['threshold']}",
+            *(cell(condition, name, tuple(claim.get("range") or UNBOUNDED)) for condition in findings.conditions),
+        ]
+        for name, claim in findings.claims.items()
+    ]
     columns = ["claim", "paper", "threshold", *findings.names]
     return [Table("The paper's claims", columns, rows, CLAIMS)] if rows else []
 
 
 def _by_layer(findings: Findings, ending: Ending, metric: Metric) -> Table:
-    baselines = [m for m in belonging(findings.catalogue, metric, "baseline") if m.by_layer]
-    baselines = [m for m in baselines if any(run.keys(m) for run in findings.runs)]
+    baselines = [m for m in belonging(findings.catalogue, metric, "baseline") if m.by_layer and findings.measured(m)]
     tested = belonging(findings.catalogue, metric, "p")
     several = any(len(condition.runs) >= FEWEST for condition in findings.conditions)
     rows = []
     for layer in range(max(len(run.keys(metric)) for run in findings.runs)):
-        cells = []
+        cells = [str(layer)]
         for name, condition in findings.named():
-            point = ending.get((name, metric.key, "val", layer))
-            cells.append(point_text(point))
-            if several:
-                cells.append(ends(interval_of(point, "_over_layers")) if point else "-")
+            point, *beside = (ending.get((name, m.key, "val", layer)) for m in (metric, *baselines))
+            together = ends(interval_of(point, "_over_layers")) if point else "-"
+            cells += [point_text(point), *([together] if several else [])]
             cells += [contrasts.largest_value(condition, tested, layer)] if tested else []
-            cells += [point_text(ending.get((name, m.key, "val", layer))) for m in baselines]
-        rows.append([str(layer), *cells])
-    kinds = [
-        "",
-        *([", all layers"] if several else []),
-        *([", p"] if tested else []),
-        *(f", {m.where}" for m in baselines),
-    ]
+            cells += map(point_text, beside)
+        rows.append(cells)
+    kinds = ["", *([", all layers"] if several else []), *([", p"] if tested else [])]
+    kinds += [f", {m.where}" for m in baselines]
     columns = ["layer", *(f"{name}{kind}" for name in findings.names for kind in kinds)]
     note = "Validation, at the last step. Layer 0 is the embedding."
     note += f" All layers: the interval widened for the number of layers, {TOGETHER}" if several else ""
@@ -140,34 +130,31 @@ def _by_layer(findings: Findings, ending: Ending, metric: Metric) -> Table:
 
 
 def _map(findings: Findings, points: Sequence[Point], metric: Metric) -> Table:
-    """The numbers of a map of layer and step, a row for each step."""
+    """The numbers of a map of layer and step, a row for each step of a condition."""
     chosen = [point for point in points if (point["metric"], point["split"]) == (metric.key, "val")]
+    cells = {(p["condition"], p["step"], p["layer"]): point_text(p, "_over_map") for p in chosen}
     layers = range(max(point["layer"] for point in chosen) + 1)
-    steps: dict[tuple[str, int], dict[int, str]] = {}
-    for point in chosen:
-        row = steps.setdefault((point["condition"], point["step"]), {})
-        row[point["layer"]] = point_text(point, "_over_map")
-    several = len(findings.names) > 1
     rows = [
-        [*([name] if several else []), str(step), *(row.get(layer, "-") for layer in layers)]
-        for (name, step), row in steps.items()
+        [name, str(step), *(cells.get((name, step, layer), "-") for layer in layers)]
+        for name, step in dict.fromkeys((point["condition"], point["step"]) for point in chosen)
     ]
-    columns = [*(["condition"] if several else []), "step", *(f"layer {layer}" for layer in layers)]
     counts = "; ".join(sorted({str(point["cells"]) for point in chosen}))
     note = f"Validation. Intervals are widened for the number of cells of a condition ({counts}), layers and steps, "
+    columns = ["condition", "step", *(f"layer {layer}" for layer in layers)]
     return Table(titled(f"{metric.name} by layer and step", metric), columns, rows, note + TOGETHER)
 
 
 def _agreement(findings: Findings) -> list[Table]:
     """A row for every two instruments; no table without instruments to compare."""
     columns = [(name, over) for name in findings.names for over in (ALL, LAST)]
-    pairs: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
-    for name, agreements in findings.agreements().items():
-        for metric, other, over_, correlation in agreements:
-            pairs.setdefault((metric, other), {})[name, over_] = as_text(correlation, 2)
+    cells = {
+        (one, other, name, over): as_text(correlation, 2)
+        for name, agreements in findings.agreements().items()
+        for one, other, over, correlation in agreements
+    }
     rows = [
-        [*(findings.catalogue[key].title for key in pair), *(cells.get(column, "-") for column in columns)]
-        for pair, cells in pairs.items()
+        [*(findings.catalogue[key].title for key in pair), *(cells.get((*pair, *column), "-") for column in columns)]
+        for pair in dict.fromkeys(key[:2] for key in cells)
     ]
     titles = ["instrument", "other", *map(", ".join, columns)]
     return [Table("Do the instruments agree?", titles, rows, AGREEMENT)] if rows else []
@@ -181,37 +168,22 @@ def _accuracy_and_loss(findings: Findings, ending: Ending) -> Table:
     return Table("Accuracy and loss", columns, rows, "At the last step; accuracy of y, given I and x; loss in nats.")
 
 
-def _interquartile_means(findings: Findings, ending: Ending) -> list[Table]:
-    """The conditions with MANY runs or more; [] without any."""
-    last = {key[:3]: point for key, point in ending.items() if point.get("iqm") is not None}  # in the last layer
-    rows = []
-    for name, condition in findings.named():
-        n_strata = len({*strata([run.task_set for run in condition.runs], len(condition.runs)).tolist()})
-        for metric in shown(findings.catalogue, "tables"):
-            if point := last.get((name, metric.key, "val")):
-                iqm = as_text(interval_of(point, statistic="iqm"))
-                rows.append([name, metric.title, iqm, point_text(point), str(point["n"]), str(n_strata)])
-    columns = ["condition", "metric", "interquartile mean", "mean", "runs", "strata"]
-    return [Table("Interquartile means", columns, rows, INTERQUARTILE)] if rows else []
-
-
 def _emergence(findings: Findings) -> Table:
-    def later(run: Finished, metric: Metric) -> float:
-        return run.emergence(metric) - run.emergence(ACCURACY)
-
-    rows = []
-    for name, condition in findings.named():
-        last = float(max(run.last["step"] for run in condition.runs))
-        for metric in shown(findings.catalogue, "tables"):
-            if metric != ACCURACY and any(run.rises(metric) for run in condition.runs):
-                steps = [
-                    estimate(condition, partial(Finished.emergence, metric=m), (0, last)) for m in (ACCURACY, metric)
-                ]
-                difference = estimate(condition, partial(later, metric=metric), (-last, last))
-                cells = [as_text(one, 0) for one in (*steps, difference)]
-                rows.append([name, metric.title, *cells, _first(metric, difference)])
+    rows = [
+        _emergence_row(name, condition, metric)
+        for name, condition in findings.named()
+        for metric in shown(findings.catalogue, "tables")
+        if metric != ACCURACY and any(run.rises(metric) for run in condition.runs)
+    ]
     columns = ["condition", "metric", "accuracy emerges", "metric emerges", "metric less accuracy", "first"]
     return Table("When accuracy and clusters emerge", columns, rows, EMERGENCE)
+
+
+def _emergence_row(name: str, condition: Condition[Finished], metric: Metric) -> list[str]:
+    last = float(max(run.last["step"] for run in condition.runs))
+    steps = [estimate(condition, partial(Finished.emergence, metric=m), (0, last)) for m in (ACCURACY, metric)]
+    later = estimate(condition, lambda run: run.emergence(metric) - run.emergence(ACCURACY), (-last, last))
+    return [name, metric.title, *(as_text(one, 0) for one in (*steps, later)), _first(metric, later)]
 
 
 def _first(metric: Metric, later: Interval) -> str:
@@ -223,28 +195,14 @@ def _first(metric: Metric, later: Interval) -> str:
     return metric.name if later.upper < 0 else f"{later.n} runs cannot tell"
 
 
-def _metrics(findings: Findings) -> Table:
-    def bound(value: float | None) -> str:
-        return "-" if value is None else f"{value:g}"
-
-    rows = [
-        [m.key, m.title, m.position or "-", f"{bound(m.low)} to {bound(m.high)}", bound(m.chance)]
-        for m in findings.catalogue.values()
-    ]
-    columns = ["key", "metric", "position", "range", "level of chance"]
-    return Table("Metrics", columns, rows, "Every number of every run is in the table of numbers under its key.")
-
-
 def _environment(findings: Findings) -> Table:
-    facts: dict[str, Counter[str]] = {}
-    for run in findings.runs:
-        start = run.status["starts"][-1]
-        for key, value in ({key: start[key] for key in MADE_WITH} | start["versions"]).items():
-            facts.setdefault(key, Counter())[str(value)] += 1
+    starts = [run.status["starts"][-1] for run in findings.runs]
+    facts = [{key: start[key] for key in MADE_WITH} | start["versions"] for start in starts]
     rows = []
-    for key, values in facts.items():
+    for key in dict.fromkeys(key for made_with in facts for key in made_with):
+        values = Counter(str(made_with[key]) for made_with in facts if key in made_with)
         several = [f"{value} ({n} runs)" for value, n in values.most_common()]
-        rows.append([key, "; ".join(several) if len(values) > 1 else next(iter(values))])
+        rows.append([key, "; ".join(several if len(values) > 1 else values)])
     resumed = sum(len(run.status["starts"]) > 1 for run in findings.runs)
     note = f"{resumed} of {len(findings.runs)} runs were interrupted and resumed."
     return Table("Environment", ["", ""], rows, note)

@@ -27,7 +27,7 @@ import numpy as np
 from taskcluster.results.cells import Table, as_text, last_of
 from taskcluster.results.conditions import Condition
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.intervals import FEWEST, REACH, SHARE, Interval, Range
+from taskcluster.results.intervals import FEWEST, REACH, Interval
 from taskcluster.runs.condition import FOLLOWS, flatten
 from taskcluster.views import shown
 
@@ -91,9 +91,7 @@ def one_way_components(repeated: Sequence[Sequence[float]]) -> tuple[list[float]
     """
     groups = [values for values in repeated if len(values) > 1]
     means = [fmean(values) for values in groups]
-    if not groups:
-        return means, math.nan, math.nan
-    within = fmean(variance(values) for values in groups)
+    within = fmean(variance(values) for values in groups) if groups else math.nan
     if len(groups) < FEWEST:
         return means, math.sqrt(within), math.nan
     between = variance(means) - within * fmean(1 / len(values) for values in groups)
@@ -104,10 +102,10 @@ def tables(findings: Findings) -> list[Table]:
     """The components of each condition whose runs vary several seeds separately."""
     several = len(findings.conditions) > 1
     made = (_table(findings, condition, f", {name}" if several else "") for name, condition in findings.named())
-    return [table for table in made if table]
+    return [table for table in made if table.rows]
 
 
-def _table(findings: Findings, condition: Condition[Finished], ending: str) -> Table | None:
+def _table(findings: Findings, condition: Condition[Finished], ending: str) -> Table:
     metrics = shown(findings.catalogue, "tables")
     values = np.array([[last_of(run, metric) for metric in metrics] for run in condition.runs])
     complete = np.isfinite(values).all(0)
@@ -116,18 +114,11 @@ def _table(findings: Findings, condition: Condition[Finished], ending: str) -> T
     for k, metric in enumerate(compress(metrics, complete) if components else ()):
         total = sum(max(float(component.variance[k]), 0) for component in components)
         for c in components:
-            sd, *ends = (math.sqrt(max(float(part[k]), 0)) for part in (c.variance, c.lower, c.upper))
-            informative = ends[0] < ends[1] <= _longest(metric.range, math.sqrt(total))
-            estimate = Interval(c.freedom + 1, sd, math.nan, *(ends if informative else (math.nan, math.nan)))
+            sd, lower, upper = (math.sqrt(max(float(part[k]), 0)) for part in (c.variance, c.lower, c.upper))
+            ends = (lower, upper) if lower < upper <= REACH * math.sqrt(total) else (math.nan, math.nan)
+            estimate = Interval(c.freedom + 1, sd, math.nan, *ends)
             share = f"{sd**2 / total:.0%}" if total else "-"
             rows.append([metric.title, SOURCES[c.source], as_text(estimate), share, str(c.freedom)])
         rows.append([metric.title, "all together", f"{math.sqrt(total):.3f}", "100%" if total else "-", "-"])
     columns = ["metric", "source", "s.d.", "share of the variance", "degrees of freedom"]
-    return Table(f"Where the variance comes from{ending}", columns, rows, NOTE) if rows else None
-
-
-def _longest(within: Range, total: float) -> float:
-    """The s.d. above which the end of an interval says nothing: SHARE of the largest s.d. between the metric's bounds,
-    half of their distance, or without two bounds REACH times the s.d. of all sources."""
-    width = within[1] - within[0]
-    return SHARE * width / 2 if math.isfinite(width) else REACH * total
+    return Table(f"Where the variance comes from{ending}", columns, rows, NOTE)

@@ -37,9 +37,8 @@ def facts(relations: Sequence[str]) -> Facts:
             "or choose relations of words"
         ) from None
     english = Locale("en")
-    infos: dict[str, Any] = {}
-    for info in (country.info() for country in all_countries()):
-        infos.setdefault(info["ISO"]["alpha2"], info)  # the first of several: Wales comes after the United Kingdom
+    every_info: list[Any] = [country.info() for country in all_countries()]
+    infos = {info["ISO"]["alpha2"]: info for info in reversed(every_info)}  # the United Kingdom's, and not Wales's
     known: Facts = {}
     for code, info in sorted(infos.items(), key=lambda item: (-(item[1].get("population") or 0), item[0])):
         if code in english.territories:

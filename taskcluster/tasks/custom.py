@@ -43,14 +43,8 @@ def custom_family(
 
     Texts are strings of symbols where all tasks have regexes, and words where one lists its instructions.
     Raises ValueError, naming the regex or the instruction, for a regex that is invalid, given twice or of too small a
-    language, and for an instruction that belongs to two tasks.
+    language, for an instruction that belongs to two tasks, and for more regexes of a task than instructions.
     """
-    most = max(len(task.regexes or ()) for task in tasks)
-    if most > instructions_per_task:
-        raise ValueError(
-            f"instructions_per_task={instructions_per_task} is too few for a task of {most} regexes; "
-            f"raise it to {most} or more"
-        )
     regexes = [regex for task in tasks for regex in task.regexes or ()]
     if repeated := [regex for regex in regexes if regexes.count(regex) > 1]:
         raise ValueError(

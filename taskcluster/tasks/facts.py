@@ -41,12 +41,9 @@ def facts_family(
 
     Raises ValueError, naming the argument, for what is not there or too much.
     """
-    for relation in relations:
-        if relation not in RELATIONS:
-            hint = did_you_mean(relation, RELATIONS) or f"; choose from {', '.join(RELATIONS)}"
-            raise ValueError(f"relations={relation!r} is not a relation{hint}")
-    if len(set(relations)) < len(relations):
-        raise ValueError(f"relations={relations} names one twice; keep each once")
+    if unknown := [relation for relation in relations if relation not in RELATIONS]:
+        hint = did_you_mean(unknown[0], RELATIONS) or f"; choose from {', '.join(RELATIONS)}"
+        raise ValueError(f"relations={unknown[0]!r} is not a relation{hint}")
     sets = (n_demonstrations, n_sets, n_pool, layout, seed, disjoint_demonstrations)
     prompting = Prompting(describe, templates, n_instructions, *sets)
     queried, shown = dict[str, dict[str, str]](), dict[str, dict[str, str]]()

@@ -7,11 +7,13 @@ import hashlib
 import json
 import random
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 from functools import cached_property
-from itertools import count, product
-from typing import Literal, NamedTuple
+from itertools import chain, count, product, zip_longest
+from typing import Literal, NamedTuple, TypeVar
 
+T = TypeVar("T")
 Holdout = Literal["instruction", "pair", "description", "x"]
 
 SLOT = "{x}"  # the place of x in an instruction that holds it
@@ -36,6 +38,10 @@ class Task:
     instructions: tuple[tuple[str, ...], ...]
     mapping: dict[str, str]
     name: str = ""
+
+    @property
+    def all_instructions(self) -> list[str]:
+        return [*chain.from_iterable(self.instructions)]
 
 
 class Example(NamedTuple):
@@ -89,26 +95,39 @@ class TaskFamily:
         if len(self.tasks) < 2:
             raise ValueError(f"a family needs two or more tasks, and this one has {len(self.tasks)}")
         for index, task in enumerate(self.tasks):
-            _check(index, task)
+            self._check(index, task)
         if self.x_inside:
-            _check_slots(self.tasks)
+            refuse_shared(self.tasks)
         if self.holdout == "description" and any(len(task.descriptions) < 2 for task in self.tasks):
             raise ValueError(
                 "holdout='description' needs two descriptions a task, such as regexes, templates or sets of "
                 "demonstrations; add to them, or set holdout=instruction"
             )
-        for task in self.tasks:
-            if not self._held_out(task):
-                raise ValueError(
-                    f"val_fraction={self.val_fraction} leaves a task without training or validation: task "
-                    f"{task.task_id} has {sum(map(len, task.instructions))} instructions and {len(task.mapping)} "
-                    f"inputs, and holdout={self.holdout}; change it, or add to the task"
-                )
+        if empty := [task for task in self.tasks if not self._held_out(task)]:
+            raise ValueError(
+                f"val_fraction={self.val_fraction} leaves a task without training or validation: task "
+                f"{empty[0].task_id} has {len(empty[0].all_instructions)} instructions and {len(empty[0].mapping)} "
+                f"inputs, and holdout={self.holdout}; change it, or add to the task"
+            )
+
+    def _check(self, index: int, task: Task) -> None:
+        sizes = [*map(len, task.instructions)]
+        if task.task_id != index or len(task.descriptions) != len(sizes) or not (task.mapping and sizes and all(sizes)):
+            raise ValueError(
+                f"task {index} has task_id={task.task_id}, {len(task.descriptions)} descriptions, groups of {sizes} "
+                f"instructions and {len(task.mapping)} mappings; number tasks from 0, in order, and give each a group "
+                "of one or more for each description, and one mapping or more"
+            )
+        for instruction, times in Counter(task.all_instructions).items():
+            if times > 1:
+                raise ValueError(f"task {index} has the instruction {instruction!r} {times} times; keep one")
+            if self.x_inside and instruction.count(SLOT) != 1:
+                raise ValueError(f"instruction {instruction!r} must hold {SLOT}, the place of x, once; correct it")
 
     @property
     def instructions(self) -> list[tuple[int, str]]:
         """Every instruction with its task, task after task, in the order in which labels number them."""
-        return [(task.task_id, i) for task in self.tasks for group in task.instructions for i in group]
+        return [(task.task_id, instruction) for task in self.tasks for instruction in task.all_instructions]
 
     @property
     def has_kinds_of_instructions(self) -> bool:
@@ -131,92 +150,57 @@ class TaskFamily:
                     split = "val" if (instruction, x) in held_out else "train"
                     examples[split].append(Example(task.task_id, instruction, x, y, number))
         if self.shuffle_outputs:
-            examples["train"] = self._with_shuffled_outputs(examples["train"])
+            rng = random.Random(f"{self.seed}/outputs")
+            outputs = {x: [task.mapping[x] for task in self.tasks if x in task.mapping] for x in self._inputs}
+            examples["train"] = [example._replace(y=rng.choice(outputs[example.x])) for example in examples["train"]]
         return examples
 
     def fingerprint(self) -> str:
         """SHA-256 of the tasks and their division: equal wherever the same family was made."""
-        tasks = [
-            {
-                "task_id": task.task_id,
-                "regexes": task.descriptions,  # as they were called when the first fingerprints were published
-                "instructions": task.instructions,
-                "mapping": task.mapping,
-            }
-            for task in self.tasks
-        ]
+        names = ("task_id", "regexes", "instructions", "mapping")  # as in the first fingerprints that were published
+        tasks = [dict(zip(names, astuple(task)[:4], strict=True)) for task in self.tasks]
         kind = [name for name in ("x_inside", "shuffle_outputs") if getattr(self, name)]
         content = json.dumps([*tasks, self.holdout, self.val_fraction, self.seed, *kind], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def _with_shuffled_outputs(self, examples: list[Example]) -> list[Example]:
-        outputs: dict[str, list[str]] = {}
-        for task in self.tasks:
-            for x, y in task.mapping.items():
-                outputs.setdefault(x, []).append(y)
-        rng = random.Random(f"{self.seed}/outputs")
-        return [example._replace(y=rng.choice(outputs[example.x])) for example in examples]
-
     def _held_out(self, task: Task) -> set[tuple[str, str]]:
         """The (instruction, x) pairs of validation; empty where a fraction would leave a side without any."""
-        rng = random.Random(f"{self.seed}/holdout/{task.task_id}")
-        instructions = [i for group in task.instructions for i in group]
-        inputs = list(task.mapping)
+        instructions, inputs = task.all_instructions, [*task.mapping]
         if self.holdout == "description":
-            return {(i, x) for i in task.instructions[-1] for x in inputs}
+            return {*product(task.instructions[-1], inputs)}
         if self.holdout == "x":
-            unseen = self._inputs_held_out & {*inputs}
-            return {(i, x) for i in instructions for x in unseen} if len(unseen) < len(inputs) else set()
-        rng.shuffle(instructions)
+            held_out = self._held_out_inputs & {*inputs}
+            return {*product(instructions, held_out)} if len(held_out) < len(inputs) else set()
+        random.Random(f"{self.seed}/holdout/{task.task_id}").shuffle(instructions)
         if self.holdout == "instruction":
             n = round(self.val_fraction * len(instructions))
-            return {(i, x) for i in instructions[:n] for x in inputs} if n < len(instructions) else set()
+            return {*product(instructions[:n], inputs)} if n < len(instructions) else set()
         # One input of every instruction, then a second of every instruction ...: all keep pairs outside.
         rounds = range(len(inputs) - 1)
         diagonal = [(i, inputs[(k + d) % len(inputs)]) for d in rounds for k, i in enumerate(instructions)]
         n = round(self.val_fraction * len(instructions) * len(inputs))
         return set(diagonal[:n]) if n <= len(diagonal) else set()
 
+    @property
+    def _inputs(self) -> list[str]:
+        return sorted({x for task in self.tasks for x in task.mapping})
+
     @cached_property
-    def _inputs_held_out(self) -> set[str]:
-        """The same for all tasks."""
-        inputs = sorted({x for task in self.tasks for x in task.mapping})
+    def _held_out_inputs(self) -> set[str]:
+        inputs = self._inputs
         random.Random(f"{self.seed}/holdout/x").shuffle(inputs)
         return set(inputs[: round(self.val_fraction * len(inputs))])
 
 
-def _check(index: int, task: Task) -> None:
-    if task.task_id != index:
-        raise ValueError(f"task {index} of the family has task_id={task.task_id}; number tasks from 0, in order")
-    if (
-        len(task.descriptions) != len(task.instructions)
-        or not task.mapping
-        or not task.instructions
-        or not all(task.instructions)
-    ):
-        raise ValueError(
-            f"task {index} has {len(task.descriptions)} descriptions, groups of "
-            f"{[*map(len, task.instructions)]} instructions and {len(task.mapping)} mappings; give it a group of one "
-            "or more for each description, and one mapping or more"
-        )
-    instruction, times = Counter(i for group in task.instructions for i in group).most_common(1)[0]
-    if times > 1:
-        raise ValueError(f"task {index} has the instruction {instruction!r} {times} times; keep one")
+def in_rounds(lists: Iterable[Sequence[T]]) -> list[T]:
+    """The first item of every list, then the second of every list that has one, and so on."""
+    return [item for item in chain.from_iterable(zip_longest(*lists)) if item is not None]
 
 
-def _check_slots(tasks: tuple[Task, ...]) -> None:
-    """Raise ValueError for an instruction without one {x}, and for one that belongs to two tasks."""
-    for instruction in (i for task in tasks for group in task.instructions for i in group):
-        if instruction.count(SLOT) != 1:
-            raise ValueError(f"instruction {instruction!r} must hold {SLOT}, the place of x, once; correct it")
-    refuse_shared(tasks)
-
-
-def refuse_shared(tasks: tuple[Task, ...]) -> None:
-    """Raise ValueError for an instruction that belongs to two tasks."""
+def refuse_shared(tasks: Sequence[Task]) -> None:
     first: dict[str, int] = {}
     for task in tasks:
-        for instruction in (i for group in task.instructions for i in group):
+        for instruction in task.all_instructions:
             if (other := first.setdefault(instruction, task.task_id)) != task.task_id:
                 raise ValueError(
                     f"instruction {instruction!r} belongs to tasks {other} and {task.task_id}; keep it in one of them"

@@ -34,7 +34,6 @@ class Wording(NamedTuple):
 
 
 def paraphrases(wording: Wording) -> Groups:
-    """All instructions of every structure."""
     return {
         structure: tuple(
             dict.fromkeys(structure.replace("...", _filled(s, wording, p)) for s in sentences for p in wording.phrases)

@@ -9,68 +9,57 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 from string import Formatter
 from typing import Literal
 
-from taskcluster.tasks.family import SLOT, Holdout, Task, TaskFamily
+from taskcluster.tasks.family import SLOT, Holdout, Task, TaskFamily, in_rounds
 from taskcluster.tasks.paraphrases import Groups, Wording, paraphrases
 from taskcluster.validation import did_you_mean
 
 Describe = Literal["instruction", "demonstrations"]
 Templates = dict[str, list[str]]
 
+MARK = "\0"  # the place of a field
 
-def fixed_texts(template: str, fields: Sequence[str]) -> list[str]:
+
+def fixed_texts(template: str, fields: Sequence[str], refusal: str) -> list[str]:
     """The texts before, between and after the `fields` of a template, which holds each once and in this order.
 
-    Braces of the text itself are doubled. Raises ValueError for any other template.
+    Braces of the text itself are doubled. Raises ValueError with the sentence `refusal` for any other template.
     """
-    texts, names = [""], list[str]()
-    for literal, name, form, conversion in Formatter().parse(template):
-        texts[-1] += literal
-        if name is not None:
-            names.append(name)
-            texts.append("")
-        if form or conversion:
-            raise ValueError("a field has no format")
-    if names != [*fields]:
-        raise ValueError(f"the fields are {', '.join(names)}")
-    return texts
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError:
+        parts = []
+    formatted = any(form or conversion for _, _, form, conversion in parts)
+    if formatted or [name for _, name, _, _ in parts if name is not None] != [*fields]:
+        raise ValueError(refusal)
+    return "".join(literal + MARK * (name is not None) for literal, name, _, _ in parts).split(MARK)
 
 
 class Layout:
-    """How a pair is written: text before, between and after x and y.
+    """How a pair is written: text before, between and after x and y. query: a pair without y and the space before it.
 
     Raises ValueError for a text without x and y, in this order and with a space before y.
     """
 
     def __init__(self, text: str) -> None:
-        refusal = ValueError(f"layout={text!r} must hold {{x}} and then {{y}}, once each and with a space before {{y}}")
-        try:
-            fixed = fixed_texts(text, ("x", "y"))
-        except ValueError:
-            raise refusal from None
+        refusal = f"layout={text!r} must hold {{x}} and then {{y}}, once each and with a space before {{y}}"
+        fixed = fixed_texts(text, ("x", "y"), refusal)
         if not fixed[1].endswith(" "):
-            raise refusal
-        self._before, self._between, self._after = fixed
+            raise ValueError(refusal)
+        self._text, self.query = text, fixed[0] + SLOT + fixed[1][:-1]
         self._written = re.compile("(.*?)".join(map(re.escape, fixed)), re.DOTALL)
 
     def pair(self, x: str, y: str) -> str:
-        return self._before + x + self._between + y + self._after
+        return self._text.format(x=x, y=y)
 
     def shuffled(self, instruction: str, rng: random.Random) -> str:
         """The same demonstrations and query, with each y at another x where it is another y."""
-        demonstrated = instruction.removesuffix(self.query)
-        xs, ys = zip(*self._written.findall(demonstrated), strict=True)
+        xs, ys = zip(*self._written.findall(instruction.removesuffix(self.query)), strict=True)
         order = rng.sample(range(len(ys)), len(ys))  # a cycle, which leaves no y where it was
         moved = {order[k - 1]: ys[order[k]] for k in range(len(order))}
         return "".join(self.pair(x, moved[k]) for k, x in enumerate(xs)) + self.query
-
-    @property
-    def query(self) -> str:
-        """A pair without y and the space before it."""
-        return self._before + SLOT + self._between[:-1]
 
 
 def demonstration_sets(
@@ -83,10 +72,9 @@ def demonstration_sets(
     """
     possible = len(shown) // size if disjoint else math.perm(len(shown), size)
     if count > possible:
-        kind = "disjoint " * disjoint
         raise ValueError(
-            f"n_sets={count} exceeds the {possible} {kind}sets of n_demonstrations={size} that the {len(shown)} pairs "
-            "to show give; raise n_pool, or lower n_sets or n_demonstrations"
+            f"n_sets={count} exceeds the {possible} {'disjoint ' * disjoint}sets of n_demonstrations={size} that the "
+            f"{len(shown)} pairs to show give; raise n_pool, or lower n_sets or n_demonstrations"
         )
     pairs, sets = list(shown.items()), dict[str, None]()
     if disjoint:
@@ -135,30 +123,27 @@ class Prompting:
         templates = self.templates or {}
         if templates and self.describe == "demonstrations":
             raise ValueError("describe='demonstrations' does not use templates; leave out one of them")
-        for unknown in sorted(templates.keys() - queried.keys()):
-            hint = did_you_mean(unknown, queried) or f"; choose from {', '.join(queried)}"
-            raise ValueError(f"templates={unknown!r} is not the name of a task{hint}")
+        if unknown := sorted(templates.keys() - queried.keys()):
+            hint = did_you_mean(unknown[0], queried) or f"; choose from {', '.join(queried)}"
+            raise ValueError(f"templates={unknown[0]!r} is not the name of a task{hint}")
         tasks = []
         for task_id, (name, mapping) in enumerate(queried.items()):
             if self.describe == "demonstrations":
-                rng = random.Random(f"{self.seed}/demonstrations/{name}")
-                layout = Layout(self.layout)
-                groups = demonstration_sets(shown[name], self.n_demonstrations, self.n_sets, layout, rng, self.disjoint)
+                groups = self._demonstrations(name, shown[name])
             elif name in templates:
                 groups = {template: (template,) for template in templates[name]}
             else:
                 groups = self._paraphrases(name, wordings[name])
             tasks.append(Task(task_id, tuple(groups), tuple(groups.values()), dict(mapping), name))
+        layout = self.layout if self.describe == "demonstrations" else ""
         return TaskFamily(
-            tuple(tasks),
-            holdout,
-            val_fraction,
-            self.seed,
-            words=True,
-            x_inside=True,
-            layout=self.layout if self.describe == "demonstrations" else "",
+            tuple(tasks), holdout, val_fraction, self.seed, x_inside=True, layout=layout,
             shuffle_outputs=shuffle_outputs,
-        )
+        )  # fmt: skip
+
+    def _demonstrations(self, name: str, shown: Mapping[str, str]) -> Groups:
+        rng = random.Random(f"{self.seed}/demonstrations/{name}")
+        return demonstration_sets(shown, self.n_demonstrations, self.n_sets, Layout(self.layout), rng, self.disjoint)
 
     def _paraphrases(self, name: str, wording: Wording) -> Groups:
         """All of them, or as many of each structure, give or take one, as make n_instructions together."""
@@ -170,6 +155,5 @@ class Prompting:
                 f"n_instructions={wanted} is not from {len(groups)} to {count}, the paraphrases of {name}; change it"
             )
         rng = random.Random(f"{self.seed}/instructions/{name}")
-        in_rounds = chain.from_iterable(zip_longest(*(rng.sample(group, len(group)) for group in groups.values())))
-        chosen = {*[instruction for instruction in in_rounds if instruction is not None][:wanted]}
+        chosen = set(in_rounds([rng.sample(group, len(group)) for group in groups.values()])[:wanted])
         return {structure: tuple(i for i in group if i in chosen) for structure, group in groups.items()}

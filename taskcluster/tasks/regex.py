@@ -6,16 +6,18 @@ out: a TaskFamily, a pure function of its arguments: the same on every machine
 
 import random
 import re
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice, product
 from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from taskcluster.tasks.family import Holdout, Task, TaskFamily
-from taskcluster.tasks.language import Drawer, parse, strings
+from taskcluster.tasks.language import Drawer
 from taskcluster.validation import Bounds, Fraction, Seed, validated
 
+ATOMS = ("literal", "class", "alternation", "optional class", "repeated class")
 ROOM = 8  # a random regex has at least this many times the strings drawn from it, so few draws are thrown away
 MORE = "raise n_atoms, class_size or max_repeat, or lengthen alphabet"
 ATTEMPTS = 1_000  # at a random regex with room enough, before the settings are called impossible
@@ -48,7 +50,7 @@ def random_family(
 
     Raises ValueError, naming the argument, where the sizes contradict each other.
     """
-    symbols = [re.escape(symbol) for symbol in sorted(set(alphabet))]
+    symbols = sorted(set(alphabet))
     contradictions = {
         f"n_atoms={n_atoms} has its bounds in the wrong order; swap them": n_atoms[0] > n_atoms[1],
         f"class_size={class_size} has its bounds in the wrong order; swap them": class_size[0] > class_size[1],
@@ -62,9 +64,8 @@ def random_family(
         f"instructions_spread={instructions_spread} leaves a task with fewer instructions than regexes; lower it, or "
         "raise instructions_per_task": instructions_per_task - instructions_spread < regexes_per_task,
     }
-    for sentence, holds in contradictions.items():
-        if holds:
-            raise ValueError(sentence)
+    if wrong := [sentence for sentence, holds in contradictions.items() if holds]:
+        raise ValueError(wrong[0])
     rng = random.Random(f"{seed}/tasks")
     counts = _counts(n_tasks, instructions_per_task, instructions_spread, rng)
     room = ROOM * -(-(instructions_per_task + instructions_spread) // regexes_per_task)
@@ -83,34 +84,56 @@ def _random_regexes(
     symbols: list[str], n_atoms: list[int], class_size: list[int], max_repeat: int, room: int, rng: random.Random
 ) -> Iterator[str]:
     """Distinct regexes whose languages hold at least `room` strings, without end."""
-
-    def one_of() -> str:
-        return "[" + "".join(sorted(rng.sample(symbols, rng.randint(*class_size)))) + "]"
-
-    def literals(low: int, high: int) -> str:
-        return "".join(rng.choices(symbols, k=rng.randint(low, high)))
-
-    atoms = (
-        lambda: literals(1, 1),
-        one_of,
-        lambda: f"(?:{literals(1, 2)}|{literals(2, 2)})",
-        lambda: one_of() + "?",
-        lambda: one_of() + f"{{1,{max_repeat}}}",
-    )
     seen = set[str]()
     failures = 0
     while failures < ATTEMPTS:
-        regex = "".join(rng.choice(atoms)() for _ in range(rng.randint(*n_atoms)))
-        if regex in seen or len(strings(parse(regex), room + 1) - {""}) < room:
-            failures += 1
-            continue
-        failures = 0
-        seen.add(regex)
-        yield regex
+        atoms = [_random_atom(symbols, class_size, max_repeat, rng) for _ in range(rng.randint(*n_atoms))]
+        regex, failures = "".join(text for text, _ in atoms), failures + 1
+        if regex not in seen and _n_strings([strings for _, strings in atoms], room) >= room:
+            failures = 0
+            seen.add(regex)
+            yield regex
     raise ValueError(
         f"n_atoms={n_atoms} over this alphabet give {f'only {len(seen)} regexes' if seen else 'no regex'} with {room} "
         f"strings or more; lower instructions_per_task or n_tasks, or {MORE}"
     )
+
+
+def _random_atom(
+    symbols: list[str], class_size: list[int], max_repeat: int, rng: random.Random
+) -> tuple[str, Iterable[str]]:
+
+    def literals(low: int, high: int) -> str:
+        return "".join(rng.choices(symbols, k=rng.randint(low, high)))
+
+    kind = rng.choice(ATOMS)
+    if kind == "literal":
+        literal = literals(1, 1)
+        return re.escape(literal), [literal]
+    if kind == "alternation":
+        one, other = literals(1, 2), literals(2, 2)
+        return f"(?:{re.escape(one)}|{re.escape(other)})", [one, other]
+    members = rng.sample(symbols, rng.randint(*class_size))
+    text = "[" + "".join(sorted(map(re.escape, members))) + "]"
+    if kind == "class":
+        return text, members
+    if kind == "optional class":
+        return text + "?", ["", *members]
+    repeated = chain.from_iterable(product(members, repeat=times) for times in range(1, max_repeat + 1))
+    return f"{text}{{1,{max_repeat}}}", map("".join, repeated)
+
+
+def _n_strings(atoms: Iterable[Iterable[str]], most: int) -> int:
+    """How many strings a regex matches, counted up to `most`: those of its atoms, joined. The empty one is left out."""
+    language = {""}
+    for strings in atoms:
+        endings, joined = list(islice(strings, most + 1)), set[str]()
+        for beginning in language:
+            joined.update(beginning + ending for ending in endings)
+            if len(joined) > most:
+                break
+        language = joined
+    return len(language - {""})
 
 
 def _counts(n_tasks: int, mean: int, spread: int, rng: random.Random) -> list[int]:
@@ -124,15 +147,14 @@ def _counts(n_tasks: int, mean: int, spread: int, rng: random.Random) -> list[in
 def _mappings(n_tasks: int, n_inputs: int, n_outputs: int, n_mappings: int, rng: random.Random) -> list[dict[str, str]]:
     """One function a task: every input dealt equally often, and for every input tasks that disagree."""
     used: list[list[int]] = []
-    deals = [0] * n_inputs
+    deals = Counter[int]()
     for _ in range(n_tasks):
         fewest_first = sorted(range(n_inputs), key=lambda x: (deals[x], rng.random()))
         used.append(sorted(fewest_first[:n_mappings]))
-        for x in used[-1]:
-            deals[x] += 1
+        deals.update(used[-1])
     outputs: list[list[int]] = []
-    for uses in deals:
-        drawn = [rng.randrange(n_outputs) for _ in range(uses)]
+    for x in range(n_inputs):
+        drawn = [rng.randrange(n_outputs) for _ in range(deals[x])]
         if len(set(drawn)) == 1:
             drawn[0] = (drawn[0] + rng.randrange(1, n_outputs)) % n_outputs
         outputs.append(drawn)

@@ -30,7 +30,6 @@ RELATIONS = ("plural", "past_tense", "ing_form", "upper_case", "first_letter", "
 
 
 def facts(relations: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Of all words, in order."""
     return {word: {relation: _facts(word)[relation] for relation in relations} for word in WORDS}
 
 

@@ -17,7 +17,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from taskcluster.measures.observation import Observation, observe
-from taskcluster.pages import charts, instrument_charts, marks, rendering
+from taskcluster.pages import charts, comparison_charts, marks, rendering
 from taskcluster.results.correlations import agreements_of
 from taskcluster.results.points import over_runs
 from taskcluster.runs.atomic_files import replace_file
@@ -48,7 +48,7 @@ def draw(run: RunFolder) -> None:
     known, rows = run.catalogue(), run.rows()
     points = [{"condition": run.name, **point} for point in over_runs([rows], known)]
     wanted = charts.condition_charts(points, known)
-    wanted |= instrument_charts.instrument_charts(points, {run.name: agreements_of([rows], known)}, known)
+    wanted |= comparison_charts.instrument_charts(points, {run.name: agreements_of([rows], known)}, known)
     if (run.figures / "tsne.json").is_file():
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text(encoding="utf-8")))
     specifications = rendering.draw(wanted, run.figures, ("png", "svg"))
@@ -79,7 +79,7 @@ def tsne_points(loaded: LoadedRun, snapshots: Snapshots) -> list[dict[str, Any]]
     ]
 
 
-def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> charts.Chart:
+def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> marks.Chart:
     """Of three checkpoints: the first, one from the middle, and the last."""
     steps = sorted({point["step"] for point in points})
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}

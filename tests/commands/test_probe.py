@@ -115,7 +115,7 @@ def test_a_probe_has_every_baseline_but_what_is_left_out(describe: str, monkeypa
     [
         (
             ["name=demos", "model=pretrained", "model.path=./nowhere", *PAIRS],
-            "model.path='./nowhere' cannot be loaded (it is not a folder)",
+            "model.path='./nowhere' cannot be loaded (it is not a folder, and not to be had from Hugging Face's hub",
         ),
         (["modle=pretrained"], "modle"),
     ],

@@ -181,12 +181,6 @@ def test_every_place_sees_its_own_prefix_and_its_own_continuation_alone() -> Non
     assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 4], [5], [5, 6], [5, 6, 7]]
     assert batch.positions.tolist() == [[0, 1, 2, 3, 3, 0, 1, 2]]
 
-    batch = packed([([5, SEP], [([7, 8], [3], [4], []), ([9], [], [2, 6], [])])], [0], "sequence", True, None)
-    assert batch.tokens.tolist() == [[5, SEP, 7, 8, 3, 9, 2]]
-    seen = [[int(k) for k in line.nonzero()] for line in batch.mask[0, 0]]
-    assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 5], [0, 1, 5, 6]]
-    assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 2, 3]]
-
 
 @pytest.mark.parametrize(
     ("padding", "tokens", "positions"),

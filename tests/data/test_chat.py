@@ -12,16 +12,12 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from taskcluster import load_run
-from taskcluster.config import RunConfig
 from taskcluster.data.prompts import Prompts, Template
-from taskcluster.data.tokenizer import Frame, load_tokenizer, render_frame
-from taskcluster.operations.command_line.cli import composed
+from taskcluster.data.tokenizer import render_frame
 from taskcluster.runs.condition import decisive, differing_keys
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.custom import custom_family
 from taskcluster.tasks.family import Example
-from taskcluster.training.experiment import prepare
-from taskcluster.validation import UserError
 
 Train = Callable[..., Outcome]
 
@@ -53,7 +49,7 @@ def tokenizer(template: object, prepends: bool = False) -> PreTrainedTokenizerFa
 @pytest.mark.parametrize("template", [PLAIN, OPEN + "{{ turn['content'] | trim }}" + CLOSE])
 def test_instruction_and_x_are_in_the_users_turn_as_given(template: str) -> None:
     chat = tokenizer(template)
-    framed = Template("{instruction} {x} is {y}", prefix="Briefly. ").in_turn(*render_frame(chat))
+    framed = Template("{instruction} {x} is {y}", "Briefly. ", *render_frame(chat))
     text, x, y, _ = framed.render(Example(0, "the capital of", "<USA>", "W", 0))
     content = "Briefly. the capital of <USA> is"
     turns = [{"role": "user", "content": content}]
@@ -74,15 +70,9 @@ def test_a_prompt_has_one_bos(prepends: bool, opening: str) -> None:
     chat = tokenizer(opening + PLAIN, prepends)
     specs = [{"instructions": [i, f"the {i}"], "mapping": {"USA": "W", "UK": "L"}} for i in ("capital of", "town of")]
     family = custom_family(specs, 1, holdout="instruction", val_fraction=0.5, seed=0)
-    framed = Template("{instruction} {x} ->{y}").in_turn(*render_frame(chat))
+    framed = Template("{instruction} {x} ->{y}", "", *render_frame(chat))
     for prompt in Prompts(family, chat, framed).encode(family.split()["train"]):
         assert prompt.tokens.count(chat.bos_token_id) == (1 if prepends or opening else 0)
-
-
-def test_a_template_may_be_a_file_or_the_default_of_several(tmp_path: Path) -> None:
-    for name, template in (("one", PLAIN), ("several", {"default": PLAIN, "tool_use": "tools"})):
-        tokenizer(template).save_pretrained(tmp_path / name)
-        assert render_frame(load_tokenizer(str(tmp_path / name))) == Frame("[user]", "[end][model]")
 
 
 def dated(folder: Path, day: str) -> None:
@@ -127,16 +117,3 @@ def test_checkpoints_of_a_series_have_one_frame(taskcluster_train: Train, tmp_pa
     assert outcome.exit_code == 2
     said = "model.path='chat/step2' differs from model.path='chat/step1' in the tokenizer's chat frame; leave"
     assert said in outcome.err
-
-
-@pytest.mark.parametrize(("words", "reason"), [(("model.path=chat",), "has no chat template"), ((), "chat=True")])
-def test_the_key_is_named_where_there_is_no_chat_template(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], reason: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    small("llama", vocab_size=300, seed=0).save_pretrained(tmp_path / "chat")
-    tokenizer(None).save_pretrained(tmp_path / "chat")
-    config = composed(*TASK, "data.chat=true", *(["model=pretrained", *words] if words else []))
-    with pytest.raises(UserError, match=r"data\.chat=True: the tokenizer has no chat template") as refused:
-        prepare(RunConfig.of(config))
-    assert reason in str(refused.value)

@@ -46,9 +46,3 @@ def test_what_is_read_up_to_a_position_ends_there(shared: bool) -> None:
     assert rows.read_at("answer") == [[5, 6, 7, 20, 30], [5, 6, 7, 21, 22, 30], [8, 9, 20]]
     assert rows.read_at("input") == [[5, 6, 7, 20], [5, 6, 7, 21, 22], [8, 9, 20]]
     assert rows.read_at("instruction_end") == [[5, 6, 7]] * (1 if shared else 2) + [[8, 9]]
-
-
-def test_prompts_are_as_wide_whatever_is_beside_them() -> None:
-    rows = rows_of(PROMPTS, shared=True)
-    for whole, width in ((False, 6), (True, 7)):
-        assert {rows.prompts(torch.tensor(chosen), 99, whole)[0].shape[1] for chosen in ([0], [2], [1, 2])} == {width}

@@ -134,23 +134,12 @@ def test_an_alphabet_and_x_and_y_may_hold_any_symbol() -> None:
         assert (prompt.x, prompt.y) == ((5, 6), (6, 7))
 
 
-def test_symbols_may_spell_x_and_y_out_after_a_prefix() -> None:
-    template = Template("{{{instruction} {x} ->{y}.", prefix="?!")
-    tokenizer = make_tokenizer(SYMBOLS, template)
-    (prompt, *_) = Prompts(SYMBOLS, tokenizer, template).encode(EXAMPLES)
-    assert tokenizer.convert_ids_to_tokens(prompt.tokens) == list("?!{" + FIRST + " red ->blue.")
-    assert spelled(tokenizer, prompt) == ["r e d", "b l u e"]
-
-
 def test_words_are_tokens_and_x_and_y_have_several() -> None:
     template = Template(WORD_TEMPLATE)
     tokenizer, examples = make_tokenizer(WORDS, template), every(WORDS)
     for example, prompt in zip(examples, Prompts(WORDS, tokenizer, template).encode(examples), strict=True):
         assert tokenizer.decode(prompt.tokens) == f"{example.instruction} {SEP} {example.x} {example.y}"
         assert spelled(tokenizer, prompt) == [example.x, example.y]
-        assert tokenizer.convert_ids_to_tokens([prompt.tokens[prompt.x[0] - 1]]) == [SEP]
-    words = set().union(*(f"{example.instruction} {example.x} {example.y}".split() for example in examples))
-    assert tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))) == [PAD, SEP, *sorted(words)]
 
 
 @pytest.mark.parametrize(
@@ -226,14 +215,6 @@ def test_x_inside_a_sentence_is_found_by_our_tokenizer(family: TaskFamily) -> No
         assert "".join(whole) == re.sub(r"[^\S\n]", "", parsed.render(example).text)
 
 
-def test_prompts_of_one_instruction_share_what_precedes_x() -> None:
-    parsed = Template(SENTENCE_TEMPLATE)
-    prompts = Prompts(FACTS, make_tokenizer(FACTS, parsed), parsed).encode(FACTS.split()["train"])
-    rows = rows_of(prompts, shared=True)
-    assert {*rows.counts[:-1].tolist()} == {5}
-    assert len(rows) == 3 * 24
-
-
 @pytest.mark.parametrize(
     "template",
     ["{instruction} {x}", "{x} {instruction} {y}", "{y} {instruction}", "{instruction} {x} {y} {y}",
@@ -264,17 +245,3 @@ def test_a_template_that_does_not_suit_the_texts_is_refused(
         Prompts(family, make_tokenizer(family, Template(WORD_TEMPLATE)), parsed)  # which looks at the template
         Prompts(family, make_tokenizer(family, parsed), parsed).encode([example])
     assert reason in str(refused.value)
-
-
-def test_x_with_nothing_before_it_is_refused_without_a_prefix() -> None:
-    templates = {"capital": ["{x}:", "{x} to"], "plural": ["{x}?", "{x} more"]}
-    family = facts(relations=["capital", "plural"], templates=templates, val_fraction=0.5)
-    parsed, prefixed = Template(SENTENCE_TEMPLATE), Template(SENTENCE_TEMPLATE, prefix="Note: ")
-    with pytest.raises(ValueError, match="gives no token that ends before x begins"):
-        Prompts(family, make_tokenizer(family, parsed), parsed).encode(every(family))
-    assert Prompts(family, make_tokenizer(family, prefixed), prefixed).encode(every(family))[0].x[0] == 2
-
-
-def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^tokenizer=.*nowhere' cannot be loaded .it is not a folder"):
-        load_tokenizer(str(tmp_path / "nowhere"))

@@ -92,10 +92,6 @@ def test_links_of_pages_outside_the_site_lead_to_files(page: Path) -> None:
     assert [link for link in links if "://" not in link and not (ROOT / link).is_file()] == []
 
 
-def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text().split()) < 1500
-
-
 def test_the_version_to_cite_is_the_version() -> None:
     assert CITATION["version"] == taskcluster.__version__
 
@@ -161,15 +157,11 @@ def train_example(taskcluster_train: Train, name: str, *words: str, own: str) ->
     return RunFolder(Path("run"))
 
 
-def test_the_example_of_a_task_family(taskcluster_train: Train, own_code: None) -> None:
-    run = train_example(taskcluster_train, "task", "task=clock", own="task.")
-    assert run.config()["task"]["n_hours"] == 12
-    assert "ari/val/layer_2" in run.rows()[-1]
-
-
-def test_the_example_of_tasks_written_down(taskcluster_train: Train, own_code: None) -> None:
-    run = train_example(taskcluster_train, "written", "task=geography", "data.batch_size=12", own="task.")
-    assert len(run.config()["task"]["tasks"]) == 2
+@pytest.mark.parametrize(
+    ("example", "words"), [("task", ["task=clock"]), ("written", ["task=geography", "data.batch_size=12"])]
+)
+def test_the_examples_of_tasks(taskcluster_train: Train, own_code: None, example: str, words: list[str]) -> None:
+    run = train_example(taskcluster_train, example, *words, own="task.")
     assert "ari/val/layer_2" in run.rows()[-1]
 
 

@@ -4,12 +4,11 @@ import pytest
 import torch
 from networks import ARCHITECTURES, small
 from torch import Tensor
-from transformers import GPT2LMHeadModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from taskcluster.models import architecture
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.models.patching import Prompts
-from taskcluster.validation import UserError
 
 B, T, VOCABULARY, LAYERS = 9, 12, 40, 3
 BACK = [torch.zeros(B, dtype=torch.long), torch.full((B,), 3), torch.arange(B) % 5]
@@ -77,20 +76,3 @@ def test_logits_of_several_last_places_are_those_of_a_whole_pass(
         other = suffixes.states[layer].flip(0)
         wanted = whole_pass(network, prompts, (torch.arange(B), T - 1 - BACK[1]), layer, other)[:, -2:]
         torch.testing.assert_close(suffixes.edited(layer, other), wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_edits_leave_no_trace(network: PreTrainedModel, prompts: tuple[Tensor, Tensor]) -> None:
-    run = Prompts(network, *prompts)
-    before, wide = run.at(BACK[0]).logits, run.at(BACK[1])
-    for layer in range(LAYERS + 1):
-        wide.edited(layer, wide.states[layer] + 1)
-    assert torch.equal(run.at(BACK[0]).logits, before)
-
-
-def test_a_network_without_a_cache_is_refused(prompts: tuple[Tensor, Tensor]) -> None:
-    class Forgetful(GPT2LMHeadModel):
-        def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> object:
-            return super().forward(input_ids, attention_mask=attention_mask, position_ids=position_ids)
-
-    with pytest.raises(UserError, match="Forgetful keeps no keys and values of its layers"):
-        Prompts(Forgetful(small("gpt2", vocab_size=VOCABULARY).config).eval(), *prompts)

@@ -54,8 +54,8 @@ def test_states_loss_and_answers_are_those_of_whole_prompts(
                 plain, expected = forward_with_states(network, whole.places(position), edits, **whole.inputs)
                 output, states = forward_with_states(network, short.places(position), edits, **asked, **short.inputs)
                 torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
-            assert float(short.loss_of_y(output.logits[0])) == pytest.approx(float(whole.loss(plain.logits)), rel=1e-5)
-            assert torch.equal(short.correct_by(output.logits[0]), whole.correct(plain.logits))
+            assert float(short.loss(output.logits[0])) == pytest.approx(float(whole.loss(plain.logits)), rel=1e-5)
+            assert torch.equal(short.correct(output.logits[0]), whole.correct(plain.logits))
 
 
 def test_the_shared_prefix_ends_before_any_named_position() -> None:
@@ -91,7 +91,7 @@ def test_logits_at_some_places_have_the_loss_and_the_gradient_of_all(architectur
     gradients, losses = [], []
     for loss in (
         batch.loss(network(**batch.inputs).logits),
-        batch.loss_of_y(logits_at(network, batch.predicting_y, **batch.inputs)),
+        batch.loss(logits_at(network, batch.predicting_y, **batch.inputs)),
     ):
         network.zero_grad()
         loss.backward()

@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 import torch
 from conftest import bare_trainer
-from pydantic import ValidationError
 
 from taskcluster.data.batches import Packer
 from taskcluster.data.prompts import Labels, Prompt
@@ -27,35 +26,15 @@ def module(net: torch.nn.Module) -> LanguageModel:
     return LanguageModel(net, *training, seed=0)
 
 
-def test_initial_weights_are_a_function_of_the_seed() -> None:
-    torch.manual_seed(99)
-    first = network(seed=1).state_dict()
-    again, other = network(seed=1).state_dict(), network(seed=2).state_dict()
-    assert all(torch.equal(first[key], again[key]) for key in first)
-    assert not torch.equal(first["transformer.wte.weight"], other["transformer.wte.weight"])
-
-
-def test_initial_weights_have_the_scale_asked_for() -> None:
-    weights = network(n_embd=64, initializer_range=0.3).transformer.h[0].mlp.c_fc.weight.detach()
-    assert float(weights.std()) == pytest.approx(0.3, rel=0.05)
-
-
-def test_matrices_of_the_blocks_embeddings_and_vectors_are_three_groups() -> None:
+def test_matrices_embeddings_and_vectors_are_three_groups_and_weight_decay_spares_the_last() -> None:
     net = network()
     groups = module(net).configure_optimizers()["optimizer"].param_groups
     matrices, embeddings, vectors = (set(group["params"]) for group in groups)
     assert embeddings == {net.transformer.wte.weight, net.transformer.wpe.weight}
     assert net.transformer.h[1].mlp.c_fc.weight in matrices
     assert net.transformer.ln_f.weight in vectors
-
-
-def test_weight_decay_spares_biases_and_layer_norms() -> None:
-    optimizer = module(network()).configure_optimizers()["optimizer"]
-    for group in optimizer.param_groups:
-        assert (group["weight_decay"] > 0) == all(p.ndim >= 2 for p in group["params"])
-    assert sum(p.numel() for g in optimizer.param_groups for p in g["params"]) == sum(
-        p.numel() for p in network().parameters()
-    )
+    assert {*net.parameters()} == matrices | embeddings | vectors
+    assert [group["weight_decay"] > 0 for group in groups] == [True, True, False]
 
 
 def test_a_loss_that_is_not_finite_stops_training() -> None:
@@ -67,12 +46,3 @@ def test_a_loss_that_is_not_finite_stops_training() -> None:
         diverging = module(net)
         diverging.trainer = bare_trainer()
         diverging.training_step(batch, 0)
-
-
-def test_shapes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"n_head=3 does not divide n_embd=16; use one of 1, 2, 4, 8, 16"):
-        network(n_head=3)
-    with pytest.raises(ValueError, match="n_positions=7 is below the longest sequence, 8 tokens"):
-        network(n_positions=7)
-    with pytest.raises(ValidationError, match="n_layer"):
-        network(n_layer=0)

@@ -117,18 +117,10 @@ def test_a_tooltip_says_that_runs_are_too_few_or_all_the_same() -> None:
     assert "lower" not in two
 
 
-def test_panels_of_tsne_are_by_checkpoint_and_layer() -> None:
-    points = [{"x": 0.0, "y": 1.0, "task": 3, "step": step, "layer": layer} for step in (0, 9) for layer in (0, 6)]
-    drawn = svg(charts.tsne(inline(points), n_tasks=5, title="t-SNE"))
-    for label in ("step", "layer", ">9<", ">6<"):
-        assert label in drawn
-
-
 def test_a_map_is_drawn_beside_the_curves_of_its_position() -> None:
     drawn = values(with_effects(POINTS, ADDED)["map"])
     assert {value["metric"] for value in drawn} == {ADDED.key, "ari_within_x"}
-    (end,) = {value["upper_over_map"] for value in drawn if (value["condition"], value["layer"]) == ("b", 3)}
-    assert end is None  # of one run
+    assert {value["condition"] for value in drawn if "upper_over_map" in value} == {"a"}  # b has one run
     assert "map" not in charts.condition_charts(POINTS, catalogue(OWN, [ADDED]))
 
 

@@ -58,10 +58,6 @@ def test_undefined_numbers_decide_nothing() -> None:
     assert (claims[1].passed, claims[1].undecided) == (None, "not measured")
 
 
-def test_a_single_block_can_be_judged() -> None:
-    assert all(verdicts(journal(final=(0.05, 0.9))))
-
-
 def test_a_curve_emerges_where_it_has_made_half_of_its_way() -> None:
     assert emergence([0, 100, 200], [0.0, 0.2, 1.0]) == pytest.approx(100 + 100 * 0.3 / 0.8)
     assert math.isnan(emergence([0, 100], [0.5, 0.55]))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from planted import config, plant
 
-from taskcluster.results.conditions import Condition, conditions, find_runs, sweep_of, swept
+from taskcluster.results.conditions import conditions, find_runs, sweep_of
 
 SEQUENCE, ANSWER = {"data": {"loss_on": "sequence"}}, {"data": {"loss_on": "y"}}
 
@@ -84,29 +84,3 @@ def test_several_controls_are_told_apart() -> None:
     changes = [{"holdout": "pair", "loss_on": "y"}, {"holdout": "none"}, {"holdout": "pair", "shuffle": True}]
     named = labels(*(config(0, data={**common, **one}) for one in changes))
     assert named == ["data.loss_on=y", "data.loss_on=x, data.holdout=none", "data.loss_on=x, data.shuffle=True"]
-
-
-def condition(label: str, sweep: str = "sweep", **settings: Any) -> tuple[str, Condition[Any]]:
-    return label, Condition(label, sweep, label, settings, [])
-
-
-SWEEP = [condition(str(n), n_tasks=n, loss_on="all") for n in (10, 20, 200)]
-
-
-def test_a_swept_number_is_recognized_beside_controls_that_differ_in_another_key() -> None:
-    control = condition("control", n_tasks=20, loss_on="y")
-    assert swept([control, *SWEEP]) == ("n_tasks", {"10": 10, "20": 20, "200": 200})
-
-
-@pytest.mark.parametrize(
-    "named",
-    [
-        SWEEP[:2],
-        [condition(name, layout=name) for name in "abc"],
-        [condition(str(flag), flag=flag) for flag in (True, False)],
-        [condition(str(n), sweep=str(n), n_tasks=n) for n in (10, 20, 200)],
-    ],
-    ids=["two values", "words", "flags", "several sweeps"],
-)
-def test_other_conditions_are_no_curve(named: Any) -> None:
-    assert swept(named) is None

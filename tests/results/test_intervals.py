@@ -1,4 +1,4 @@
-"""Intervals over few runs, alone and simultaneous, where they are known or how often they cover."""
+"""Intervals over few runs: where they are known, and how often they cover."""
 
 import math
 
@@ -8,29 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from taskcluster.results.bootstrap import sup_t
 from taskcluster.results.cells import as_text
-from taskcluster.results.intervals import (
-    UNBOUNDED,
-    critical,
-    interval,
-    intervals,
-    limits,
-    moments,
-    simultaneous,
-    widening,
-)
+from taskcluster.results.intervals import UNBOUNDED, interval, intervals
 
 EXPERIMENTS = 2000
-STEPS = 7
 
 
-def test_the_interval_is_students() -> None:
-    found = interval([1.0, 2.0, 3.0])
-    assert found[:3] == (3, 2.0, 1.0)
+def coverage(draws: np.ndarray, truth: float, *within: float, task_sets: tuple[int, ...] = ()) -> float:
+    """The share of intervals that do not miss the mean, over columns of draws (R, EXPERIMENTS)."""
+    *_, lower, upper = intervals(draws, *within, task_sets=task_sets)
+    return float(np.mean(~(lower > truth) & ~(upper < truth)))
+
+
+def test_an_interval_is_students() -> None:
+    made = interval([1.0, 2.0, 3.0])
+    assert made[:3] == (3, 2.0, 1.0)
     half = 4.302652729911275 / math.sqrt(3)  # t for two degrees of freedom, from a table
-    assert found[3:] == pytest.approx((2 - half, 2 + half))
-    assert interval([1.0, math.nan, 3.0, 2.0]) == found  # what is undefined does not count
+    assert made[3:] == pytest.approx((2 - half, 2 + half))
+    assert interval([1.0, math.nan, 3.0, 2.0]) == made  # what is undefined does not count
     assert np.isnan(interval([])[1:]).all()
 
 
@@ -39,7 +34,6 @@ def test_the_interval_is_students() -> None:
     [
         ([0.5], (0, 1)),
         ([0.998, 0.2], (-math.inf, 1)),
-        ([0.5, 0.5], UNBOUNDED),
         ([0.01, 0.5, 0.99], (0, 1)),
         ([10.0, 190.0, 100.0], (0, 200)),
         ([0.01, 0.02, 3.0], (0, math.inf)),
@@ -49,18 +43,16 @@ def test_the_interval_is_students() -> None:
     ],
 )
 def test_an_interval_that_says_nothing_is_absent(values: list[float], within: tuple[float, float]) -> None:
-    found = interval(values, within)
-    assert np.isnan(found[3:]).all()
-    assert math.isfinite(found.mean)
-    assert as_text(found).endswith("(too few runs)")
+    made = interval(values, within)
+    assert np.isnan(made[3:]).all()
+    assert as_text(made).endswith("(too few runs)")
 
 
-@pytest.mark.parametrize("n_runs", [3, 12])
 @pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
-def test_equal_runs_have_an_interval_of_no_length(n_runs: int, value: float) -> None:
-    found = interval([value] * n_runs, (0, 1))
-    assert found[1:] == (value, 0, value, value)
-    assert as_text(found) == f"{value:.3f} (the same in all runs)"
+def test_equal_runs_have_an_interval_of_no_length(value: float) -> None:
+    made = interval([value] * 12, (0, 1))
+    assert made[1:] == (value, 0, value, value)
+    assert as_text(made) == f"{value:.3f} (the same in all runs)"
 
 
 @st.composite
@@ -84,79 +76,46 @@ def test_an_interval_is_in_its_range_and_around_the_mean_or_absent(
     if not math.isnan(lower):
         assert n >= 3
         assert low <= lower <= mean <= upper <= high
-        if math.isfinite(high - low):
-            assert upper - lower <= 0.6 * (high - low)
-        else:
-            assert max(upper - mean, mean - lower) <= 10 * sd
+        bounded = math.isfinite(high - low)
+        assert upper - lower <= 0.6 * (high - low) if bounded else max(upper - mean, mean - lower) <= 10 * sd
 
 
-@pytest.mark.parametrize(("n_runs", "cells"), [(3, 7), (5, 77), (9, 300)])
-def test_intervals_of_many_cells_are_students_at_bonferronis_level(n_runs: int, cells: int) -> None:
+@pytest.mark.parametrize(("n_runs", "cells"), [(3, 7), (5, 77), (12, 300)])
+def test_intervals_of_many_cells_are_at_bonferronis_level(n_runs: int, cells: int) -> None:
     values = np.random.default_rng(0).normal(0, 1, n_runs)
-    found = interval(values.tolist(), cells=cells)
-    error = found.sd / n_runs**0.5
-    assert found[3:] == pytest.approx(t.interval(1 - 0.05 / cells, n_runs - 1, values.mean(), error))
-    assert found.upper - found.mean == pytest.approx(widening(n_runs, cells) * t.ppf(0.975, n_runs - 1) * error)
+    made = interval(values.tolist(), cells=cells)
+    error = made.sd / n_runs**0.5
+    assert made[3:] == pytest.approx(t.interval(1 - 0.05 / cells, n_runs - 1, values.mean(), error))
 
 
-def test_intervals_are_longer_away_from_the_bound() -> None:
-    bounded = interval([0.9, 0.98, 1.0], within=(0, 1))
-    assert interval([0.9, 0.98, 1.0]).upper > 1 > bounded.upper
-    assert bounded.mean - bounded.lower > bounded.upper - bounded.mean
+def test_the_scale_of_a_correlation_is_fishers() -> None:
+    made = interval([0.9, 0.7, 0.95, 0.8], within=(-1, 1))
+    half = t.ppf(0.975, 3) * made.sd / 2 / (1 - made.mean**2)  # the error of z by the delta method
+    middle = math.atanh(made.mean)
+    assert made[3:] == pytest.approx((math.tanh(middle - half), math.tanh(middle + half)))
 
 
-def test_of_a_correlation_the_scale_is_fishers() -> None:
-    found = interval([0.9, 0.7, 0.95, 0.8], within=(-1, 1))
-    half = t.ppf(0.975, 3) * found.sd / 2 / (1 - found.mean**2)  # the error of z by the delta method
-    middle = math.atanh(found.mean)
-    assert found[3:] == pytest.approx((math.tanh(middle - half), math.tanh(middle + half)))
-
-
-def test_of_one_bound_the_scale_is_the_logarithm() -> None:
-    found = interval([0.1, 0.4, 0.2], within=(0, math.inf))
-    half = t.ppf(0.975, 2) * found.sd / 3**0.5 / found.mean
-    assert found[3:] == pytest.approx((found.mean * math.exp(-half), found.mean * math.exp(half)))
+def test_the_scale_of_one_bound_is_the_logarithm() -> None:
+    made = interval([0.1, 0.4, 0.2], within=(0, math.inf))
+    half = t.ppf(0.975, 2) * made.sd / 3**0.5 / made.mean
+    assert made[3:] == pytest.approx((made.mean * math.exp(-half), made.mean * math.exp(half)))
     mirrored = interval([-0.1, -0.4, -0.2], within=(-math.inf, 0))
-    assert mirrored[3:] == pytest.approx((-found.upper, -found.lower))
+    assert mirrored[3:] == pytest.approx((-made.upper, -made.lower))
 
 
-@pytest.mark.parametrize(("n_runs", "absent"), [(3, 0.3), (5, 0.05), (10, 0.01), (25, 0)])
-def test_intervals_of_skewed_rates_cover_the_mean(n_runs: int, absent: float) -> None:
+@pytest.mark.parametrize("n_runs", [3, 5, 10, 25])
+def test_intervals_of_skewed_rates_cover_the_mean(n_runs: int) -> None:
     draws = np.random.default_rng(n_runs).beta(9, 1, (n_runs, EXPERIMENTS))
-    lower, upper = intervals(draws, 0, 1)[3:]
-    assert np.mean(np.isnan(lower)) <= absent
-    assert np.mean(~(lower > 0.9) & ~(upper < 0.9)) == pytest.approx(0.95, abs=0.02)
+    assert coverage(draws, 0.9, 0, 1) == pytest.approx(0.95, abs=0.02)
 
 
-@pytest.mark.parametrize("n", [5, 10])
-@pytest.mark.parametrize("kind", ["independent", "walk"])
-def test_a_band_covers_all_steps_of_curves(kind: str, n: int) -> None:
-    draws = np.random.default_rng(n).normal(size=(EXPERIMENTS, n, STEPS))
-    labels, together, alone = np.zeros(n, dtype=int), 0, 0
-    for curves in draws.cumsum(2) if kind == "walk" else draws:
-        estimate = moments(curves, labels)
-        times, _ = simultaneous(curves, labels, estimate, ["curve"] * STEPS)
-        lower, upper = limits(estimate, times, -np.inf, np.inf)
-        together += bool(((lower < 0) & (upper > 0)).all())
-        alone += bool((np.abs(estimate.mean / estimate.error) < critical(n - 1)).all())
-    assert together / EXPERIMENTS == pytest.approx(0.95, abs=0.02)
-    assert alone / EXPERIMENTS < 0.87
-
-
-def test_the_band_of_cells_that_depend_on_each_other_is_narrower() -> None:
-    random = np.random.default_rng(0)
-    labels, noise, common = np.zeros(20, dtype=int), random.normal(size=(20, 30)), random.normal(size=(20, 1))
-    bonferroni = critical(19, 30)
-    assert sup_t(common + 0.1 * noise, labels, 0.95) < 0.85 * bonferroni
-    assert sup_t(noise, labels, 0.95) > 0.97 * bonferroni
-    assert sup_t(common + 0 * noise, labels, 0.95) < 1.1 * critical(19)  # one number, thirty times
-
-
-def test_few_runs_have_bonferronis_band_and_families_count_their_cells() -> None:
-    values = np.random.default_rng(0).normal(size=(6, 5))
-    values[1:, 4] = np.nan  # one run alone has no interval
-    labels = np.zeros(6, dtype=int)
-    times, cells = simultaneous(values, labels, moments(values, labels), ["a", "a", "a", "b", "b"])
-    assert cells.tolist() == [3, 3, 3, 1, 1]
-    assert times[:4] == pytest.approx(critical(5, [3, 3, 3, 1]))
-    assert np.isnan(times[4])
+@pytest.mark.parametrize("sizes", [(5, 5), (5, 5, 5, 5, 5)])
+def test_runs_that_share_task_sets_have_intervals_about_these_task_sets(sizes: tuple[int, ...]) -> None:
+    random, task_sets = np.random.default_rng(0), np.repeat(range(len(sizes)), sizes)
+    means = np.linspace(0.6, 1, len(sizes))[task_sets][:, None]  # which differ by much more than runs of one set
+    draws = means + random.normal(0, 0.01, (len(task_sets), EXPERIMENTS))
+    assert coverage(draws, means.mean(), task_sets=tuple(task_sets)) == pytest.approx(0.95, abs=0.02)
+    column = draws[:, 0].tolist()
+    made, plain = interval(column, task_sets=task_sets.tolist()), interval(column)
+    assert made.upper - made.lower < (plain.upper - plain.lower) / 3
+    assert interval(column[:7], task_sets=task_sets[:7].tolist()) == interval(column[:7])  # too few of the second

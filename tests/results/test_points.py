@@ -1,14 +1,11 @@
 """Journals are averaged where the answer is known."""
 
 import pytest
-import vl_convert
 from planted import rows
 from scipy.stats import t
 
 from taskcluster.metrics import OWN, catalogue
-from taskcluster.pages import sweep_chart as page
-from taskcluster.results.conditions import Condition, Swept
-from taskcluster.results.points import comparable, over_runs, sweep_points
+from taskcluster.results.points import over_runs
 
 KNOWN = catalogue(OWN)
 FAMILIES = ("", "_over_steps", "_over_layers", "_over_map")
@@ -52,33 +49,3 @@ def test_intervals_end_where_the_metric_does() -> None:
         for p in there:
             low, high = KNOWN[p["metric"]].range
             assert low <= p[f"lower{family}"] <= p["mean"] <= p[f"upper{family}"] <= high
-
-
-def test_from_ten_runs_on_the_last_step_has_interquartile_means() -> None:
-    points = over_runs([rows(0.5 + k / 20) for k in range(9)] + [rows(0.1)], KNOWN)
-    last = next(p for p in points if (p["step"], p["metric"], p["split"], p["layer"]) == (200, "ari", "val", 3))
-    assert last["iqm"] == pytest.approx(sum(0.5 + k / 20 for k in range(1, 7)) / 6)
-    assert last["iqm_lower"] < last["iqm"] < last["iqm_upper"]
-    assert {p["iqm"] for p in points if p["step"] < 200} == {None}
-
-
-ARIS = {10: (0.2, 0.4), 20: (0.5, 0.7), 200: (0.9, 0.9)}
-POINTS = [{"condition": str(n), **point} for n, aris in ARIS.items() for point in over_runs([*map(rows, aris)], KNOWN)]
-
-
-def test_the_curve_of_a_sweep_has_the_mean_of_the_last_step_in_the_last_layer() -> None:
-    chosen = sweep_points(POINTS, Swept("n_tasks", {str(n): n for n in ARIS}), comparable(KNOWN))
-    points = {(p["value"], p["metric"]): p for p in chosen}
-    for n, aris in ARIS.items():
-        point = points[n, "ari"]
-        assert (point["step"], point["layer"], point["split"]) == (200, 3, "val")
-        assert point["mean"] == pytest.approx(sum(aris) / 2)
-
-
-def test_the_chart_of_a_sweep_names_the_key_and_every_metric() -> None:
-    named = [(str(n), Condition(str(n), "sweep", str(n), {"n_tasks": n}, [])) for n in ARIS]
-    svg = vl_convert.vegalite_to_svg(page.sweep_chart(POINTS, named, KNOWN)["against"].to_dict())
-    for words in ("Against n_tasks", "ARI at the separator", "accuracy", ">200<"):
-        assert words in svg
-    assert "NaN" not in svg
-    assert page.sweep_chart(POINTS, named[:2], KNOWN) == {}

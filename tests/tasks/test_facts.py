@@ -5,14 +5,12 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from conftest import Outcome
 
 from taskcluster.operations.command_line.cli import composed
 from taskcluster.tasks import countries, words
 from taskcluster.tasks.facts import RELATIONS, facts_family
 from taskcluster.tasks.family import SLOT, Task, TaskFamily
 from taskcluster.tasks.paraphrases import WORDINGS, paraphrases
-from taskcluster.tasks.prompting import Layout
 
 FEW_SHOT = {"describe": "demonstrations"}
 
@@ -22,10 +20,6 @@ def facts(**changes: Any) -> TaskFamily:
     values = composed("task=facts")["task"] | changes
     del values["_target_"]
     return facts_family(**values)
-
-
-def instructions(task: Task) -> list[str]:
-    return [instruction for group in task.instructions for instruction in group]
 
 
 def demonstrated(task: Task) -> list[list[str]]:
@@ -102,13 +96,6 @@ def test_relations_share_their_inputs_and_disagree_about_them() -> None:
     assert first.mapping["France"] == "Paris"
 
 
-def test_relations_of_countries_and_of_words_can_be_mixed() -> None:
-    family = facts(relations=["plural", "capital", "length"], n_inputs=7)
-    assert [task.name for task in family.tasks] == ["plural", "capital", "length"]
-    assert family.tasks[0].mapping.keys() == family.tasks[2].mapping.keys()
-    assert not family.tasks[0].mapping.keys() & family.tasks[1].mapping.keys()
-
-
 def test_relations_have_paraphrases_in_several_structures_and_none_in_common() -> None:
     for relation in RELATIONS:
         groups = paraphrases(WORDINGS[relation])
@@ -117,13 +104,7 @@ def test_relations_have_paraphrases_in_several_structures_and_none_in_common() -
         assert len(set(every)) == len(every) >= 30
         assert all(instruction.count(SLOT) == 1 and instruction == instruction.strip() for instruction in every)
     family = facts(relations=RELATIONS, n_inputs=5)  # which refuses what they have in common
-    assert "Question: What is the capital of {x}?\nAnswer:" in instructions(family.tasks[0])
-
-
-def test_a_number_of_paraphrases_is_drawn_from_all_structures() -> None:
-    for task in facts(n_instructions=20).tasks:
-        assert len(instructions(task)) == 20
-        assert {len(group) for group in task.instructions} == {3, 4}
+    assert "Question: What is the capital of {x}?\nAnswer:" in family.tasks[0].all_instructions
 
 
 @pytest.mark.parametrize("disjoint", [False, True])
@@ -135,19 +116,11 @@ def test_demonstrations_are_pairs_of_the_task_that_nobody_asks_about(disjoint: b
         sets = demonstrated(task)
         assert [len(inputs) for inputs in sets] == [len({*inputs}) for inputs in sets] == [3] * 4
         assert len({x for inputs in sets for x in inputs}) == 12 or not disjoint
-        assert instructions(task) == [description + "Q: {x}\nA:" for description in task.descriptions]
+        assert task.all_instructions == [description + "Q: {x}\nA:" for description in task.descriptions]
         shown |= {x for inputs in sets for x in inputs}
     assert not shown & {x for task in family.tasks for x in task.mapping}
     country = demonstrated(family.tasks[0])[0][0]
     assert f"Q: {country}\nA: {capitals[country]['capital']}\n\n" in family.tasks[0].descriptions[0]
-
-
-def test_a_users_templates_replace_the_paraphrases_of_a_relation() -> None:
-    templates = ["The capital of {x} is", "{x} is governed from"]
-    family = facts(templates={"capital": templates}, val_fraction=0.5)
-    assert family.tasks[0].descriptions == (*templates,)
-    assert family.tasks[0].instructions == ((templates[0],), (templates[1],))
-    assert len(instructions(family.tasks[1])) == 64
 
 
 @pytest.mark.parametrize("describe", ["instruction", "demonstrations"])
@@ -157,26 +130,18 @@ def test_the_same_seed_gives_the_same_family(describe: str) -> None:
     assert facts(**some, seed=1).fingerprint() != facts(**some, seed=2).fingerprint()
 
 
-def test_held_out_inputs_are_in_no_task_of_training() -> None:
-    split = facts(holdout="x", n_instructions=6).split()
-    seen, unseen = ({example.x for example in split[name]} for name in ("train", "val"))
-    assert not seen & unseen
-    assert len(unseen) == round(0.2 * 40)
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"relations": ["capital", "capitol"]}, "relations='capitol' is not a relation; did you mean 'capital'"),
         ({"relations": ["capital", "xyz"]}, "relations='xyz' is not a relation; choose from capital, continent"),
-        ({"relations": ["capital", "capital"]}, "names one twice"),
         ({"n_inputs": 500}, "n_inputs=500 and n_pool=0 inputs to demonstrate exceed the 2.. countries"),
         ({**FEW_SHOT, "n_pool": 500}, "n_pool=500 inputs to demonstrate exceed the 2.. countries"),
         ({**FEW_SHOT, "templates": {"capital": ["{x}"]}}, "does not use templates"),
         ({"n_instructions": 65}, "n_instructions=65 is not from 6 to 64"),
         ({"templates": {"captal": ["{x}"]}}, "templates='captal' is not the name of a task; did you mean 'capital'"),
         ({"templates": {"capital": ["capital of"]}}, "instruction 'capital of' must hold {x}"),
-        ({"templates": {"capital": []}}, "task 0 has 0 descriptions"),
+        ({"templates": {"capital": []}}, "task 0 has task_id=0, 0 descriptions"),
         ({**FEW_SHOT, "n_demonstrations": 11}, "exceeds the 0 sets of n_demonstrations=11 that the 10 pairs"),
         ({**FEW_SHOT, "n_pool": 2, "n_demonstrations": 2}, "n_sets=40 exceeds the 2 sets "),
         ({**FEW_SHOT, "disjoint_demonstrations": True}, "n_sets=40 exceeds the 2 disjoint sets"),
@@ -188,11 +153,6 @@ def test_held_out_inputs_are_in_no_task_of_training() -> None:
 def test_mistakes_are_refused(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason.replace("{", r"\{")):
         facts(**changes)
-
-
-def test_a_layout_may_hold_braces() -> None:
-    layout = Layout("{{{x}: {y}}}\n")
-    assert (layout.pair("a", "b"), layout.query) == ("{a: b}\n", "{{x}:")
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,11 +167,3 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match=r'pip install "taskcluster-lm\[facts\]"'):
         facts()
     assert facts(relations=["plural", "length"]).tasks[0].mapping["watch"] == "watches"
-
-
-def test_a_wrong_relation_is_one_sentence_of_the_command(taskcluster_train: Any) -> None:
-    outcome: Outcome = taskcluster_train("task=facts", "task.relations=[capital,capitol]")
-    assert outcome.exit_code == 2
-    assert outcome.err.splitlines() == [
-        "taskcluster-train: task.relations='capitol' is not a relation; did you mean 'capital'?"
-    ]

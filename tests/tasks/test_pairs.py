@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 import taskcluster
 from taskcluster.operations.command_line.cli import composed
 from taskcluster.tasks.family import TaskFamily
-from taskcluster.tasks.pair_files import read_pairs
-from taskcluster.tasks.pairs import pairs_family
+from taskcluster.tasks.pairs import pairs_family, read_pairs
 
 EXAMPLES = Path(taskcluster.__file__).parents[1] / "docs" / "examples" / "pairs"
 PAIRS = [("dog", "chien, ou chienne"), ('the "big" cat', "chat"), ("élan", "elk\\moose"), ("a", "1.5")]
@@ -76,39 +75,31 @@ def test_columns_are_found_by_their_names(tmp_path: Path, name: str, text: str, 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("t.csv", "word,translation\ndog,chien\n", "line 1: ['word', 'translation'] looks like a header; name its"),
+        ("t.csv", "word,translation\ndog,chien\n", "line 1: ['word', 'translation'] looks like a header; name two"),
         ("t.tsv", "\nSource\tTarget\ndog\tchien\n", "line 2: ['Source', 'Target'] looks like a header"),
         ("t.csv", "input,output\na,b\n\n\nc\n", "line 5: has 1 columns (['c']), not 2"),
         ("t.csv", "a,b,c\n", "line 1: has 3 columns"),
         ("t.csv", 'a,b\n"c\nc",d\n"e,f\n', "unexpected end of data"),
-        ("t.csv", "a,b\r\nc,d\re,f\n,g", "line 4: input or output is empty"),
-        ("t.csv", "a,b".encode("utf-16"), "t.csv is not UTF-8"),
+        ("t.csv", "a,b\r\nc,d\re,f\n,g", "line 4: input and output must be texts that are not empty"),
+        ("t.csv", "a,b".encode("utf-16"), "save it as UTF-8"),
         ("t.jsonl", '{"input": "a", "output": "b"} {}', "line 1: is not JSON (Extra data)"),
-        ("t.jsonl", '{"input": "a", "output": {"b": "c"}}', "line 1: ('a', {'b': 'c'}) are not two texts"),
+        ("t.jsonl", '{"input": "a", "output": {"b": "c"}}', "line 1: input and output must be texts"),
         ("t.jsonl", '\n{"input": "a"}', "line 2: {'input': 'a'} has no input and output"),
-        ("t.json", '[{"input": "a", "output": "b"}\n{}]', "t.json is not JSON: Expecting ',' delimiter: line 2"),
-        ("t.json", '{"a": "b"}', "line 1: is not a list"),
-        ("t.json", "[" * 100_000, "recursion"),
+        ("t.json", '[{"input": "a", "output": "b"}\n{}]', "Expecting ',' delimiter: line 2"),
+        ("t.json", '{"a": "b"}', "entry 1: 'a' has no input and output"),
     ],
 )
 def test_a_mistake_in_a_file_is_one_sentence(tmp_path: Path, name: str, content: str | bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError, match=name) as refused:
+    with pytest.raises(ValueError, match=rf"^path='.*{name}' cannot be read \(.*\); correct it") as refused:
         read_pairs(tmp_path / name)
     assert reason in str(refused.value)
-    assert len(str(refused.value).splitlines()) == 1
     assert len(str(refused.value)) < 400
 
 
 def test_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"input": 1.10, "output": 12}\n{"input": 1e999, "output": -0.5}')
     assert read_pairs(tmp_path / "t.jsonl") == [("1.10", "12"), ("1e999", "-0.5")]
-
-
-def test_named_columns_that_a_table_lacks_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("\ndog,chien\n")
-    with pytest.raises(ValueError, match=r"t\.csv, line 2: .* does not name columns=\['en', 'fr'\]"):
-        read_pairs(tmp_path / "t.csv", ["en", "fr"])
 
 
 @pytest.fixture
@@ -134,9 +125,6 @@ def test_tasks_are_chosen_by_name_and_pairs_by_seed() -> None:
     assert len(first.mapping) == 9
     assert first.mapping.keys() == second.mapping.keys()
     assert first.mapping != second.mapping
-    some = {"n_pairs": 9, "describe": "demonstrations"}
-    assert family(EXAMPLES, **some, seed=1).fingerprint() == family(EXAMPLES, **some, seed=1).fingerprint()
-    assert family(EXAMPLES, **some, seed=1).fingerprint() != family(EXAMPLES, **some, seed=2).fingerprint()
 
 
 def test_no_task_is_asked_what_a_demonstration_shows() -> None:
@@ -160,12 +148,15 @@ def test_a_file_without_templates_is_described_by_its_name(folder: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"path": "nowhere"}, "path='nowhere' is not a folder"),
+        ({"path": "nowhere"}, "path='nowhere' holds no file of a task; give a folder with two or more files"),
         ({"path": None}, "path=None: give the folder"),
         ({"tasks": ["first_letter", "to-frensh"]}, "tasks='to-frensh' is not a file of .*did you mean 'to-french'"),
-        ({"tasks": ["to-french", "to-french"]}, "names one twice"),
-        ({"columns": ["word", "translation"]}, "first_letter.json, entry 1: .* has no word and translation"),
-        ({"max_length": 1, "tasks": ["to-french", "first_letter"]}, "to-french.json has no pairs with max_length=1"),
+        ({"tasks": ["to-french", "to-french"]}, "needs two or more tasks"),
+        (
+            {"columns": ["word", "translation"]},
+            "first_letter.json' cannot be read .entry 1: .* no word and translation",
+        ),
+        ({"max_length": 1, "tasks": ["to-french", "first_letter"]}, "to-french.json' has no pairs with max_length=1"),
         ({"n_pairs": 5}, "n_pairs=5 leaves task first_letter with 4 pairs to ask about, of 4 in its file"),
         ({**FEW_SHOT, "n_pool": 4}, "leaves task first_letter with 0 pairs .* as n_pool=4 inputs"),
         ({**FEW_SHOT, "n_pool": 2, "n_sets": 3}, "n_sets=3 exceeds the 2 sets of n_demonstrations=1"),
@@ -176,13 +167,9 @@ def test_mistakes_are_refused(folder: Path, changes: dict[str, Any], reason: str
         family(folder, **changes)
 
 
-def test_two_files_of_one_name_and_one_file_alone_are_refused(folder: Path) -> None:
+def test_two_files_of_one_name_are_refused(folder: Path) -> None:
     write(folder / "to-french.csv", PAIRS)
-    with pytest.raises(ValueError, match=r"to-french\.csv and to-french\.json, two of one name"):
-        family(folder)
-    for name in ("to-french.csv", "to-french.json"):
-        (folder / name).unlink()
-    with pytest.raises(ValueError, match="has 1 files of"):
+    with pytest.raises(ValueError, match=r"first_letter\.json, to-french\.csv, to-french\.json; .* of different names"):
         family(folder)
 
 
@@ -192,6 +179,6 @@ def test_a_header_is_refused_before_training_and_named_by_a_key(taskcluster_trai
     outcome: Outcome = taskcluster_train("task=pairs", f"task.path={tmp_path}")
     assert outcome.exit_code == 2
     (line,) = outcome.err.splitlines()
-    assert f"task.path='{tmp_path}': de.csv, line 1: ['word', 'translation'] looks like a header" in line
+    assert f"task.path='{tmp_path}/de.csv' cannot be read (line 1: ['word', 'translation'] looks like a header" in line
     outcome = taskcluster_train("task=pairs", f"task.path={tmp_path}", "task.columns=[word,translation]")
     assert "task.n_pairs=40 leaves task de with 0 pairs" in outcome.err

@@ -9,22 +9,10 @@ from collections import Counter, defaultdict
 import pytest
 from conftest import default, family
 
-from taskcluster.tasks.family import Task, TaskFamily
+from taskcluster.tasks.family import TaskFamily
 
 # The default family of seed 0. A change here changes every published number: say so in the CHANGELOG.
 DEFAULT_FINGERPRINT = "523bab5d99544b3d8e320184b8eeca458ec4126f1a7781cc5d67d09f6b880b4f"
-
-
-def all_instructions(task: Task) -> list[str]:
-    return [i for group in task.instructions for i in group]
-
-
-def test_default_sizes(default_family: TaskFamily) -> None:
-    counts = [len(all_instructions(task)) for task in default_family.tasks]
-    assert (len(counts), sum(counts)) == (50, 50 * 152)
-    assert len(set(counts)) > 10
-    assert 104 <= min(counts) <= max(counts) <= 200
-    assert {len(task.mapping) for task in default_family.tasks} == {5}
 
 
 @pytest.mark.parametrize("regexes_per_task", [1, 3])
@@ -40,7 +28,7 @@ def test_no_instruction_is_in_the_language_of_another_regex(regexes_per_task: in
 def test_a_lone_symbol_or_input_does_not_give_the_task_away(default_family: TaskFamily) -> None:
     tasks_of_symbol, tasks_of_input, answers = defaultdict(set), defaultdict(set), defaultdict(set)
     for task in default_family.tasks:
-        for symbol in {s for i in all_instructions(task) for s in i}:
+        for symbol in {s for i in task.all_instructions for s in i}:
             tasks_of_symbol[symbol].add(task.task_id)
         for x, y in task.mapping.items():
             tasks_of_input[x].add(task.task_id)
@@ -48,15 +36,6 @@ def test_a_lone_symbol_or_input_does_not_give_the_task_away(default_family: Task
     assert min(map(len, tasks_of_symbol.values())) >= 10
     assert {len(tasks) for tasks in tasks_of_input.values()} == {12, 13}
     assert min(map(len, answers.values())) >= 2
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_some_tasks_disagree_on_every_input_however_few_there_are(seed: int) -> None:
-    answers = defaultdict(set)
-    for task in family(n_tasks=4, n_inputs=6, n_mappings=3, n_outputs=2, seed=seed).tasks:
-        for x, y in task.mapping.items():
-            answers[x].add(y)
-    assert [len(ys) for ys in answers.values()] == [2] * 6
 
 
 def test_the_default_family_is_the_same_in_every_process() -> None:
@@ -84,8 +63,8 @@ def test_other_families_are_as_they_were_first_drawn(changes: dict[str, object],
 
 def test_an_alphabet_may_hold_any_symbol() -> None:
     tasks = family(n_tasks=8, alphabet="]^-[.*+?(){}|\\$/ ,é").tasks
-    assert {s for task in tasks for i in all_instructions(task) for s in i} <= set("]^-[.*+?(){}|\\$/ ,é")
-    assert all(re.fullmatch(task.descriptions[0], i) for task in tasks for i in all_instructions(task))
+    assert {s for task in tasks for i in task.all_instructions for s in i} <= set("]^-[.*+?(){}|\\$/ ,é")
+    assert all(re.fullmatch(task.descriptions[0], i) for task in tasks for i in task.all_instructions)
 
 
 def test_holding_out_instructions(default_family: TaskFamily) -> None:
@@ -94,7 +73,7 @@ def test_holding_out_instructions(default_family: TaskFamily) -> None:
     assert not seen & unseen
     held_out = Counter(task for task, _ in unseen)
     for task in default_family.tasks:
-        assert held_out[task.task_id] == round(0.2 * len(all_instructions(task)))
+        assert held_out[task.task_id] == round(0.2 * len(task.all_instructions))
     assert len(split["train"]) + len(split["val"]) == 50 * 152 * 5
 
 

@@ -2,14 +2,18 @@
 
 import math
 import re
+from pathlib import Path
+from typing import Any
 
+import planted
 import pytest
 import vl_convert
-from planted import DECLARED, rows
+from planted import DECLARED, config, plant, rows
 
-from taskcluster.metrics import ARI, Kind, Metric, catalogue, control
-from taskcluster.pages import baseline_charts, charts
+from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN, Kind, Metric, catalogue, control
+from taskcluster.pages import charts, comparison_charts, multirun_report
 from taskcluster.results.contrasts import highest_beside
+from taskcluster.results.correlations import agreements_of
 from taskcluster.results.points import over_runs
 
 UNTRAINED = control(ARI, "untrained", "baseline", "untrained network")
@@ -60,9 +64,9 @@ def test_metrics_without_baselines_have_no_chart_of_them() -> None:
 def test_each_is_in_the_panel_of_its_metric(kind: Kind, itself: str) -> None:
     at_x = Metric("other", "other", "at x", low=0, high=1)
     others = [control(of, "beside", kind, "the other") for of in (ARI, at_x)]
-    groups = baseline_charts.groups(catalogue([ARI, at_x], others), kind)
+    groups = comparison_charts.groups(catalogue([ARI, at_x], others), kind)
     assert groups == [[ARI, others[0]], [at_x, others[1]]]
-    fields = baseline_charts.labels(groups, kind)
+    fields = comparison_charts.labels(groups, kind)
     assert fields["where"] == {"ari": ARI.where, "ari_beside": ARI.where, "other": "at x", "other_beside": "at x"}
     assert (fields["label"]["ari"], fields["label"]["ari_beside"]) == (itself, "the other")
 
@@ -76,3 +80,63 @@ def test_the_highest_value_is_said_with_the_baselines_of_its_layer_and_their_own
     assert "bag of symbols 0.33" in said
     undefined = {f"{key}/val/layer_{k}": math.nan for key in values for k in range(4)}
     assert "highest: - at layer 0 (untrained network -)" in highest_beside(undefined, KNOWN, ARI)
+
+
+FALLING = Metric("falling", "falling", "at x", position="input", low=0, high=1, views=("instruments",))
+WITH_FALLING = catalogue(OWN, [FALLING])
+
+
+def journals(*aris: float) -> list[list[dict[str, Any]]]:
+    return [
+        [row | {f"falling/val/layer_{k}": 1 - row[f"ari/val/layer_{k}"] for k in range(4)} for row in rows(ari)]
+        for ari in aris
+    ]
+
+
+CONDITIONS = {"a": journals(0.8, 0.9), "b": journals(0.5)}
+INSTRUMENTS = [{"condition": name, **p} for name, of in CONDITIONS.items() for p in over_runs(of, WITH_FALLING)]
+CHARTS = comparison_charts.instrument_charts(
+    INSTRUMENTS, {name: agreements_of(of, WITH_FALLING) for name, of in CONDITIONS.items()}, WITH_FALLING
+)
+
+
+def test_every_instrument_is_drawn_by_layer_at_the_last_step() -> None:
+    values = CHARTS["instruments"].to_dict()["data"]["values"]
+    assert {(v["metric"], v["step"]) for v in values} == {(metric.key, 200) for metric in (ARI, ARI_WITHIN_X, FALLING)}
+    assert len(values) == 2 * 3 * 4
+    svg = vl_convert.vegalite_to_svg(CHARTS["instruments"].to_dict())
+    assert re.findall(">(at the separator|at x)<", svg) == ["at the separator", "at x"]
+
+
+def test_the_map_has_both_halves_and_numbers() -> None:
+    values = CHARTS["agreement"].to_dict()["data"]["values"]
+    assert len(values) == 2 * 2 * 6  # conditions, what it is over, ordered pairs
+    falls = {v["mean"] for v in values if {v["one"], v["other"]} == {"ARI at the separator", "falling at x"}}
+    assert all(mean == pytest.approx(-1, abs=0.1) for mean in falls)
+    svg = vl_convert.vegalite_to_svg(CHARTS["agreement"].to_dict())
+    assert len(re.findall(r">.1\.00<|>.0\.\d\d<", svg)) >= 8  # with a minus sign
+    assert "NaN" not in svg
+
+
+def test_too_few_instruments_have_no_chart() -> None:
+    points = [point for point in INSTRUMENTS if point["metric"] != "falling"]
+    assert comparison_charts.instrument_charts(points, {}, WITH_FALLING) == {}
+
+
+def test_the_report_has_the_charts_and_a_row_for_every_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planted, "DECLARED", (*planted.DECLARED, FALLING))
+    monkeypatch.setattr(planted, "rows", lambda ari, n_layer: journals(ari)[0])
+    for seed, ari in enumerate((0.8, 0.9, 0.85)):
+        plant(tmp_path / f"many/seed={seed}", ari, config(seed))
+    multirun_report.write(tmp_path / "many")
+    written = (tmp_path / "many/report/report.md").read_text()
+    assert "![Instruments by layer" in written
+    assert "(agreement.png)" in written
+    table = written.split("## Do the instruments agree?")[1].split("\n## ")[0]
+    cells = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")][2:]
+    assert [row[:2] for row in cells] == [
+        [ARI.title, ARI_WITHIN_X.title],
+        [ARI.title, "falling at x"],
+        [ARI_WITHIN_X.title, "falling at x"],
+    ]
+    assert cells[1][2:] == ["-1.00 (the same in all runs)", "-0.95 (the same in all runs)"]
