@@ -22,8 +22,9 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from taskcluster import load_run, observe
+from taskcluster import load_run
 from taskcluster.measures.clusterers import kmeans
+from taskcluster.measures.observation import observe
 from taskcluster.measures.statistics.agreement import adjusted_rand_index
 from taskcluster.training.progress import quieten
 

@@ -29,11 +29,12 @@ from sklearn import cluster
 from torch import Tensor, nn
 from updates import SEQUENCES, STEPS, Stopwatch, ours, wait
 
-from taskcluster import Clusterer, KMeans, RunFolder, observe
+from taskcluster import Clusterer, KMeans, RunFolder
 from taskcluster.config import RunConfig
 from taskcluster.measures.interventions.causal_effects import Interventions
 from taskcluster.measures.interventions.sites import chunks
 from taskcluster.measures.measure import Measurement
+from taskcluster.measures.observation import observe
 from taskcluster.models.architecture import blocks
 from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.experiment import measuring

@@ -21,9 +21,10 @@ from side_by_side import Row, alternate, record, row, seconds_of
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 
-from taskcluster import LoadedRun, load_run, observe
+from taskcluster import LoadedRun, load_run
 from taskcluster.measures.interventions.causal_effects import Interventions
 from taskcluster.measures.interventions.edits import CONTROLS, ControlName
+from taskcluster.measures.observation import observe
 from taskcluster.models.patching import Prompts
 from taskcluster.training.progress import quieten
 

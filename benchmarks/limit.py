@@ -19,7 +19,8 @@ from products import Products, products
 from side_by_side import Row, peak, record, row, seconds_of
 from updates import STEPS, ours, updates_of
 
-from taskcluster import LoadedRun, load_run, observe
+from taskcluster import LoadedRun, load_run
+from taskcluster.measures.observation import observe
 from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.progress import quieten
 

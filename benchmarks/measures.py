@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from taskcluster import load_run, observe
+from taskcluster import load_run
 from taskcluster.measures.measure import Control
+from taskcluster.measures.observation import observe
 from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.progress import quieten
 

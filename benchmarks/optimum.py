@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.cluster import KMeans
 
-from taskcluster import load_run, observe
+from taskcluster import load_run
 from taskcluster.measures.clusterers import kmeans
+from taskcluster.measures.observation import observe
 from taskcluster.measures.statistics.agreement import adjusted_rand_index
 from taskcluster.training.progress import quieten
 

@@ -1,9 +1,13 @@
+from .library.cluster_scores import ClusterScores as ClusterScores
+from .library.observing import observe as observe
+from .library.patch_effects import PatchEffects as PatchEffects
+from .library.prompt_observation import PromptObservation as PromptObservation
+from .library.prompt_observation import load_states as load_states
 from .measures.clusterers.clusterer import Clusterer as Clusterer
 from .measures.clusterers.kmeans import KMeans as KMeans
 from .measures.measure import Control as Control
 from .measures.measure import Measure as Measure
 from .measures.observation import Observation as Observation
-from .measures.observation import observe as observe
 from .metrics import Metric as Metric
 from .runs.folder import RunFolder as RunFolder
 from .tasks.family import Task as Task

@@ -17,8 +17,10 @@ from transformers import PreTrainedModel
 from taskcluster.data.batches import LossOn, Packer, Padding, shared_prefix_length
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position, Rows
+from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.models.prefix_cache import prefix_cache
+from taskcluster.validation import UserError
 
 CHUNK = 256  # rows a forward pass, at most
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
@@ -39,6 +41,10 @@ def in_turn(work: Callable[[T], R], items: Sequence[T], /) -> list[R]:
     return [work(item) for item in items]
 
 
+def _no_prompts() -> TokenizedPrompts:
+    raise UserError("this observation has no prompts")
+
+
 @dataclass(frozen=True)
 class Observation:
     """What a network computes for one split of the probe set.
@@ -57,18 +63,20 @@ class Observation:
         edited: edited(position, {layer: edit}) runs the network again with edited states: an Observation of the same
             rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
         network: the network itself.
+        read_prompts: makes `prompts`.
         executor: computes work for several items, n_workers of them at a time.
         kept: what `once` computed.
     """
 
     split: str
-    states: Mapping[Position, Tensor]
-    labels: Mapping[Position, Mapping[str, Tensor]]
+    states: Mapping[str, Tensor]
+    labels: Mapping[str, Mapping[str, Tensor]]
     n_tasks: int
     loss: float
     correct: Tensor
-    edited: Callable[[Position, Mapping[int, Edit]], "Observation"]
+    edited: Callable[[Any, Mapping[int, Edit]], "Observation"]
     network: PreTrainedModel
+    read_prompts: Callable[[], TokenizedPrompts] = field(default=_no_prompts, repr=False)
     executor: Executor = in_turn
     n_workers: int = 1
     kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -76,6 +84,22 @@ class Observation:
     @property
     def accuracy(self) -> float:
         return int(self.correct.sum()) / len(self.correct)
+
+    @property
+    def prompts(self) -> TokenizedPrompts:
+        """What the network reads: token ids, texts, token strings, and which token is read for each state."""
+        return self.once("prompts", self.read_prompts)
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each prompt, up to the token that predicts the answer. `prompts.texts_at(position)` has what is
+        read for each state."""
+        return self.prompts.texts
+
+    @property
+    def tokens(self) -> list[list[str]]:
+        """The token strings of each prompt. `prompts.reads(position)` says which of them is read for each state."""
+        return self.prompts.strings
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, called only the first time with `key`: what several measures of an observation need.
@@ -159,6 +183,7 @@ def observe(
             observe, network, data, split, positions, final_norm=norm, executor=executor, n_workers=n_workers
         ),
         network=network,
+        read_prompts=partial(prompts_of_rows, rows, data.tokenizer, positions),
         executor=executor,
         n_workers=n_workers,
     )

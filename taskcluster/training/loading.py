@@ -4,7 +4,7 @@ in:  a run folder with a checkpoint of the step, or of a run that made no update
 out: LoadedRun, whose `measure` reproduces the numbers of the journal
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,10 @@ from transformers import PreTrainedModel
 
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.data.rows import Position
+from taskcluster.library.prompt_observation import PromptObservation
+from taskcluster.library.run_observation import observe_run
+from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.measure import Measurement
 from taskcluster.runs.checkpoints import put_weights
 from taskcluster.runs.folder import RunFolder
@@ -53,6 +57,22 @@ class LoadedRun:
                 raise UserError(f"model.path={path!r} has lost step {step}; restore it")
             put_checkpoint(pretrained[step], self.data, self.network)
         self.step = step
+
+    def observe(
+        self,
+        split: str = "val",
+        positions: Sequence[Position] = ("instruction_end", "input"),
+        final_norm: bool | None = None,
+    ) -> PromptObservation:
+        """What the network computes for a split of the probe set, to be clustered, patched and saved.
+
+        Args:
+            split: "train" or "val".
+            positions: out of "instruction_end", "input" and "answer".
+            final_norm: whether the last layer is read after the final norm; by default as data.probe_final_norm.
+        """
+        clusterer = self.config.clusterer.build(Clusterer)  # type: ignore[type-abstract]
+        return observe_run(self.network, self.data, split, positions, final_norm, clusterer)
 
     def measure(self) -> dict[str, float]:
         """The metrics of the step by their keys: on the machine that trained, the same bits as in the journal."""

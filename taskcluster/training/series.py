@@ -182,7 +182,7 @@ def _tokenizer_traits(config: RunConfig) -> dict[str, object]:
         tokenizer = load_tokenizer(data["tokenizer"], data.get("tokenizer_revision"), data.get("tokenizer_gguf_file"))
         parts: dict[str, object] = json.loads(tokenizer.backend_tokenizer.to_str())
         if data.get("chat"):
-            parts |= {"chat frame": render_frame(tokenizer), "special tokens": tokenizer.special_tokens_map}
+            parts |= {"chat frame": "...".join(render_frame(tokenizer)), "special tokens": tokenizer.special_tokens_map}
     except ValueError as error:
         raise UserError(f"{named(config)}: {config.data.named(str(error))}") from None
     return {f"the tokenizer's {key}": part for key, part in parts.items() if key not in NO_EFFECT}

@@ -223,7 +223,7 @@ def test_the_run_can_be_loaded_and_measured_again_to_the_bit(laboratory: Laborat
 
 
 def test_an_observation_can_be_made_again_with_edits(laboratory: Laboratory) -> None:
-    from taskcluster import observe
+    from taskcluster.measures.observation import observe
 
     loaded: LoadedRun = load_run(laboratory.run.path)
     seen = observe(loaded.network, loaded.data)

@@ -12,9 +12,10 @@ from networks import ARCHITECTURES, byte_tokenizer, small
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from taskcluster import load_run, observe
+from taskcluster import load_run
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures.observation import observe
 from taskcluster.models.pretrained import pretrained
 from taskcluster.operations.command_line.cli import composed
 from taskcluster.runs.folder import RunFolder

@@ -1,0 +1,111 @@
+"""Prompts as a grid of tokens with the places that are read: what measures read texts from, and edits run again.
+
+in:  token ids of prompts
+out: TokenizedPrompts: ids and mask (E, T), filled up on the left; the columns of named positions; texts; token strings
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from taskcluster.data.rows import Position, Rows
+
+
+@dataclass(frozen=True)
+class TokenizedPrompts:
+    """E prompts, up to the token that predicts the answer.
+
+    Attributes:
+        ids: (E, T), filled up on the left.
+        mask: (E, T), 1 where a prompt has a token.
+        columns: {position: (N,)}, the column that is read of each state.
+        examples: {position: (N,)}, the prompt of each state. Positions that several prompts share, such as
+            "instruction_end", have fewer states than prompts.
+        answers: the first token of each answer, (E,); None where no answers are known.
+        tokenizer: makes strings of tokens.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    columns: Mapping[str, Tensor]
+    examples: Mapping[str, Tensor]
+    answers: Tensor | None
+    tokenizer: Any
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Tokens of each prompt, (E,)."""
+        return self.mask.sum(1)
+
+    @cached_property
+    def strings(self) -> list[list[str]]:
+        """The token strings of each prompt."""
+        return [self.tokenizer.convert_ids_to_tokens(ids) for ids in self._unpadded]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The text of each prompt, as its tokens spell it."""
+        return [self.tokenizer.decode(ids) for ids in self._unpadded]
+
+    @property
+    def _unpadded(self) -> list[list[int]]:
+        return [ids[mask.bool()].tolist() for ids, mask in zip(self.ids, self.mask, strict=True)]
+
+    def reads(self, position: str) -> Tensor:
+        """For each state at a position the number of the read token in its prompt, (N,)."""
+        padding = self.ids.shape[1] - self.lengths[self.examples[position]]
+        return self.columns[position] - padding
+
+    def texts_at(self, position: str) -> list[str]:
+        """What the model has read at a position, for each state, up to and including the read token."""
+        first = self.ids.shape[1] - self.lengths
+        return [
+            self.tokenizer.decode(self.ids[e, first[e] : column + 1])
+            for e, column in zip(self.examples[position].tolist(), self.columns[position].tolist(), strict=True)
+        ]
+
+    def inputs(self, examples: Tensor, network: PreTrainedModel) -> dict[str, Any]:
+        """What a network reads of prompts (B,), on its device."""
+        device = network.device
+        mask = self.mask[examples].to(device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        return {"input_ids": self.ids[examples].to(device), "attention_mask": mask, "position_ids": positions}
+
+    def words(self, ids: Sequence[int]) -> list[str]:
+        """Tokens as text, one string each."""
+        return [self.tokenizer.decode([token]) for token in ids]
+
+
+def prompts_of_rows(rows: Rows, tokenizer: Any, positions: Sequence[Position]) -> TokenizedPrompts:
+    """The E examples of rows, up to the token that predicts y. At "instruction_end", the examples of a row share the
+    state of the first."""
+    every = torch.arange(rows.n_examples)
+    ids, mask, back = rows.prompts(every, tokenizer.pad_token_id or 0)
+    examples: dict[str, Tensor] = {at: rows.first_examples if at == "instruction_end" else every for at in positions}
+    return TokenizedPrompts(
+        ids=ids,
+        mask=mask,
+        columns={at: ids.shape[1] - 1 - back[at][examples[at]] for at in positions},
+        examples=examples,
+        answers=rows.targets[rows.at("answer")].long(),
+        tokenizer=tokenizer,
+    )
+
+
+def grid(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """ids and mask (E, T) of prompts, filled up on the left to the T of the longest."""
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), pad)
+    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for line, prompt in enumerate(prompts):
+        ids[line, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[line, longest - len(prompt) :] = 1
+    return ids, mask

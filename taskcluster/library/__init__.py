@@ -1,0 +1,1 @@
+"""The library's front door: one's own model, prompts and labels."""

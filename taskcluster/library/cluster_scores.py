@@ -1,0 +1,164 @@
+"""Clusters of activations against a label, by layer, with the level of chance.
+
+in:  activations (layers, N, D) or, by head, (layers, N, H, d); a label, and another within whose values is clustered
+out: ClusterScores: ARI, its level of chance, and cluster labels
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import altair as alt
+import numpy as np
+import polars
+import torch
+from torch import Tensor
+
+from taskcluster.measures.clusterers.clusterer import Clusterer
+from taskcluster.measures.statistics.agreement import adjusted_rand_index
+from taskcluster.validation import UserError
+
+PERMUTATIONS = 100  # of the label, for the level of chance
+
+
+@dataclass(frozen=True)
+class ClusterScores:
+    """How well clusters match a label, layer by layer.
+
+    Attributes:
+        label, within: see `PromptObservation.cluster`.
+        where: the position and the site, in words.
+        layers: the numbers of the layers, (L',).
+        ari: the adjusted Rand index, (L',), or (L', H) where each head is clustered by itself.
+        chance: the 97.5 % quantile of the ARI of the same clusters with the label permuted (within each value of
+            `within`), in the same shape. The mean of these is 0, whatever the number of clusters.
+        n_clusters: k, of all states or, within, the mean over values.
+        cluster_labels: the cluster of each state, (L', N) or (L', H, N). Within, they count up over the values.
+    """
+
+    label: str
+    within: str | None
+    where: str
+    layers: list[int]
+    ari: np.ndarray
+    chance: np.ndarray
+    n_clusters: float
+    cluster_labels: np.ndarray
+
+    def table(self) -> polars.DataFrame:
+        """A row for each layer (and head): ari, chance, n_clusters."""
+        heads = range(self.ari.shape[1]) if self.ari.ndim == 2 else [None]
+        rows = [
+            (
+                layer,
+                head,
+                float(self.ari[k] if head is None else self.ari[k, head]),
+                float(self.chance[k] if head is None else self.chance[k, head]),
+                self.n_clusters,
+            )
+            for k, layer in enumerate(self.layers)
+            for head in heads
+        ]
+        schema = {
+            "layer": polars.Int64,
+            "head": polars.Int64,
+            "ari": polars.Float64,
+            "chance": polars.Float64,
+            "n_clusters": polars.Float64,
+        }
+        table = polars.DataFrame(rows, schema=schema, orient="row")
+        return table if self.ari.ndim == 2 else table.drop("head")
+
+    @property
+    def title(self) -> str:
+        return f"ARI with {self.label}" + (f" within {self.within}" if self.within else "") + f" {self.where}"
+
+    def plot(self) -> alt.LayerChart | alt.Chart:
+        """ARI by layer, with the level of chance; a map of layers and heads where heads were clustered."""
+        data = alt.Data(values=self.table().to_dicts())
+        score = alt.Scale(domain=[0, 1], clamp=True)
+        x = alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
+        tip = ["layer:O", alt.Tooltip("ari:Q", format=".3f"), alt.Tooltip("chance:Q", format=".3f")]
+        base = alt.Chart(data, title=self.title, width=360, height=220)
+        if self.ari.ndim == 2:
+            color = alt.Color("ari:Q", title="ARI", scale=alt.Scale(domain=[0, 1], scheme="viridis"))
+            return base.mark_rect().encode(x=x, y=alt.Y("head:O", title="head"), color=color, tooltip=["head:O", *tip])
+        line = base.mark_line(point=True).encode(x=x, y=alt.Y("ari:Q", title="ARI", scale=score), tooltip=tip)
+        return base.mark_line(strokeDash=[4, 3], color="gray").encode(x=x, y=alt.Y("chance:Q", scale=score)) + line
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.title}; {self.n_clusters:g} clusters</p>{self.table()._repr_html_()}"
+
+
+def cluster_scores(
+    states: Tensor,
+    label: str,
+    truth: Tensor,
+    within: str | None,
+    among: Tensor | None,
+    clusterer: Clusterer,
+    n_clusters: int | None,
+    first_layer: int,
+    where: str,
+) -> ClusterScores:
+    """Cluster states (layers, N, D) or (layers, N, H, d) and compare with codes `truth` (N,), within those of
+    `among` (N,).
+    Raises UserError where there is nothing to tell apart, or k exceeds the states."""
+    groups = (
+        [torch.arange(len(truth))] if among is None else [(among == v).nonzero().squeeze(1) for v in among.unique()]
+    )
+    groups = [rows for rows in groups if len(truth[rows].unique()) > 1]
+    if not groups:
+        inside = f" within any value of {within!r}" if within else ""
+        raise UserError(f"labels[{label!r}] has no two values{inside}, so there is nothing to tell apart")
+    ks = [n_clusters or len(truth[rows].unique()) for rows in groups]
+    if fewest := next((len(rows) for rows, k in zip(groups, ks, strict=True) if k > len(rows)), None):
+        raise UserError(f"n_clusters={max(ks)} exceeds the {fewest} states to cluster; lower it")
+    if all(len(rows) == k for rows, k in zip(groups, ks, strict=True)):
+        raise UserError(
+            f"labels[{label!r}] has one state a value"
+            + (f" within {within!r}" if within else "")
+            + ", so every state is "
+            "a cluster of its own; give more prompts"
+        )
+    cells = states.movedim(2, 1).flatten(0, 1) if states.ndim == 4 else states  # (layers H, N, d)
+    problems = [layer[rows] for layer in cells for rows in groups]
+    fits = iter(clusterer.fit_many(problems, ks * len(cells)))
+    found = np.full((len(cells), len(truth)), -1)
+    for layer in range(len(cells)):
+        first = 0
+        for rows, k in zip(groups, ks, strict=True):
+            found[layer, rows.numpy()] = next(fits).cluster_labels.cpu().numpy() + first
+            first += k
+    ari, chance = _scores(found, truth, groups)
+    shape = (len(states), states.shape[2]) if states.ndim == 4 else (len(states),)
+    return ClusterScores(
+        label=label,
+        within=within,
+        where=where,
+        layers=list(range(first_layer, first_layer + len(states))),
+        ari=ari.reshape(shape),
+        chance=chance.reshape(shape),
+        n_clusters=float(np.mean(ks)),
+        cluster_labels=found.reshape(*shape, -1),
+    )
+
+
+def _scores(found: np.ndarray, truth: Tensor, groups: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """The ARI of each layer, and the 97.5 % quantile of that with permuted labels."""
+    sizes = [len(rows) for rows in groups]
+    generator = torch.Generator().manual_seed(0)
+    permuted = [
+        [truth[rows[torch.randperm(len(rows), generator=generator)]] for rows in groups] for _ in range(PERMUTATIONS)
+    ]
+
+    def score(layer: np.ndarray, labels: Sequence[Tensor]) -> float:
+        parts = [
+            adjusted_rand_index(of, torch.from_numpy(layer[rows.numpy()]))
+            for of, rows in zip(labels, groups, strict=True)
+        ]
+        return float(np.average(parts, weights=sizes))
+
+    true = [truth[rows] for rows in groups]
+    ari = np.array([score(layer, true) for layer in found])
+    chance = np.array([np.quantile([score(layer, labels) for labels in permuted], 0.975) for layer in found])
+    return ari, chance

@@ -1,0 +1,209 @@
+"""States edited towards another value of a label, and the answers that change.
+
+in:  a model, prompts with labels and the answers that it gives, an edit
+out: PatchEffects: by layer, how many answers become those of the source prompts, and those that stay, beside a control
+
+The edits are those of `taskcluster.measures.interventions`, for prompts without a task family: the centroid of a value
+is the mean over half of its prompts, and the other half is tested. The control is a random direction of the norm of the
+edit's own change.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import altair as alt
+import polars
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from taskcluster.data.tokenized import TokenizedPrompts
+from taskcluster.measures.observation import evaluation
+from taskcluster.models.architecture import blocks
+from taskcluster.models.patching import Prompts, Suffixes
+from taskcluster.validation import UserError
+
+PatchEdit = Literal["add", "centroid", "replace"]
+
+CHUNK = 64  # pairs that are run at once
+
+
+@dataclass(frozen=True)
+class PatchEffects:
+    """Answers after an edit, by layer, as shares of the pairs.
+
+    Attributes:
+        label, edit, position: see `PromptObservation.patch`.
+        within: the labels that base and source share.
+        n_pairs: how many pairs of prompts there are. Before the edit, every base has its own answer (share 1) and none
+            that of its source (share 0).
+        effects: {"layer", "flipped": share of answers that become the source's, "kept": that stay, "random": flipped by
+            a random direction of the same norm}.
+    """
+
+    label: str
+    edit: PatchEdit
+    position: str
+    within: tuple[str, ...]
+    n_pairs: int
+    effects: polars.DataFrame
+
+    def table(self) -> polars.DataFrame:
+        """A row for each layer: flipped, kept, random."""
+        return self.effects
+
+    @property
+    def title(self) -> str:
+        return f"{self.edit} {self.label} at {self.position}: answers of {self.n_pairs} pairs"
+
+    def plot(self) -> alt.Chart:
+        """The shares by layer."""
+        data = alt.Data(
+            values=self.effects.unpivot(index="layer", variable_name="answers", value_name="share").to_dicts()
+        )
+        x = alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
+        y = alt.Y("share:Q", title="share of answers", scale=alt.Scale(domain=[0, 1]))
+        color = alt.Color("answers:N", title=None, sort=["flipped", "kept", "random"])
+        tip = ["layer:O", "answers:N", alt.Tooltip("share:Q", format=".3f")]
+        return (
+            alt.Chart(data, title=self.title, width=360, height=220)
+            .mark_line(point=True)
+            .encode(x=x, y=y, color=color, tooltip=tip)
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.title}</p>{self.effects._repr_html_()}"
+
+
+class Patched(NamedTuple):
+    """The prompts that are edited: columns (E,), where; labels {name: codes (E,)}; answers (E,), likeliest tokens."""
+
+    network: PreTrainedModel
+    prompts: TokenizedPrompts
+    columns: Tensor
+    labels: Mapping[str, Tensor]
+    answers: Tensor
+
+
+def patch_effects(
+    patched: Patched,
+    label: str,
+    edit: PatchEdit,
+    within: str | Sequence[str] | None,
+    position: str,
+    layers: Sequence[int] | None,
+    n_pairs: int,
+    alpha: float,
+    seed: int,
+) -> PatchEffects:
+    """See `PromptObservation.patch`. Raises UserError where no pairs exist or a layer does not."""
+    if edit not in get_args(PatchEdit):
+        raise UserError(f"edit={edit!r}: choose from {', '.join(get_args(PatchEdit))}")
+    n_layer = len(blocks(patched.network))
+    if wrong := [layer for layer in layers or () if not 0 <= layer <= n_layer]:
+        raise UserError(f"layers: {wrong[0]} does not exist; the model has layers 0 to {n_layer}")
+    generator = torch.Generator().manual_seed(seed)
+    truth, shared = patched.labels[label], _shared(patched, label, within)
+    base, source = _pairs(patched, label, shared, n_pairs, generator)
+    raw = _raw_states(patched)
+    asked = list(range(n_layer + 1)) if layers is None else list(layers)
+    targets, controls = [], []
+    for layer in asked:
+        target = _edited(edit, raw[layer], truth, base, source, alpha)
+        change = target - raw[layer][base]
+        direction = torch.randn(change.shape, generator=generator)
+        targets.append(target)
+        controls.append(raw[layer][base] + direction * (change.norm(dim=1) / direction.norm(dim=1))[:, None])
+    answers = _answers(patched, base, asked * 2, targets + controls)
+    a, b = patched.answers[base], patched.answers[source]
+    rows = [
+        (layer, *(float((after == known).float().mean()) for after, known in ((edited, b), (edited, a), (random, b))))
+        for layer, edited, random in zip(asked, answers[: len(asked)], answers[len(asked) :], strict=True)
+    ]
+    schema = {"layer": polars.Int64, "flipped": polars.Float64, "kept": polars.Float64, "random": polars.Float64}
+    effects = polars.DataFrame(rows, schema=schema, orient="row")
+    return PatchEffects(label, edit, position, tuple(shared), len(base), effects)
+
+
+def _shared(patched: Patched, label: str, within: str | Sequence[str] | None) -> list[str]:
+    """The labels that base and source share: those given, or all others if there are such prompts."""
+    if within is not None:
+        names = [within] if isinstance(within, str) else list(within)
+        if unknown := [name for name in names if name not in patched.labels or name == label]:
+            raise UserError(
+                f"within={unknown[0]!r} is not another label; choose from {', '.join({*patched.labels} - {label})}"
+            )
+        return names
+    others = [name for name in patched.labels if name != label]
+    truth = patched.labels[label]
+    same = truth[:, None] != truth
+    for name in others:
+        same &= patched.labels[name][:, None] == patched.labels[name]
+    return others if bool(same.any()) else []
+
+
+def _alternating(truth: Tensor) -> Tensor:
+    """Whether each prompt is the first, third, ... of its value, (E,): these give centroids."""
+    even = torch.zeros(len(truth), dtype=torch.bool)
+    for value in truth.unique():
+        even[(truth == value).nonzero().squeeze(1)[::2]] = True
+    return even
+
+
+def _pairs(
+    patched: Patched, label: str, shared: Sequence[str], n_pairs: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Numbers of base and source prompts, (P,) each: bases are those that give no centroids."""
+    truth, answers = patched.labels[label], patched.answers
+    possible = (truth[:, None] != truth) & (answers[:, None] != answers)
+    for name in shared:
+        possible &= patched.labels[name][:, None] == patched.labels[name]
+    possible[_alternating(truth)] = False
+    pairs = possible.nonzero()
+    if not len(pairs):
+        raise UserError(
+            "no two prompts differ in the label and in the model's answer and share the labels of within; give more "
+            "prompts, or other labels to within"
+        )
+    chosen = torch.randperm(len(pairs), generator=generator)[:n_pairs].sort().values
+    base, source = pairs[chosen].unbind(1)
+    return base, source
+
+
+def _edited(edit: PatchEdit, states: Tensor, truth: Tensor, base: Tensor, source: Tensor, alpha: float) -> Tensor:
+    """The states (P, D) that are put in the place of those of the bases, given those of all prompts (E, D)."""
+    if edit == "replace":
+        return states[source]
+    values, group = truth.unique(return_inverse=True)
+    even = _alternating(truth)
+    sums = torch.zeros(len(values), states.shape[1]).index_add_(0, group[even], states[even])
+    centroids = sums / torch.bincount(group[even], minlength=len(values))[:, None]
+    if edit == "centroid":
+        return centroids[group[source]]
+    return states[base] + alpha * (centroids[group[source]] - centroids[group[base]])
+
+
+def _suffixes(patched: Patched, examples: Tensor) -> Suffixes:
+    prompts, device = patched.prompts, patched.network.device
+    run = Prompts(patched.network, prompts.ids[examples].to(device), prompts.mask[examples].to(device))
+    return run.at((prompts.ids.shape[1] - 1 - patched.columns[examples]).to(device))
+
+
+def _raw_states(patched: Patched) -> Tensor:
+    """The states of each prompt at the edited place, before the final norm, (L+1, E, D), on the CPU."""
+    chunks = torch.arange(len(patched.prompts)).split(CHUNK)
+    with evaluation(patched.network):
+        return torch.cat([_suffixes(patched, chunk).states.float().cpu() for chunk in chunks], dim=1)
+
+
+def _answers(patched: Patched, base: Tensor, layers: Sequence[int], states: Sequence[Tensor]) -> list[Tensor]:
+    """The likeliest next token (P,) of base prompts (P,) for each of `layers` whose states become `states` (P, D)."""
+    parts = []
+    with evaluation(patched.network):
+        for chunk in torch.arange(len(base)).split(CHUNK):
+            suffixes = _suffixes(patched, base[chunk])
+            put = [each[chunk].to(suffixes.states) for each in states]
+            logits = (suffixes.edited(layer, each) for layer, each in zip(layers, put, strict=True))
+            parts.append(torch.stack([each.argmax(1).cpu() for each in logits]))
+    return [*torch.cat(parts, dim=1)]

@@ -1,0 +1,399 @@
+"""What a model computes for prompts, and the questions asked of it: clusters, patching, measures of one's own."""
+
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import polars
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from taskcluster.data.tokenized import TokenizedPrompts, grid
+from taskcluster.library.cluster_scores import ClusterScores, cluster_scores
+from taskcluster.library.patch_effects import Patched, PatchEdit, PatchEffects, patch_effects
+from taskcluster.library.saved_states import Store, read_folder
+from taskcluster.measures.clusterers.clusterer import Clusterer
+from taskcluster.measures.clusterers.kmeans import KMeans
+from taskcluster.measures.measure import Measure
+from taskcluster.measures.observation import Edit, Observation, evaluation
+from taskcluster.models.block_sites import Site
+from taskcluster.models.hidden_states import forward_with_states
+from taskcluster.models.patching import NOWHERE
+from taskcluster.validation import UserError, did_you_mean
+
+Activations = dict[Site, dict[str, Tensor]]
+
+SHOWN = 20  # prompts of a page in a notebook
+CHUNK = 64  # prompts of a pass for logits
+ALREADY_EDITED = (
+    "this observation has edited states; give all edits at once to `edited`, and patch the one without edits"
+)
+WITHOUT_MODEL = "these states were loaded without their model; patching, edits and logits need observe(model, ...)"
+
+
+class AppliedEdits(NamedTuple):
+    """{layer: edit} of the states at a position."""
+
+    position: str
+    edits: Mapping[int, Edit]
+
+    def changes(self, prompts: TokenizedPrompts, examples: Tensor) -> dict[str, Any]:
+        """Arguments of `forward_with_states` for prompts with numbers `examples` (B,)."""
+        at = torch.arange(len(examples)), prompts.columns[self.position][examples]
+        return {"edits": {k: partial(_edited, edit, examples) for k, edit in self.edits.items()}, "at": at}
+
+
+def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:
+    return edit(states, which.to(states.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptObservation(Observation):
+    """An observation of prompts, of one's own or of a run's probe set.
+
+    Attributes, beside those of `Observation`:
+        activations: {site: {position: (layers, N, ...)}}. "resid_post" has layers 0 to L, other sites 1 to L;
+            "heads" is (L, N, H, d).
+        values: {label: the value of each code in `labels`}.
+        answer_tokens: the likeliest next token of each prompt, (E,).
+        losses: the loss of each prompt's expected answer, (E,), in nats; NaN where none is known.
+        clusterer: what `cluster` uses by default.
+        applied: the edits under which the model ran; None without.
+    """
+
+    activations: Activations
+    values: Mapping[str, Sequence[Any]]
+    answer_tokens: Tensor
+    losses: Tensor
+    applied: AppliedEdits | None = None
+    clusterer: Clusterer = field(default_factory=lambda: KMeans(n_clusters=None, n_init=16, seed=0))
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        return tuple(self.states)
+
+    @cached_property
+    def answers(self) -> list[str]:
+        """The likeliest next token of each prompt, as text."""
+        return self.prompts.words(self.answer_tokens.tolist())
+
+    def at(self, position: str | None = None, site: Site = "resid_post") -> Tensor:
+        """Activations (layers, N, ...), on the CPU; of the last position by default. Raises UserError where they were
+        not read."""
+        if site not in self.activations:
+            raise UserError(f"site={site!r} was not read; observe(..., sites=[{site!r}]) reads it")
+        return self.activations[site][self.position(position)]
+
+    def numpy(self, position: str | None = None, site: Site = "resid_post") -> np.ndarray:
+        """The same as a numpy array."""
+        return self.at(position, site).numpy()
+
+    def position(self, name: str | None) -> str:
+        """The position of this name, by default the last. Raises UserError for an unknown one."""
+        if name is None:
+            return self.positions[-1]
+        if name not in self.states:
+            raise UserError(f"position={name!r} was not read; choose from {', '.join(self.positions)}")
+        return name
+
+    def codes(self, label: str, position: str | None = None) -> Tensor:
+        """The values of a label as numbers, (N,), for each state at a position. Raises UserError for an unknown
+        label."""
+        known = self.labels[self.position(position)]
+        if label not in known:
+            choices = ", ".join(known) or "none: give labels= to observe"
+            raise UserError(f"label={label!r} is unknown; labels are {choices}{did_you_mean(label, known)}")
+        return known[label].long()
+
+    def label(self, name: str, position: str | None = None) -> list[Any]:
+        """The values of a label, for each state at a position."""
+        codes = self.codes(name, position).tolist()
+        return [self.values[name][code] for code in codes] if name in self.values else codes
+
+    @torch.no_grad()
+    def logits(self, position: str | None = None) -> Tensor:
+        """The logits at a position, (N, V) float32, on the CPU. The model runs again."""
+        at = self.position(position)
+        examples, columns = self.prompts.examples[at], self.prompts.columns[at]
+        parts = []
+        with evaluation(self.model):
+            for chunk in torch.arange(len(examples)).split(CHUNK):
+                asked = torch.arange(len(chunk)), columns[chunk]
+                changes = self.applied.changes(self.prompts, examples[chunk]) if self.applied else {}
+                inputs = self.prompts.inputs(examples[chunk], self.model)
+                output, _ = forward_with_states(self.model, NOWHERE, logits_at=asked, **changes, **inputs)
+                parts.append(output.logits[0].float().cpu())
+        return torch.cat(parts)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The network. Raises UserError for states that were loaded from a folder."""
+        if self.network is None:
+            raise UserError(WITHOUT_MODEL)
+        return self.network
+
+    def cluster(
+        self,
+        label: str,
+        within: str | None = None,
+        *,
+        position: str | None = None,
+        site: Site = "resid_post",
+        n_clusters: int | None = None,
+        clusterer: Clusterer | None = None,
+    ) -> ClusterScores:
+        """Cluster the states of every layer, and compare the clusters with a label.
+
+        Args:
+            label: the label that clusters are compared with.
+            within: another label, inside each value of which states are clustered by themselves; the ARI is the mean
+                over its values, weighted by their states.
+            position, site: which activations; by default the last position and the states after each block. Of "heads",
+                each head is clustered by itself.
+            n_clusters: by default the number of distinct values of `label` (within each value of `within`).
+            clusterer: by default that of the run, or KMeans with 16 restarts and seed 0.
+        """
+        return cluster_scores(
+            self.at(position, site),
+            label,
+            self.codes(label, position),
+            within,
+            None if within is None else self.codes(within, position),
+            clusterer or self.clusterer,
+            n_clusters,
+            first_layer=0 if site == "resid_post" else 1,
+            where=f"at {self.position(position)}" + (f", {site}" if site != "resid_post" else ""),
+        )
+
+    def patch(
+        self,
+        label: str,
+        edit: PatchEdit = "add",
+        within: str | Sequence[str] | None = None,
+        *,
+        position: str | None = None,
+        layers: Sequence[int] | None = None,
+        n_pairs: int = 200,
+        alpha: float = 1.0,
+        seed: int = 0,
+    ) -> PatchEffects:
+        """Edit the states of prompts towards another value of a label, and read which answers change.
+
+        A pair is a base prompt A and a source prompt B with another value of `label` and the same value of `within`,
+        to which the model gives different answers. Half of the prompts of each value give centroids, the others are
+        bases.
+
+        Args:
+            label: the label to change.
+            edit: "add" the difference of the centroids of B's and A's values; "centroid" replaces the state by the
+                centroid of B's value; "replace" by the state of prompt B (interchange).
+            within: labels that A and B share; by default all others, if there are such pairs.
+            position: where states are edited; by default the last.
+            layers: by default all, 0 to L.
+            n_pairs: at most so many pairs, drawn from all.
+            alpha: strength of "add".
+            seed: of the pairs and of the random directions of the control.
+        """
+        if self.applied:
+            raise UserError(ALREADY_EDITED)
+        at = self.position(position)
+        prompts, each = self.prompts, self._each_prompt
+        labels = {name: self.codes(name, each) for name in self.labels[each]}
+        self.codes(label, each)
+        columns = prompts.columns[at]
+        if len(columns) != len(prompts):  # prompts that share a state follow each other
+            begins = torch.zeros(len(prompts), dtype=torch.long).index_fill_(0, prompts.examples[at], 1)
+            columns = columns[begins.cumsum(0) - 1]
+        patched = Patched(self.model, prompts, columns, labels, self.answer_tokens)
+        return patch_effects(patched, label, edit, within, at, layers, n_pairs, alpha, seed)
+
+    @property
+    def _each_prompt(self) -> str:
+        """A position whose states are one for each prompt."""
+        return next(name for name in reversed(self.positions) if len(self.prompts.examples[name]) == len(self.prompts))
+
+    def measure(self, measure: Measure) -> polars.DataFrame:
+        """The numbers of a measure of one's own: a row for each metric and layer."""
+        rows = []
+        for metric, numbers in measure.measure(self).items():
+            column = np.atleast_1d(np.asarray(numbers, dtype=float))
+            layers = range(len(column)) if metric.by_layer else [None]
+            rows += [(metric.key, layer, float(value)) for layer, value in zip(layers, column, strict=True)]
+        return polars.DataFrame(
+            rows, schema={"metric": polars.String, "layer": polars.Int64, "value": polars.Float64}, orient="row"
+        )
+
+    def table(self) -> polars.DataFrame:
+        """A row for each prompt: text, read tokens, labels, answer, loss."""
+        columns: dict[str, Any] = {"prompt": self.texts}
+        for position, examples in self.prompts.examples.items():
+            if len(examples) == len(self.prompts):
+                reads = zip(self.tokens, self.prompts.reads(position).tolist(), strict=True)
+                columns[f"token at {position}"] = [strings[read] for strings, read in reads]
+        each = self._each_prompt
+        columns |= {name: self.label(name, each) for name in self.labels[each]}
+        return polars.DataFrame({**columns, "answer": self.answers, "loss": self.losses.tolist()}, strict=False)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write activations (safetensors) and prompts (Parquet) to a folder, which `load_states` reads."""
+        parts = {
+            f"{site}/{position}": values for site, by in self.activations.items() for position, values in by.items()
+        }
+        store = Store(Path(folder), [self.prompts.ids.tolist(), sorted(parts)])
+        store.keep(0, {**parts, "tokens": self.answer_tokens, "losses": self.losses})
+        self.describe(store)
+        return store.folder
+
+    def describe(self, store: Store) -> None:
+        """Write all but the activations."""
+        prompts, positions = self.prompts, self.positions
+        ids = [ids[mask.bool()].tolist() for ids, mask in zip(prompts.ids, prompts.mask, strict=True)]
+        extra = polars.DataFrame({"ids": ids, "tokens": self.tokens, "words": [prompts.words(line) for line in ids]})
+        store.finish(
+            polars.concat([self.table(), extra], how="horizontal"),
+            {
+                "labels": {at: {name: codes.tolist() for name, codes in by.items()} for at, by in self.labels.items()},
+                "values": {name: list(values) for name, values in self.values.items()},
+                "reads": {at: prompts.reads(at).tolist() for at in positions},
+                "examples": {at: prompts.examples[at].tolist() for at in positions},
+                "expected": None if prompts.answers is None else prompts.answers.tolist(),
+            },
+        )
+
+    def page(self, n: int | None = None) -> str:
+        """HTML of the prompts, the read tokens marked."""
+        chosen = range(len(self.prompts) if n is None else min(n, len(self.prompts)))
+        marks: list[dict[int, list[str]]] = [{} for _ in range(len(self.prompts))]
+        for position in self.positions:
+            reads = self.prompts.reads(position).tolist()
+            for example, read in zip(self.prompts.examples[position].tolist(), reads, strict=True):
+                marks[example].setdefault(read, []).append(position)
+        lines = [
+            _marked(self.prompts.words(self.prompts.ids[e][self.prompts.mask[e].bool()].tolist()), marks[e])
+            for e in chosen
+        ]
+        more = len(self.prompts) - len(lines)
+        return f"{STYLE}<div class='tc-prompts'>{''.join(lines)}{f'<p>and {more} more</p>' if more else ''}</div>"
+
+    def _repr_html_(self) -> str:
+        shape = ", ".join(f"{site} {tuple(next(iter(by.values())).shape)}" for site, by in self.activations.items())
+        return f"<p>{len(self.prompts)} prompts; {html.escape(shape)}</p>{self.page(SHOWN)}"
+
+
+STYLE = (
+    "<style>.tc-prompts p{margin:.3em 0;white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace}"
+    ".tc-prompts mark{background:#ffd54f;color:#000;border-radius:2px}</style>"
+)
+
+
+def _marked(words: Sequence[str], marks: Mapping[int, Sequence[str]]) -> str:
+    parts = [
+        f"<mark title='{html.escape(', '.join(marks[k]), quote=True)}'>{html.escape(word)}</mark>"
+        if k in marks
+        else html.escape(word)
+        for k, word in enumerate(words)
+    ]
+    return f"<p>{''.join(parts)}</p>"
+
+
+def coded(labels: Mapping[str, Sequence[Any]], n: int) -> dict[str, tuple[Tensor, list[Any]]]:
+    """{label: (codes (n,), the value of each code)}, codes in the order of first appearance. Raises UserError for
+    labels of another length."""
+    known: dict[str, tuple[Tensor, list[Any]]] = {}
+    for name, values in labels.items():
+        each = values.tolist() if hasattr(values, "tolist") else list(values)
+        if isinstance(values, str) or len(each) != n:
+            raise UserError(f"labels[{name!r}] has {len(each)} values for {n} prompts; give one for each")
+        distinct = list(dict.fromkeys(each))
+        code = {value: k for k, value in enumerate(distinct)}
+        known[name] = torch.tensor([code[value] for value in each]), distinct
+    return known
+
+
+def load_states(folder: str | Path) -> PromptObservation:
+    """The observation in a folder, mapped to its files and without its model: it can be clustered, not patched.
+
+    Raises UserError for a folder that holds none, or one that is not finished.
+    """
+    facts, table, whole = read_folder(Path(folder))
+    ids, mask = grid(table["ids"].to_list(), pad=0)
+    padding = ids.shape[1] - mask.sum(1)
+    examples = {name: torch.tensor(k) for name, k in facts["examples"].items()}
+    prompts = TokenizedPrompts(
+        ids=ids,
+        mask=mask,
+        columns={name: torch.tensor(read) + padding[examples[name]] for name, read in facts["reads"].items()},
+        examples=examples,
+        answers=None if facts["expected"] is None else torch.tensor(facts["expected"]),
+        tokenizer=SavedWords.of(table, whole["tokens"].tolist()),
+    )
+    labels = {at: {name: torch.tensor(codes) for name, codes in by.items()} for at, by in facts["labels"].items()}
+    return observation(None, prompts, labels, facts["values"], whole)
+
+
+class SavedWords:
+    """The strings of tokens in a table of saved prompts, in place of their tokenizer."""
+
+    def __init__(self, strings: Mapping[int, tuple[str, str]]) -> None:
+        self._strings = strings
+
+    @classmethod
+    def of(cls, table: polars.DataFrame, answers: Sequence[int]) -> "SavedWords":
+        columns = (table[name].explode().to_list() for name in ("ids", "tokens", "words"))
+        words = table["answer"].to_list()
+        in_prompts = {token: (string, word) for token, string, word in zip(*columns, strict=True)}
+        return cls({**dict(zip(answers, zip(words, words, strict=True), strict=True)), **in_prompts})
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        return [self._strings[token][0] for token in ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(self._strings[int(token)][1] for token in ids)
+
+
+def observation(
+    model: PreTrainedModel | None,
+    prompts: TokenizedPrompts,
+    labels: Mapping[str, Mapping[str, Tensor]],
+    values: Mapping[str, Sequence[Any]],
+    parts: Mapping[str, Tensor],
+    edited: Callable[[str, Mapping[int, Edit]], Observation] | None = None,
+    applied: AppliedEdits | None = None,
+) -> PromptObservation:
+    """The observation of prompts. parts: {"SITE/POSITION": activations}, "tokens" and "losses" of the answers."""
+    activations: Activations = {}
+    for key, tensor in parts.items():
+        site, slash, position = key.partition("/")
+        if slash:
+            activations.setdefault(cast(Site, site), {})[position] = tensor
+    answers, known = parts["tokens"], prompts.answers
+    return PromptObservation(
+        split="prompts",
+        states=activations["resid_post"],
+        labels=labels,
+        n_tasks=len(next(iter(values.values()))) if values else 1,
+        loss=float(parts["losses"].mean()),
+        correct=answers == known if known is not None else torch.full((len(prompts),), math.nan),
+        edited=edited or (_already_edited if applied else _without_model),
+        network=cast(PreTrainedModel, model),
+        read_prompts=lambda: prompts,
+        activations=activations,
+        values=values,
+        answer_tokens=answers,
+        losses=parts["losses"],
+        applied=applied,
+    )
+
+
+def _already_edited(position: str, edits: Mapping[int, Edit]) -> Observation:
+    raise UserError(ALREADY_EDITED)
+
+
+def _without_model(position: str, edits: Mapping[int, Edit]) -> Observation:
+    raise UserError(WITHOUT_MODEL)

@@ -1,0 +1,86 @@
+"""Observations in a folder, written batch by batch and read without their model.
+
+    FOLDER/
+      observation.json         what was observed: a fingerprint, positions, labels' values
+      batch=00000.safetensors  activations of a batch, {"SITE/POSITION": (layers, B, ...)}, its answers and losses
+      prompts.parquet          a row for each prompt: text, token ids, read columns, labels, answer, loss
+
+A batch is in the folder whole or not at all, so an observation that was killed resumes with the first missing one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from taskcluster.runs.atomic_files import replace_file
+from taskcluster.validation import UserError
+
+META, PROMPTS = "observation.json", "prompts.parquet"
+FIELDS = ("tokens", "losses")  # of a batch, beside activations
+
+
+class Store:
+    """A folder that receives the batches of an observation. Raises UserError for a folder that holds another one."""
+
+    def __init__(self, folder: Path, facts: Iterable[Any]) -> None:
+        self.folder = folder
+        self.fingerprint = hashlib.sha256(json.dumps(list(facts), sort_keys=True, default=str).encode()).hexdigest()
+        folder.mkdir(parents=True, exist_ok=True)
+        meta = folder / META
+        if meta.exists() and json.loads(meta.read_text())["fingerprint"] != self.fingerprint:
+            raise UserError(
+                f"folder={str(folder)!r} holds an observation of other prompts, positions or sites, or of another "
+                "model; choose another folder"
+            )
+        replace_file(meta, json.dumps({"fingerprint": self.fingerprint}).encode())
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"batch={number:05d}.safetensors"
+
+    def batch(self, number: int) -> dict[str, Tensor] | None:
+        """The batch with this number, memory-mapped; None where it is not there yet."""
+        file = self._file(number)
+        return load_file(file) if file.exists() else None
+
+    def keep(self, number: int, batch: dict[str, Tensor]) -> None:
+        partial = self._file(number).with_suffix(".partial")
+        save_file({key: values.contiguous() for key, values in batch.items()}, partial)
+        partial.replace(self._file(number))
+
+    def finish(self, table: polars.DataFrame, facts: Mapping[str, Any]) -> None:
+        """Write what is known of the prompts: a row for each, and facts about all."""
+        table.write_parquet(self.folder / PROMPTS)
+        replace_file(self.folder / META, json.dumps({"fingerprint": self.fingerprint, **facts}, default=str).encode())
+
+
+class Saved(NamedTuple):
+    """What is in a folder: facts and the table as `Store.finish` wrote them, activations of all batches joined."""
+
+    facts: dict[str, Any]
+    table: polars.DataFrame
+    activations: dict[str, Tensor]
+
+
+def read_folder(folder: Path) -> Saved:
+    """Raises UserError for a folder that holds no observation, or one that is not finished."""
+    try:
+        facts = json.loads((folder / META).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{str(folder)!r} holds no observation; PromptObservation.save writes one") from None
+    if "labels" not in facts:
+        raise UserError(f"the observation in {str(folder)!r} is not finished; run the same observe(..., folder=) again")
+    batches = [load_file(file) for file in sorted(folder.glob("batch=*.safetensors"))]
+    whole = {key: _joined([batch[key] for batch in batches], 0 if key in FIELDS else 1) for key in batches[0]}
+    return Saved(facts, polars.read_parquet(folder / PROMPTS), whole)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    """One tensor; a single part stays mapped to its file."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
