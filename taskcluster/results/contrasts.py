@@ -11,14 +11,13 @@ those of the two means suggest.
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from statistics import fmean
+from statistics import fmean, variance
 
 from taskcluster.metrics import Catalogue, Metric, belonging
 from taskcluster.results.cells import TOO_FEW, Table, as_text, ends, estimate, last_of, titled
 from taskcluster.results.conditions import Condition, usual
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.intervals import FEWEST, interval
-from taskcluster.results.variance import one_way_components
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.views import shown
 
@@ -130,6 +129,19 @@ def controls(findings: Findings, metric: Metric) -> list[Table]:
     for words, metrics in (("Repetitions", noise), ("Chance", means)):
         note += f" {words}: {', '.join(m.title for m in metrics)}." if metrics else ""
     return [Table(titled(f"Controls of the {metric.name}", metric), columns, rows, note)]
+
+
+def one_way_components(repeated: Sequence[Sequence[float]]) -> tuple[list[float], float, float]:
+    """For each run's repetitions: the runs' means, the s.d. within runs and that between them beyond it; NaN without
+    two repetitions, or FEWEST runs, to estimate them from.
+    """
+    groups = [values for values in repeated if len(values) > 1]
+    means = [fmean(values) for values in groups]
+    within = fmean(variance(values) for values in groups) if groups else math.nan
+    if len(groups) < FEWEST:
+        return means, math.sqrt(within), math.nan
+    between = variance(means) - within * fmean(1 / len(values) for values in groups)
+    return means, math.sqrt(within), math.sqrt(max(between, 0.0))
 
 
 def largest_value(condition: Condition[Finished], metrics: Sequence[Metric], layer: int) -> str:

@@ -11,7 +11,7 @@ from itertools import chain
 from statistics import fmean
 
 from taskcluster.metrics import ACCURACY, Metric, belonging
-from taskcluster.results import contrasts, variance
+from taskcluster.results import contrasts
 from taskcluster.results.cells import Table, as_text, ends, estimate, interval_of, point_text, titled
 from taskcluster.results.claims import RISE
 from taskcluster.results.conditions import Condition
@@ -59,7 +59,6 @@ def tables(findings: Findings, points: Sequence[Point]) -> list[Table]:
         *_agreement(findings),
         _accuracy_and_loss(findings, ending),
         *contrasts.differences(findings),
-        *variance.tables(findings),
         _emergence(findings),
         *chain.from_iterable(contrasts.controls(findings, metric) for metric in by_layer),
         _environment(findings),

@@ -60,7 +60,6 @@ SMALLER = {  # defaults of the copy, so that a run takes seconds; folders have t
     "conf/experiment/n_tasks.yaml": {"max_steps: 1200": "max_steps: 24", "10,25,50,100": "10,25", "0,1,2": "0"},
     "conf/experiment/n_mappings.yaml": {"max_steps: 600": "max_steps: 24", "0,1,2": "0"},
     "conf/experiment/n_instructions.yaml": {"max_steps: 600": "max_steps: 24", "0,1,2": "0"},
-    "conf/experiment/variance.yaml": {"name: variance\n": "name: variance\ntrainer: {max_steps: 24}\n"},
 }  # fmt: skip
 
 
