@@ -28,7 +28,8 @@ class ClusterScores:
         label, within: see `PromptObservation.cluster`.
         where: the position and the site, in words.
         layers: the numbers of the layers, (L',).
-        ari: the adjusted Rand index, (L',), or (L', H) where each head is clustered by itself.
+        ari: the adjusted Rand index, (L',), or (L', H) where each head is clustered by itself; NaN where a state is not
+            finite.
         chance: the 97.5 % quantile of the ARI of the same clusters with the label permuted (within each value of
             `within`), in the same shape. The mean of these is 0, whatever the number of clusters.
         n_clusters: k, of all states or, within, the mean over values.
@@ -101,11 +102,9 @@ def cluster_scores(
     where: str,
 ) -> ClusterScores:
     """Cluster states (layers, N, D) or (layers, N, H, d) and compare with codes `truth` (N,), within those of
-    `among` (N,).
-    Raises UserError where there is nothing to tell apart, or k exceeds the states."""
-    groups = (
-        [torch.arange(len(truth))] if among is None else [(among == v).nonzero().squeeze(1) for v in among.unique()]
-    )
+    `among` (N,). Raises UserError where there is nothing to tell apart, or k exceeds the states."""
+    among = torch.zeros_like(truth) if among is None else among
+    groups = [(among == value).nonzero().squeeze(1) for value in among.unique()]
     groups = [rows for rows in groups if len(truth[rows].unique()) > 1]
     if not groups:
         inside = f" within any value of {within!r}" if within else ""
@@ -114,22 +113,21 @@ def cluster_scores(
     if fewest := next((len(rows) for rows, k in zip(groups, ks, strict=True) if k > len(rows)), None):
         raise UserError(f"n_clusters={max(ks)} exceeds the {fewest} states to cluster; lower it")
     if all(len(rows) == k for rows, k in zip(groups, ks, strict=True)):
+        inside = f" within {within!r}" if within else ""
         raise UserError(
-            f"labels[{label!r}] has one state a value"
-            + (f" within {within!r}" if within else "")
-            + ", so every state is "
-            "a cluster of its own; give more prompts"
+            f"labels[{label!r}] has one state a value{inside}, so each is a cluster by itself; give more prompts"
         )
     cells = states.movedim(2, 1).flatten(0, 1) if states.ndim == 4 else states  # (layers H, N, d)
     problems = [layer[rows] for layer in cells for rows in groups]
-    fits = iter(clusterer.fit_many(problems, ks * len(cells)))
+    fits = clusterer.fit_many(problems, ks * len(cells))
+    firsts = np.cumsum([0, *ks])
     found = np.full((len(cells), len(truth)), -1)
-    for layer in range(len(cells)):
-        first = 0
-        for rows, k in zip(groups, ks, strict=True):
-            found[layer, rows.numpy()] = next(fits).cluster_labels.cpu().numpy() + first
-            first += k
+    for number, fit in enumerate(fits):
+        layer, group = divmod(number, len(groups))
+        found[layer, groups[group].numpy()] = fit.cluster_labels.cpu().numpy() + firsts[group]
     ari, chance = _scores(found, truth, groups)
+    undefined = np.isnan([fit.inertia for fit in fits]).reshape(len(cells), -1).any(1)
+    ari[undefined] = chance[undefined] = np.nan
     shape = (len(states), states.shape[2]) if states.ndim == 4 else (len(states),)
     return ClusterScores(
         label=label,

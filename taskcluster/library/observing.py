@@ -58,19 +58,27 @@ def observe(
             index, a list with one of these for each prompt, or several by name, {name: position}.
         sites: "resid_post" (states after each block, layer 0 the embedding output), "resid_pre", "resid_mid",
             "attn_out", "mlp_out", "heads" (see `taskcluster.models.block_sites`).
-        answers: the expected continuation of each prompt, of which the first token is scored.
+        answers: the expected continuation of each prompt, with its leading space if it has one; its first token is
+            scored.
         final_norm: whether the last layer of "resid_post" is read after the final norm, as in transformers'
             `output_hidden_states`, or as the last block leaves it.
         folder: a folder to which each batch is written as it comes. The same call with the same folder resumes.
 
     Raises:
-        UserError: labels or answers of another length, a position that a prompt lacks, a site that the architecture
+        UserError: labels or answers of another length, a prompt that is longer than the model reads or has a part
+            without a token, a position that a prompt lacks, a site that the architecture
             lacks, a folder that holds other prompts.
     """
     asked = _asked_sites(sites)
     check(model)
     check_sites(model, asked)
     tokenized = _tokenized(tokenizer, prompts, positions, answers)
+    reads = getattr(model.config, "max_position_embeddings", None)
+    if reads and reads < tokenized.ids.shape[1]:
+        longest = int(tokenized.lengths.argmax())
+        raise UserError(
+            f"prompt {longest} has {tokenized.ids.shape[1]} tokens, and the model reads {reads}; shorten it"
+        )
     codes = coded(labels or {}, len(tokenized))
     facts = _facts(model, tokenized, asked, final_norm)
     store = Store(Path(folder), facts) if folder is not None else None
@@ -161,6 +169,11 @@ def _text(tokenizer: Any, prompt: Any, number: int) -> str:
 def _encode(tokenizer: Any, text: str, number: int, chat: bool) -> tuple[list[int], list[tuple[int, int]]]:
     """Token ids and the characters of each. A chat template writes special tokens itself."""
     encoding = tokenizer(text, return_offsets_mapping=True, add_special_tokens=not chat)
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in encoding["input_ids"]:
+        start, end = encoding["offset_mapping"][encoding["input_ids"].index(tokenizer.unk_token_id)]
+        raise UserError(
+            f"prompt {number} holds {text[start:end]!r}, for which the tokenizer has no token; leave it out"
+        )
     if not encoding["input_ids"]:
         raise UserError(f"prompt {number} ({text!r}) has no token; give it a text")
     return encoding["input_ids"], encoding["offset_mapping"]

@@ -95,6 +95,12 @@ def test_the_embedding_of_a_word_clusters_by_the_word(seen: tc.PromptObservation
     assert at_word.cluster("shape").ari[0] < at_word.cluster("shape").chance[0] + 0.01
 
 
+def test_states_that_are_not_finite_have_no_score(seen: tc.PromptObservation) -> None:
+    at_word = tc.observe(seen.network, seen.prompts.tokenizer, PROMPTS, LABELS, positions=0)
+    at_word.at()[1, 3, 0] = float("nan")
+    assert np.isnan(at_word.cluster("colour").ari).tolist() == [False, True, False]
+
+
 def test_clusters_within_a_label_and_by_head(seen: tc.PromptObservation) -> None:
     doubled = tc.observe(
         seen.model,
@@ -184,11 +190,19 @@ def test_a_killed_observation_resumes(
         ({"positions": 1.5}, "is not a position"),
         ({"sites": ["resid_mi"]}, "did you mean 'resid_mid'"),
         ({"answers": ["red"]}, "answers has 1 entries for 12 prompts"),
+        ({"prompts": ["a", ""]}, "has no token"),
+        ({"prompts": []}, "at least one"),
+        ({"prompts": [[{"role": "user", "content": "red"}]]}, "has no chat template"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(arguments: dict[str, Any], sentence: str, llama: Any, tokenizer: Any) -> None:
     with pytest.raises(tc.UserError, match=sentence):
-        tc.observe(llama, tokenizer, PROMPTS, **arguments)
+        tc.observe(llama, tokenizer, **{"prompts": PROMPTS, **arguments})
+
+
+def test_a_prompt_that_is_longer_than_the_model_reads_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(tc.UserError, match=r"prompt 1 has \d+ tokens, and the model reads 64"):
+        tc.observe(small("gpt2", vocab_size=len(tokenizer)), tokenizer, ["red", "red " * 60])
 
 
 @pytest.mark.parametrize(
