@@ -86,8 +86,10 @@ class Vectors(ClusterMeasure):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._n_tasks, self._methods = len(self.data.family.tasks), list(dict.fromkeys([*self.methods, *CONTROLS]))
-        parts = split_examples(self.data, self.n_prompts, self.seed)
-        self._parts = {part: few_shot(self.data, examples, self.seed) for part, examples in parts.items()}
+        self._parts = {
+            part: few_shot(self.data, examples, self.seed)
+            for part, examples in split_examples(self.data, self.n_prompts, self.seed).items()
+        }
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -199,7 +201,7 @@ def function_vectors(network: PreTrainedModel, prompts: FewShot, n_tasks: int, n
             effects[block, head] += (_likelihood(logits, answer[chunk]) - before).sum()
     chosen = effects.flatten().topk(min(n_heads, effects.numel())).indices.tolist()
     heads = (divmod(number, effects.shape[1]) for number in chosen)
-    return torch.stack([added(network, block, head, means[block, head]) for block, head in heads]).sum(0)
+    return torch.stack([added(network, *head, means[head]) for head in heads]).sum(0)
 
 
 def _mean_outputs(network: PreTrainedModel, few: Rows, task: Tensor, n_tasks: int) -> Tensor:

@@ -16,7 +16,7 @@ from conftest import SMALL, Outcome
 from faults import timeless, train
 from rich.console import Console
 
-from taskcluster.runs.checkpoints import load_weights
+from taskcluster.runs.checkpoints import load, network_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES, read
 from taskcluster.training import conclude, figures
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
-    return load_weights(run.saved()[-1][1])
+    return network_weights(load(run.saved()[-1][1]))
 
 
 def test_a_run_leaves_its_journal_results_checkpoints_and_figures(trained: RunFolder) -> None:
@@ -120,7 +120,7 @@ def test_divergence_fails_the_run_and_keeps_what_was_good(taskcluster_train: Tra
     run = RunFolder(tmp_path / "run")
     assert run.status()["state"] == "failed"
     assert [row["step"] for row in run.rows()] == [0]
-    assert torch.isfinite(load_weights(run.checkpoint(0))["transformer.wte.weight"]).all()
+    assert torch.isfinite(weights(run)["transformer.wte.weight"]).all()
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -121,6 +121,17 @@ def test_mistakes_are_one_sentence_before_anything_is_written(taskcluster_train:
     assert not Path("measured/metrics.jsonl").exists()
 
 
+def test_checkpoints_of_different_runs_are_refused(taskcluster_train: Train, model: Path) -> None:
+    config = yaml.safe_load((model / "taskcluster.yaml").read_text())
+    for name, size in (("step0", 60), ("step6", 61)):
+        shutil.copytree(model, f"both/{name}")
+        config["data"]["probe_size"] = size
+        Path(f"both/{name}/taskcluster.yaml").write_text(yaml.safe_dump(config))
+    outcome = taskcluster_train(*MEASURE, "model.path=both")
+    assert outcome.exit_code == 2
+    assert "'both': step0 and step6 were exported from runs that differ in data.probe_size" in outcome.err
+
+
 def test_each_run_of_a_multirun_follows_its_model(taskcluster_train: Train, model: Path) -> None:
     shutil.copytree(model, "two")
     config = yaml.safe_load(Path("two/taskcluster.yaml").read_text())
