@@ -201,7 +201,7 @@ def function_vectors(network: PreTrainedModel, prompts: FewShot, n_tasks: int, n
             effects[block, head] += (_likelihood(logits, answer[chunk]) - before).sum()
     chosen = effects.flatten().topk(min(n_heads, effects.numel())).indices.tolist()
     heads = (divmod(number, effects.shape[1]) for number in chosen)
-    return torch.stack([added(network, *head, means[head]) for head in heads]).sum(0)
+    return torch.stack([added(network, block, head, means[block, head]) for block, head in heads]).sum(0)
 
 
 def _mean_outputs(network: PreTrainedModel, few: Rows, task: Tensor, n_tasks: int) -> Tensor:
