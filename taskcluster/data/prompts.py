@@ -69,8 +69,9 @@ class Template:
         to_x = self._before + ahead
         to_y = to_x + example.x + behind + self._last
         x, y = (len(to_x), len(to_x + example.x)), (len(to_y), len(to_y + example.y))
-        before = (max(end - 1, 0) if example.instruction else end, end)
-        return Rendered(to_y + example.y + self._after, x, y, before)
+        return Rendered(
+            to_y + example.y + self._after, x, y, before=(max(end - 1, 0) if example.instruction else end, end)
+        )
 
 
 class Labels(NamedTuple):

@@ -157,8 +157,10 @@ class TaskFamily:
 
     def fingerprint(self) -> str:
         """SHA-256 of the tasks and their division: equal wherever the same family was made."""
-        names = ("task_id", "regexes", "instructions", "mapping")  # as in the first fingerprints that were published
-        tasks = [dict(zip(names, astuple(task)[:4], strict=True)) for task in self.tasks]
+        tasks = [  # by the names that they had in the first fingerprints that were published
+            dict(zip(("task_id", "regexes", "instructions", "mapping"), astuple(task)[:4], strict=True))
+            for task in self.tasks
+        ]
         kind = [name for name in ("x_inside", "shuffle_outputs") if getattr(self, name)]
         content = [*tasks, self.holdout, self.val_fraction, self.seed, *kind]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

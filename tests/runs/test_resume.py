@@ -73,10 +73,8 @@ def test_more_steps_continue_a_finished_run_with_the_longer_schedule(taskcluster
         f"trainer.max_steps=5 is not above the 6 steps that {run.path} has done; raise it"
         in taskcluster_train(*SMALL, "hydra.run.dir=run", "trainer.max_steps=5").refusal()
     )
-    outcome = taskcluster_train(*SMALL, "hydra.run.dir=run", "trainer.max_steps=12")
-    assert outcome.exit_code == 0, outcome.err
-    said = "trainer.max_steps is 12 instead of 6: from here on the learning rate follows the schedule of 12"
-    assert said in outcome.out
+    output = taskcluster_train(*SMALL, "hydra.run.dir=run", "trainer.max_steps=12").output()
+    assert "trainer.max_steps is 12 instead of 6: from here on the learning rate follows the schedule of 12" in output
     assert [row["step"] for row in run.rows()] == [0, 2, 4, 6, 8, 12]
     assert timeless(run)[:4] == first
     assert [(start["step"], start["max_steps"]) for start in run.status()["starts"]] == [(0, 6), (6, 12)]
