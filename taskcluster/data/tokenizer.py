@@ -101,9 +101,8 @@ def render_frame(tokenizer: PreTrainedTokenizerFast) -> Frame:
         raise ValueError("chat=True: the tokenizer has no chat template; leave it out, or use a chat model's")
     turn = [{"role": "user", "content": MARK}]
     try:
-        opening, closing = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)).split(
-            MARK
-        )
+        rendered = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+        opening, closing = rendered.split(MARK)
     except Exception as error:  # whatever a template raises, or a text that it repeats or leaves out
         reason = " ".join(str(error).split())
         raise ValueError(

@@ -70,24 +70,26 @@ class Instruments(ClusterMeasure):
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         tasks, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
-        numbers = [
-            (
-                layer.score(adjusted_mutual_info_score, tasks),
-                layer.score(homogeneity_score, tasks),
-                layer.score(completeness_score, tasks),
-                silhouette(states, layer.cluster_labels),
-                silhouette(states, tasks),
-                neighbour_accuracy(states, tasks, self.n_neighbors),
-                neighbour_accuracy(at_x, labels["task"], self.n_neighbors, among=labels["x"]),
-            )
-            for layer, states, at_x in zip(
-                clusters(observation, "instruction_end", self.clusterer),
-                observation.states["instruction_end"],
-                observation.states["input"],
-                strict=True,
-            )
-        ]
-        return columns(self.metrics, numbers)
+        return columns(
+            self.metrics,
+            [
+                (
+                    layer.score(adjusted_mutual_info_score, tasks),
+                    layer.score(homogeneity_score, tasks),
+                    layer.score(completeness_score, tasks),
+                    silhouette(states, layer.cluster_labels),
+                    silhouette(states, tasks),
+                    neighbour_accuracy(states, tasks, self.n_neighbors),
+                    neighbour_accuracy(at_x, labels["task"], self.n_neighbors, among=labels["x"]),
+                )
+                for layer, states, at_x in zip(
+                    clusters(observation, "instruction_end", self.clusterer),
+                    observation.states["instruction_end"],
+                    observation.states["input"],
+                    strict=True,
+                )
+            ],
+        )
 
 
 @configured

@@ -53,7 +53,9 @@ def _facts(code: str, info: Mapping[str, Any], english: Any) -> dict[str, str]:
     region = (info.get("intermediateregion") or info.get("subregion") or "").replace("-E", "-e")
     continent = info.get("region") or ""
     if continent == "Americas":
-        continent = f"{'North' if region in ('Northern America', 'Central America', 'Caribbean') else 'South'} America"
+        continent = (
+            "North America" if region in ("Northern America", "Central America", "Caribbean") else "South America"
+        )
     calling_code = _only(info.get("callingCodes"))
     return {
         "capital": CAPITALS.get(code) or info.get("capital") or "",
