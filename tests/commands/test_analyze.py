@@ -126,7 +126,8 @@ def test_a_failing_run_does_not_stop_the_others(
     damaged = runs[0].checkpoint(2)
     damaged.write_bytes(damaged.read_bytes()[:1000])
     words = ("many", f"hydra/launcher={launcher}", "measures=[clustering]", "output=elsewhere")
-    assert "step=000002.ckpt cannot be read as a checkpoint" in taskcluster_analyze(*words).refusal()
+    outcome = taskcluster_analyze(*words)
+    assert (outcome.exit_code, "step=000002.ckpt cannot be read as a checkpoint" in outcome.err) == (2, True)
     targets = [RunFolder(tmp_path / f"elsewhere/seed={seed}/analysis/default") for seed in range(3)]
     assert [target.state for target in targets] == ["failed", "finished", "finished"]
     assert timeless(targets[1]) == timeless(targets[2])
