@@ -58,8 +58,6 @@ SETTINGS = ("name", "steps", "output")
 GROUPS = ("measures", "clusterer")  # of which other options can be chosen
 PREFIXES = ("measures.", "clusterer.", "data.probe_", "hydra/launcher", "hydra.launcher.")
 
-EXPERIMENTS = {"demonstrations": "probe_demonstrations"}  # without a folder, by task.describe; else probe
-
 
 def main() -> None:
     environment.prepare()
@@ -91,10 +89,9 @@ def _probe(words: list[str], config_dir: Path | None) -> None:
     else:
         chosen = [word for word in words if not word.startswith(("hydra", "measures."))]
         task = cli.composed("experiment=probe", *chosen, config_dir=config_dir)["task"]
-        experiment = EXPERIMENTS.get(task.get("describe"), "probe")
+        experiment = "probe_demonstrations" if task.get("describe") == "demonstrations" else "probe"
     options = ["--config-dir", str(config_dir)] if config_dir else []
-    command = [sys.executable, "-m", "taskcluster.train", *options, f"experiment={experiment}", *words]
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, [sys.executable, "-m", "taskcluster.train", *options, f"experiment={experiment}", *words])
 
 
 def _analyze(words: list[str], config_dir: Path | None) -> int:
@@ -111,10 +108,8 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
         raise UserError(f"name={name!r} cannot be the name of a folder; use letters, digits and _.=+-")
     root = Path(os.path.abspath(settings.pop("output", "") or folder))
     launcher = {key: settings.pop(key) for key in [*settings] if key.lstrip("+").startswith("hydra")}
-    plans = []
-    for run in runs:
-        target = RunFolder(root / os.path.relpath(run.path, folder) / "analysis" / name)
-        plans.append(_planned(run, target, root, steps, settings, config_dir))
+    targets = [RunFolder(root / os.path.relpath(run.path, folder) / "analysis" / name) for run in runs]
+    plans = [_planned(*pair, root, steps, settings, config_dir) for pair in zip(runs, targets, strict=True)]
     if len(plans) == 1 and plans[0].exit_code == 2:
         raise UserError(plans[0].plan)
     overrides = [readable(f"{key}={value}") for key, value in launcher.items()]
@@ -141,9 +136,10 @@ def _planned(
     except UserError as error:
         planned.plan, planned.exit_code = str(error), 2
         return planned
-    texts = {"run": run.path, "target": target.path, "changes": json.dumps(analysis.changes)}
-    words = ",".join(f"{key}:{quoted(str(value))}" for key, value in texts.items())
-    planned.overrides = [f"analysis={{steps:{analysis.steps},{words}}}"]  # a dictionary is never an option's name
+    planned.overrides = [  # a dictionary is never an option's name
+        f"analysis={{steps:{analysis.steps},run:{quoted(str(run.path))},target:{quoted(str(target.path))},"
+        f"changes:{quoted(json.dumps(analysis.changes))}}}"
+    ]
     if analysis.is_finished:
         planned.plan, planned.exit_code = "already finished", 0
     elif target.in_use():
@@ -196,8 +192,10 @@ def _settings(words: Sequence[str]) -> dict[str, str]:
         if "=" not in word:
             raise UserError(f"{word!r} is not KEY=VALUE; see --help")
         if not _is_setting(word):
-            allowed = "only measures, clusterer, data.probe_* and hydra/launcher can"
-            raise UserError(f"{word.partition('=')[0]} cannot be set in an analysis; {allowed}")
+            raise UserError(
+                f"{word.partition('=')[0]} cannot be set in an analysis; only measures, clusterer, data.probe_* and "
+                "hydra/launcher can"
+            )
     return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 

@@ -30,29 +30,25 @@ T = TypeVar("T")
 
 FOLLOWED = {"tokenizer": "path", "tokenizer_revision": "revision", "tokenizer_gguf_file": "gguf_file"}  # in data=text
 
-LENGTH = "use trainer.max_steps, which alone decides how long a run trains"
-OURS = "leave it out, as taskcluster sets it"
-
 INSTEAD = {  # of keys of Lightning's Trainer that would take a run out of our hands
-    "max_epochs": LENGTH,
-    "min_epochs": LENGTH,
-    "min_steps": LENGTH,
-    "limit_train_batches": LENGTH,
-    "overfit_batches": LENGTH,
-    "fast_dev_run": LENGTH,
-    "barebones": LENGTH,
+    **dict.fromkeys(
+        (
+            "max_epochs", "min_epochs", "min_steps", "limit_train_batches", "overfit_batches", "fast_dev_run",
+            "barebones",
+        ),
+        "use trainer.max_steps, which alone decides how long a run trains",
+    ),
+    **dict.fromkeys(("callbacks", "plugins", "enable_checkpointing"), "use the group callbacks"),
+    **dict.fromkeys(("default_root_dir", "model_registry"), "use hydra.run.dir"),
+    **dict.fromkeys(
+        (
+            "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "use_distributed_sampler",
+            "reload_dataloaders_every_n_epochs",
+        ),
+        "leave it out, as taskcluster sets it",
+    ),
     "logger": "use the group logger",
-    "callbacks": "use the group callbacks",
-    "plugins": "use the group callbacks",
-    "enable_checkpointing": "use the group callbacks",
-    "default_root_dir": "use hydra.run.dir",
-    "model_registry": "use hydra.run.dir",
-    "enable_progress_bar": OURS,
-    "enable_model_summary": OURS,
-    "num_sanity_val_steps": OURS,
-    "use_distributed_sampler": OURS,
-    "reload_dataloaders_every_n_epochs": OURS,
-}
+}  # fmt: skip
 
 EXAMPLES = {  # of what is chosen from each group that a run needs
     "task": "regex",
@@ -135,8 +131,9 @@ class Node(_Strict, extra="allow"):
         except (ValueError, TypeError, ImportError) as error:
             raise UserError(self.named(" ".join(str(error).split()))) from error
         if not isinstance(made, kind):
-            names = type(made).__name__, kind.__name__
-            raise UserError(f"{key}._target_={self.target!r} gives a {names[0]} instead of a {names[1]}; correct it")
+            raise UserError(
+                f"{key}._target_={self.target!r} gives a {type(made).__name__} instead of a {kind.__name__}; correct it"
+            )
         return made
 
     def _imported(self) -> tuple[Callable[..., object], Mapping[str, inspect.Parameter]]:

@@ -59,6 +59,17 @@ class Outcome(NamedTuple):
     out: str
     err: str
 
+    def output(self) -> str:
+        """What a command printed that must succeed."""
+        assert self.exit_code == 0, self.err
+        return self.out
+
+    def refusal(self) -> str:
+        """The one line in which a user's mistake was refused."""
+        assert self.exit_code == 2, self
+        (line,) = self.err.splitlines()
+        return line
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="runs to kill at random moments, one to three times each")

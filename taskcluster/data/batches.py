@@ -97,8 +97,7 @@ class Batch(NamedTuple):
         known = (self.roles & PREDICTS_Y).nonzero(as_tuple=True)
         begins = (self.roles[known] & ANSWER) != 0
         example, order = begins.cumsum(0) - 1, self.origin[known][begins].argsort().to(wrong.device, non_blocking=True)
-        misses = torch.zeros_like(order).index_add(0, example.to(wrong.device, non_blocking=True), wrong)
-        return misses[order] == 0
+        return torch.zeros_like(order).index_add(0, example.to(wrong.device, non_blocking=True), wrong)[order] == 0
 
 
 def shared_prefix_length(rows: Rows) -> int:
@@ -200,5 +199,4 @@ class Packer:
         inside, place = (place >= 0) & (place < lengths), place + self._skip
         in_prefix = self._rows.starts[row][:, None] + place
         behind = self._rows.firsts[example][:, None] + place - prefixes
-        origin = torch.where(place < prefixes, in_prefix, behind).long()
-        return origin.masked_fill(~inside, len(self._rows.tokens) - 1)
+        return torch.where(place < prefixes, in_prefix, behind).long().masked_fill(~inside, len(self._rows.tokens) - 1)

@@ -52,12 +52,12 @@ class Template:
 
     def __init__(self, text: str, prefix: str = "", opening: str = "", closing: str = "") -> None:
         self.text, self.prefix, self.x_inside = text, prefix, "{x}" not in text
-        refusal = (
+        before, *between, self._after = fixed_texts(
+            text,
+            ("instruction", "y") if self.x_inside else ("instruction", "x", "y"),
             f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without "
-            "{x} if instructions hold it); braces of the text itself are doubled"
+            "{x} if instructions hold it); braces of the text itself are doubled",
         )
-        fields = ("instruction", "y") if self.x_inside else ("instruction", "x", "y")
-        before, *between, self._after = fixed_texts(text, fields, refusal)
         last = between[-1].rstrip() if opening or closing else between[-1]
         self._before, self._between, self._last = opening + prefix + before, between[0], last + closing
 
@@ -69,8 +69,9 @@ class Template:
         to_x = self._before + ahead
         to_y = to_x + example.x + behind + self._last
         x, y = (len(to_x), len(to_x + example.x)), (len(to_y), len(to_y + example.y))
-        before = (max(end - 1, 0) if example.instruction else end, end)
-        return Rendered(to_y + example.y + self._after, x, y, before)
+        return Rendered(
+            to_y + example.y + self._after, x, y, before=(max(end - 1, 0) if example.instruction else end, end)
+        )
 
 
 class Labels(NamedTuple):
@@ -122,8 +123,7 @@ class Prompts:
         for begin in range(0, len(examples), AT_ONCE):
             chunk = examples[begin : begin + AT_ONCE]
             rendered = [self._template.render(example) for example in chunk]
-            encodings = encoded(self._tokenizer, [text for text, *_ in rendered])
-            yield from map(self._prompt, chunk, encodings, rendered)
+            yield from map(self._prompt, chunk, encoded(self._tokenizer, [one.text for one in rendered]), rendered)
 
     def _prompt(self, example: Example, encoding: Encoding, rendered: Rendered) -> Prompt:
         text, offsets = rendered.text, encoding.offsets
@@ -136,14 +136,18 @@ class Prompts:
             )
         if y[0] < x[1]:
             raise ValueError(f"template gives a token to both x and y in {text!r}; put a space or a sign between them")
-        labels = Labels(
-            example.task_id,
-            example.description,
-            self._instructions.get(example[:2], len(self._instructions)),  # all others have one number
-            self._x[example.x],
-            self._y[example.y],
+        return Prompt(
+            encoding.ids,
+            x,
+            y,
+            Labels(
+                example.task_id,
+                example.description,
+                self._instructions.get(example[:2], len(self._instructions)),  # all others have one number
+                self._x[example.x],
+                self._y[example.y],
+            ),
         )
-        return Prompt(encoding.ids, x, y, labels)
 
 
 def _ranks(texts: set[str]) -> dict[str, int]:
@@ -186,8 +190,8 @@ def encoded(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[En
 
 def _unwritten(text: str, encoding: Encoding, unknown: int | None) -> list[str]:
     """The words of a text with a character that no token holds, or only the one for all that is unknown."""
-    spans = [span for number, span in zip(encoding.ids, encoding.offsets, strict=True) if number != unknown]
-    written = {place for span in spans for place in range(*span)}
+    known = zip(encoding.ids, encoding.offsets, strict=True)
+    written = {place for number, span in known if number != unknown for place in range(*span)}
     return [word.group() for word in re.finditer(r"\S+", text) if not written.issuperset(range(*word.span()))]
 
 

@@ -8,7 +8,7 @@ continuations of C prompts that share it. The last token of a sequence is predic
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Literal
@@ -148,7 +148,8 @@ def rows_of(prompts: Iterable[Prompt], shared: bool, pad: int = 0) -> Rows:
     Prompts are read once, one row's after another's, and not kept.
     """
     tokens, targets, prefixes, counts, spans, numbers = (array("i") for _ in range(6))
-    for group in _runs(prompts) if shared else ([prompt] for prompt in prompts):
+    runs = groupby(prompts, lambda p: (p.labels.task, p.labels.instruction, p.tokens[: p.x[0]]))
+    for group in (list(run) for _, run in runs) if shared else ([prompt] for prompt in prompts):
         prefix = group[0].tokens[: group[0].x[0]]
         tokens.extend(prefix)
         targets.extend([*prefix[1:], pad])
@@ -159,20 +160,15 @@ def rows_of(prompts: Iterable[Prompt], shared: bool, pad: int = 0) -> Rows:
             numbers.extend(prompt.labels)
         prefixes.append(len(prefix))
         counts.append(len(group))
-    tokens.append(pad)
-    targets.append(pad)
-    prefixes.append(1)
-    counts.append(0)
-    places = _places(_column(prefixes), _column(counts), _column(spans).view(-1, 5))
-    columns = _column(tokens), _column(targets), *places, _column(numbers).view(-1, len(Labels._fields))
+    for column, value in ((tokens, pad), (targets, pad), (prefixes, 1), (counts, 0)):
+        column.append(value)
+    columns = (
+        _column(tokens),
+        _column(targets),
+        *_places(_column(prefixes), _column(counts), _column(spans).view(-1, 5)),
+        _column(numbers).view(-1, len(Labels._fields)),
+    )
     return Rows(*columns)
-
-
-def _runs(prompts: Iterable[Prompt]) -> Iterator[list[Prompt]]:
-    def prefix(prompt: Prompt) -> tuple[int, int, Sequence[int]]:
-        return prompt.labels.task, prompt.labels.instruction, prompt.tokens[: prompt.x[0]]
-
-    return (list(group) for _, group in groupby(prompts, prefix))
 
 
 def _column(numbers: "array[int]") -> Tensor:

@@ -37,18 +37,16 @@ FEWEST = 4  # tokens: of a folder without a tokenizer transformers makes one of 
 
 def make_tokenizer(family: TaskFamily, template: Template) -> PreTrainedTokenizerFast:
     """PAD, SEP, then the symbols or words of the family's prompts, then whole inputs and whole outputs, each sorted."""
-    whole: list[str] = []
-    if WHOLE_X in template.text and not family.words:
-        whole += [WHOLE_X.format(x=x) for x in sorted({x for task in family.tasks for x in task.mapping})]
-    if WHOLE_Y in template.text and not family.words:
-        whole += [WHOLE_Y.format(y=y) for y in sorted({y for task in family.tasks for y in task.mapping.values()})]
+    inputs = sorted({x for task in family.tasks for x in task.mapping})
+    outputs = sorted({y for task in family.tasks for y in task.mapping.values()})
+    marked = [(WHOLE_X, WHOLE_X.format(x=x)) for x in inputs] + [(WHOLE_Y, WHOLE_Y.format(y=y)) for y in outputs]
+    whole = [token for mark, token in marked if mark in template.text and not family.words]
     texts = (template.render(example).text for example in chain.from_iterable(family.split().values()))
     special = re.compile("|".join(map(re.escape, [*SPECIAL, *whole])))
     parts = {part for text in texts for part in special.split(text)}
     splitting = (SENTENCES if family.x_inside else WORDS) if family.words else SYMBOLS
     pieces = sorted({piece for part in parts for piece, _ in splitting.pre_tokenize_str(part)})
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *pieces, *whole])}
-    backend = Backend(models.WordLevel(vocabulary))
+    backend = Backend(models.WordLevel({token: k for k, token in enumerate([*SPECIAL, *pieces, *whole])}))
     backend.pre_tokenizer = splitting
     backend.add_tokens([AddedToken(token, normalized=False) for token in (*SPECIAL, *whole)])
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, sep_token=SEP)
@@ -72,8 +70,9 @@ def load_tokenizer(name: str, revision: str | None = None, gguf_file: str | None
 
     Raises ValueError where there is none, or only one that does not say which characters a token holds.
     """
-    advice = "save the model's tokenizer there, or set data.tokenizer to another model's"
-    with reading(name, revision, "tokenizer", advice):
+    with reading(
+        name, revision, "tokenizer", "save the model's tokenizer there, or set data.tokenizer to another model's"
+    ):
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=revision or "main", gguf_file=gguf_file, trust_remote_code=False
         )

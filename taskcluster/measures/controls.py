@@ -137,11 +137,18 @@ def nuisance_metrics(position: Scored, words: bool, several: bool) -> dict[str, 
 
 def chance_metrics(of: Metric) -> tuple[Metric, Metric, Metric, Metric]:
     """Of permutations of the tasks: the mean and the largest ARI, and the p value; the ARI for a fixed k."""
-    p = control(of, "p", "p", f"of the ARI {of.where}")
     return (
         control(of, "shuffled", "chance", "of shuffled labels"),
         control(of, "shuffled_largest", "largest", "of shuffled labels, the largest"),
-        replace(p, name="p", short="", label="", axis="", least=None, chance=None),
+        replace(
+            control(of, "p", "p", f"of the ARI {of.where}"),
+            name="p",
+            short="",
+            label="",
+            axis="",
+            least=None,
+            chance=None,
+        ),
         replace(
             of, key=f"{of.key}_fixed_k", name="ARI for fixed k", short="", label="", axis="", low=None, least=None
         ),  # no lower bound

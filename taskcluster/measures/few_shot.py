@@ -84,8 +84,7 @@ def split_examples(data: SequenceDataModule, n_prompts: int, seed: int) -> dict[
                 f"measures.vectors: task {task.task_id} has {len(inputs)} inputs in validation, but needs 4; add some"
             )
         rng = random.Random(f"{seed}/vectors/{task.task_id}")
-        sampled = rng.sample(inputs, min(n_prompts, len(inputs)))
-        chosen = [rng.choice(by_x[task.task_id, x]) for x in sampled]
+        chosen = [rng.choice(by_x[task.task_id, x]) for x in rng.sample(inputs, min(n_prompts, len(inputs)))]
         for part, (begin, end) in PARTS.items():
             parts[part] += chosen[len(chosen) * begin // 4 : len(chosen) * end // 4]
     return parts

@@ -31,14 +31,7 @@ def _at_separator(key: str, name: str, label: str = "", least: float | None = No
 
 
 AMI = replace(_at_separator("ami", "AMI", "AMI of clusters and tasks", least=-1), chance=0)
-HOMOGENEITY = _at_separator("homogeneity", "homogeneity")
-COMPLETENESS = _at_separator("completeness", "completeness")
-SILHOUETTE = _at_separator("silhouette", "silhouette", "Silhouette of the clusters", least=-1)
-SILHOUETTE_OF_TASKS = _at_separator("silhouette_of_tasks", "silhouette of tasks", "Silhouette of the tasks", least=-1)
 NEIGHBOURS = _at_separator("neighbours", "neighbours", "Tasks predicted by the nearest neighbours")
-NEIGHBOURS_WITHIN_X = replace(
-    NEIGHBOURS, key="neighbours_within_x", where="at x, within each value of x", position="input"
-)
 
 CHOSEN = Metric(
     "chosen_k",
@@ -62,32 +55,41 @@ class Instruments(ClusterMeasure):
         n_neighbors: of a state, that vote.
     """
 
-    metrics = (AMI, HOMOGENEITY, COMPLETENESS, SILHOUETTE, SILHOUETTE_OF_TASKS, NEIGHBOURS, NEIGHBOURS_WITHIN_X)
+    metrics = (
+        AMI,
+        _at_separator("homogeneity", "homogeneity"),
+        _at_separator("completeness", "completeness"),
+        _at_separator("silhouette", "silhouette", "Silhouette of the clusters", least=-1),
+        _at_separator("silhouette_of_tasks", "silhouette of tasks", "Silhouette of the tasks", least=-1),
+        NEIGHBOURS,
+        replace(NEIGHBOURS, key="neighbours_within_x", where="at x, within each value of x", position="input"),
+    )
     positions = ("instruction_end", "input")
     splits = ("val",)
     n_neighbors: PositiveInt
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         tasks, labels = observation.labels["instruction_end"]["task"], observation.labels["input"]
-        layers = zip(
-            clusters(observation, "instruction_end", self.clusterer),
-            observation.states["instruction_end"],
-            observation.states["input"],
-            strict=True,
+        return columns(
+            self.metrics,
+            [
+                (
+                    layer.score(adjusted_mutual_info_score, tasks),
+                    layer.score(homogeneity_score, tasks),
+                    layer.score(completeness_score, tasks),
+                    silhouette(states, layer.cluster_labels),
+                    silhouette(states, tasks),
+                    neighbour_accuracy(states, tasks, self.n_neighbors),
+                    neighbour_accuracy(at_x, labels["task"], self.n_neighbors, among=labels["x"]),
+                )
+                for layer, states, at_x in zip(
+                    clusters(observation, "instruction_end", self.clusterer),
+                    observation.states["instruction_end"],
+                    observation.states["input"],
+                    strict=True,
+                )
+            ],
         )
-        numbers = [
-            (
-                layer.score(adjusted_mutual_info_score, tasks),
-                layer.score(homogeneity_score, tasks),
-                layer.score(completeness_score, tasks),
-                silhouette(states, layer.cluster_labels),
-                silhouette(states, tasks),
-                neighbour_accuracy(states, tasks, self.n_neighbors),
-                neighbour_accuracy(at_x, labels["task"], self.n_neighbors, among=labels["x"]),
-            )
-            for layer, states, at_x in layers
-        ]
-        return columns(self.metrics, numbers)
 
 
 @configured
@@ -127,8 +129,9 @@ class NumberOfClusters(ClusterMeasure):
             defined = [k for k, score in scores.items() if not math.isnan(score)]
             best = max(defined, key=scores.__getitem__, default=math.nan)
             chosen.append((best, aris[best][layer] if defined else math.nan))
-        others = {ari_of_multiple(m): aris[k] for m, k in numbers.items() if m != 1}
-        return columns((CHOSEN, ARI_OF_CHOSEN), chosen) | others
+        return columns((CHOSEN, ARI_OF_CHOSEN), chosen) | {
+            ari_of_multiple(m): aris[k] for m, k in numbers.items() if m != 1
+        }
 
 
 def _k(multiple: float, n_tasks: int) -> int:
@@ -137,8 +140,12 @@ def _k(multiple: float, n_tasks: int) -> int:
 
 def ari_of_multiple(multiple: float) -> Metric:
     """The ARI with another number of clusters than the tasks."""
-    where = f"{ARI.where}, k = {multiple:g} times the tasks"
-    return replace(ARI, key=f"ari_of_k_times_{f'{multiple:g}'.replace('.', '_')}", where=where, short="")
+    return replace(
+        ARI,
+        key=f"ari_of_k_times_{multiple:g}".replace(".", "_"),
+        where=f"{ARI.where}, k = {multiple:g} times the tasks",
+        short="",
+    )
 
 
 def silhouette(states: Tensor, labels: Tensor) -> float:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from itertools import chain, cycle, groupby, zip_longest
+from itertools import cycle, groupby
 from typing import Annotated
 
 import torch
@@ -35,7 +35,7 @@ from taskcluster.measures.measure import Measure, Values, columns, configured
 from taskcluster.measures.observation import Observation, observe
 from taskcluster.measures.statistics.linear import Ridge
 from taskcluster.metrics import PLACES, Metric
-from taskcluster.tasks.family import Example, TaskFamily
+from taskcluster.tasks.family import Example, TaskFamily, in_rounds
 from taskcluster.validation import Seed
 
 # One probe and one control: which of the M known states they are fitted to, (M,); which of the N others the probe is
@@ -72,14 +72,16 @@ class Probe(Measure):
         mixed = random.Random(f"{self.seed}/probe/halves").sample(inputs, len(inputs))
         halves = dict(zip(mixed, cycle((0, 1)), strict=False))
         self._half = torch.tensor([half for _, half in sorted(halves.items())])  # labels number x in this order
-        examples = _examples(family, halves, self.n_instructions, self.seed)
-        prompts = Prompts(family, self.data.tokenizer, self.data.template).encode(examples)
+        prompts = Prompts(family, self.data.tokenizer, self.data.template).encode(
+            _examples(family, halves, self.n_instructions, self.seed)
+        )
         self.rows = rows_of(prompts, shared=True, pad=self.data.tokenizer.pad_token_id or 0)
         self._known = copy(self.data)
         self._known.probe = {"train": self.rows}
         generator = torch.Generator().manual_seed(self.seed)
-        n_numbers = int(self.rows.numbers[:, 2].max()) + 1
-        self.random_task = torch.randint(len(family.tasks), (n_numbers,), generator=generator)
+        self.random_task = torch.randint(
+            len(family.tasks), (int(self.rows.numbers[:, 2].max()) + 1,), generator=generator
+        )
 
     @property
     def positions(self) -> tuple[Position, ...]:
@@ -150,11 +152,19 @@ def probe_metrics(position: Position) -> tuple[Metric, Metric, Metric]:
         low=0,
         high=1,
     )
-    label = "Selectivity of a linear probe"
     return (
         accuracy,
         replace(accuracy, key=f"probe_control{suffix}", where=f"{where}, control task"),
-        Metric(f"selectivity{suffix}", "selectivity", where, label=label, position=position, low=0, high=1, least=-1),
+        Metric(
+            f"selectivity{suffix}",
+            "selectivity",
+            where,
+            label="Selectivity of a linear probe",
+            position=position,
+            low=0,
+            high=1,
+            least=-1,
+        ),
     )
 
 
@@ -164,10 +174,9 @@ def _examples(family: TaskFamily, halves: Mapping[str, int], n_instructions: int
     for (task, _), examples in groupby(family.split()["train"], lambda example: example[:2]):
         by_task[task].append(list(examples))
     shuffled = [rng.sample(groups, len(groups)) for groups in by_task.values()]
-    instructions = [group for group in chain.from_iterable(zip_longest(*shuffled)) if group][:n_instructions]
     return [
         rng.choice(of_half)
-        for group in instructions
+        for group in in_rounds(shuffled)[:n_instructions]
         for half in (0, 1)
         if (of_half := [example for example in group if halves[example.x] == half])
     ]

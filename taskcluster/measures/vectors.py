@@ -86,8 +86,10 @@ class Vectors(ClusterMeasure):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._n_tasks, self._methods = len(self.data.family.tasks), list(dict.fromkeys([*self.methods, *CONTROLS]))
-        parts = split_examples(self.data, self.n_prompts, self.seed)
-        self._parts = {part: few_shot(self.data, examples, self.seed) for part, examples in parts.items()}
+        self._parts = {
+            part: few_shot(self.data, examples, self.seed)
+            for part, examples in split_examples(self.data, self.n_prompts, self.seed).items()
+        }
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -101,5 +101,8 @@ def alike(some: Tensor, other: Tensor) -> bool:
 def sample(network: PreTrainedModel, n: int, length: int) -> dict[str, Tensor]:
     """Inputs of some (n, length) tokens, to try a network with."""
     tokens = (torch.arange(n * length, device=network.device) % network.config.vocab_size).view(n, length)
-    positions = torch.arange(length, device=tokens.device).expand_as(tokens)
-    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "position_ids": positions}
+    return {
+        "input_ids": tokens,
+        "attention_mask": torch.ones_like(tokens),
+        "position_ids": torch.arange(length, device=tokens.device).expand_as(tokens),
+    }

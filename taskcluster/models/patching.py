@@ -76,8 +76,7 @@ class Prompts:
         """Logits of the last places where the states after `layer` at the last n places are `whole` (B, n, D)."""
         first = min(layer, len(self._blocks) - 1)
         with blocks_from(self._network, first):
-            edits: Edits = {layer - first: lambda states: whole}
-            return self._run(whole.shape[1], self._blocks[first:], NOWHERE, edits)[1]
+            return self._run(whole.shape[1], self._blocks[first:], NOWHERE, {layer - first: lambda states: whole})[1]
 
     @torch.no_grad()
     def clean(self, n: int) -> tuple[Tensor, Tensor]:
@@ -87,9 +86,14 @@ class Prompts:
     def _run(self, n: int, parts: Sequence[nn.Module], places: Places, edits: Edits) -> tuple[Tensor, Tensor]:
         for kept in self._kept:
             kept.begin(n)
-        inputs = self._inputs(Cache(layers=list(self._kept)), n)
         output, states = forward_with_states(
-            self._network, places, edits, EVERYWHERE, final_norm=False, parts=parts, **inputs
+            self._network,
+            places,
+            edits,
+            EVERYWHERE,
+            final_norm=False,
+            parts=parts,
+            **self._inputs(Cache(layers=list(self._kept)), n),
         )
         return states, output.logits[:, -self._last :] if self._last else output.logits[:, -1]
 

@@ -30,8 +30,7 @@ class _Prefix(FixedLayer):
     """Keys and values (1, H, S, d), put in front of those of B prompts, which are not kept."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        n = len(key_states)
-        keys, values = (prefix.expand(n, -1, -1, -1) for prefix in (self.keys, self.values))
+        keys, values = (prefix.expand(len(key_states), -1, -1, -1) for prefix in (self.keys, self.values))
         return torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
 
 

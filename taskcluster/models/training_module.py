@@ -27,12 +27,8 @@ CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the
 class TrainingDiverged(RuntimeError):
     """The loss is not finite any more, at step 0 because of the weights that training begins with."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(step)
-        self.step = step
-
     def __str__(self) -> str:
-        return f"the loss is not finite at step {self.step}"
+        return f"the loss is not finite at step {self.args[0]}"
 
 
 def reseed(seed: int, step: int, rank: int = 0) -> None:

@@ -51,18 +51,14 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """A checkpoint's weights, by the names that the network itself has for them."""
-    return network_weights(load(path))
-
-
 def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights, by the names that the network itself has for them."""
     return {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
 
 
 def put_weights(path: Path, network: torch.nn.Module) -> None:
     """Put a checkpoint's weights into a network, in their precision. Raises UserError where they do not fit."""
-    weights = load_weights(path)
+    weights = network_weights(load(path))
     refuse_other_weights(path, weights, network)
     network.to(dtype=next(weight.dtype for weight in weights.values() if weight.is_floating_point()))
     network.load_state_dict(weights)

@@ -83,9 +83,8 @@ def separate_seeds(config: Config) -> dict[str, Any]:
 
 def named_seeds(config: Config) -> dict[str, Any]:
     """All seeds that tell a run from others of its condition, by short names: {"seed": 0, "kmeans": 3}."""
-    separate = separate_seeds(config).items()
-    short = {key.removeprefix("seeds.").replace("data.probe_seed", "probe_seed"): value for key, value in separate}
-    return {"seed": config.get("seed"), **short}
+    seeds = {"seed": config.get("seed")} | separate_seeds(config)
+    return {key.removeprefix("seeds.").replace("data.probe_seed", "probe_seed"): seed for key, seed in seeds.items()}
 
 
 def seeds_of(config: Config) -> str:

@@ -14,23 +14,31 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from taskcluster.runs import options
 from taskcluster.runs.atomic_files import EXPORTED_CONFIG
-from taskcluster.runs.condition import FOLLOWS, digest
+from taskcluster.runs.condition import FOLLOWS, differing_keys, digest
+from taskcluster.runs.options import option
 from taskcluster.validation import UserError
 
-GROUP = options.EXPORTED
+GROUP = "exported"
 PARTS = ("task", "data", "clusterer", "measures")
 
 
 def follow(words: Sequence[str], told: bool = True) -> list[str]:
     """["exported=NAME"] where the words name the folder of an exported run, or of its checkpoints, else []. told:
-    whether it is printed, once. Raises UserError for a file that cannot be read."""
+    whether it is printed, once. Raises UserError for a file that cannot be read, and for checkpoints of runs that
+    differ."""
     if any(word.startswith(f"{GROUP}=") for word in words) or not (files := _files(words)):
         return []
     name = f"{GROUP}_{digest({'': str(files[0].absolute())})}"
     if f"{name}.yaml" not in ConfigStore.instance().repo.get(GROUP, {}):
-        _register(name, _read(files[0]))
+        config, *others = map(_read, files)
+        for file, other in zip(files[1:], others, strict=True):
+            if differing := differing_keys(config, other):
+                raise UserError(
+                    f"model.path={str(file.parents[1])!r}: {files[0].parent.name} and {file.parent.name} were exported "
+                    f"from runs that differ in {differing[0]}; measure each by itself, as in model.path={file.parent}"
+                )
+        _register(name, config)
         if told:
             print(
                 f"Tasks, data, clusterer, measures and seeds are those of {files[0]}, unless given otherwise",
@@ -68,8 +76,8 @@ def _register(name: str, config: dict[str, Any]) -> None:
         node = reduce(lambda node, part: node.get(part, {}), path, parts)
         if node.get(last) == config["seeds"][source]:  # not set by itself
             node[last] = f"${{seeds.{source}}}"
-    parts["data"] |= {key: None for key in ("tokenizer_revision", "tokenizer_gguf_file") if key in parts["data"]}
-    parts["data"]["tokenizer"] = "${model.path}"
+    others = {key: None for key in ("tokenizer_revision", "tokenizer_gguf_file") if key in parts["data"]}
+    parts["data"] |= {"tokenizer": "${model.path}"} | others
     store = ConfigStore.instance()
     for group, node in parts.items():
         store.store(name=name, group=group, node=node)
@@ -84,6 +92,6 @@ def _seeds_of_measures(measures: dict[str, Any]) -> dict[str, str]:
     return {
         f"measures.{name}.{key}": value.removeprefix("${seeds.").removesuffix("}")
         for name in measures
-        for key, value in (options.option("measures", name) or {}).get(name, {}).items()
+        for key, value in (option("measures", name) or {}).get(name, {}).items()
         if str(value).startswith("${seeds.")
     }

@@ -124,8 +124,9 @@ class RunFolder:
 
         elapsed: seconds since training began; measuring: those that this row took.
         """
-        times = {"time": now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
-        journal.append(self.journal, {**row, **times})
+        journal.append(
+            self.journal, {**row, "time": now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
+        )
 
     def append_training(self, row: Mapping[str, Any], elapsed: float) -> None:
         """Add a line to training.jsonl likewise."""

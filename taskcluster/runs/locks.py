@@ -70,8 +70,7 @@ def held(folder: Path) -> bool:
 @contextmanager
 def _heartbeat(holder: Path) -> Iterator[None]:
     """Name this process in a file, and show that it is alive."""
-    record = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot()}
-    holder.write_text(json.dumps(record), encoding="utf-8")
+    holder.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot()}), encoding="utf-8")
     released = threading.Event()
 
     def beat() -> None:

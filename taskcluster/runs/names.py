@@ -67,8 +67,8 @@ def condition(config: Config, overrides: Sequence[str]) -> str:
 def _is_elsewhere(config: Config, key: str, value: str) -> bool:
     """Whether an override changes no number, or is shown elsewhere: a seed, the experiment that gives the run its name,
     an exported run, which model.path names."""
-    named = key == "exported" or (key == "experiment" and value == config.get("name"))
-    return named or is_seed(key) or not matters(f"{key}.")
+    is_name = key == "experiment" and value == config.get("name")
+    return is_name or key == "exported" or is_seed(key) or not matters(f"{key}.")
 
 
 def group(config: Config, folder: Path) -> str:

@@ -5,8 +5,6 @@ from typing import Any
 
 import yaml
 
-EXPORTED = "exported"  # what options of exported runs begin with: see taskcluster.runs.exported
-
 PACKAGE = Path(__file__).parents[1]
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # in a wheel, in a checkout
 

@@ -34,8 +34,11 @@ def surroundings(device: torch.device) -> dict[str, Any]:
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """A sentence about what is different from the last start, "" for nothing."""
     old, new = ({**start, **start.get("versions", {}), "versions": None} for start in (before, now))
-    keys = ("device", "threads", "machine", *now["versions"])
-    differing = ", ".join(f"{key} {new[key]} (before: {old.get(key)})" for key in keys if old.get(key) != new[key])
+    differing = ", ".join(
+        f"{key} {new[key]} (before: {old.get(key)})"
+        for key in ("device", "threads", "machine", *now["versions"])
+        if old.get(key) != new[key]
+    )
     return differing and f"this run resumes with {differing}: its last digits may differ from an uninterrupted run's"
 
 

@@ -23,8 +23,6 @@ NO_DIGEST = "its SHA-256 is missing"
 
 DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
 
-Finish = Callable[[], None]
-
 
 class Start(NamedTuple):
     """step: that of the run's checkpoint, or of the last pretrained checkpoint that was measured; None for a run
@@ -154,7 +152,9 @@ def _last_step(run: RunFolder) -> int | None:
 
 
 @contextmanager
-def writing(run: RunFolder, step: int | None, given_id: str | None = None, **facts: object) -> Iterator[Finish]:
+def writing(
+    run: RunFolder, step: int | None, given_id: str | None = None, **facts: object
+) -> Iterator[Callable[[], None]]:
     """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
 
     A run that begins gets `given_id` or a random id, which it keeps unless another one is given later. Yields a
@@ -167,8 +167,7 @@ def writing(run: RunFolder, step: int | None, given_id: str | None = None, **fac
 
     def record(state: str, error: str | None = None) -> None:
         if run.status().get("state") == "running":
-            seconds = round(time.monotonic() - began, 1)
-            run.write_status(state, error=error, step=_last_step(run), wall_seconds=seconds)
+            run.write_status(state, error=error, step=_last_step(run), wall_seconds=round(time.monotonic() - began, 1))
 
     try:
         run.write_status("running", id=identity, error=None, concluded=False, starts=starts)

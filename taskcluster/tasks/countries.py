@@ -17,9 +17,6 @@ NAMES = {"TR": "Turkey", "CD": "Democratic Republic of the Congo", "CG": "Republ
 CAPITALS = {"KZ": "Astana", "BI": "Gitega", "SZ": "Mbabane", "VA": "Vatican City"}
 LANGUAGES = {"nb": "no"}
 
-NORTH_AMERICA = ("Northern America", "Central America", "Caribbean")
-
-
 RELATIONS = (
     "capital", "continent", "region", "currency", "language", "demonym", "domain", "two_letter_code",
     "three_letter_code", "calling_code",
@@ -56,7 +53,9 @@ def _facts(code: str, info: Mapping[str, Any], english: Any) -> dict[str, str]:
     region = (info.get("intermediateregion") or info.get("subregion") or "").replace("-E", "-e")
     continent = info.get("region") or ""
     if continent == "Americas":
-        continent = "North America" if region in NORTH_AMERICA else "South America"
+        continent = (
+            "North America" if region in ("Northern America", "Central America", "Caribbean") else "South America"
+        )
     calling_code = _only(info.get("callingCodes"))
     return {
         "capital": CAPITALS.get(code) or info.get("capital") or "",

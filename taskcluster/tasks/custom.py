@@ -50,8 +50,11 @@ def custom_family(
         raise ValueError(
             f"regex {repeated[0]!r} is given {regexes.count(repeated[0])} times; keep it in one task, once"
         )
-    remedy = "widen it, let it overlap less with the others, or lower instructions_per_task"
-    drawer = Drawer(regexes, random.Random(f"{seed}/tasks"), remedy)
+    drawer = Drawer(
+        regexes,
+        random.Random(f"{seed}/tasks"),
+        remedy="widen it, let it overlap less with the others, or lower instructions_per_task",
+    )
     made = tuple(
         Task(task_id, tuple(task.regexes), drawer.instructions(task.regexes, instructions_per_task), task.mapping)
         if task.regexes
@@ -59,5 +62,11 @@ def custom_family(
         for task_id, task in enumerate(tasks)
     )
     refuse_shared(made)
-    words = any(task.instructions for task in tasks)
-    return TaskFamily(made, holdout, val_fraction, seed, words=words, shuffle_outputs=shuffle_outputs)
+    return TaskFamily(
+        made,
+        holdout,
+        val_fraction,
+        seed,
+        words=any(task.instructions for task in tasks),
+        shuffle_outputs=shuffle_outputs,
+    )

@@ -44,8 +44,17 @@ def facts_family(
     if unknown := [relation for relation in relations if relation not in RELATIONS]:
         hint = did_you_mean(unknown[0], RELATIONS) or f"; choose from {', '.join(RELATIONS)}"
         raise ValueError(f"relations={unknown[0]!r} is not a relation{hint}")
-    sets = (n_demonstrations, n_sets, n_pool, layout, seed, disjoint_demonstrations)
-    prompting = Prompting(describe, templates, n_instructions, *sets)
+    prompting = Prompting(
+        describe,
+        templates,
+        n_instructions,
+        n_demonstrations,
+        n_sets,
+        n_pool,
+        layout,
+        seed,
+        disjoint_demonstrations,
+    )
     queried, shown = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
     for kind, source in SOURCES.items():
         chosen = [relation for relation in relations if relation in source.RELATIONS]
@@ -62,5 +71,5 @@ def facts_family(
         for relation in chosen:
             queried[relation] = {x: known[x][relation] for x in inputs if x not in pool}
             shown[relation] = {x: known[x][relation] for x in inputs if x in pool}
-    in_order = {relation: queried[relation] for relation in relations}
-    return prompting.family(in_order, shown, WORDINGS, holdout, val_fraction, shuffle_outputs)
+    queried = {relation: queried[relation] for relation in relations}  # in their order
+    return prompting.family(queried, shown, WORDINGS, holdout, val_fraction, shuffle_outputs)

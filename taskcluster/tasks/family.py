@@ -157,11 +157,13 @@ class TaskFamily:
 
     def fingerprint(self) -> str:
         """SHA-256 of the tasks and their division: equal wherever the same family was made."""
-        names = ("task_id", "regexes", "instructions", "mapping")  # as in the first fingerprints that were published
-        tasks = [dict(zip(names, astuple(task)[:4], strict=True)) for task in self.tasks]
+        tasks = [  # by the names that they had in the first fingerprints that were published
+            dict(zip(("task_id", "regexes", "instructions", "mapping"), astuple(task)[:4], strict=True))
+            for task in self.tasks
+        ]
         kind = [name for name in ("x_inside", "shuffle_outputs") if getattr(self, name)]
-        content = json.dumps([*tasks, self.holdout, self.val_fraction, self.seed, *kind], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+        content = [*tasks, self.holdout, self.val_fraction, self.seed, *kind]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _held_out(self, task: Task) -> set[tuple[str, str]]:
         """The (instruction, x) pairs of validation; empty where a fraction would leave a side without any."""
@@ -176,8 +178,11 @@ class TaskFamily:
             n = round(self.val_fraction * len(instructions))
             return {*product(instructions[:n], inputs)} if n < len(instructions) else set()
         # One input of every instruction, then a second of every instruction ...: all keep pairs outside.
-        rounds = range(len(inputs) - 1)
-        diagonal = [(i, inputs[(k + d) % len(inputs)]) for d in rounds for k, i in enumerate(instructions)]
+        diagonal = [
+            (instruction, inputs[(k + d) % len(inputs)])
+            for d in range(len(inputs) - 1)
+            for k, instruction in enumerate(instructions)
+        ]
         n = round(self.val_fraction * len(instructions) * len(inputs))
         return set(diagonal[:n]) if n <= len(diagonal) else set()
 

@@ -25,8 +25,7 @@ class Drawing(Rstr):
     at 100 repetitions."""
 
     def _handle_repeat(self, start_range: int, end_range: int, value: Any) -> str:
-        times = self._random.randint(start_range, end_range)
-        return "".join(self._build_string(value) for _ in range(times))
+        return "".join(self._build_string(value) for _ in range(self._random.randint(start_range, end_range)))
 
 
 def check_regex(regex: str) -> None:
@@ -39,12 +38,6 @@ def check_regex(regex: str) -> None:
         raise ValueError(f"regex {regex!r} cannot be used ({error}); correct it") from None
 
 
-def _symbols(members: Any) -> list[str]:
-    """The symbols of a class such as [ac-f]."""
-    bounds = [value if operation is sre.RANGE else (value, value) for operation, value in members]
-    return [chr(code) for first, last in bounds for code in range(first, last + 1)]
-
-
 def _size(parts: Any) -> int:
     """The number of symbols once repetitions are written out. Raises ValueError for what cannot be drawn."""
     size = 0
@@ -52,7 +45,7 @@ def _size(parts: Any) -> int:
         if operation is sre.LITERAL:
             size += 1
         elif operation is sre.IN and all(kind in (sre.LITERAL, sre.RANGE) for kind, _ in value):
-            size += len(_symbols(value))
+            size += sum(member[1] - member[0] + 1 if kind is sre.RANGE else 1 for kind, member in value)
         elif operation is sre.SUBPATTERN and not any(value[1:3]):  # no flags such as (?i:...)
             size += max(_size(value[-1]), 1)
         elif operation is sre.BRANCH:

@@ -46,15 +46,12 @@ def _facts(word: str) -> dict[str, str]:
 
 
 def _plural(word: str) -> str:
-    if re.search(r"(s|x|ch|sh)$", word):
-        return word + "es"
-    return _consonant_y(word, "ies") or word + "s"
+    return word + "es" if re.search(r"(s|x|ch|sh)$", word) else _consonant_y(word, "ies") or word + "s"
 
 
 def _past_tense(word: str) -> str:
-    if word in PAST:
-        return PAST[word]
-    return _consonant_y(word, "ied") or (word + "d" if word.endswith("e") else _doubled(word) + "ed")
+    regular = word + "d" if word.endswith("e") else _doubled(word) + "ed"
+    return PAST.get(word) or _consonant_y(word, "ied") or regular
 
 
 def _consonant_y(word: str, ending: str) -> str:

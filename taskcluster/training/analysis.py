@@ -45,8 +45,7 @@ class Analysis:
     @property
     def is_finished(self) -> bool:
         """Whether nothing remains to be measured, judged or drawn."""
-        finished = self.target.state == "finished" and self.done == self.steps
-        return finished and "controls" in self.target.results()
+        return self.target.state == "finished" and self.done == self.steps and "controls" in self.target.results()
 
 
 def plan(source: RunFolder, target: RunFolder, steps: list[int] | str, changes: Mapping[str, object]) -> Analysis:

@@ -12,13 +12,11 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from taskcluster.measures.measure import Measurement
 from taskcluster.models.training_module import LanguageModel, TrainingDiverged
-from taskcluster.operations.processes.interrupts import Interrupted, Interrupts, OutOfTime, ends_the_run
+from taskcluster.operations.processes.interrupts import Interrupted, Interrupts, ends_the_run
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
 from taskcluster.runs.journal import Row
 from taskcluster.training.snapshots import Snapshots, spread
 from taskcluster.validation import validated
-
-BATCH_METRICS = ("train/batch_loss", "train/learning_rate")  # what training itself says
 
 
 class MeasurementCallback(pl.Callback):
@@ -74,7 +72,7 @@ class MeasurementCallback(pl.Callback):
         updated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if updated and trainer.is_global_zero and trainer.global_step % every == 0:
-            row = {name: float(trainer.callback_metrics[name]) for name in BATCH_METRICS}
+            row = {k: float(trainer.callback_metrics[k]) for k in ("train/batch_loss", "train/learning_rate")}
             self._run.append_training({"step": trainer.global_step, **row}, time.monotonic() - self._started)
             self._mirror(trainer, row, trainer.global_step)
         self._measure_if_due(trainer, pl_module)
@@ -113,7 +111,7 @@ class CheckpointCallback(pl.Callback):
     start, so that even the shortest one makes progress. A run of no steps saves nothing, unless it begins with another
     run's checkpoint: its weights are those of the model as it is built.
 
-    Comes after the MeasurementCallback. Raises Interrupted, of which OutOfTime is one.
+    Comes after the MeasurementCallback. Raises Interrupted.
     """
 
     @validated
@@ -163,7 +161,7 @@ class CheckpointCallback(pl.Callback):
         if signal:
             Interrupts.current.received = 0  # it is saved; what follows is Slurm's
         if late:
-            raise OutOfTime
+            raise Interrupted(0)
 
     def _agreed(self, trainer: pl.Trainer) -> list[int]:
         """The signal that any process of the run has received, 0 for none, whether it is time to save, and whether
@@ -173,9 +171,8 @@ class CheckpointCallback(pl.Callback):
         here = [Interrupts.current.received, int(overdue), int(late)]
         if trainer.world_size == 1:
             return here
-        reduced = trainer.strategy.reduce(torch.tensor(here, device=trainer.strategy.root_device), reduce_op="max")
-        agreed: list[int] = reduced.tolist()
-        return agreed
+        agreed = trainer.strategy.reduce(torch.tensor(here, device=trainer.strategy.root_device), reduce_op="max")
+        return [int(value) for value in agreed]
 
     def _save(self, trainer: pl.Trainer, measured: bool) -> None:
         target = self._run.checkpoint(trainer.global_step, measured)

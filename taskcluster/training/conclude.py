@@ -24,8 +24,6 @@ from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import Snapshots
 from taskcluster.views import shown
 
-STYLES = {True: "green", False: "red", None: ""}
-
 
 def conclude(run: RunFolder, tasks: TaskFamily) -> None:
     """Write results.json: the verdict on every claim, and the last metrics."""
@@ -61,8 +59,13 @@ def show(run: RunFolder, console: Console) -> None:
     results = run.results()
     table = Table("claim", "paper", "here", "threshold", "verdict", title="The paper's claims", title_justify="left")
     for claim in judged(results):
-        threshold, said = f"{claim['relation']} {claim['threshold']}", Text(verdict(claim), STYLES[claim["passed"]])
-        table.add_row(claim["name"], claim["paper"], fixed(claim["value"]), threshold, said)
+        table.add_row(
+            claim["name"],
+            claim["paper"],
+            fixed(claim["value"]),
+            f"{claim['relation']} {claim['threshold']}",
+            Text(verdict(claim), {True: "green", False: "red"}.get(claim["passed"], "")),
+        )
     if table.row_count:
         console.print(table)
     final, known = results["final"], run.catalogue()
@@ -77,6 +80,8 @@ def show(run: RunFolder, console: Console) -> None:
 
 
 def _add_controls(loaded: LoadedRun, run: RunFolder) -> None:
-    repeated = loaded.measurement.controls(loaded.network).items()
-    controls = {key: [[finite(value) for value in layer] for layer in layers] for key, layers in repeated}
+    controls = {
+        key: [[finite(value) for value in layer] for layer in layers]
+        for key, layers in loaded.measurement.controls(loaded.network).items()
+    }
     run.write_results(run.results() | {"controls": controls})

@@ -75,18 +75,21 @@ def refuse_device(chosen: TrainerConfig) -> None:
     if torch.accelerator.is_available() and chosen.accelerator != "cpu":
         return
     if chosen.accelerator in ("gpu", "cuda"):
-        said = "this machine has no GPU that torch can use; choose trainer=cpu"
-        raise UserError(f"trainer.accelerator={chosen.accelerator!r}: {said}")
+        raise UserError(
+            f"trainer.accelerator={chosen.accelerator!r}: this machine has no GPU that torch can use; "
+            "choose trainer=cpu"
+        )
     if str(chosen.precision).startswith("16"):
         raise UserError(f"trainer.precision={chosen.precision!r} needs a GPU; choose bf16-mixed or 32-true")
 
 
 def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
     """All that is measured of a run; of a model that nothing is trained on, validation alone. Raises UserError."""
-    clusterer: type[Clusterer] = Clusterer  # type: ignore[type-abstract]
-    offered = {"data": data, "clusterer": config.clusterer.build(clusterer)}
-    kind: type[Measure] = Measure  # type: ignore[type-abstract]
-    measures = {name: node.build(kind, offered=offered) for name, node in config.measures.items()}
+    offered = {"data": data, "clusterer": config.clusterer.build(Clusterer)}  # type: ignore[type-abstract]
+    measures = {
+        name: node.build(Measure, offered=offered)  # type: ignore[type-abstract]
+        for name, node in config.measures.items()
+    }
     try:
         measurement = Measurement(data, measures, SPLITS if config.trainer.max_steps else ("val",))
     except ValueError as error:
@@ -127,9 +130,13 @@ class Experiment:
         self.last = max(self.series, default=config.trainer.max_steps)
         nodes = dict(config.callbacks)
         self.measuring = nodes.pop("measurement").build(MeasurementCallback, measurement=measurement, run=run)
-        wired: dict[str, Any] = {"measuring": self.measuring, "run": run, "config": config.as_dict()}
-        max_time = config.trainer.max_time
-        self.checkpointing = nodes.pop("checkpoint").build(CheckpointCallback, max_time=max_time, **wired)
+        wired: dict[str, Any] = {
+            "measuring": self.measuring,
+            "run": run,
+            "config": config.as_dict(),
+            "max_time": config.trainer.max_time,
+        }
+        self.checkpointing = nodes.pop("checkpoint").build(CheckpointCallback, **wired)
         others = [node.build(Callback) for node in nodes.values()]
         self.progress = ProgressCallback(self.measuring, console, label)
         # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
@@ -143,8 +150,12 @@ class Experiment:
         chosen = self.config.trainer
         if chosen.strategy not in STRATEGIES:
             raise UserError(f"trainer.strategy={chosen.strategy!r} is not supported; choose {' or '.join(STRATEGIES)}")
-        plugins = [cluster_environment(), TrustedCheckpointIO()]
-        wired: dict[str, Any] = {"callbacks": callbacks, "default_root_dir": self.run.path, "plugins": plugins, **OURS}
+        wired: dict[str, Any] = {
+            "callbacks": callbacks,
+            "default_root_dir": self.run.path,
+            "plugins": [cluster_environment(), TrustedCheckpointIO()],
+            **OURS,
+        }
         try:
             return chosen.build(Trainer, leave_out="max_time", **wired)
         except MisconfigurationException as error:

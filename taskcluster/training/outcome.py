@@ -39,14 +39,17 @@ def _sentence(error: Exception, folder: Path) -> str:
     from taskcluster.training.experiment import TrainingStopped
 
     if isinstance(error, TrainingDiverged):
-        advice = "lower optimizer.lr or, where no update has been made, choose other weights or model.dtype=float32"
-        return f"{error}; {advice}. The journal and the checkpoints so far are in {folder}"
+        return (
+            f"{error}; lower optimizer.lr or, where no update has been made, choose other weights or "
+            f"model.dtype=float32. The journal and the checkpoints so far are in {folder}"
+        )
     if isinstance(error, ChildProcessError | TrainingStopped | MeasureFailed):
         return f"{error}; rerun the same command to resume from {folder}"
     if launcher() and lost_connection(error):
         return f"another process of the run has ended ({error}); rerun the same command to resume from {folder}"
-    inside = isinstance(error, OSError) and str(error.filename).startswith(f"{folder}{os.sep}")
-    if isinstance(error, OSError) and (inside or error.errno in ADVICE):
-        advice = "the files saved so far are intact; rerun the same command to resume"
-        return f"{error.filename or folder}: {error.strerror}; {advice}"
+    if isinstance(error, OSError) and (str(error.filename).startswith(f"{folder}{os.sep}") or error.errno in ADVICE):
+        return (
+            f"{error.filename or folder}: {error.strerror}; the files saved so far are intact; rerun the same command "
+            "to resume"
+        )
     return ""

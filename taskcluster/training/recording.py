@@ -58,8 +58,11 @@ def _notes(run: RunFolder, start: Start, facts: Mapping[str, object], given_id: 
     if start.step is None:
         return [*start.notes]
     status = run.status()
-    changed = changes((status.get("starts") or [facts])[-1], facts)
-    notes = [*start.notes, changed, f"{run.name} resumes after step {start.step}"]
+    notes = [
+        *start.notes,
+        changes((status.get("starts") or [facts])[-1], facts),
+        f"{run.name} resumes after step {start.step}",
+    ]
     if given_id not in (None, before := status.get("id")):
         notes.append(f"W&B: this run was {before} until now and is {given_id} from now on, with all steps")
     return [note for note in notes if note]

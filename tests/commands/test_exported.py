@@ -51,12 +51,9 @@ def model(trained: RunFolder, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in RUNS])
 def test_numbers_are_those_of_the_journal_to_the_bit(taskcluster_train: Train, tmp_path: Path, kind: str) -> None:
-    made = taskcluster_train(*RUNS[kind], "hydra.run.dir=run")
-    assert made.exit_code == 0, made.err
+    taskcluster_train(*RUNS[kind], "hydra.run.dir=run").output()
     export(tmp_path / "run", tmp_path / "model")
-    outcome = taskcluster_train(*MEASURE)
-    assert outcome.exit_code == 0, outcome.err
-    assert "are those of model/taskcluster.yaml" in outcome.out
+    assert "are those of model/taskcluster.yaml" in taskcluster_train(*MEASURE).output()
     run, measured = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "measured")
     (row,) = measured.rows()
     assert len(numbers(row)) > 10
@@ -71,8 +68,7 @@ def test_checkpoints_give_every_row_of_the_journal(
 ) -> None:
     for step in (0, 4, 6):
         export(trained.path, tmp_path / "model" / f"step{step}", step)
-    outcome = taskcluster_train(*MEASURE)
-    assert outcome.exit_code == 0, outcome.err
+    taskcluster_train(*MEASURE).output()
     rows = {row["step"]: row for row in trained.rows()}
     measured = RunFolder(tmp_path / "measured").rows()
     assert [row["step"] for row in measured] == [0, 4, 6]
@@ -81,8 +77,7 @@ def test_checkpoints_give_every_row_of_the_journal(
 
 @pytest.mark.slow
 def test_analyze_measures_the_tasks_and_prompts_of_the_run(model: Path, trained: RunFolder, tmp_path: Path) -> None:
-    outcome = analyze("model=pretrained", f"model.path={model}", f"hydra.run.dir={tmp_path / 'measured'}")
-    assert outcome.exit_code == 0, outcome.err
+    analyze("model=pretrained", f"model.path={model}", f"hydra.run.dir={tmp_path / 'measured'}").output()
     (row,) = RunFolder(tmp_path / "measured").rows()
     last = trained.rows()[-1]
     same = [(key, key.replace("_at_answer", "")) for key in row if key.startswith("ari_within_x_at_answer/val")]
@@ -93,8 +88,7 @@ def test_analyze_measures_the_tasks_and_prompts_of_the_run(model: Path, trained:
 
 def test_what_the_command_gives_comes_first(taskcluster_train: Train, model: Path, tmp_path: Path) -> None:
     given = ("seed=9", "task.n_mappings=3", "data.probe_size=24", "measures=[clustering]", "clusterer.n_init=1")
-    outcome = taskcluster_train(*MEASURE, *given)
-    assert outcome.exit_code == 0, outcome.err
+    taskcluster_train(*MEASURE, *given).output()
     config = RunFolder(tmp_path / "measured").config()
     assert (config["seed"], config["task"]["seed"], config["data"]["probe_seed"]) == (9, 9, 9)
     assert (config["task"]["n_tasks"], config["task"]["n_mappings"], config["data"]["probe_size"]) == (6, 3, 24)
@@ -115,10 +109,20 @@ def test_mistakes_are_one_sentence_before_anything_is_written(taskcluster_train:
     content, sentence = MISTAKES[word]
     if content:
         (model / "taskcluster.yaml").write_text(content)
-    outcome = taskcluster_train(*MEASURE, word)
-    assert (outcome.exit_code, outcome.err.count("\n")) == (2, 1)
-    assert sentence in outcome.err
+    assert sentence in taskcluster_train(*MEASURE, word).refusal()
     assert not Path("measured/metrics.jsonl").exists()
+
+
+def test_checkpoints_of_different_runs_are_refused(taskcluster_train: Train, model: Path) -> None:
+    config = yaml.safe_load((model / "taskcluster.yaml").read_text())
+    for name, size in (("step0", 60), ("step6", 61)):
+        shutil.copytree(model, f"both/{name}")
+        config["data"]["probe_size"] = size
+        Path(f"both/{name}/taskcluster.yaml").write_text(yaml.safe_dump(config))
+    assert (
+        "'both': step0 and step6 were exported from runs that differ in data.probe_size"
+        in taskcluster_train(*MEASURE, "model.path=both").refusal()
+    )
 
 
 def test_each_run_of_a_multirun_follows_its_model(taskcluster_train: Train, model: Path) -> None:
@@ -127,7 +131,6 @@ def test_each_run_of_a_multirun_follows_its_model(taskcluster_train: Train, mode
     config["data"]["probe_size"] = 30
     Path("two/taskcluster.yaml").write_text(yaml.safe_dump(config))
     words = ("model=pretrained", "trainer.max_steps=0", "logger=none", "measures=[clustering]")
-    outcome = taskcluster_train("-m", "model.path=model,two", *words)
-    assert outcome.exit_code == 0, outcome.err
+    taskcluster_train("-m", "model.path=model,two", *words).output()
     runs = [RunFolder(file.parent) for file in sorted(Path("multirun").rglob("metrics.jsonl"))]
     assert sorted(run.config()["data"]["probe_size"] for run in runs) == [30, 60]

@@ -55,8 +55,7 @@ def test_a_model_trained_until_all_is_right_has_the_same_table_as_a_model_of_oth
     perfect: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    probed = analyze("model=pretrained", f"model.path={perfect / 'model'}", *PAIRS, *MEASURES, "hydra.run.dir=probed")
-    assert probed.exit_code == 0, probed.err
+    analyze("model=pretrained", f"model.path={perfect / 'model'}", *PAIRS, *MEASURES, "hydra.run.dir=probed").output()
     (row,) = RunFolder(tmp_path / "probed").rows()
     last = RunFolder(perfect / "run").rows()[-1]
     assert row["val/accuracy"] == row["val/first_token_few_shot"] == row["ari_within_x_at_answer/val/layer_2"] == 1
@@ -75,15 +74,14 @@ def test_tasks_specified_by_sentences_get_interventions_after_neutral_questions(
     sizes = ("model.n_layer=2", "model.n_embd=16", "model.n_head=2", "model.n_positions=128", "clusterer.n_init=2")
     facts = ("task=facts", "task.relations=[capital,language]", "task.n_inputs=4", "task.n_instructions=20")
     words = ("experiment=probe", "model=gpt2", *sizes, *facts, "measures.interventions.layers=1", "name=tiny")
-    probed = taskcluster_train(*words)
-    assert probed.exit_code == 0, probed.err
+    output = taskcluster_train(*words).output()
     run = RunFolder(next((tmp_path / "outputs" / "tiny").rglob("metrics.jsonl")).parent)
     (row,) = run.rows()
     for metric in ("ari_at_answer", "ari_within_x_at_answer"):
         assert {f"{metric}_{name}/val/layer_2" for name in ("untrained", "p", "shuffled", "fixed_k")} <= {*row}
         assert {f"val/{metric}_{name}" for name in ("symbols", "bigrams", "mean_embedding", "edit_distance")} <= {*row}
         assert len(run.results()["controls"][f"{metric}_kmeans_sd"]) == 3
-    assert f"bag of tokens {row['val/ari_at_answer_symbols']:.2f}" in probed.out
+    assert f"bag of tokens {row['val/ari_at_answer_symbols']:.2f}" in output
     assert [row[f"effect_add_answer/val/layer_{layer}"] is None for layer in range(3)] == [True, False, True]
     assert "What is the opposite of hot?" in run.config()["data"]["prefix"]
     assert (run.state, run.saved()) == ("finished", [])

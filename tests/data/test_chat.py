@@ -95,8 +95,7 @@ def test_a_run_keeps_its_frame(taskcluster_train: Train, tmp_path: Path) -> None
     before = next(row for row in run.rows() if row["step"] == 0)
     dated(tmp_path / "chat", "02 Jan 2026")
     assert "already finished" in taskcluster_train(*CHAT).out
-    outcome = taskcluster_train(*CHAT, "trainer.max_steps=4")
-    assert "resumes after step 2" in outcome.out
+    assert "resumes after step 2" in taskcluster_train(*CHAT, "trainer.max_steps=4").output()
     assert run.config()["data"]["chat_frame"] == frame
     again = load_run(run.path, 0)
     measured = again.measure()
@@ -113,7 +112,5 @@ def test_a_run_keeps_its_frame(taskcluster_train: Train, tmp_path: Path) -> None
 def test_checkpoints_of_a_series_have_one_frame(taskcluster_train: Train, tmp_path: Path) -> None:
     for step, day in ((1, "01 Jan 2026"), (2, "02 Jan 2026")):
         dated(tmp_path / "chat" / f"step{step}", day)
-    outcome = taskcluster_train(*CHAT, "trainer.max_steps=0")
-    assert outcome.exit_code == 2
     said = "model.path='chat/step2' differs from model.path='chat/step1' in the tokenizer's chat frame ([system]02 Jan"
-    assert said in outcome.err
+    assert said in taskcluster_train(*CHAT, "trainer.max_steps=0").refusal()

@@ -91,14 +91,6 @@ def test_every_process_of_a_multirun_finds_a_users_family(mine: Path) -> None:
     assert [len(RunFolder(journal.parent).rows()) for journal in runs] == [2, 2]
 
 
-def test_a_family_that_cannot_be_imported_is_refused_in_one_sentence(taskcluster_train: Train, mine: Path) -> None:
-    (mine / "mine.py").unlink()
-    outcome = taskcluster_train("--config-dir", "mine", *WORDS)
-    assert outcome.exit_code == 2
-    (line,) = outcome.err.splitlines()
-    assert "task._target_='mine.relations' cannot be imported" in line
-
-
 LISTS: list[dict[str, Any]] = [
     {"instructions": ["capital of", "main city of", "seat of government of"], "mapping": CAPITALS},
     {"instructions": ["language of", "tongue of"], "mapping": LANGUAGES},

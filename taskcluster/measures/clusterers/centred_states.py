@@ -54,8 +54,9 @@ class CentredStates:
 
     def products(self, vectors: Tensor, labels: Tensor, which: Tensor) -> Tensor:
         """Of the states numbered `which` with the vector of their label, out of vectors (K, D), (M,)."""
-        parts = self.parts(which, self.shape[1])
-        return torch.cat([(states * vectors[labels[numbers]]).sum(1) for numbers, states in parts])
+        return torch.cat(
+            [(states * vectors[labels[numbers]]).sum(1) for numbers, states in self.parts(which, self.shape[1])]
+        )
 
     def add(self, sums: Tensor, labels: Tensor, which: Tensor | None = None, sign: int = 1) -> None:
         """Add the states numbered `which` to the sums (K, D) of their labels, out of labels (N,), or take them away."""
@@ -64,8 +65,10 @@ class CentredStates:
 
     def inertia(self, centroids: Tensor, labels: Tensor) -> float:
         """The summed squared distance of the states to the centroids (K, D) of their labels (N,), in float64."""
-        parts = self.parts(beside=4 * self.shape[1])
-        return sum(float((part - centroids[labels[numbers]]).double().square().sum()) for numbers, part in parts)
+        return sum(
+            float((states - centroids[labels[numbers]]).double().square().sum())
+            for numbers, states in self.parts(beside=4 * self.shape[1])
+        )
 
     def _at_once(self, beside: int) -> int:
         return max(1, (ROOM if self.device.type == "cpu" else MEMORY) // (2 * self.shape[1] + beside))

@@ -76,8 +76,7 @@ class KMeans(Clusterer):
     def _fit_in_parts(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[tuple[Clusters, float]]:
         """The clusters of each problem, and the summed squared distance of its states to their mean."""
         most = max(map(len, problems)) * max(n_clusters) * self.n_init
-        room = ROOM if problems[0].device.type == "cpu" else 2**10 * ROOM
-        together = max(1, room // most)
+        together = max(1, (ROOM if problems[0].device.type == "cpu" else 2**10 * ROOM) // most)
         parts = [slice(first, first + together) for first in range(0, len(problems), together)]
         return [*chain(*(_Batch(problems[p], n_clusters[p]).fit(self.n_init, self.seed) for p in parts))]
 
@@ -94,8 +93,9 @@ class _Batch:
         self.rows = max(1, MEMORY // (len(problems) * self.states.shape[2]))  # states of every problem copied at once
         self.there_are = sizes = torch.tensor(self.sizes).to(device, non_blocking=True)
         self.there = (torch.arange(self.states.shape[1], device=device) < sizes[:, None])[:, None].to(self.states.dtype)
-        unused = torch.arange(max(n_clusters), device=device) >= torch.tensor(n_clusters).to(device)[:, None]
-        self.unused = torch.where(unused, torch.inf, 0.0)[:, None]  # (P, 1, K): no state is near these
+        self.unused = torch.where(  # (P, 1, K): no state is near these
+            torch.arange(max(n_clusters), device=device) >= torch.tensor(n_clusters).to(device)[:, None], torch.inf, 0.0
+        )[:, None]
         self.norms = torch.cat([part.square().sum(2) for part in self.states.split(self.rows, 1)], 1)  # (P, N)
         self.totals = self.norms.sum(1)  # (P,)
         self.tolerance = TOLERANCE * self.totals / sizes / self.states.shape[2]  # (P,)
@@ -106,8 +106,9 @@ class _Batch:
         centroids = self._descend(seeds, labels)
         labels = self._assign(centroids)[1][:, 0]
         parts = zip(self.states.split(self.rows, 1), labels.split(self.rows, 1), strict=True)
-        shifts = (states - _take(centroids[:, 0], assigned) for states, assigned in parts)
-        errors = torch.cat([shift.double().square().sum(2) for shift in shifts], 1)
+        errors = torch.cat(
+            [(states - _take(centroids[:, 0], assigned)).double().square().sum(2) for states, assigned in parts], 1
+        )
         inertias, totals = torch.stack([(errors * self.there[:, 0]).sum(1), self.totals.double()]).tolist()
         return [
             (Clusters(labels[p, :size], centroids[p, 0, :k] + self.means[p], inertias[p]), totals[p])

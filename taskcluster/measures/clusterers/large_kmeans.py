@@ -49,28 +49,26 @@ class LargeKMeans(Clusterer):
         Raises UserError for more memory than it may take.
         """
         states = states.cpu() if states.device.type == "mps" else states
-        self._refuse_too_large(states, n_clusters)
+        n, width = states.shape
+        needed = (OF_STATE * n + OF_CENTROID * n_clusters * width + BUFFERS) / 2**30
+        if needed > self.memory:
+            raise UserError(
+                f"clusterer.memory={self.memory}: {n_clusters} clusters of {n} states of width {width} may take "
+                f"{needed:.2f} GiB beside the states; raise it, or lower clusterer.n_clusters or data.probe_size"
+            )
         clusters = undefined(states, n_clusters)
         for precision in (torch.float64,) if states.dtype == torch.float64 else (torch.float32, torch.float64):
             centred = CentredStates(states, precision)
             total = float(centred.norms.double().sum())
             if math.isfinite(total):
                 random = torch.Generator().manual_seed(self.seed)
-                descent = _Descent(centred, *_seeds(centred, n_clusters, random))
-                labels, centroids = descent.run(random, TOLERANCE * total / states.numel())
+                labels, centroids = _Descent(centred, *_seeds(centred, n_clusters, random)).run(
+                    random, TOLERANCE * total / states.numel()
+                )
                 clusters = Clusters(labels, centred.uncentred(centroids), centred.inertia(centroids, labels))
                 if not unresolved(states, clusters, total):
                     break
         return clusters
-
-    def _refuse_too_large(self, states: Tensor, k: int) -> None:
-        n, width = states.shape
-        needed = (OF_STATE * n + OF_CENTROID * k * width + BUFFERS) / 2**30
-        if needed > self.memory:
-            raise UserError(
-                f"clusterer.memory={self.memory}: {k} clusters of {n} states of width {width} may take "
-                f"{needed:.2f} GiB beside the states; raise it, or lower clusterer.n_clusters or data.probe_size"
-            )
 
 
 def _seeds(states: CentredStates, n_clusters: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,8 +40,8 @@ class UnitScaleClusterer(Clusterer):
         sizes = torch.bincount(labels, minlength=n_clusters)[:, None]
         sums = wide.new_zeros(n_clusters, wide.shape[1]).index_add_(0, labels, wide)
         centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), wide.mean(0))  # of an empty cluster the mean
-        inertia = float((wide - centroids[labels]).square().sum())
-        return Clusters(labels.to(states.device), centroids.to(states), inertia)
+        inertia = (wide - centroids[labels]).square().sum()
+        return Clusters(labels.to(states.device), centroids.to(states), float(inertia))
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))

@@ -65,8 +65,7 @@ def _drawn(labels: Tensor, errors: Tensor, which: Tensor, random: torch.Generato
     n = int(labels.max()) + 1
     largest = keys.new_full((n,), -torch.inf).scatter_reduce_(0, labels[which], keys, "amax")
     first = (keys == largest[labels[which]]).nonzero().squeeze(1)
-    none = torch.full((n,), -1, device=labels.device)
-    return none.scatter_reduce(0, labels[which[first]], which[first], "amax")
+    return torch.full((n,), -1, device=labels.device).scatter_reduce(0, labels[which[first]], which[first], "amax")
 
 
 def _halves(

@@ -74,8 +74,11 @@ class Interventions(ClusterMeasure):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._rows = self.data.probe["val"]
-        self.pairs = task_pairs(self._rows, self.n_pairs, self._generator())
-        self._sites = {site: site_states(site, self._rows, self.pairs, self._generator()) for site in self.at}
+        self.pairs = task_pairs(self._rows, self.n_pairs, torch.Generator().manual_seed(self.seed))
+        self._sites = {
+            site: site_states(site, self._rows, self.pairs, torch.Generator().manual_seed(self.seed))
+            for site in self.at
+        }
         self._declared = {
             (site, edit, alpha): effect_metrics(edit, site, alpha)
             for site in self._sites
@@ -108,9 +111,6 @@ class Interventions(ClusterMeasure):
             numbers |= {metric: kinds[metric.key.partition("_")[0]].tolist() for metric in declared}
         return numbers
 
-    def _generator(self, offset: int = 0) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed + offset)
-
     def _spaces(self, network: PreTrainedModel) -> tuple[dict[SiteName, list[Space]], Tensor]:
         """The space of every site and layer, 0 to L; and for each pair the logits of a prompt of B, (P, V)."""
         pairs, single = self.pairs, [site for site in self._sites if not SITES[site].whole]
@@ -122,8 +122,10 @@ class Interventions(ClusterMeasure):
             tested[site] = states[site][:, :0]  # where none is matched with clusters
         spaces = {}
         for site, known in self._sites.items():
-            labels = known.groups, known.cells, known.a[: tested[site].shape[1]]
-            groups, cells, tested_groups = (label.to(network.device, non_blocking=True) for label in labels)
+            groups, cells, tested_groups = (
+                labels.to(network.device, non_blocking=True)
+                for labels in (known.groups, known.cells, known.a[: tested[site].shape[1]])
+            )
             spaces[site] = [
                 Space(layer, groups, cells, tested_layer, tested_groups, self.clusterer, self.seed)
                 for layer, tested_layer in zip(states[site], tested[site], strict=True)
@@ -187,9 +189,13 @@ class Interventions(ClusterMeasure):
         """The edited states (M, D) of some pairs with their groups, and which of these pairs each belongs to, (M,)."""
         known, device = self._sites[site], base.device
         which = torch.isin(known.pair, chosen)
-        numbers = (known.a, known.b, known.third, known.source, known.pair - chosen[0])
-        a, b, third, source, pair = (n[which].to(device, non_blocking=True) for n in numbers)
-        directions = torch.randn(len(known.pair), base.shape[1], generator=self._generator(layer + 1))[which]
+        a, b, third, source, pair = (
+            numbers[which].to(device, non_blocking=True)
+            for numbers in (known.a, known.b, known.third, known.source, known.pair - chosen[0])
+        )
+        directions = torch.randn(
+            len(known.pair), base.shape[1], generator=torch.Generator().manual_seed(self.seed + layer + 1)
+        )[which]
         return BaseStates(space, base, a, b, third, source, directions.to(base, non_blocking=True)), pair
 
 

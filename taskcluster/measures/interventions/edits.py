@@ -119,8 +119,11 @@ class Space:
 
     @cached_property
     def _order(self) -> Tensor:  # the states in random order, (S,)
-        keys = torch.rand(len(self.groups), generator=torch.Generator().manual_seed(self.seed))
-        return keys.argsort().to(self.groups.device)
+        return (
+            torch.rand(len(self.groups), generator=torch.Generator().manual_seed(self.seed))
+            .argsort()
+            .to(self.groups.device)
+        )
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,9 @@ class ProbePrompts:
 
     def at(self, position: Position, whole: bool = False, earlier: int = 0) -> Suffixes:
         """From the position on, or so many tokens earlier; `whole`: all tokens up to it are among its places."""
-        back = torch.minimum(self._back[position] + earlier, self._first)
-        return self._prompts.at(back, self._first if whole else None)
+        return self._prompts.at(
+            torch.minimum(self._back[position] + earlier, self._first), self._first if whole else None
+        )
 
     def has(self, position: Position, earlier: int) -> Tensor:
         """Whether each prompt has a token so much earlier, (B,)."""
@@ -194,8 +195,8 @@ def _lookup(values: Tensor, numbers: Tensor) -> Tensor:  # (N,), -1 for -1
 def _token_states(rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteStates:
     """The state of every token before x: of one example of each instruction, and of every pair."""
     known = pairs.states
-    instruction = rows.numbers[known.examples, 2]
-    first = torch.cat([torch.tensor([True]), instruction.diff() != 0])  # examples of an instruction follow each other
+    # Examples of an instruction follow each other.
+    first = torch.cat([torch.tensor([True]), rows.numbers[known.examples, 2].diff() != 0])
     examples = known.examples[first]
     lengths = rows.prefixes[torch.arange(len(rows.counts)).repeat_interleave(rows.counts)].long()
     longest, base = int(lengths.max()) + 1, lengths[pairs.base]
@@ -217,8 +218,9 @@ def _token_states(rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteS
         torch.where(kind[pair] >= 0, torch.searchsorted(keys, kind[pair] * longest + base_place), -1)
         for kind in of_pair
     )
-    source_states = torch.where(b >= 0, begins[source][pair] + base_place, 0)
-    return SiteStates(examples, groups, cells, pair, a, b, third, source_states)
+    return SiteStates(
+        examples, groups, cells, pair, a, b, third, source=torch.where(b >= 0, begins[source][pair] + base_place, 0)
+    )
 
 
 def _tokens(lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -152,18 +152,17 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
 def from_wandb(name: str, default: str | None = None) -> str | ListConfig | None:
     """What W&B's environment variable asks for: WANDB_TAGS is a list, and an empty variable asks for nothing."""
     value = os.environ.get(f"WANDB_{name}", "")
-    if name == "TAGS":
-        return ListConfig([tag.strip() for tag in value.split(",") if tag.strip()])
-    return value or default
-
-
-def _run_folder(parent: str, *, _root_: DictConfig) -> str:
-    return run_folder(job_config(_root_), _root_.hydra.overrides.task, Path(parent))
+    tags = [tag.strip() for tag in value.split(",") if tag.strip()]
+    return ListConfig(tags) if name == "TAGS" else value or default
 
 
 # On import: processes that a launcher starts need all. (Hydra checks conf/hydra/launcher against what the plugins
 # register under those names, and warns that it does.)
-OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+OmegaConf.register_new_resolver(
+    "run_folder",
+    lambda parent, *, _root_: run_folder(job_config(_root_), _root_.hydra.overrides.task, Path(parent)),
+    replace=True,
+)
 OmegaConf.register_new_resolver("wandb", from_wandb, replace=True)
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
 
@@ -189,8 +188,9 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         known = error.options or options(group)
-        hint = did_you_mean(option, known)
-        return f"{group}={option} is not an option of {group}{hint}; choose from {', '.join(known)}"
+        return (
+            f"{group}={option} is not an option of {group}{did_you_mean(option, known)}; choose from {', '.join(known)}"
+        )
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir= or hydra.sweep.dir="
     if isinstance(error, OverrideParseException):

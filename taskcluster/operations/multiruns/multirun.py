@@ -14,7 +14,7 @@ import psutil
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
-from rich.table import Table
+from rich.table import Column, Table
 
 from taskcluster.metrics import Metric
 from taskcluster.operations.command_line.arguments import say
@@ -108,12 +108,11 @@ class Multirun:
 
     def show(self) -> list[str]:
         """Print a table of what came of every run; their states."""
-        table = Table(title="Runs", title_justify="left")
         metrics = list({metric.key: metric for run in self.runs for metric in _shown(run.folder)}.values())
         outcomes = [_outcome(run, metrics) for run in self.runs]
         claims = ["claims"] * any(verdicts != "-" for *_, verdicts in outcomes)
-        for column in ("run", "status", "steps", *(metric.short for metric in metrics), *claims, "at the start"):
-            table.add_column(column, overflow="fold")
+        names = ("run", "status", "steps", *(metric.short for metric in metrics), *claims, "at the start")
+        table = Table(*(Column(name, overflow="fold") for name in names), title="Runs", title_justify="left")
         for run, (*values, verdicts) in zip(self.runs, outcomes, strict=True):
             table.add_row(run.name, *values, *[verdicts] * len(claims), run.plan)
         self.console.print(table)

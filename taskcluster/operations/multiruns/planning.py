@@ -31,8 +31,6 @@ from taskcluster.runs.resume import find_start, is_concluded, is_finished
 from taskcluster.training.series import refuse_different, series
 from taskcluster.validation import UserError
 
-HERE = ("BasicLauncher", "JoblibLauncher")  # launchers whose jobs run on this machine
-
 
 @dataclass
 class Planned:
@@ -107,7 +105,7 @@ class Planner:
     """Of the runs that are to be handed to a launcher."""
 
     def __init__(self, launcher: Launcher, loader: ConfigLoader, config: DictConfig) -> None:
-        self._is_here = type(launcher).__name__ in HERE  # elsewhere there may be a GPU
+        self._is_here = type(launcher).__name__ in ("BasicLauncher", "JoblibLauncher")  # elsewhere may be a GPU
         self._loader, self._config = loader, config
         self._refusals: dict[str, str] = {}
 

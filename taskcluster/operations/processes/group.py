@@ -1,6 +1,7 @@
 """What the processes of one run do together: divide measurements, and leave nothing behind for the next run."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -42,8 +43,7 @@ def share_out(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 def lost_connection(error: BaseException) -> bool:
     """Whether torch reports that another process of the run has ended."""
-    words = ("gloo", "NCCL", "TCPStore", "onnection")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return isinstance(error, RuntimeError) and re.search("gloo|NCCL|TCPStore|onnection", str(error)) is not None
 
 
 @contextmanager

@@ -11,32 +11,21 @@ from typing import Any, ClassVar, Self
 # Ctrl-C; what ends a process; a terminal that is closed, as when ssh loses its connection; and what Slurm, or its user
 # with --signal, sends ahead of a time limit.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGHUP: 129}
+EXIT_CODES = {0: 0, signal.SIGINT: 130, signal.SIGHUP: 129}
 
 GRACE = 2.0  # seconds in which signals count as one: a terminal and a launcher may both send theirs
 
 
 class Interrupted(BaseException):
-    """A signal ended the run."""
+    """A signal ended the run. number: of the signal; 0 where it is the run's own time limit that ended it, as its user
+    wished: no failure, and no signal to anyone else."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.number, self.exit_code = number, EXIT_CODES.get(signal.Signals(number), 143)
+        self.number, self.exit_code = number, EXIT_CODES.get(number, 143)
 
     def __str__(self) -> str:
-        return signal.Signals(self.number).name
-
-
-class OutOfTime(Interrupted):
-    """The run's own time limit ended it, as its user wished: no failure, and no signal to anyone else."""
-
-    number = exit_code = 0
-
-    def __init__(self) -> None:
-        BaseException.__init__(self)
-
-    def __str__(self) -> str:
-        return "trainer.max_time"
+        return signal.Signals(self.number).name if self.number else "trainer.max_time"
 
 
 class Interrupts:

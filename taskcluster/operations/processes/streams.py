@@ -51,7 +51,12 @@ def console(file: IO[str] | None = None, plain: bool = False) -> Console:
     gets whole lines of plain text, whatever FORCE_COLOR and the like ask for.
     """
     live = (file or sys.stdout).isatty() and not plain and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
-    width = None if live else UNWRAPPED
     return Console(
-        file=file, width=width, force_terminal=live, force_interactive=live, markup=False, emoji=False, highlight=False
+        file=file,
+        width=None if live else UNWRAPPED,
+        force_terminal=live,
+        force_interactive=live,
+        markup=False,
+        emoji=False,
+        highlight=False,
     )

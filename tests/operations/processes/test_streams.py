@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Outcome
+from conftest import SMALL
 from faults import Command
 
 from taskcluster.operations.processes.streams import console, stream
@@ -70,12 +70,6 @@ def test_a_terminal_gets_what_it_can_show(
     while "a word" not in text:  # a terminal gives what it has so far
         text += os.read(terminal, 65536).decode()
     assert (f"{ESCAPE}[31m" in text, f"{ESCAPE}[?25l" in text) == (coloured, moving)
-
-
-def test_folder_names_are_printed_without_markup(taskcluster_train: Callable[..., Outcome]) -> None:
-    outcome = taskcluster_train(*SMALL, "hydra.run.dir='out/[red]x [/b] :smile:'", "trainer.max_steps=1")
-    assert outcome.exit_code == 0
-    assert "out/[red]x [/b] :smile: " in outcome.out
 
 
 @pytest.mark.slow
