@@ -87,13 +87,11 @@ def test_a_shared_prefix_that_was_computed_before_changes_no_logits(
     rank = mask.cumsum(1) * mask  # 1 for the first token of each prompt
     tokens = torch.where((rank >= 1) & (rank <= 4), 5 + rank, tokens)
     cache = prefix_cache(network, torch.arange(6, 10))
-    whole, continued = (
-        Prompts(network, tokens, mask, last, prefix).at(torch.zeros(B).long()) for prefix in (None, cache)
-    )
+    at = torch.zeros(B).long()
+    whole, continued, again = (Prompts(network, tokens, mask, last, kept).at(at) for kept in (None, cache, cache))
     torch.testing.assert_close(continued.states, whole.states, rtol=1e-5, atol=1e-5)
     for layer in range(LAYERS + 1):
         other = whole.states[layer].flip(0)
         torch.testing.assert_close(continued.edited(layer, other), whole.edited(layer, other), rtol=1e-5, atol=1e-5)
         assert torch.equal(continued.edited(layer, continued.states[layer]), continued.logits)
-    longer = Prompts(network, tokens, mask, last, cache).at(torch.zeros(B).long())
-    assert torch.equal(longer.logits, continued.logits)  # the cache is as it was
+    assert torch.equal(again.logits, continued.logits)  # the cache stays as it was

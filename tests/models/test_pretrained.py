@@ -19,7 +19,7 @@ from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.baselines import Untrained
 from taskcluster.measures.clustering import ClusteringAtX
-from taskcluster.measures.observation import observe
+from taskcluster.measures.observation import Observation, observe
 from taskcluster.models.pretrained import pretrained
 from taskcluster.models.training_module import LanguageModel
 from taskcluster.operations.command_line.cli import Job, composed
@@ -327,8 +327,13 @@ def test_a_killed_analysis_resumes_with_the_measure_that_it_was_in(
     words = (*PROBED, "measures=[clustering_at_answer,untrained,chance]", "model=pretrained")
     words = (*words, f"model.path={saved}/llama", "trainer.max_steps=0", "hydra.run.dir=run")
     monkeypatch.setattr(Job, "stopped", 0)
+
+    def interrupted(measure: Untrained, seen: Observation) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        seen.executor(list, [[]])
+
     with monkeypatch.context() as patch:
-        patch.setattr(Untrained, "measure", lambda measure, seen: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(Untrained, "measure", interrupted)
         assert taskcluster_train(*words).exit_code == 130
     run = RunFolder(tmp_path / "run")
     assert run.rows() == []
@@ -356,9 +361,7 @@ def test_a_model_with_a_map_of_devices_stays_there_and_gives_the_same_numbers(sa
     assert torch.equal(seen.states["input"], same.states["input"])
     model = LanguageModel(placed, lambda groups: torch.optim.SGD(groups), lambda optimizer: None, seed=0)
     assert model.to(torch.float16).network.dtype is torch.float32
-    with pytest.raises(
-        UserError, match=r"model.device_map='cpu' is for a model that is only measured; set trainer.max"
-    ):
+    with pytest.raises(UserError, match=r"model.device_map='cpu' is for a model that is only measured; set"):
         built(saved / "llama", "model.device_map=cpu", "trainer.max_steps=4")
 
 

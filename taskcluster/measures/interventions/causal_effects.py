@@ -94,12 +94,9 @@ class Interventions(ClusterMeasure):
         network = observation.network
         layers = edited_layers(network, self.layers, "measures.interventions.layers")
         with evaluation(network):
+            whole = any(SITES[site].whole for site in self._sites)
             # One token less, as some edits are made one place before the first position.
-            prefix = (
-                None
-                if any(SITES[site].whole for site in self._sites)
-                else shared_prefix(network, self._rows, fewer=1)[1]
-            )
+            prefix = None if whole else shared_prefix(network, self._rows, fewer=1)[1]
             run = partial(ProbePrompts, network, self._rows, prefix=prefix)
             spaces, sources = self._spaces(network, run)
             parts = chunks(network, self._rows, torch.arange(len(self.pairs.base)))
