@@ -130,13 +130,6 @@ class Rows:
         }
         return tokens, mask, back
 
-    def answer_tokens(self, examples: Tensor) -> tuple[Tensor, Tensor]:
-        """y of examples with numbers `examples` (B,), which the last places of their whole `prompts` predict: tokens
-        (B, K), filled up on the left to the K of the longest; mask (B, K), whether there is one."""
-        first, n = self.at("answer")[examples], self.answers[examples]
-        place = torch.arange(int(n.max())) - (n.max() - n)[:, None]
-        return self.targets[first[:, None] + place.clamp(min=0)].long(), place >= 0
-
     def to(self, device: torch.device) -> "Rows":
         """The same rows on another device; nothing waits for it."""
         return Rows(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))

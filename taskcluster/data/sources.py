@@ -5,7 +5,8 @@ out: what transformers reads; or one sentence that begins with the key at fault 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 
@@ -30,6 +31,20 @@ def reading(path: str, revision: str | None, key: str, advice: str) -> Iterator[
             advice = "correct the name, with the home folder written out, or give another folder or model"
         at = f" at revision {revision!r}" if revision else ""
         raise ValueError(f"{key}={path!r}{at} cannot be loaded ({reason}); {advice}") from None
+
+
+@lru_cache
+def revisions_of(name: str) -> tuple[str, ...]:
+    """Branches and tags of a model on the hub; those in the local cache where the hub cannot be asked."""
+    from huggingface_hub import list_repo_refs, scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    with suppress(Exception):  # offline, or not allowed to: many kinds
+        refs = list_repo_refs(name)
+        return tuple(ref.name for ref in (*refs.branches, *refs.tags))
+    with suppress(CacheNotFound):
+        return tuple(sorted(ref for repo in scan_cache_dir().repos if repo.repo_id == name for ref in repo.refs))
+    return ()
 
 
 @contextmanager

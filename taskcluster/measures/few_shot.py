@@ -26,24 +26,32 @@ PARTS = {"vectors": (0, 2), "choice": (2, 3), "test": (3, 4)}  # from which to w
 
 
 class Questions:
-    """Examples with numbers `examples` (B,), of which the `prompts` are run up to the last token of y."""
+    """Examples with numbers `examples` (B,), whose y have K tokens each: the `prompts` are run up to the last of them;
+    up to the token that predicts the first, K = 1, where they are not `whole`.
+    """
 
-    def __init__(self, network: PreTrainedModel, rows: Rows, examples: Tensor) -> None:
-        tokens, mask = rows.answer_tokens(examples)
-        self._tokens, self._mask = tokens.to(network.device), mask.to(network.device)
-        self.prompts = ProbePrompts(network, rows, examples, tokens.shape[1]).at("answer")
+    def __init__(self, network: PreTrainedModel, rows: Rows, examples: Tensor, whole: bool) -> None:
+        first, n = rows.at("answer")[examples], int(rows.answers[examples].max()) if whole else 1
+        self._tokens = rows.targets[first[:, None] + torch.arange(n)].long().to(network.device)
+        self.prompts = ProbePrompts(network, rows, examples, n if whole else None).at("answer")
 
     def correct(self, logits: Tensor) -> Tensor:
-        """How many answers are right by logits (B, K, V) at the last places: by their first token, and in all tokens,
-        each given those before it. (2,)."""
-        hits = logits.argmax(2) == self._tokens
-        first = hits.gather(1, self._mask.long().argmax(1, keepdim=True))
-        return torch.stack([first.sum(), (hits | ~self._mask).all(1).sum()]).cpu()
+        """How many answers are right by logits (B, K, V) or (B, V) at the last places: by their first token, and in K
+        tokens, each given those before it. (2,)."""
+        hits = logits.view(*self._tokens.shape, -1).argmax(2) == self._tokens
+        return torch.stack([hits[:, 0].sum(), hits.all(1).sum()]).cpu()
+
+
+def question_chunks(network: PreTrainedModel, rows: Rows, whole: bool = True) -> list[Tensor]:
+    """All examples in parts that are run at once; of whole answers, those of one length, so that no place is padded."""
+    lengths = rows.answers if whole else torch.ones_like(rows.answers)
+    of_length = [(lengths == length).nonzero().squeeze(1) for length in lengths.unique()]
+    return [chunk for examples in of_length for chunk in chunks(network, rows, examples)]
 
 
 def correct(network: PreTrainedModel, rows: Rows) -> Tensor:
     """How many answers of all examples are right, without any edit, (2,)."""
-    every = (Questions(network, rows, chunk) for chunk in chunks(network, rows, torch.arange(rows.n_examples)))
+    every = (Questions(network, rows, chunk, whole=True) for chunk in question_chunks(network, rows))
     return torch.stack([questions.correct(questions.prompts.logits) for questions in every]).sum(0)
 
 

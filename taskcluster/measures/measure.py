@@ -11,6 +11,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import ClassVar, TypeVar, dataclass_transform
 
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 Values = float | Sequence[float]  # one number, or one for each layer from 0 to L
 
+Keep = Callable[[str, Callable[[], Mapping[str, float]]], Mapping[str, float]]  # the numbers of a measure, by its name
+
 SPLITS = ("train", "val")
 
 
@@ -37,6 +40,10 @@ def configured(cls: type[T]) -> type[T]:
     made = dataclass(kw_only=True, eq=False)(cls)
     made.__init__ = validated(made.__init__)  # type: ignore[method-assign]
     return made
+
+
+def not_kept(name: str, compute: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+    return compute()
 
 
 class MeasureFailed(RuntimeError):
@@ -136,21 +143,28 @@ class Measurement:
         step: int = 0,
         last: bool = True,
         look: Callable[[Observation], None] = lambda observation: None,
+        keep: Keep = not_kept,
     ) -> dict[str, float]:
         """The metrics of a step by their keys in the journal.
 
-        last: whether it is the last one of the run; look: receives the observation of each split.
+        last: whether it is the last one of the run; look: receives the observation of each split; keep: gives the
+        numbers of a measure, which it may have from an earlier try.
 
         Raises FloatingPointError where the loss is not finite, and MeasureFailed for a measure that fails.
         """
         due = {name: measure for name, measure in self.measures.items() if measure.is_due(step, last)}
         metrics: dict[str, float] = {}
         for split in self.splits:
-            metrics |= self._split_metrics(network, split, due, look)
+            metrics |= self._split_metrics(network, split, due, look, keep)
         return metrics
 
     def _split_metrics(
-        self, network: PreTrainedModel, split: str, due: Mapping[str, Measure], look: Callable[[Observation], None]
+        self,
+        network: PreTrainedModel,
+        split: str,
+        due: Mapping[str, Measure],
+        look: Callable[[Observation], None],
+        keep: Keep,
     ) -> dict[str, float]:
         """A separate function, so that the states of one split are freed before those of the next are computed."""
         asked = {name: measure for name, measure in due.items() if split in measure.splits}
@@ -159,7 +173,7 @@ class Measurement:
             raise FloatingPointError(f"{split}/loss is {seen.loss}")
         metrics = {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
         for name, measure in asked.items():
-            metrics |= _numbers(name, measure, seen, _answers(name, measure.measure, seen))
+            metrics |= keep(f"{split}/{name}", partial(_numbers, name, measure, seen))
         look(seen)
         return metrics
 
@@ -205,8 +219,9 @@ def _answers(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: 
         raise MeasureFailed(f"the measure {name!r} failed ({said})") from error
 
 
-def _numbers(name: str, measure: Measure, seen: Observation, answers: Mapping[Metric, Values]) -> dict[str, float]:
+def _numbers(name: str, measure: Measure, seen: Observation) -> dict[str, float]:
     """The journal's keys and numbers of what a measure returns. Raises MeasureFailed where that is not as declared."""
+    answers = _answers(name, measure.measure, seen)
     arrays = {metric: np.asarray(values, dtype=float) for metric, values in answers.items()}
     n_layers = next(map(len, seen.states.values()), max((array.size for array in arrays.values()), default=0))
     given = {metric.key: array.shape for metric, array in arrays.items()}

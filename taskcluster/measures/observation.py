@@ -13,11 +13,13 @@ from typing import Any, Protocol, TypeVar, cast
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
 
 from taskcluster.data.batches import LossOn, Packer, Padding, shared_prefix_length
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
+from taskcluster.models.architecture import is_placed
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.models.prefix_cache import prefix_cache
 from taskcluster.validation import UserError
@@ -51,10 +53,10 @@ class Observation:
 
     Attributes:
         split: "train" or "val".
-        states: {position: (L+1, N, D) float32}, on the network's device. N is the number of instructions at
-            "instruction_end", where a state cannot depend on x, and the number of examples elsewhere. Layer 0 is the
-            embedding output, layer l the output of block l; the last layer is after the final norm, unless it was
-            observed with `final_norm=False`.
+        states: {position: (L+1, N, D) float32}, on the network's device, or on the CPU for one that is placed by
+            model.device_map or model.bits. N is the number of instructions at "instruction_end", where a state cannot
+            depend on x, and the number of examples elsewhere. Layer 0 is the embedding output, layer l the output of
+            block l; the last layer is after the final norm, unless it was observed with `final_norm=False`.
         labels: {position: {name: (N,)}} on the CPU, with the names "task", "description" and "instruction" and, except
             at "instruction_end", "x" and "y".
         n_tasks: number of tasks in the family; a small probe set may lack some of them.
@@ -162,9 +164,11 @@ def observe(
         UserError: an edited layer does not exist.
     """
     rows, on_answer = data.probe[split], data.loss_on == "y"
+    home = torch.device("cpu") if is_placed(network) else network.device
     norm = data.probe_final_norm if final_norm is None else final_norm
     with evaluation(network):
-        skip, known = _shared_prefix(network, rows) if on_answer else (0, {})
+        skip, prefix = shared_prefix(network, rows) if on_answer else (0, None)
+        known = {"past_key_values": prefix, "use_cache": True} if prefix else {}
         pack = Packer(rows, data.loss_on, network.device, data.padding, skip, width=data.longest - 1 - skip)
         run = partial(_run_rows, network, rows, pack, positions, edited_at, edits or {}, final_norm=norm, **known)
         n = rows_at_once(network, rows, data.loss_on, data.padding, skip)
@@ -172,7 +176,7 @@ def observe(
     return Observation(
         split=split,
         states={
-            position: torch.cat([part.to(network.device) for part in of_position], dim=1)
+            position: torch.cat([part.to(home) for part in of_position], dim=1)
             for position, of_position in zip(positions, zip(*parts, strict=True), strict=True)
         },
         labels={position: rows.labels(position) for position in positions},
@@ -214,7 +218,7 @@ def _run_rows(
     logits_at = batch.predicting_y if on_answer else None
     inputs |= batch.inputs
     output, layers = forward_with_states(network, (line, column), changes, at, logits_at=logits_at, **inputs)
-    states = layers.float().split([place.shape[1] for place in places], dim=1)
+    states = (layers.cpu() if is_placed(network) else layers).float().split([place.shape[1] for place in places], dim=1)
     logits = output.logits[0] if on_answer else output.logits
     return states, batch.loss(logits), batch.total, batch.correct(logits)
 
@@ -223,11 +227,11 @@ def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:
     return edit(states, which)
 
 
-def _shared_prefix(network: PreTrainedModel, rows: Rows) -> tuple[int, dict[str, Any]]:
-    """How many tokens of all rows the network need not read again, and the inputs by which it knows them."""
-    n = shared_prefix_length(rows)
+def shared_prefix(network: PreTrainedModel, rows: Rows, fewer: int = 0) -> tuple[int, Cache | None]:
+    """How many tokens of all rows, less some, the network need not read again, and the cache by which it knows them."""
+    n = shared_prefix_length(rows) - fewer
     shared = prefix_cache(network, rows.tokens[:n].long().to(network.device)) if n >= SHORTEST else None
-    return (n, {"past_key_values": shared, "use_cache": True}) if shared else (0, {})
+    return (n, shared) if shared else (0, None)
 
 
 def rows_at_once(network: PreTrainedModel, rows: Rows, loss_on: LossOn, padding: Padding | None, skip: int = 0) -> int:

@@ -12,7 +12,7 @@ the centroids of clusters. Vectors, the choice of a layer, and the accuracies ar
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from contextlib import nullcontext
 from itertools import product
 from typing import Annotated, Literal
 
@@ -21,15 +21,14 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.data.rows import Rows
 from taskcluster.measures.clustering import ClusterMeasure
-from taskcluster.measures.few_shot import FewShot, Questions, correct, few_shot, split_examples
+from taskcluster.measures.few_shot import FewShot, Questions, correct, few_shot, question_chunks, split_examples
 from taskcluster.measures.interventions.edits import group_means, match_clusters
 from taskcluster.measures.interventions.sites import Layers, ProbePrompts, chunks, edited_layers
 from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation, evaluation
 from taskcluster.metrics import Metric
-from taskcluster.models.heads import added, projections, reading, replacing
+from taskcluster.models.heads import added, reading, replacing
 from taskcluster.validation import Seed
 
 Vector = Literal["task_vector", "function_vector", "difference", "mean", "cluster", "random", "other_task"]
@@ -100,7 +99,7 @@ class Vectors(ClusterMeasure):
         layers = edited_layers(network, self.layers, "measures.vectors.layers")
         with evaluation(network):
             patches = self._patches(network)
-            chosen, tested = (self._patched(network, self._parts[k], patches, layers) for k in ("choice", "test"))
+            chosen, tested = (self._patched(network, part, patches, layers) for part in ("choice", "test"))
             plain = torch.stack([correct(network, rows) for rows in (test.zero, test.shuffled, test.few)])
         n, every = len(test.task), range(network.config.num_hidden_layers + 1)
         numbers: dict[Metric, Values] = dict(
@@ -113,15 +112,20 @@ class Vectors(ClusterMeasure):
             numbers |= zip(vector_metrics(method), (first, whole, first[best], whole[best], float(best)), strict=True)
         return numbers
 
-    def _states(self, network: PreTrainedModel, part: str) -> Tensor:
-        """Raw states of every layer at the last token of prompts with demonstrations, (L+1, N, D)."""
-        rows = self._parts[part].few
-        every = chunks(network, rows, torch.arange(rows.n_examples))
-        return torch.cat([ProbePrompts(network, rows, chunk).at("answer").states for chunk in every], 1)
+    def _states(self, network: PreTrainedModel, part: str, heads: bool = False) -> tuple[Tensor, Tensor]:
+        """At the last token of prompts with demonstrations: raw states of every layer, (L+1, N, D); where `heads` are
+        asked for, their outputs, (L, N, H, d)."""
+        rows, states, outputs = self._parts[part].few, list[Tensor](), [torch.empty(0)] * (not heads)
+        for chunk in chunks(network, rows, torch.arange(rows.n_examples)):
+            with reading(network) if heads else nullcontext([]) as read:
+                states.append(ProbePrompts(network, rows, chunk).at("answer").states)
+            outputs += [torch.stack(read[-len(states[0]) + 1 :])] if heads else []  # of the last of two passes
+        return torch.cat(states, 1), torch.cat(outputs, 1 if heads else 0)
 
     def _patches(self, network: PreTrainedModel) -> dict[Vector, Patch]:
         """How each method edits the states of a layer."""
-        source, states, k = self._parts["vectors"], self._states(network, "vectors"), self._n_tasks
+        source, k, uses_heads = self._parts["vectors"], self._n_tasks, "function_vector" in self._methods
+        states, outputs = self._states(network, "vectors", uses_heads)
         task = source.task.to(states.device)
         means = torch.stack([group_means(layer, task, k) for layer in states])
         difference = means - means.mean(1, keepdim=True)
@@ -149,10 +153,12 @@ class Vectors(ClusterMeasure):
             "other_task": other_task,
         }
         if "cluster" in self._methods:
-            centroids = self._centroids(states, self._states(network, "choice"))
+            centroids = self._centroids(states, self._states(network, "choice")[0])
             patches["cluster"] = lambda layer, base, tasks, which: base + centroids[layer, tasks]
-        if "function_vector" in self._methods:
-            heads = function_vectors(network, source, k, self.n_heads, self.n_trials)
+        if uses_heads:
+            tasks = torch.nn.functional.one_hot(task, k).to(outputs)
+            mean_outputs = torch.einsum("lnhd,nk->lhkd", outputs, tasks) / tasks.sum(0)[:, None]
+            heads = function_vectors(network, source, mean_outputs, self.n_heads, self.n_trials)
             patches["function_vector"] = lambda layer, base, tasks, which: base + heads[tasks]
         return {method: patches[method] for method in self._methods}
 
@@ -168,29 +174,31 @@ class Vectors(ClusterMeasure):
         return torch.stack(differences)
 
     def _patched(
-        self, network: PreTrainedModel, part: FewShot, patches: Mapping[Vector, Patch], layers: Sequence[int]
+        self, network: PreTrainedModel, part: str, patches: Mapping[Vector, Patch], layers: Sequence[int]
     ) -> dict[tuple[Vector, int], Tensor]:
-        """{(method, layer): how many answers are right without demonstrations, (2,)}."""
+        """{(method, layer): how many answers are right without demonstrations, (2,)}; of those by which a layer is
+        chosen, the first token stands for all."""
         counts = {key: torch.zeros(2, dtype=torch.float64) for key in product(patches, layers)}
-        for chunk in chunks(network, part.zero, torch.arange(len(part.task))):
-            questions, tasks = Questions(network, part.zero, chunk), part.task[chunk].to(network.device)
+        rows, whole = self._parts[part].zero, part == "test"
+        for chunk in question_chunks(network, rows, whole):
+            questions = Questions(network, rows, chunk, whole)
+            tasks = self._parts[part].task[chunk].to(network.device)
             for method, layer in counts:
                 states = patches[method](layer, questions.prompts.states[layer], tasks, chunk)
                 counts[method, layer] += questions.correct(questions.prompts.edited(layer, states))
         return counts
 
 
-def function_vectors(network: PreTrainedModel, prompts: FewShot, n_tasks: int, n_heads: int, n_trials: int) -> Tensor:
+def function_vectors(network: PreTrainedModel, prompts: FewShot, means: Tensor, n_heads: int, n_trials: int) -> Tensor:
     """What the heads that carry a task add to the residual stream: the sum, over `n_heads` heads, of their mean outputs
-    in the prompts of each task with demonstrations, (K, D).
+    in the prompts of each task with demonstrations, `means` (L, H, K, d): (K, D).
 
     The heads are those with the highest average indirect effect: by how much the right answer becomes more likely
     where the mean output of a head replaces its output, over `n_trials` prompts of each task with shuffled labels.
     """
     shuffled, task = prompts.shuffled, prompts.task
-    means = _mean_outputs(network, prompts.few, task, n_tasks)
     effects = torch.zeros(means.shape[:2])
-    first = torch.cat([(task == k).nonzero().squeeze(1)[:n_trials] for k in range(n_tasks)])
+    first = torch.cat([(task == k).nonzero().squeeze(1)[:n_trials] for k in range(means.shape[2])])
     answer = shuffled.targets[shuffled.at("answer")].long()
     for chunk in chunks(network, shuffled, first):
         suffixes, tasks = ProbePrompts(network, shuffled, chunk).at("answer"), task[chunk]
@@ -202,18 +210,6 @@ def function_vectors(network: PreTrainedModel, prompts: FewShot, n_tasks: int, n
     chosen = effects.flatten().topk(min(n_heads, effects.numel())).indices.tolist()
     heads = (divmod(number, effects.shape[1]) for number in chosen)
     return torch.stack([added(network, block, head, means[block, head]) for block, head in heads]).sum(0)
-
-
-def _mean_outputs(network: PreTrainedModel, few: Rows, task: Tensor, n_tasks: int) -> Tensor:
-    """Mean output of every head at the last token of the prompts of each task, (L, H, K, d)."""
-    sums = []
-    for chunk in chunks(network, few, torch.arange(len(task))):
-        prompts, tasks = ProbePrompts(network, few, chunk), torch.nn.functional.one_hot(task[chunk], n_tasks)
-        with reading(network) as outputs:
-            prompts.at("answer")
-        heads = torch.stack(outputs[-len(projections(network)) :])  # (L, B, H, d)
-        sums.append(torch.einsum("lbhd,bk->lhkd", heads, tasks.to(heads)))
-    return reduce(torch.add, sums) / torch.bincount(task, minlength=n_tasks).to(sums[0])[:, None]
 
 
 def _likelihood(logits: Tensor, answer: Tensor) -> Tensor:  # of the right first token, (B,)

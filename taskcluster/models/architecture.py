@@ -56,6 +56,12 @@ def _name_of_blocks(network: PreTrainedModel) -> str:
     )
 
 
+def is_placed(network: PreTrainedModel) -> bool:
+    """Whether the network was loaded onto devices of its own, by model.device_map, or with quantized weights, which do
+    not move."""
+    return bool(getattr(network, "hf_device_map", None)) or bool(getattr(network, "is_quantized", False))
+
+
 def output_layer(network: PreTrainedModel) -> nn.Module:
     """What turns the states of the last layer into logits. Raises UserError where there is none."""
     head = network.get_output_embeddings()

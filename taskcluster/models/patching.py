@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from taskcluster.models.architecture import accepted, blocks, blocks_from
 from taskcluster.models.hidden_states import NO_EDITS, Edits, Places, forward_with_states
-from taskcluster.models.prefix_cache import FixedLayer, keys_and_values
+from taskcluster.models.prefix_cache import FixedLayer, copied, keys_and_values
 from taskcluster.validation import UserError
 
 EVERYWHERE: Places = (slice(None), slice(None))
@@ -50,16 +50,28 @@ class _Kept(FixedLayer):
 class Prompts:
     """B prompts (B, T) that have been run once. mask (B, T): 1 where a prompt has a token, 0 where it is filled up.
 
-    last: K, for the logits of the last K places, (B, K, V); None for those of the last alone, (B, V). The network
-    should not drop out (`eval`). Raises UserError for a network that keeps no keys and values.
+    last: K, for the logits of the last K places, (B, K, V); None for those of the last alone, (B, V). prefix: the S
+    tokens that all prompts begin with, computed before (`prefix_cache`); they are the first S columns of all, and what
+    is filled up comes between them and the others. The network should not drop out (`eval`). Raises UserError for a
+    network that keeps no keys and values.
     """
 
     @torch.no_grad()
-    def __init__(self, network: PreTrainedModel, tokens: Tensor, mask: Tensor, last: int | None = None) -> None:
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        tokens: Tensor,
+        mask: Tensor,
+        last: int | None = None,
+        prefix: Cache | None = None,
+    ) -> None:
+        if prefix:
+            n = prefix.get_seq_length()
+            tokens, mask = (_with_prefix(values, mask, n) for values in (tokens, mask))
         self._network, self._mask, self._last, self._blocks = network, mask, last, blocks(network)
         self._tokens, self._positions = tokens, (mask.cumsum(1) - 1).clamp(min=0)
-        cache = DynamicCache()
-        network(**accepted(network, self._inputs(cache, tokens.shape[1])))
+        cache = copied(prefix, len(tokens)) if prefix else DynamicCache()
+        network(**accepted(network, self._inputs(cache, tokens.shape[1] - cache.get_seq_length())))
         self._kept = [_Kept(*layer) for layer in keys_and_values(cache)]
         if len(self._kept) != len(self._blocks):
             raise UserError(
@@ -106,6 +118,13 @@ class Prompts:
             "use_cache": True,
             "logits_to_keep": self._last or 1,
         }
+
+
+def _with_prefix(values: Tensor, mask: Tensor, n: int) -> Tensor:
+    """values (B, T), where what is filled up, by mask (B, T), comes after the first n instead of before them."""
+    padding, place = mask.shape[1] - mask.sum(1, keepdim=True), torch.arange(mask.shape[1], device=mask.device)
+    moved = torch.where(place < n, place + padding, torch.where(place < n + padding, place - n, place))
+    return values.gather(1, moved)
 
 
 class Suffixes:

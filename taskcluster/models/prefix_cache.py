@@ -34,6 +34,14 @@ class _Prefix(FixedLayer):
         return torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
 
 
+def copied(prefix: Cache, n: int) -> DynamicCache:
+    """The cache of `prefix_cache`, as n prompts fill it up further."""
+    cache = DynamicCache()
+    for number, layer in enumerate(prefix.layers):
+        cache.update(*(kept.expand(n, -1, -1, -1) for kept in (layer.keys, layer.values)), number)
+    return cache
+
+
 def keys_and_values(cache: Cache) -> list[tuple[Tensor, Tensor]]:
     """(B, H, T, d) each, of every layer that kept them."""
     layers = [layer for layer in cache.layers if type(layer) is DynamicLayer and layer.is_initialized]

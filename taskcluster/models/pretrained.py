@@ -9,13 +9,14 @@ Weights are read from safetensors or GGUF files alone, which hold no code, as pi
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import PositiveInt
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from taskcluster.data.sources import reading
 from taskcluster.validation import validated
@@ -45,18 +46,24 @@ def pretrained(
     dtype: Literal["float32", "bfloat16", "float16"],
     trust_remote_code: bool,
     revisions: None = None,
+    device_map: str | dict[str, int | str] | None = None,
+    bits: Literal[8, 4] | None = None,
 ) -> PreTrainedModel:
     """The model at `path`, a folder or a name on Hugging Face's hub, for sequences of up to `longest` tokens.
 
     vocab_size: number of tokens of the tokenizer; revision: branch, tag or commit on the hub; gguf_file: the file below
     `path` that holds model and tokenizer; trust_remote_code: whether the model's own code may be run; revisions: none
-    here, as several are the steps of a run, which loads one after the other (`taskcluster.training.series`).
+    here, as several are the steps of a run, which loads one after the other (`taskcluster.training.series`);
+    device_map: the device of each part, as accelerate has it, or "auto", or one device for all, such as "cuda:1"; bits:
+    of a weight in the blocks, by bitsandbytes, if fewer than those of `dtype`.
 
     Raises ValueError where it cannot be loaded whole, where weights are left over or not finite, and where it has fewer
-    embeddings than tokens, or reads shorter sequences.
+    embeddings than tokens, or reads shorter sequences; where bitsandbytes is not installed.
     """
     if path is None:
         raise ValueError("path=None: give a folder, or a model's name on Hugging Face's hub")
+    if bits and not find_spec("bitsandbytes"):
+        raise ValueError(f"bits={bits} needs the package bitsandbytes; install it, or leave model.bits out")
     with reading(path, revision, "path", ADVICE):
         if not gguf_file:
             _config(path, revision, trust_remote_code)
@@ -69,15 +76,27 @@ def pretrained(
             trust_remote_code=trust_remote_code,
             ignore_mismatched_sizes=True,  # they are refused below, with their shapes
             output_loading_info=True,
+            device_map=device_map,
+            quantization_config=_quantization(bits, dtype),
         )
     network: Any = loaded[0]
     _refuse_other_weights(f"path={path!r}{f' at revision {revision!r}' if revision else ''}", *loaded)
     _refuse_unsuited(path, network, dtype, vocab_size, longest)
-    if getattr(network, "hf_quantizer", None) is not None:  # of a GGUF file: its weights are of `dtype` now
+    if gguf_file and getattr(network, "hf_quantizer", None) is not None:  # its weights are of `dtype` now
         network.hf_quantizer, network.is_quantized = None, False
         del network.config.quantization_config
+    if device_map:  # transformers names no device where there is one for all
+        network.hf_device_map = getattr(network, "hf_device_map", None) or {"": network.device}
     network.config.use_cache = False
     return network.train()
+
+
+def _quantization(bits: int | None, dtype: str) -> BitsAndBytesConfig | None:
+    if not bits:
+        return None
+    return BitsAndBytesConfig(
+        load_in_8bit=bits == 8, load_in_4bit=bits == 4, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
 
 
 def traits(path: str, revision: str | None, trust_remote_code: bool) -> dict[str, object]:
@@ -135,7 +154,8 @@ def _refuse_other_weights(source: str, network: Any, report: Mapping[str, Any]) 
 
 def _refuse_unsuited(path: str, network: Any, dtype: str, vocab_size: int, longest: int) -> None:
     """Raise ValueError for weights that are not finite, and for a model that cannot read the prompts."""
-    if broken := [name for name, weight in network.named_parameters() if not torch.isfinite(weight).all()]:
+    weights = network.named_parameters()  # those that device_map keeps elsewhere are on the meta device
+    if broken := [name for name, weight in weights if not (weight.is_meta or torch.isfinite(weight).all())]:
         raise ValueError(
             f"path={path!r} has NaN or infinite values in {broken[0]}, read as {dtype}; choose model.dtype=float32, or "
             "restore its files"

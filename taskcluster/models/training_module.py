@@ -6,7 +6,7 @@ out: mean next-token cross-entropy, one optimizer update a step
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from taskcluster.data.batches import Batch
-from taskcluster.models.architecture import accepted
+from taskcluster.models.architecture import accepted, is_placed
 from taskcluster.models.hidden_states import logits_at
 from taskcluster.validation import Seed
 
@@ -77,6 +77,10 @@ class LanguageModel(pl.LightningModule):
         self._scheduler = scheduler(self._optimizer)
         self._configured = [{k: v for k, v in group.items() if k != "params"} for group in self._optimizer.param_groups]
         self._seed = seed
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Lightning moves and converts the network, unless a map of devices or quantization has placed it for good."""
+        return self if is_placed(self.network) else super()._apply(fn, recurse)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Count batches as this run does: the checkpoint's run may have had another number of them an update."""

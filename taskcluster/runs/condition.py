@@ -24,6 +24,10 @@ FOLLOWS = {
     "clusterer.seed": "kmeans",
 }
 
+# Keys with the name of a pretrained model, and in it the seed of one of a suite (pythia-70m-seed3 of PolyPythias).
+SUITE = ("model.path", "data.tokenizer")
+TRAINED_WITH = re.compile(r"(?<=[-_]seed)\d+")
+
 Config = Mapping[str, Any]
 
 
@@ -58,7 +62,13 @@ def content(config: Config) -> dict[str, Any]:
 
 def decisive(config: Config) -> dict[str, Any]:
     """The condition: dotted key -> value of all that matters to a run's numbers, seeds aside."""
-    return {key: value for key, value in content(config).items() if not is_seed(key)}
+    values = {key: value for key, value in content(config).items() if not is_seed(key)}
+    return values | {key: without_seed(values[key]) for key in SUITE if key in values}
+
+
+def without_seed(path: Any) -> Any:
+    """The name of a pretrained model without the seed that it was trained with: pythia-70m-seedN."""
+    return TRAINED_WITH.sub("N", path) if isinstance(path, str) else path
 
 
 def digest(values: Mapping[str, Any]) -> str:
@@ -83,8 +93,10 @@ def separate_seeds(config: Config) -> dict[str, Any]:
 
 def named_seeds(config: Config) -> dict[str, Any]:
     """All seeds that tell a run from others of its condition, by short names: {"seed": 0, "kmeans": 3}."""
-    seeds = {"seed": config.get("seed")} | separate_seeds(config)
-    return {key.removeprefix("seeds.").replace("data.probe_seed", "probe_seed"): seed for key, seed in seeds.items()}
+    separate = separate_seeds(config).items()
+    short = {key.removeprefix("seeds.").replace("data.probe_seed", "probe_seed"): value for key, value in separate}
+    trained = TRAINED_WITH.search(str((config.get("model") or {}).get("path")))
+    return {"seed": config.get("seed"), **({"model_seed": int(trained[0])} if trained else {}), **short}
 
 
 def seeds_of(config: Config) -> str:

@@ -13,7 +13,17 @@ from glob import escape
 from pathlib import Path
 
 from taskcluster.runs import records
-from taskcluster.runs.condition import Config, content, decisive, digest, is_seed, matters, named_seeds
+from taskcluster.runs.condition import (
+    SUITE,
+    Config,
+    content,
+    decisive,
+    digest,
+    is_seed,
+    matters,
+    named_seeds,
+    without_seed,
+)
 from taskcluster.validation import UserError
 
 LONGEST = 60  # characters of a condition, before the digest
@@ -55,6 +65,7 @@ def condition(config: Config, overrides: Sequence[str]) -> str:
     """
     pairs = [override.lstrip("+").partition("=")[::2] for override in overrides]
     pairs = [(key[1:], "~") if key.startswith("~") else (key, value) for key, value in pairs]
+    pairs = [(key, without_seed(value) if key in SUITE else value) for key, value in pairs]
     hidden = [key for key, _ in pairs if SCHEDULE.fullmatch(key) and matters(f"{key}.")]
     words = {key: value for key, value in pairs if key not in hidden and not _is_elsewhere(config, key, value)}
     ordered = sorted(words, key=lambda key: (key != "task", key != "model"))

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from taskcluster.config import RunConfig
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.partial import PartialRow
 from taskcluster.runs.resume import writing
 from taskcluster.validation import UserError
 
@@ -96,8 +97,10 @@ def analyze(analysis: Analysis, console: Console) -> None:
                 for step in steps[len(done) :]:
                     started = time.monotonic()
                     loaded.go_to(step)
-                    row, ended = {"step": step, **loaded.measure()}, time.monotonic()
+                    kept = PartialRow(target.path, step)
+                    row, ended = {"step": step, **loaded.measure(kept)}, time.monotonic()
                     target.append(row, elapsed=ended - began, measuring=ended - started)
+                    kept.clear()
                 conclude.conclude(target, loaded.data.family)
                 loaded.go_to(steps[-1])
                 conclude.illustrate(loaded, target, console)

@@ -10,11 +10,12 @@ import pytorch_lightning as pl
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from taskcluster.measures.measure import Measurement
+from taskcluster.measures.measure import Measurement, not_kept
 from taskcluster.models.training_module import LanguageModel, TrainingDiverged
 from taskcluster.operations.processes.interrupts import Interrupted, Interrupts, ends_the_run
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
 from taskcluster.runs.journal import Row
+from taskcluster.runs.partial import PartialRow
 from taskcluster.training.snapshots import Snapshots, spread
 from taskcluster.validation import validated
 
@@ -86,8 +87,11 @@ class MeasurementCallback(pl.Callback):
     def measure(self, trainer: pl.Trainer, module: LanguageModel, step: int, last: bool) -> None:
         """Measure the first step that is due, unless a signal comes."""
         started = time.monotonic()
+        # Only where nothing is trained does a measurement take so long, and one process knows by itself what is kept.
+        kept = None if trainer.max_steps or trainer.world_size > 1 else PartialRow(self._run.path, step)
         try:
-            metrics = self.measurement(module.network, step, last, partial(self.snapshots.take, step))
+            look = partial(self.snapshots.take, step)
+            metrics = self.measurement(module.network, step, last, look, kept or not_kept)
         except FloatingPointError as error:
             raise TrainingDiverged(step) from error
         except Interrupted:  # it stays due: the CheckpointCallback saves, and the resumed run measures first
@@ -97,6 +101,8 @@ class MeasurementCallback(pl.Callback):
         self.rows.append({"step": step, **metrics})
         if trainer.is_global_zero:
             self._run.append(self.rows[-1], elapsed=now - self._started, measuring=now - started)
+            if kept:
+                kept.clear()
             self._mirror(trainer, metrics, step)
 
     def _mirror(self, trainer: pl.Trainer, row: Row, step: int) -> None:

@@ -29,7 +29,7 @@ from taskcluster.runs.resume import Start
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training.callbacks import CheckpointCallback, MeasurementCallback
 from taskcluster.training.progress import ProgressCallback
-from taskcluster.training.series import put_checkpoint, refuse_different, series
+from taskcluster.training.series import Series, put_checkpoint, refuse_different, series
 from taskcluster.training.snapshots import spread
 from taskcluster.validation import UserError
 
@@ -56,11 +56,13 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
     """The data and the network of a run as it begins, in the precision that training holds its weights in: of several
     checkpoints, the first. Raises UserError."""
     steps = series(config)
+    refuse_placed(config, steps)
     refuse_different(steps or {0: config})
     config = next(iter(steps.values()), config)
     data = config.data.build(SequenceDataModule, family=config.task.build(TaskFamily))
     network = config.model.build(PreTrainedModel, vocab_size=len(data.tokenizer), longest=data.longest)
-    network.to(WEIGHTS.get(str(config.trainer.precision), network.dtype))  # type: ignore[arg-type]  # wrapped without types
+    if precision := WEIGHTS.get(str(config.trainer.precision)):
+        network.to(precision)  # type: ignore[arg-type]  # wrapped without types
     check(network)
     if not data.padding and not takes_mask(network):
         raise UserError(
@@ -81,6 +83,20 @@ def refuse_device(chosen: TrainerConfig) -> None:
         )
     if str(chosen.precision).startswith("16"):
         raise UserError(f"trainer.precision={chosen.precision!r} needs a GPU; choose bf16-mixed or 32-true")
+
+
+def refuse_placed(config: RunConfig, steps: Series) -> None:
+    """Raise UserError for training with a map of devices or quantized weights, and for converting or replacing the
+    latter."""
+    model, trainer = config.model.arguments, config.trainer
+    placed = [f"model.{key}={model[key]!r}" for key in ("device_map", "bits") if model.get(key)]
+    if placed and trainer.max_steps:
+        raise UserError(f"{placed[0]} is for a model that is only measured; set trainer.max_steps=0, or leave it out")
+    if model.get("bits") and (len(steps) > 1 or str(trainer.precision) in WEIGHTS):
+        asked = (
+            "measures one model in its own precision, not several checkpoints, nor under a trainer.precision=..-true"
+        )
+        raise UserError(f"{placed[-1]} {asked}; leave it out")
 
 
 def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:

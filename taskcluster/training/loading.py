@@ -16,7 +16,7 @@ from taskcluster.data.rows import Position
 from taskcluster.library.prompt_observation import PromptObservation
 from taskcluster.library.run_observation import observe_run
 from taskcluster.measures.clusterers.clusterer import Clusterer
-from taskcluster.measures.measure import Measurement
+from taskcluster.measures.measure import Keep, Measurement, not_kept
 from taskcluster.runs.checkpoints import put_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.experiment import measuring, prepare
@@ -74,10 +74,11 @@ class LoadedRun:
         clusterer = self.config.clusterer.build(Clusterer)  # type: ignore[type-abstract]
         return observe_run(self.network, self.data, split, positions, final_norm, clusterer)
 
-    def measure(self) -> dict[str, float]:
-        """The metrics of the step by their keys: on the machine that trained, the same bits as in the journal."""
+    def measure(self, keep: Keep = not_kept) -> dict[str, float]:
+        """The metrics of the step by their keys: on the machine that trained, the same bits as in the journal. keep:
+        see `Measurement`."""
         last = max(series(self.config), default=self.config.trainer.max_steps)
-        return self.measurement(self.network, self.step, last=self.step == last)
+        return self.measurement(self.network, self.step, last=self.step == last, keep=keep)
 
 
 def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, object] | None = None) -> LoadedRun:

@@ -10,10 +10,12 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskcluster.config import RunConfig
+from taskcluster.data.sources import revisions_of
 from taskcluster.runs.records import LARGEST
 from taskcluster.validation import UserError
 
@@ -123,14 +125,23 @@ def _folders(folder: Path) -> dict[str, tuple[str, str | None]]:
     return {name: (str(folder / name), None) for name in names}
 
 
-def _revisions(path: str, revisions: object) -> dict[str, tuple[str, str | None]]:
-    """{revision: (path, revision)} of a model on the hub."""
+def _revisions(path: str, given: object) -> dict[str, tuple[str, str | None]]:
+    """{revision: (path, revision)} of a model on the hub; of a pattern, those revisions with a number that match it."""
+    revisions = [given] if isinstance(given, str) else given
     if not isinstance(revisions, list) or not all(isinstance(revision, str) for revision in revisions):
         raise UserError(
             f"model.revisions={revisions!r} is not a list of texts; write it as in model.revisions=[step1,step2] or "
             '\'model.revisions=["1000","2000"]\''
         )
-    return {revision: (path, revision) for revision in revisions}
+    named: dict[str, tuple[str, str | None]] = {}
+    for revision in revisions:
+        known = revisions_of(path) if re.search(r"[*?[]", revision) else (revision,)
+        matching = [name for name in known if name == revision or (fnmatch(name, revision) and re.search(r"\d", name))]
+        if not matching:
+            there = f"such as {', '.join(known[:3])}" if known else "or it is not to be had from the hub or its cache"
+            raise UserError(f"model.revisions={revision!r} matches no revision of {path}, {there}; change the pattern")
+        named |= {name: (path, name) for name in matching}
+    return named
 
 
 def _with(config: RunConfig, path: str, revision: str | None) -> RunConfig:

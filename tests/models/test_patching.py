@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from taskcluster.models import architecture
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.models.patching import Prompts
+from taskcluster.models.prefix_cache import prefix_cache
 
 B, T, VOCABULARY, LAYERS = 9, 12, 40, 3
 BACK = [torch.zeros(B, dtype=torch.long), torch.full((B,), 3), torch.arange(B) % 5]
@@ -76,3 +77,21 @@ def test_logits_of_several_last_places_are_those_of_a_whole_pass(
         other = suffixes.states[layer].flip(0)
         wanted = whole_pass(network, prompts, (torch.arange(B), T - 1 - BACK[1]), layer, other)[:, -2:]
         torch.testing.assert_close(suffixes.edited(layer, other), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("last", [None, 2])
+def test_a_shared_prefix_that_was_computed_before_changes_no_logits(
+    network: PreTrainedModel, prompts: tuple[Tensor, Tensor], last: int | None
+) -> None:
+    tokens, mask = prompts
+    rank = mask.cumsum(1) * mask  # 1 for the first token of each prompt
+    tokens = torch.where((rank >= 1) & (rank <= 4), 5 + rank, tokens)
+    cache = prefix_cache(network, torch.arange(6, 10))
+    at = torch.zeros(B).long()
+    whole, continued, again = (Prompts(network, tokens, mask, last, kept).at(at) for kept in (None, cache, cache))
+    torch.testing.assert_close(continued.states, whole.states, rtol=1e-5, atol=1e-5)
+    for layer in range(LAYERS + 1):
+        other = whole.states[layer].flip(0)
+        torch.testing.assert_close(continued.edited(layer, other), whole.edited(layer, other), rtol=1e-5, atol=1e-5)
+        assert torch.equal(continued.edited(layer, continued.states[layer]), continued.logits)
+    assert torch.equal(again.logits, continued.logits)  # the cache stays as it was

@@ -1,6 +1,8 @@
 """Pretrained models: probed as they are, fine-tuned, refused; against transformers' own passes."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from taskcluster import load_run
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.measures.observation import observe
+from taskcluster.measures.baselines import Untrained
+from taskcluster.measures.clustering import ClusteringAtX
+from taskcluster.measures.observation import Observation, observe
 from taskcluster.models.pretrained import pretrained
-from taskcluster.operations.command_line.cli import composed
+from taskcluster.models.training_module import LanguageModel
+from taskcluster.operations.command_line.cli import Job, composed
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.training.experiment import prepare
@@ -313,6 +318,70 @@ def test_live_and_offline_numbers_are_the_same_bits_in_every_precision(
     measured = loaded.measure()
     assert {"ari_at_answer_untrained/val/layer_2", "val/ari_within_x_at_answer_symbols"} <= {*measured}
     assert measured == {key: row[key] for key in measured}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_killed_analysis_resumes_with_the_measure_that_it_was_in(
+    taskcluster_train: Callable[..., Outcome], saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*PROBED, "measures=[clustering_at_answer,untrained,chance]", "model=pretrained")
+    words = (*words, f"model.path={saved}/llama", "trainer.max_steps=0", "hydra.run.dir=run")
+    monkeypatch.setattr(Job, "stopped", 0)
+
+    def interrupted(measure: Untrained, seen: Observation) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        seen.executor(list, [[]])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Untrained, "measure", interrupted)
+        assert taskcluster_train(*words).exit_code == 130
+    run = RunFolder(tmp_path / "run")
+    assert run.rows() == []
+    kept = (run.path / "partial.jsonl").read_text().splitlines()
+    assert [json.loads(line)["measure"] for line in kept] == ["val/clustering_at_answer"]
+    with (run.path / "partial.jsonl").open("a") as partial:
+        partial.write('{"step": 0, "meas')  # torn by a crash
+    Job.stopped = 0  # the command would be another process
+    with monkeypatch.context() as patch:
+        patch.setattr(ClusteringAtX, "measure", lambda measure, seen: pytest.fail("it is measured already"))
+        outcome = taskcluster_train(*words)
+    assert outcome.exit_code == 0, outcome.err
+    (row,) = run.rows()
+    measured = load_run(run.path).measure()
+    assert "ari_at_answer/val/layer_2" in measured
+    assert measured == {key: row[key] for key in measured}
+    assert not (run.path / "partial.jsonl").exists()
+
+
+def test_a_model_with_a_map_of_devices_stays_there_and_gives_the_same_numbers(saved: Path) -> None:
+    words = ("data.probe_size=16", "trainer.max_steps=0")
+    data, network = built(saved / "llama", *words)
+    _, placed = built(saved / "llama", *words, "model.device_map=cpu")
+    seen, same = (observe(each, data, "val", ["input"]) for each in (network, placed))
+    assert torch.equal(seen.states["input"], same.states["input"])
+    model = LanguageModel(placed, lambda groups: torch.optim.SGD(groups), lambda optimizer: None, seed=0)
+    assert model.to(torch.float16).network.dtype is torch.float32
+    with pytest.raises(UserError, match=r"model.device_map='cpu' is for a model that is only measured; set"):
+        built(saved / "llama", "model.device_map=cpu", "trainer.max_steps=4")
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantized_weights_are_read_edited_and_refused_where_they_cannot_be(
+    saved: Path, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("data.probe_size=16", f"model.bits={bits}", "trainer.max_steps=0")
+    with pytest.raises(UserError, match=rf"model.bits={bits} is for one model in its own precision, not for several"):
+        built(saved / "llama", *words, "trainer.precision=bf16-true")
+    with monkeypatch.context() as patch:
+        patch.setattr("taskcluster.models.pretrained.find_spec", lambda name: None)
+        with pytest.raises(UserError, match=rf"model.bits={bits} needs the package bitsandbytes; install it, or leave"):
+            built(saved / "llama", *words)
+    pytest.importorskip("bitsandbytes")
+    data, network = built(saved / "llama", *words)  # whose states are edited and read to see that they can be
+    assert {p.dtype for p in network.model.layers.parameters() if p.ndim > 1} == {{8: torch.int8, 4: torch.uint8}[bits]}
+    exact = observe(built(saved / "llama", *words[::2])[1], data, "val", ["input"]).states["input"]
+    states = observe(network, data, "val", ["input"]).states["input"]
+    assert torch.nn.functional.cosine_similarity(states, exact, dim=2).min() > {8: 0.99, 4: 0.8}[bits]
 
 
 @pytest.mark.slow

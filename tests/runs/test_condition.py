@@ -105,3 +105,15 @@ def test_the_group_is_the_condition_and_has_a_digest_where_the_folder_was_chosen
     assert group(config(), Path("outputs/default/seed=0")) == "default"
     assert group(config(), Path("outputs/default/model.n_layer=2/seed=0")) == "model.n_layer=2"
     assert group(config(), Path("run")) != group(config("model.n_layer=2"), Path("run"))
+
+
+def test_models_of_a_suite_that_differ_in_their_seed_are_one_condition() -> None:
+    paths = [f"EleutherAI/pythia-70m-seed{k}" for k in (1, 2)] + ["EleutherAI/pythia-160m-seed1"]
+    words = [["model=pretrained", f"model.path={path}"] for path in paths]
+    one, other, larger = (config(*each) for each in words)
+    assert digest(decisive(one)) == digest(decisive(other)) != digest(decisive(larger))
+    assert (seeds_of(one), seeds_of(other)) == ("0, model_seed=1", "0, model_seed=2")
+    folders = [run_folder(made, each, FREE) for made, each in zip((one, other), words, strict=True)]
+    assert len({folder.partition("/")[0] for folder in folders}) == 1
+    assert [folder.rpartition("/")[2] for folder in folders] == ["seed=0,model_seed=1", "seed=0,model_seed=2"]
+    assert folders[0].startswith("model=pretrained,model.path=pythia-70m-seedN~")

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import SMALL, composed
+from huggingface_hub import scan_cache_dir
 from networks import byte_tokenizer, small
 from safetensors.torch import load_file, save_file
 
 from taskcluster.config import RunConfig
+from taskcluster.data.sources import revisions_of
 from taskcluster.training.experiment import prepare
 from taskcluster.training.series import put_checkpoint, refuse_different, series, step_of
 from taskcluster.validation import UserError
@@ -94,6 +96,35 @@ def test_revisions_come_by_number_and_the_tokenizer_follows(tmp_path: Path) -> N
     other = series(probing("a/b", "model.revisions=[step1]", "data.tokenizer=c/d"))
     assert (other[1].data.arguments["tokenizer"], other[1].data.arguments["tokenizer_revision"]) == ("c/d", None)
     assert series(probing("a/b", "model.revisions=[]")) == series(probing("a/b")) == {}
+
+
+def test_revisions_that_match_a_pattern_are_listed_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"a/b": ("main", "step1", "step10", "step1000", "step2000", "early-step3")}
+    monkeypatch.setattr("taskcluster.training.series.revisions_of", lambda path: known.get(path, ()))
+    assert [*series(probing("a/b", "model.revisions='step*000'"))] == [1000, 2000]
+    assert [*series(probing("a/b", "model.revisions=[step5,'step1*']"))] == [1, 5, 10, 1000]
+    assert [*series(probing("a/b", "model.revisions='*'"))] == [1, 3, 10, 1000, 2000]
+    with pytest.raises(UserError, match=r"='tokens\*' matches no revision of a/b, such as main, step1, step10; change"):
+        series(probing("a/b", "model.revisions='tokens*'"))
+    with pytest.raises(UserError, match=r"='step\*' matches no revision of c/d, or it is not to be had from the hub"):
+        series(probing("c/d", "model.revisions='step*'"))
+
+
+def test_without_the_hub_the_revisions_in_the_cache_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    repo = tmp_path / "models--a--b"
+    for number, name in enumerate(("step1", "step20")):
+        (repo / "snapshots" / str(number)).mkdir(parents=True)
+        (repo / "refs").mkdir(exist_ok=True)
+        (repo / "refs" / name).write_text(str(number))
+
+    def refuse(name: str) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.list_repo_refs", refuse)
+    monkeypatch.setattr("huggingface_hub.scan_cache_dir", lambda: scan_cache_dir(tmp_path))
+    revisions_of.cache_clear()
+    assert (revisions_of("a/b"), revisions_of("a/c")) == (("step1", "step20"), ())
+    revisions_of.cache_clear()
 
 
 @pytest.fixture(scope="module")

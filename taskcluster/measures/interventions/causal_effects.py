@@ -8,7 +8,7 @@ Centroids come from one half of the validation instructions, tests from the othe
 that changes nothing must leave every logit bit-equal, or the measure fails.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -32,11 +32,13 @@ from taskcluster.measures.interventions.sites import (
     task_pairs,
 )
 from taskcluster.measures.measure import Values, configured
-from taskcluster.measures.observation import Observation, evaluation
+from taskcluster.measures.observation import Observation, evaluation, shared_prefix
 from taskcluster.metrics import Metric
 from taskcluster.validation import Seed
 
 CLEAN, SOURCE = ("clean",), ("source",)  # of prompts of A, and of B, without an edit
+
+Run = Callable[[Tensor], ProbePrompts]  # of examples
 
 Counts = dict[tuple[object, ...], Tensor]  # sums over prompts of what `_count` gives
 
@@ -95,9 +97,13 @@ class Interventions(ClusterMeasure):
         network = observation.network
         layers = edited_layers(network, self.layers, "measures.interventions.layers")
         with evaluation(network):
-            spaces, sources = self._spaces(network)
+            whole = any(SITES[site].whole for site in self._sites)
+            # One token less, as some edits are made one place before the first position.
+            prefix = None if whole else shared_prefix(network, self._rows, fewer=1)[1]
+            run = partial(ProbePrompts, network, self._rows, prefix=prefix)
+            spaces, sources = self._spaces(network, run)
             parts = chunks(network, self._rows, torch.arange(len(self.pairs.base)))
-            counted = observation.executor(partial(self._count_chunk, network, spaces, sources, layers), parts)
+            counted = observation.executor(partial(self._count_chunk, network, run, spaces, sources, layers), parts)
         totals = {key: torch.stack([part[key] for part in counted]).sum(0) for key in counted[0]}
         n, a, b, *_ = totals[CLEAN]
         numbers: dict[Metric, Values] = dict(
@@ -111,14 +117,14 @@ class Interventions(ClusterMeasure):
             numbers |= {metric: kinds[metric.key.partition("_")[0]].tolist() for metric in declared}
         return numbers
 
-    def _spaces(self, network: PreTrainedModel) -> tuple[dict[SiteName, list[Space]], Tensor]:
+    def _spaces(self, network: PreTrainedModel, run: Run) -> tuple[dict[SiteName, list[Space]], Tensor]:
         """The space of every site and layer, 0 to L; and for each pair the logits of a prompt of B, (P, V)."""
         pairs, single = self.pairs, [site for site in self._sites if not SITES[site].whole]
-        states, logits = self._states(network, pairs.states.examples, single)
+        states, logits = self._states(network, run, pairs.states.examples, single)
         once, again = pairs.base.unique(return_inverse=True)
-        tested = {site: at_once[:, again] for site, at_once in self._states(network, once, single)[0].items()}
+        tested = {site: at_once[:, again] for site, at_once in self._states(network, run, once, single)[0].items()}
         for site in self._sites.keys() - states.keys():
-            states |= self._states(network, self._sites[site].examples, [site])[0]
+            states |= self._states(network, run, self._sites[site].examples, [site])[0]
             tested[site] = states[site][:, :0]  # where none is matched with clusters
         spaces = {}
         for site, known in self._sites.items():
@@ -133,12 +139,12 @@ class Interventions(ClusterMeasure):
         return spaces, logits[pairs.states.source]
 
     def _states(
-        self, network: PreTrainedModel, examples: Tensor, sites: Sequence[SiteName]
+        self, network: PreTrainedModel, run: Run, examples: Tensor, sites: Sequence[SiteName]
     ) -> tuple[dict[SiteName, Tensor], Tensor]:
         """Raw states of every layer at the sources of sites, (L+1, S, D) each; logits of the answer, (E, V)."""
         states, logits = dict[SiteName, list[Tensor]](), []
         for chunk in chunks(network, self._rows, examples):
-            prompts = ProbePrompts(network, self._rows, chunk)
+            prompts = run(chunk)
             logits.append(prompts.at("answer").logits)
             for site in sites:
                 states.setdefault(site, []).append(prompts.at(SITES[site].source, SITES[site].whole).states)
@@ -147,6 +153,7 @@ class Interventions(ClusterMeasure):
     def _count_chunk(
         self,
         network: PreTrainedModel,
+        run: Run,
         spaces: Mapping[SiteName, list[Space]],
         sources: Tensor,
         layers: Sequence[int],
@@ -158,7 +165,7 @@ class Interventions(ClusterMeasure):
         """
         device = network.device
         a, b = (tokens[chosen].to(device, non_blocking=True) for tokens in (self.pairs.token_a, self.pairs.token_b))
-        prompts = ProbePrompts(network, self._rows, self.pairs.base[chosen])
+        prompts = run(self.pairs.base[chosen])
         source, clean = sources[chosen.to(device, non_blocking=True)], prompts.at("answer").logits
         count = partial(_count, a=a, b=b, clean=clean, source=source)
         counts: Counts = {CLEAN: count(clean), SOURCE: count(source)}

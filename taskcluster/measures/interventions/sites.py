@@ -19,6 +19,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
 
 from taskcluster.data.rows import Position, Rows
 from taskcluster.measures.interventions.edits import EDITS
@@ -81,11 +82,19 @@ class ProbePrompts:
     """The prompts of examples with numbers `examples` (B,), run once, whose suffixes are found by position.
 
     last: up to the last token of y instead of the one that predicts its first, with the logits of so many places.
+    prefix: see `Prompts`; with one, no suffix is `whole`.
     """
 
-    def __init__(self, network: PreTrainedModel, rows: Rows, examples: Tensor, last: int | None = None) -> None:
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        rows: Rows,
+        examples: Tensor,
+        last: int | None = None,
+        prefix: Cache | None = None,
+    ) -> None:
         tokens, mask, back = rows.prompts(examples, pad=0, whole=last is not None)  # what is masked is never read
-        self._prompts = Prompts(network, tokens.to(network.device), mask.to(network.device), last)
+        self._prompts = Prompts(network, tokens.to(network.device), mask.to(network.device), last, prefix)
         self._first = (mask.sum(1) - 1).to(network.device)
         self._back = {position: places.to(network.device) for position, places in back.items()}
 
