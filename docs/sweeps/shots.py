@@ -28,6 +28,7 @@ ANSWERS = {
 ARIS = {"ari_at_answer": "", "ari_at_answer_untrained": ", random weights"}
 TEXTS = {"symbols": "bag of tokens", "bigrams": "bag of bigrams", "mean_embedding": "mean embedding"}
 LAYERS = (1, 10, 18, LAYER, 26, 30)
+ALONG = (0, 10, 18, LAYER, 30)
 CURVES = {
     "first_token_few_shot": "right answers with demonstrations",
     "vector_difference_chosen": "right answers without, steered",
@@ -76,10 +77,10 @@ def _along(found: Findings, conditions: Mapping[int, Runs]) -> Table:
     rows = []
     for place in (*(f"demonstration_{k}" for k in range(1, most + 1)), "answer"):
         key, longest = f"ari_at_{place}", {most: conditions[most]}
-        cells = [*(_row(found, longest, key, layer)[0] for layer in (1, 10, 18, LAYER, 30))]
+        cells = [*(_row(found, longest, key, layer)[0] for layer in ALONG)]
         cells += [_row(found, longest, f"{key}_untrained", layer)[0] for layer in (1, LAYER)]
         rows.append([place.replace("_", " "), *cells, *_row(found, longest, f"{key}_symbols")])
-    layers = [f"layer {layer}" for layer in (1, 10, 18, LAYER, 30)]
+    layers = [f"layer {layer}" for layer in ALONG]
     random = [f"random weights, layer {layer}" for layer in (1, LAYER)]
     return Table("", ["ARI with the task", *layers, *random, "bag of tokens"], rows)
 
