@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps import causal, controls, depths, figures, pretrained, regexes, single, varied
+from sweeps import causal, controls, depths, figures, pretrained, regexes, shots, single, varied
 
 from taskcluster.results.cells import Table
 from taskcluster.results.findings import Findings
@@ -48,6 +48,7 @@ SWEEPS = {
     "facts": Sweep(3, varied.facts),
     "countries": Sweep(1, pretrained.countries),
     "few_shot": Sweep(2, pretrained.few_shot),
+    "shots": Sweep(25, shots.tables),
 }
 
 

@@ -98,6 +98,7 @@ Catalogue = Mapping[str, Metric]
 
 # In the order of the prompt. A metric's position is one of these, unless a measure of your own has others.
 PLACES = {
+    "demonstrations": "at the labels of demonstrations",
     "instruction": "at all instruction tokens",
     "instruction_end": "at the separator",
     "instruction_end_to_input": "from the separator into x",

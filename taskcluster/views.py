@@ -25,6 +25,7 @@ SHOWN: dict[str, tuple[View, ...]] = {  # a pattern of keys -> their views; the 
     "loss": ("curves", "tables"),
     f"ari|ari_within_x{AT_ANSWER}": (*DEFAULT, "instruments"),
     "ari_at_input": ("beside",),
+    r"ari_at_demonstration_\d+": ("layers", "tables"),
     f"ari_within_x_to_y{AT_ANSWER}": ("layers",),
     "ari_within_regex|ari_across_regexes": ("curves", "layers", "tables"),
     r"ari\w*_fixed_k": ("tables",),

@@ -65,7 +65,7 @@ def test_an_experiment_sweeps_under_its_own_name(experiment: str) -> None:
     sweeper = yaml.safe_load(written)["hydra"]["sweeper"]
     for swept in [sweeper.get("params", {}), *sweeper.get("grids", [])]:
         for key, values in swept.items():
-            assert [composed(f"{key}={value}") for value in str(values).split(",")]
+            assert [composed(f"experiment={experiment}", f"{key}={value}") for value in str(values).split(",")]
 
 
 def test_every_key_has_a_comment_or_a_name_that_says_all() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from sweeps import regexes
+from sweeps import regexes, shots
 from sweeps.cells import Runs, restricted, select
 from sweeps.depths import of_sequences
 
@@ -36,6 +36,7 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     },
     "regexes": {"regexes": Figure("baselines", lambda found: [select(found, regexes.THREE_REGEXES)])},
     "n_instructions": {"instructions": Figure("against")},
+    "shots": {"shots": Figure("shots")},
 }
 OF_DEFAULT_RUN = ("ari", "baselines", "nuisance", "tsne")
 
@@ -51,6 +52,7 @@ def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
         made = sweep_chart.sweep_chart(points, [*shown.named()], shown.catalogue)
         made |= charts.condition_charts(points, shown.catalogue)
         made |= comparison_charts.instrument_charts(points, shown.agreements(), shown.catalogue)
+        made |= shots.charts(shown) if name == "shots" else {}
         with TemporaryDirectory() as folder:
             rendering.draw({image: made[figure.chart]}, Path(folder), ("png",))
             shutil.copyfile(Path(folder) / f"{image}.png", images / f"{image}.png")

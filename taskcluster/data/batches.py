@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taskcluster.data.rows import ANSWER, INSTRUCTION_END, PREDICTS_Y, ROLES, Position, Rows
+from taskcluster.data.rows import ANSWER, OF_ROWS, PREDICTS_Y, ROLES, Position, Rows
 
 WIDTH = 48  # places in a line of the grid, unless one row is longer: attention grows with it, empty places shrink
 
@@ -102,7 +102,7 @@ class Batch(NamedTuple):
 
 def shared_prefix_length(rows: Rows) -> int:
     """The number of tokens that all rows begin with, none of which is at a named position."""
-    most = int(rows.prefixes[:-1].min()) - 1
+    most = int(rows.positions[rows.roles > 0].min())
     begins = rows.tokens[rows.starts[:-1, None] + torch.arange(most)]
     return int((begins == begins[0]).all(0).long().cumprod(0).sum())
 
@@ -147,7 +147,7 @@ class Packer:
         if padded:
             first = column - positions  # the column where the sequence begins, or the row
             again = (~self._opens)[self._rows.example_of[known].amin(1)]  # lines of a row that has a line already
-            roles = roles & torch.where(again, ~INSTRUCTION_END, -1)[:, None]
+            roles = roles & torch.where(again, ~OF_ROWS, -1)[:, None]
             mask = (row < len(rows)).long()
         else:
             first = column - (origin - rows.starts[row])

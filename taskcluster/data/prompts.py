@@ -5,7 +5,8 @@ out: Prompts: token ids, in which x and y are spans of one or more tokens, and i
 
 Three positions are named: `instruction_end`, the last token before x begins, where a state
 cannot depend on x; `input`, the last token of x; `answer`, the token that predicts the first token of y, which is the
-same as `input` unless there is text between x and y. Where instructions hold the place of x, as in "What is the capital
+same as `input` unless there is text between x and y. Of few-shot prompts there is a fourth, `demonstrations`: the last
+token of each demonstration's label. Where instructions hold the place of x, as in "What is the capital
 of {x}?", the template has {instruction} and {y} alone.
 
 The whole text is tokenized at once, as another model's tokenizer expects it, and spans are found from the places of
@@ -14,6 +15,7 @@ along with it.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
 from taskcluster.tasks.family import SLOT, Example, TaskFamily
-from taskcluster.tasks.prompting import fixed_texts
+from taskcluster.tasks.prompting import Layout, fixed_texts
 
 AT_ONCE = 4096  # texts given to the tokenizer: what it finds out about one takes a hundred times the room of its tokens
 NAMED = 5  # missing parts that a sentence names
@@ -60,6 +62,7 @@ class Template:
         )
         last = between[-1].rstrip() if opening or closing else between[-1]
         self._before, self._between, self._last = opening + prefix + before, between[0], last + closing
+        self.begin = len(self._before)  # the place of the first character of an instruction
 
     def render(self, example: Example) -> Rendered:
         ahead, behind = example.instruction + self._between, ""
@@ -85,12 +88,14 @@ class Labels(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """tokens: ids of the whole sequence; x, y: the tokens that hold them."""
+    """tokens: ids of the whole sequence; x, y: the tokens that hold them; labels_end: the last token of each
+    demonstration's label."""
 
     tokens: Sequence[int]
     x: Span
     y: Span
     labels: Labels
+    labels_end: Sequence[int] = ()
 
 
 class Prompts:
@@ -106,6 +111,7 @@ class Prompts:
             )
             raise ValueError(f"template={template.text!r} must hold {wanted} the place of x")
         self._tokenizer, self._template = tokenizer, template
+        self._layout = Layout(family.layout) if family.layout else None
         self._instructions = {instruction: k for k, instruction in enumerate(family.instructions)}
         self._x = _ranks({x for task in family.tasks for x in task.mapping})
         self._y = _ranks({y for task in family.tasks for y in task.mapping.values()})
@@ -136,18 +142,17 @@ class Prompts:
             )
         if y[0] < x[1]:
             raise ValueError(f"template gives a token to both x and y in {text!r}; put a space or a sign between them")
-        return Prompt(
-            encoding.ids,
-            x,
-            y,
-            Labels(
-                example.task_id,
-                example.description,
-                self._instructions.get(example[:2], len(self._instructions)),  # all others have one number
-                self._x[example.x],
-                self._y[example.y],
-            ),
+        labels = Labels(
+            example.task_id,
+            example.description,
+            self._instructions.get(example[:2], len(self._instructions)),  # all others have one number
+            self._x[example.x],
+            self._y[example.y],
         )
+        firsts = [first for first, _ in offsets[: x[0]]]
+        shown = self._layout.labels(example.instruction) if self._layout else ()
+        ends = [bisect_left(firsts, self._template.begin + end) - 1 for _, end in shown]
+        return Prompt(encoding.ids, x, y, labels, ends)
 
 
 def _ranks(texts: set[str]) -> dict[str, int]:

@@ -19,11 +19,17 @@ from torch import Tensor
 
 from taskcluster.data.prompts import Labels, Prompt
 
-Position = Literal["instruction_end", "input", "answer"]
+Position = Literal["demonstrations", "instruction_end", "input", "answer"]
 
 # Of a token, as bits of Rows.roles.
-INSTRUCTION_END, INPUT, ANSWER, PREDICTS_Y = 1, 2, 4, 8
-ROLES: dict[Position, int] = {"instruction_end": INSTRUCTION_END, "input": INPUT, "answer": ANSWER}
+INSTRUCTION_END, INPUT, ANSWER, PREDICTS_Y, DEMONSTRATION = 1, 2, 4, 8, 16
+ROLES: dict[Position, int] = {
+    "demonstrations": DEMONSTRATION,  # the last token of the label of each demonstration
+    "instruction_end": INSTRUCTION_END,
+    "input": INPUT,
+    "answer": ANSWER,
+}
+OF_ROWS = INSTRUCTION_END | DEMONSTRATION  # roles of tokens that the examples of a row share
 
 
 @dataclass(frozen=True)
@@ -78,27 +84,46 @@ class Rows:
         return (self.counts.cumsum(0) - self.counts)[:-1]
 
     def at(self, position: Position) -> Tensor:
-        """Which tokens are at a named position: one of each row, (N,), or of each example, (E,), in their order."""
+        """Which tokens are at a named position: one of each row, (N,), or of each example, (E,), in their order; at
+        demonstrations, one of each demonstration of each row."""
         return (self.roles & ROLES[position]).nonzero().squeeze(1)
+
+    def examples_at(self, position: Position) -> Tensor:
+        """The example of each token at a position: the first of its row, where examples share it."""
+        if ROLES[position] & OF_ROWS:
+            return self.first_examples[self.row_of[self.at(position)]]
+        return torch.arange(self.n_examples)
+
+    @property
+    def n_demonstrations(self) -> int:
+        """Of the row that has most."""
+        return int(torch.bincount(self.row_of[self.at("demonstrations")], minlength=1).max())
 
     def labels(self, position: Position) -> dict[str, Tensor]:
         """What the states at a position can be grouped by, as numbers in the order of `at`.
 
-        At instruction_end, where a state does not depend on x: task, description and instruction, (N,). At input and
-        answer: task, description, instruction, x and y, (E,). Equal numbers mean equal texts of one kind; tasks and
+        At instruction_end, where a state does not depend on x: task, description and instruction, (N,). At
+        demonstrations also demonstration, which counts them from 1 along the prompt. At input and answer: task,
+        description, instruction, x and y, (E,). Equal numbers mean equal texts of one kind; tasks and
         instructions are numbered as in the family, x and y in alphabetical order.
         """
         labels = dict(zip(Labels._fields, self.numbers.unbind(1), strict=True))
-        if position == "instruction_end":
-            return {name: labels[name][self.first_examples] for name in ("task", "description", "instruction")}
-        return labels
+        if not ROLES[position] & OF_ROWS:
+            return labels
+        examples = self.examples_at(position)
+        shared = {name: labels[name][examples] for name in ("task", "description", "instruction")}
+        if position == "demonstrations":
+            order = torch.arange(len(examples))
+            shared["demonstration"] = order - torch.searchsorted(examples, examples) + 1
+        return shared
 
     def read_at(self, position: Position) -> list[list[int]]:
         """The tokens up to and including a position, all that a state there can depend on, in the order of `at`."""
         at, tokens = self.at(position), self.tokens.tolist()
         starts, prefixes = (values[self.row_of[at]] for values in (self.starts, self.prefixes))
-        firsts = at + 1 if position == "instruction_end" else self.firsts
-        spans = torch.stack([starts, starts + prefixes, firsts, at + 1], dim=1).tolist()
+        shared = bool(ROLES[position] & OF_ROWS)
+        behind, firsts = (at + 1, at + 1) if shared else (starts + prefixes, self.firsts)
+        spans = torch.stack([starts, behind, firsts, at + 1], dim=1).tolist()
         return [tokens[start:behind] + tokens[first:end] for start, behind, first, end in spans]
 
     def sequences(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,10 +165,11 @@ def rows_of(prompts: Iterable[Prompt], shared: bool, pad: int = 0) -> Rows:
 
     Prompts are read once, one row's after another's, and not kept.
     """
-    tokens, targets, prefixes, counts, spans, numbers = (array("i") for _ in range(6))
+    tokens, targets, prefixes, counts, spans, numbers, labels = (array("i") for _ in range(7))
     runs = groupby(prompts, lambda p: (p.labels.task, p.labels.instruction, p.tokens[: p.x[0]]))
     for group in (list(run) for _, run in runs) if shared else ([prompt] for prompt in prompts):
         prefix = group[0].tokens[: group[0].x[0]]
+        labels.extend(len(tokens) + place for place in group[0].labels_end)
         tokens.extend(prefix)
         targets.extend([*prefix[1:], pad])
         for prompt in group:
@@ -155,13 +181,11 @@ def rows_of(prompts: Iterable[Prompt], shared: bool, pad: int = 0) -> Rows:
         counts.append(len(group))
     for column, value in ((tokens, pad), (targets, pad), (prefixes, 1), (counts, 0)):
         column.append(value)
-    columns = (
-        _column(tokens),
-        _column(targets),
-        *_places(_column(prefixes), _column(counts), _column(spans).view(-1, 5)),
-        _column(numbers).view(-1, len(Labels._fields)),
-    )
-    return Rows(*columns)
+    places = _places(_column(prefixes), _column(counts), _column(spans).view(-1, 5))
+    columns = _column(tokens), _column(targets), *places, _column(numbers).view(-1, len(Labels._fields))
+    rows = Rows(*columns)
+    rows.roles[labels.tolist()] |= DEMONSTRATION
+    return rows
 
 
 def _column(numbers: "array[int]") -> Tensor:

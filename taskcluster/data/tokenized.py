@@ -85,15 +85,16 @@ class TokenizedPrompts:
 
 
 def prompts_of_rows(rows: Rows, tokenizer: Any, positions: Sequence[Position]) -> TokenizedPrompts:
-    """The E examples of rows, up to the token that predicts y. At "instruction_end", the examples of a row share the
-    state of the first."""
+    """The E examples of rows, up to the token that predicts y. At "instruction_end" and "demonstrations", the
+    examples of a row share the states of the first."""
     every = torch.arange(rows.n_examples)
-    ids, mask, back = rows.prompts(every, tokenizer.pad_token_id or 0)
-    examples: dict[str, Tensor] = {at: rows.first_examples if at == "instruction_end" else every for at in positions}
+    ids, mask, _ = rows.prompts(every, tokenizer.pad_token_id or 0)
+    examples: dict[str, Tensor] = {at: rows.examples_at(at) for at in positions}
+    padding = ids.shape[1] - mask.sum(1)
     return TokenizedPrompts(
         ids=ids,
         mask=mask,
-        columns={at: ids.shape[1] - 1 - back[at][examples[at]] for at in positions},
+        columns={at: padding[examples[at]] + rows.positions[rows.at(at)] for at in positions},
         examples=examples,
         answers=rows.targets[rows.at("answer")].long(),
         tokenizer=tokenizer,

@@ -58,7 +58,7 @@ class Untrained(Comparison):
             network,
             self.data,
             observation.split,
-            self.at,
+            super().positions,
             executor=observation.executor,
             n_workers=observation.n_workers,
         )
@@ -89,22 +89,23 @@ class Surface(Comparison):
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         embedding = next(observation.network.get_input_embeddings().parameters()).detach().float().cpu()
         aris: dict[Metric, Values] = {}
+        at = {s.position: self._features(s.position, observation.split, embedding) for s in self.scores}
         for score in self.scores:
-            labels = self.data.probe[observation.split].labels(score.position)
-            features = self._features(score.position, observation.split, embedding)
+            every = self.data.probe[observation.split].labels(score.position)
+            labels, chosen = score.labels(every), score.chosen(every)
             declared = surface_metrics(score.metric, self.n, self._unit(score.position))
-            for metric, (clusterer, states) in zip(declared, features, strict=True):
+            for metric, (clusterer, states) in zip(declared, at[score.position], strict=True):
                 (found,) = (
                     fit_layers_within(states[None], clusterer, labels["x"], labels["task"])
                     if score.within
-                    else fit_layers(states[None], clusterer, self.clusterer.k(observation.n_tasks))
+                    else fit_layers(states[chosen][None], clusterer, self.clusterer.k(observation.n_tasks))
                 )
                 aris[metric] = found.ari(labels["task"])
         return aris
 
     def _unit(self, position: Scored) -> Unit:
         """Tokens where a text is all that is read up to the position, the parts of an instruction elsewhere."""
-        if position == "answer" or self.data.family.x_inside:
+        if position in ("answer", "demonstrations") or self.data.family.x_inside:
             return "tokens"
         return "words" if self.data.family.words else "symbols"
 

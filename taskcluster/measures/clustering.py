@@ -28,7 +28,7 @@ from taskcluster.measures.statistics.agreement import adjusted_rand_index, split
 from taskcluster.metrics import ARI, INERTIA, NMI, Metric, at_x
 from taskcluster.validation import UserError
 
-Scored = Literal["instruction_end", "input", "answer"]
+Scored = Literal["demonstrations", "instruction_end", "input", "answer"]
 
 
 class Within(NamedTuple):
@@ -57,26 +57,58 @@ class Within(NamedTuple):
 
 
 class Score(NamedTuple):
-    """An ARI of clusters and tasks in every layer: of all states at a position, or, `within`, of those with each x."""
+    """An ARI of clusters and tasks in every layer: of all states at a position; `within`, of those with each x; of a
+    `demonstration`, counted from 1, those at its label."""
 
     metric: Metric
     position: Scored
     within: bool
+    demonstration: int | None = None
 
     def clusters(self, seen: Observation, clusterer: Clusterer) -> Sequence[Clusters | Within]:
+        if self.demonstration is not None:
+            layers = clusters_within(seen, self.position, clusterer, "demonstration")
+            return [layer.parts[self.demonstration - 1] for layer in layers]
         return (clusters_within if self.within else clusters)(seen, self.position, clusterer)
 
+    def chosen(self, labels: Mapping[str, Tensor]) -> Tensor:
+        """Which states at the position, with these labels, it is about, (N,)."""
+        if self.demonstration is None:
+            return torch.ones_like(labels["task"], dtype=torch.bool)
+        return labels["demonstration"] == self.demonstration
+
+    def labels(self, labels: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Those of the states that it is about."""
+        chosen = self.chosen(labels)
+        return {name: values[chosen] for name, values in labels.items()}
+
     def aris(self, seen: Observation, clusterer: Clusterer) -> list[float]:
-        tasks = seen.labels[self.position]["task"]
+        tasks = self.labels(seen.labels[self.position])["task"]
         return [layer.ari(tasks) for layer in self.clusters(seen, clusterer)]
 
 
 # The ARIs at each position that baselines are about. At x all states group by x first, so there it is that within x.
+# At demonstrations, those at the label of each come before.
 SCORES: dict[Scored, tuple[Score, ...]] = {
+    "demonstrations": (Score(at_x("answer")[0], "answer", within=False),),
     "instruction_end": (Score(ARI, "instruction_end", within=False),),
     "input": (Score(at_x("input")[3], "input", within=True),),
     "answer": (Score(at_x("answer")[0], "answer", within=False), Score(at_x("answer")[3], "answer", within=True)),
 }
+
+
+def along_prompt(n_demonstrations: int) -> list[Score]:
+    """The ARI at the label of each demonstration."""
+    return [
+        Score(
+            replace(at_x("demonstrations")[0], key=f"ari_at_demonstration_{k}", where=where, short=f"ARI {where}"),
+            "demonstrations",
+            within=False,
+            demonstration=k,
+        )
+        for k in range(1, n_demonstrations + 1)
+        for where in [f"at demonstration {k}"]
+    ]
 
 
 @configured
@@ -101,7 +133,8 @@ class Comparison(ClusterMeasure):
     """A measure of what ARIs on validation are compared with.
 
     Attributes:
-        at: positions of the ARIs; at x, that within each x.
+        at: positions of the ARIs; at x, that within each x; at demonstrations, that at the label of each, and that at
+            the answer.
     """
 
     splits = ("val",)
@@ -109,11 +142,12 @@ class Comparison(ClusterMeasure):
 
     @property
     def positions(self) -> tuple[Position, ...]:
-        return tuple(self.at)
+        return tuple(dict.fromkeys(score.position for score in self.scores))
 
     @property
     def scores(self) -> list[Score]:
-        return [score for position in dict.fromkeys(self.at) for score in SCORES[position]]
+        along = along_prompt(self.data.probe["val"].n_demonstrations) if "demonstrations" in self.at else []
+        return list(dict.fromkeys([*along, *(score for position in self.at for score in SCORES[position])]))
 
 
 @configured
@@ -168,6 +202,21 @@ class ClusteringAtX(ClusterMeasure):
         return columns(self.metrics, [[*_scores(layer, task), by_x.ari(task), by_x.ari(y)] for layer, by_x in pairs])
 
 
+@configured
+class ClusteringAlongPrompt(Comparison):
+    """Clusters of the states along few-shot prompts: at the label of each demonstration, and at the answer. The state
+    of a label is at its last token; it has read the label, and depends on no query."""
+
+    at: list[Scored] = field(default_factory=lambda: ["demonstrations"])
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return tuple(score.metric for score in self.scores)
+
+    def measure(self, observation: Observation) -> Mapping[Metric, Values]:
+        return {score.metric: score.aris(observation, self.clusterer) for score in self.scores}
+
+
 def _scores(layer: Clusters, task: Tensor) -> list[float]:
     return [layer.ari(task), layer.score(normalized_mutual_info_score, task), layer.inertia]
 
@@ -192,11 +241,12 @@ def clusters(seen: Observation, position: Position, clusterer: Clusterer, k: int
     return seen.once(key, lambda: seen.by_layer(seen.states[position], work))
 
 
-def clusters_within(seen: Observation, position: Position, clusterer: Clusterer) -> list[Within]:
-    """Of the states with each value of x, with as many clusters as there are tasks among them, in every layer."""
+def clusters_within(seen: Observation, position: Position, clusterer: Clusterer, label: str = "x") -> list[Within]:
+    """Of the states with each value of a label, with as many clusters as there are tasks among them, in every layer."""
     labels = seen.labels[position]
-    work = partial(fit_layers_within, clusterer=clusterer, among=labels["x"], tasks=labels["task"])
-    return seen.once(("clusters within", position, clusterer), lambda: seen.by_layer(seen.states[position], work))
+    work = partial(fit_layers_within, clusterer=clusterer, among=labels[label], tasks=labels["task"])
+    key = ("clusters within", position, clusterer, label)
+    return seen.once(key, lambda: seen.by_layer(seen.states[position], work))
 
 
 def fit_layers(states: Tensor, clusterer: Clusterer, n_clusters: int) -> list[Clusters]:

@@ -17,6 +17,7 @@ from taskcluster.measures.measure import Control, Values, columns, configured
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.statistics.agreement import adjusted_rand_indices, ari_for_fixed_k, permuted
 from taskcluster.metrics import ARI, Metric, at_x, control, kmeans_sd
+from taskcluster.validation import UserError
 
 
 @configured
@@ -70,7 +71,7 @@ class Chance(Comparison):
 
     def _by_layer(self, seen: Observation, score: Score, random: torch.Generator) -> list[tuple[float, ...]]:
         """The mean and the largest ARI of shuffled labels, p, and the ARI for fixed k, of each layer."""
-        labels, layers = seen.labels[score.position], score.clusters(seen, self.clusterer)
+        labels, layers = score.labels(seen.labels[score.position]), score.clusters(seen, self.clusterer)
         tasks = labels["task"]
         shuffles = permuted(tasks, labels["x"] if score.within else torch.zeros_like(tasks), self.n_shuffles, random)
         batches = [[_aris(layer, truths) for layer in layers] for truths in shuffles]
@@ -94,6 +95,8 @@ class Nuisance(Comparison):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if "demonstrations" in self.at:
+            raise UserError("measures.nuisance.at=demonstrations: choose from instruction_end, input and answer")
         family = self.data.family
         several = any(len(task.descriptions) > 1 for task in family.tasks)
         self._declared = {position: nuisance_metrics(position, family.words, several) for position in self.at}

@@ -55,10 +55,11 @@ class Observation:
         split: "train" or "val".
         states: {position: (L+1, N, D) float32}, on the network's device, or on the CPU for one that is placed by
             model.device_map or model.bits. N is the number of instructions at "instruction_end", where a state cannot
-            depend on x, and the number of examples elsewhere. Layer 0 is the embedding output, layer l the output of
-            block l; the last layer is after the final norm, unless it was observed with `final_norm=False`.
+            depend on x, of the demonstrations of all instructions at "demonstrations", and the number of examples
+            elsewhere. Layer 0 is the embedding output, layer l the output of block l; the last layer is after the final
+            norm, unless it was observed with `final_norm=False`.
         labels: {position: {name: (N,)}} on the CPU, with the names "task", "description" and "instruction" and, except
-            at "instruction_end", "x" and "y".
+            at "instruction_end" and "demonstrations", "x" and "y"; at "demonstrations" also "demonstration", from 1.
         n_tasks: number of tasks in the family; a small probe set may lack some of them.
         loss: mean over predictions, in nats.
         correct: for each of E examples, whether all tokens of y are right, given I and x, (E,).

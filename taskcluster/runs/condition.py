@@ -18,6 +18,7 @@ WITHOUT_EFFECT = ("name", "resume", "logger.", "callbacks.checkpoint.", "trainer
 # The seeds of components, each with the source of randomness that it follows unless set by itself (see train.yaml).
 FOLLOWS = {
     "task.seed": "tasks",
+    "task.order_seed": "tasks",
     "data.seed": "batches",
     "data.probe_seed": "probe",
     "model.seed": "model",

@@ -38,7 +38,11 @@ MOVED = {
     "taskcluster.tracking.wandb": "taskcluster.operations.tracking.wandb",
 }
 # Keys that they lack, with the values that do what was done then.
-ADDED = {"taskcluster.measures.controls.KMeansNoise": {"at": ["instruction_end", "input"]}}
+ADDED: dict[str, dict[str, Any]] = {
+    "taskcluster.measures.controls.KMeansNoise": {"at": ["instruction_end", "input"]},
+    "taskcluster.tasks.facts.facts_family": {"shuffle_labels": False},
+    "taskcluster.tasks.pairs.pairs_family": {"shuffle_labels": False},
+}
 
 Count = Annotated[int, Field(ge=0, lt=LARGEST)]
 
@@ -124,6 +128,8 @@ def _updated(node: Any) -> Any:
     if isinstance(target := node.get("_target_"), str):
         module, _, name = target.rpartition(".")
         node = ADDED.get(target, {}) | node | {"_target_": f"{MOVED.get(module, module)}.{name}"}
+        if "shuffle_labels" in node:
+            node.setdefault("order_seed", node.get("seed"))
     return {key: _updated(part) for key, part in node.items()}
 
 

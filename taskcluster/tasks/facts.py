@@ -7,7 +7,7 @@ out: a TaskFamily, a pure function of its arguments and of the versions of babel
 import random
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from taskcluster.tasks import countries, words
 from taskcluster.tasks.family import Holdout, TaskFamily
@@ -26,7 +26,7 @@ def facts_family(
     describe: Describe,
     templates: Templates | None,
     n_instructions: PositiveInt | None,
-    n_demonstrations: PositiveInt,
+    n_demonstrations: NonNegativeInt,
     n_sets: PositiveInt,
     n_pool: PositiveInt,
     layout: str,
@@ -35,6 +35,8 @@ def facts_family(
     seed: Seed,
     shuffle_outputs: bool = False,
     disjoint_demonstrations: bool = False,
+    shuffle_labels: bool = False,
+    order_seed: Seed | None = None,
 ) -> TaskFamily:
     """A task for each relation. Those of countries share the `n_inputs` most populous that have a value for each, those
     of words the first words. With demonstrations, `n_pool` further inputs of each kind are shown and never queried.
@@ -44,17 +46,8 @@ def facts_family(
     if unknown := [relation for relation in relations if relation not in RELATIONS]:
         hint = did_you_mean(unknown[0], RELATIONS) or f"; choose from {', '.join(RELATIONS)}"
         raise ValueError(f"relations={unknown[0]!r} is not a relation{hint}")
-    prompting = Prompting(
-        describe,
-        templates,
-        n_instructions,
-        n_demonstrations,
-        n_sets,
-        n_pool,
-        layout,
-        seed,
-        disjoint_demonstrations,
-    )
+    sets = (n_demonstrations, n_sets, n_pool, layout, seed, disjoint_demonstrations, shuffle_labels, order_seed)
+    prompting = Prompting(describe, templates, n_instructions, *sets)
     queried, shown = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
     for kind, source in SOURCES.items():
         chosen = [relation for relation in relations if relation in source.RELATIONS]

@@ -96,7 +96,7 @@ class TaskFamily:
             raise ValueError(f"a family needs two or more tasks, and this one has {len(self.tasks)}")
         for index, task in enumerate(self.tasks):
             self._check(index, task)
-        if self.x_inside:
+        if self.x_inside and not self.layout:  # few demonstrations may be of several tasks
             refuse_shared(self.tasks)
         if self.holdout == "description" and any(len(task.descriptions) < 2 for task in self.tasks):
             raise ValueError(

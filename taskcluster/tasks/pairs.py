@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from taskcluster.tasks.family import Holdout, TaskFamily
 from taskcluster.tasks.paraphrases import wording_of_name
@@ -49,7 +49,7 @@ def pairs_family(
     describe: Describe,
     templates: Templates | None,
     n_instructions: PositiveInt | None,
-    n_demonstrations: PositiveInt,
+    n_demonstrations: NonNegativeInt,
     n_sets: PositiveInt,
     n_pool: PositiveInt,
     layout: str,
@@ -59,6 +59,8 @@ def pairs_family(
     shuffle_outputs: bool = False,
     columns: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None,
     disjoint_demonstrations: bool = False,
+    shuffle_labels: bool = False,
+    order_seed: Seed | None = None,
 ) -> TaskFamily:
     """A task for each file, named as the file is without its ending.
 
@@ -71,7 +73,7 @@ def pairs_family(
     """
     if path is None:
         raise ValueError("path=None: give the folder that holds a file for each task")
-    sets = (n_demonstrations, n_sets, n_pool, layout, seed, disjoint_demonstrations)
+    sets = (n_demonstrations, n_sets, n_pool, layout, seed, disjoint_demonstrations, shuffle_labels, order_seed)
     prompting = Prompting(describe, templates, n_instructions, *sets)
     mappings = {file.stem: _mapping(file, max_length, columns) for file in _files(path, tasks)}
     inputs = sorted({x for mapping in mappings.values() for x in mapping})

@@ -54,22 +54,39 @@ class Layout:
     def pair(self, x: str, y: str) -> str:
         return self._text.format(x=x, y=y)
 
+    def labels(self, instruction: str) -> list[tuple[int, int]]:
+        """The characters of an instruction that are the label y of each demonstration: first, and one past the last."""
+        return [found.span(2) for found in self._written.finditer(instruction.removesuffix(self.query))]
+
     def shuffled(self, instruction: str, rng: random.Random) -> str:
         """The same demonstrations and query, with each y at another x where it is another y."""
-        xs, ys = zip(*self._written.findall(instruction.removesuffix(self.query)), strict=True)
+        pairs = self._written.findall(instruction.removesuffix(self.query))
+        xs, ys = [x for x, _ in pairs], [y for _, y in pairs]
         order = rng.sample(range(len(ys)), len(ys))  # a cycle, which leaves no y where it was
         moved = {order[k - 1]: ys[order[k]] for k in range(len(order))}
         return "".join(self.pair(x, moved[k]) for k, x in enumerate(xs)) + self.query
 
 
 def demonstration_sets(
-    shown: Mapping[str, str], size: int, count: int, layout: Layout, rng: random.Random, disjoint: bool = False
+    shown: Mapping[str, str],
+    size: int,
+    count: int,
+    layout: Layout,
+    rng: random.Random,
+    disjoint: bool = False,
+    order_seed: int | None = None,
+    shuffle_seed: int | None = None,
 ) -> Groups:
     """{demonstrations: the one instruction that ends with the query}: `count` different sets, each of `size` different
-    pairs in an order of its own; `disjoint`: no pair is in two.
+    pairs in an order of its own, or the query alone for a size of 0.
+
+    disjoint: no pair is in two. order_seed: the same sets, each in another order. shuffle_seed: the same sets, with the
+    labels of each permuted within it so that none stays at its x.
 
     Raises ValueError, naming an argument of the families, where there are too few pairs for that.
     """
+    if size == 0:
+        return {layout.query: (layout.query,)}
     possible = len(shown) // size if disjoint else math.perm(len(shown), size)
     if count > possible:
         raise ValueError(
@@ -81,16 +98,24 @@ def demonstration_sets(
         rng.shuffle(pairs)
     while len(sets) < count:
         among = pairs[len(sets) * size : (len(sets) + 1) * size] if disjoint else pairs
-        sets["".join(layout.pair(x, y) for x, y in rng.sample(among, size))] = None
+        chosen = rng.sample(among, size)
+        if order_seed is not None:  # equal pairs change places in one way, so that sets stay different
+            chosen = random.Random(f"{order_seed}/order/{sorted(chosen)}").sample(chosen, size)
+        demonstrated = "".join(layout.pair(x, y) for x, y in chosen)
+        if shuffle_seed is not None:
+            shuffling = random.Random(f"{shuffle_seed}/labels/{demonstrated}")
+            demonstrated = layout.shuffled(demonstrated + layout.query, shuffling).removesuffix(layout.query)
+        sets[demonstrated] = None
     return {demonstrated: (demonstrated + layout.query,) for demonstrated in sets}
 
 
 @dataclass(frozen=True)
 class Prompting:
     """describe: which of the two. templates: a user's instructions by task, each a description by itself.
-    n_instructions: how many paraphrases a task has, None for all. n_demonstrations: pairs in a set; n_sets: sets a
-    task; n_pool: inputs that sets are drawn from and nobody is asked about; layout: of a pair; disjoint: whether no two
-    sets of a task have a pair in common."""
+    n_instructions: how many paraphrases a task has, None for all. n_demonstrations: pairs in a set, 0 for the query
+    alone; n_sets: sets a task; n_pool: inputs that sets are drawn from and nobody is asked about; layout: of a pair;
+    disjoint: whether no two sets of a task have a pair in common; shuffle_labels: whether the labels of each set are
+    permuted within it; order_seed: of the order of pairs in a set, None or `seed` for that in which they are drawn."""
 
     describe: Describe
     templates: Templates | None
@@ -101,6 +126,8 @@ class Prompting:
     layout: str
     seed: int
     disjoint: bool
+    shuffle_labels: bool
+    order_seed: int | None
 
     @property
     def n_shown(self) -> int:
@@ -117,6 +144,7 @@ class Prompting:
         shuffle_outputs: bool,
     ) -> TaskFamily:
         """A task for each name. queried, shown: {name: {x: y}}, the pairs to ask about and those to demonstrate.
+        Where there are no demonstrations, there are no sets to hold out, so inputs are held out instead.
 
         Raises ValueError, naming the key at fault, for templates and numbers that cannot be used.
         """
@@ -136,6 +164,8 @@ class Prompting:
                 groups = self._paraphrases(name, wordings[name])
             tasks.append(Task(task_id, tuple(groups), tuple(groups.values()), dict(mapping), name))
         layout = self.layout if self.describe == "demonstrations" else ""
+        if layout and not self.n_demonstrations and holdout in ("instruction", "description"):
+            holdout = "x"
         return TaskFamily(
             tuple(tasks), holdout, val_fraction, self.seed, x_inside=True, layout=layout,
             shuffle_outputs=shuffle_outputs,
@@ -143,7 +173,11 @@ class Prompting:
 
     def _demonstrations(self, name: str, shown: Mapping[str, str]) -> Groups:
         rng = random.Random(f"{self.seed}/demonstrations/{name}")
-        return demonstration_sets(shown, self.n_demonstrations, self.n_sets, Layout(self.layout), rng, self.disjoint)
+        return demonstration_sets(
+            shown, self.n_demonstrations, self.n_sets, Layout(self.layout), rng, self.disjoint,
+            order_seed=None if self.order_seed == self.seed else self.order_seed,
+            shuffle_seed=self.seed if self.shuffle_labels else None,
+        )  # fmt: skip
 
     def _paraphrases(self, name: str, wording: Wording) -> Groups:
         """All of them, or as many of each structure, give or take one, as make n_instructions together."""

@@ -68,7 +68,7 @@ class LoadedRun:
 
         Args:
             split: "train" or "val".
-            positions: out of "instruction_end", "input" and "answer".
+            positions: out of "instruction_end", "input", "answer" and, of few-shot prompts, "demonstrations".
             final_norm: whether the last layer is read after the final norm; by default as data.probe_final_norm.
         """
         clusterer = self.config.clusterer.build(Clusterer)  # type: ignore[type-abstract]

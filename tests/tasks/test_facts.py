@@ -167,3 +167,40 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match=r'pip install "taskcluster-lm\[facts\]"'):
         facts()
     assert facts(relations=["plural", "length"]).tasks[0].mapping["watch"] == "watches"
+
+
+WORDS = {**FEW_SHOT, "relations": ["plural", "past_tense"], "n_inputs": 20}
+
+
+def test_without_demonstrations_the_query_is_the_prompt_of_every_task_and_inputs_are_held_out() -> None:
+    family = facts(**WORDS, n_demonstrations=0, val_fraction=0.5)
+    assert [task.all_instructions for task in family.tasks] == [["Q: {x}\nA:"]] * 2
+    inputs = {split: {example.x for example in examples} for split, examples in family.split().items()}
+    assert [len(inputs["val"]), len(inputs["train"])] == [10, 10]
+    assert not inputs["val"] & inputs["train"]
+
+
+def test_one_demonstration_may_be_of_two_tasks() -> None:
+    letters = {"relations": ["first_letter", "last_letter"], "n_pool": 90, "n_sets": 90}
+    family = facts(**WORDS | letters, n_demonstrations=1)
+    first, last = (set(task.all_instructions) for task in family.tasks)
+    assert first & last
+
+
+def test_another_seed_of_the_order_shows_the_same_pairs_in_another_order() -> None:
+    drawn, again, other = (facts(**WORDS, n_demonstrations=4, order_seed=seed).tasks[0] for seed in (None, 0, 1))
+    assert drawn.descriptions == again.descriptions
+    pairs = [[sorted(text.split("\n\n")) for text in task.descriptions] for task in (drawn, other)]
+    assert pairs[0] == pairs[1]
+    assert sum(one != two for one, two in zip(drawn.descriptions, other.descriptions, strict=True)) > 30
+
+
+def test_shuffled_labels_are_those_of_the_set_and_none_is_at_its_input() -> None:
+    plain, shuffled = (facts(**WORDS, n_demonstrations=3, shuffle_labels=on).tasks[0] for on in (False, True))
+    for before, after in zip(plain.descriptions, shuffled.descriptions, strict=True):
+        right, wrong = ({*text.strip().split("\n\n")} for text in (before, after))
+        assert not right & wrong
+        assert sorted(before.split()) == sorted(after.split())
+        assert demonstrated(plain) == demonstrated(shuffled)
+    single = [facts(**WORDS, n_demonstrations=1, n_sets=5, shuffle_labels=on).fingerprint() for on in (False, True)]
+    assert single[0] == single[1]
