@@ -12,10 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 from pydantic import PositiveInt
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.datamodule import SequenceDataModule
@@ -26,7 +27,8 @@ from taskcluster.validation import UserError, validated
 
 T = TypeVar("T")
 
-Values = float | Sequence[float]  # one number, or one for each layer from 0 to L
+# One number, or one for each layer from 0 to L, for each example, for each pair of layers: what the metric declares.
+Values = float | Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor
 
 SPLITS = ("train", "val")
 
@@ -74,7 +76,8 @@ class Measure(ABC):
 
     @abstractmethod
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        """Return for each of `metrics` one number, or a number for each layer (L+1,)."""
+        """Return for each of `metrics` one number, or a number for each layer (L+1,); for a metric by two layers a
+        matrix (L+1, L+1); for one by example a number for each of E examples, (E,), or by layer, (L+1, E)."""
 
     def is_due(self, step: int, last: bool) -> bool:
         return last or (self.every_n_steps is not None and step % self.every_n_steps == 0)
@@ -136,32 +139,40 @@ class Measurement:
         step: int = 0,
         last: bool = True,
         look: Callable[[Observation], None] = lambda observation: None,
-    ) -> dict[str, float]:
-        """The metrics of a step by their keys in the journal.
+    ) -> dict[str, Any]:
+        """The metrics of a step by their keys in the journal; if a measure has numbers for every example, also
+        "examples", {split: {column: (E,)}}.
 
         last: whether it is the last one of the run; look: receives the observation of each split.
 
         Raises FloatingPointError where the loss is not finite, and MeasureFailed for a measure that fails.
         """
         due = {name: measure for name, measure in self.measures.items() if measure.is_due(step, last)}
-        metrics: dict[str, float] = {}
+        metrics: dict[str, Any] = {}
+        examples: dict[str, dict[str, Any]] = {}
         for split in self.splits:
             metrics |= self._split_metrics(network, split, due, look)
-        return metrics
+            if numbers := metrics.pop("examples", None):
+                examples[split] = numbers
+        return metrics | ({"examples": examples} if examples else {})
 
     def _split_metrics(
         self, network: PreTrainedModel, split: str, due: Mapping[str, Measure], look: Callable[[Observation], None]
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """A separate function, so that the states of one split are freed before those of the next are computed."""
         asked = {name: measure for name, measure in due.items() if split in measure.splits}
         seen = self._observe(network, split, asked.values())
         if not math.isfinite(seen.loss):
             raise FloatingPointError(f"{split}/loss is {seen.loss}")
-        metrics = {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
+        metrics: dict[str, Any] = {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
+        examples: dict[str, np.ndarray] = {}
         for name, measure in asked.items():
-            metrics |= _numbers(name, measure, seen, _answers(name, measure.measure, seen))
+            arrays = _arrays(name, measure, seen, _answers(name, measure.measure, seen))
+            for metric, array in arrays.items():
+                metrics |= _numbers(metric, split, array)
+                examples |= _of_examples(metric, array) if metric.by_example else {}
         look(seen)
-        return metrics
+        return metrics | ({"examples": _described(seen) | examples} if examples else {})
 
     def controls(self, network: PreTrainedModel) -> dict[str, list[list[float]]]:
         """{key of a control's metric: a list of repetitions for each layer} of all controls, on validation.
@@ -205,16 +216,40 @@ def _answers(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: 
         raise MeasureFailed(f"the measure {name!r} failed ({said})") from error
 
 
-def _numbers(name: str, measure: Measure, seen: Observation, answers: Mapping[Metric, Values]) -> dict[str, float]:
-    """The journal's keys and numbers of what a measure returns. Raises MeasureFailed where that is not as declared."""
+def _arrays(
+    name: str, measure: Measure, seen: Observation, answers: Mapping[Metric, Values]
+) -> dict[Metric, np.ndarray]:
+    """What a measure returns, as arrays. Raises MeasureFailed where that is not as declared."""
     arrays = {metric: np.asarray(values, dtype=float) for metric, values in answers.items()}
-    n_layers = next(map(len, seen.states.values()), max((array.size for array in arrays.values()), default=0))
+    n_layers = next(
+        map(len, seen.states.values()),
+        max((len(a) for m, a in arrays.items() if a.ndim and not m.by_example), default=0),
+    )
     given = {metric.key: array.shape for metric, array in arrays.items()}
-    declared = {metric.key: (n_layers,) if metric.by_layer else () for metric in measure.metrics}
+    sizes = {"layer": n_layers, "other_layer": n_layers, "example": len(seen.correct)}
+    declared = {metric.key: tuple(sizes[axis] for axis in metric.axes) for metric in measure.metrics}
     if given != declared:
         raise MeasureFailed(f"the measure {name!r} gives numbers of the shapes {given}, but declares {declared}")
-    return {
-        metric.at(seen.split, layer): value
-        for metric, array in arrays.items()
-        for layer, value in enumerate(array.flatten().tolist())
-    }
+    return arrays
+
+
+def _numbers(metric: Metric, split: str, array: np.ndarray) -> dict[str, Any]:
+    """The journal's keys and numbers of a metric: for one by example, the mean of those that are defined."""
+    if metric.by_two_layers:
+        return {metric.stem(split): array.tolist()}
+    if metric.by_example:
+        array = np.ma.masked_invalid(array).mean(-1)
+        array = np.ma.filled(array, math.nan)
+    return {metric.at(split, layer): value for layer, value in enumerate(np.ravel(array).tolist())}
+
+
+def _of_examples(metric: Metric, array: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of a metric by example."""
+    return {f"{metric.key}/layer_{k}": row for k, row in enumerate(array)} if metric.by_layer else {metric.key: array}
+
+
+def _described(seen: Observation) -> dict[str, Any]:
+    """What examples are: prompts, which answers are right, and the labels of a position that no two share, if any."""
+    each = next((labels for labels in seen.labels.values() if "x" in labels), {})
+    labels = {name: values.numpy() for name, values in each.items()}
+    return {"prompt": seen.texts, "correct": seen.correct.numpy(), **labels}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,10 +19,12 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
 from taskcluster.models.hidden_states import forward_with_states
+from taskcluster.models.patching import NOWHERE
 from taskcluster.models.prefix_cache import prefix_cache
 from taskcluster.validation import UserError
 
 CHUNK = 256  # rows a forward pass, at most
+PROMPTS = 64  # prompts of a pass for logits
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
 SHORTEST = 8  # tokens of a shared prefix that is worth computing by itself
 
@@ -39,6 +41,19 @@ class Executor(Protocol):
 
 def in_turn(work: Callable[[T], R], items: Sequence[T], /) -> list[R]:
     return [work(item) for item in items]
+
+
+class AppliedEdits(NamedTuple):
+    """{layer: edit} of the states at a position."""
+
+    position: str
+    edits: Mapping[int, Edit]
+
+    def changes(self, prompts: TokenizedPrompts, examples: Tensor) -> dict[str, Any]:
+        """Arguments of `forward_with_states` for prompts with numbers `examples` (B,)."""
+        which = torch.searchsorted(prompts.examples[self.position], examples, right=True) - 1
+        at = torch.arange(len(examples)), prompts.columns[self.position][which]
+        return {"edits": {k: partial(_edited, edit, which) for k, edit in self.edits.items()}, "at": at}
 
 
 def _no_prompts() -> TokenizedPrompts:
@@ -64,6 +79,7 @@ class Observation:
             rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
         network: the network itself.
         read_prompts: makes `prompts`.
+        applied: the edits under which the network ran; None without.
         executor: computes work for several items, n_workers of them at a time.
         kept: what `once` computed.
     """
@@ -77,6 +93,7 @@ class Observation:
     edited: Callable[[Any, Mapping[int, Edit]], "Observation"]
     network: PreTrainedModel
     read_prompts: Callable[[], TokenizedPrompts] = field(default=_no_prompts, repr=False)
+    applied: AppliedEdits | None = None
     executor: Executor = in_turn
     n_workers: int = 1
     kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -100,6 +117,21 @@ class Observation:
     def tokens(self) -> list[list[str]]:
         """The token strings of each prompt. `prompts.reads(position)` says which of them is read for each state."""
         return self.prompts.strings
+
+    @torch.no_grad()
+    def logits(self, position: str) -> Tensor:
+        """The logits at a position, for each state, (N, V) float32, on the CPU. The network runs again, prompt by
+        prompt."""
+        examples, columns = self.prompts.examples[position], self.prompts.columns[position]
+        parts = []
+        with evaluation(self.network):
+            for chunk in torch.arange(len(examples)).split(PROMPTS):
+                asked = torch.arange(len(chunk)), columns[chunk]
+                changes = self.applied.changes(self.prompts, examples[chunk]) if self.applied else {}
+                inputs = self.prompts.inputs(examples[chunk], self.network)
+                output, _ = forward_with_states(self.network, NOWHERE, logits_at=asked, **changes, **inputs)
+                parts.append(output.logits[0].float().cpu())
+        return torch.cat(parts)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, called only the first time with `key`: what several measures of an observation need.
@@ -183,7 +215,8 @@ def observe(
             observe, network, data, split, positions, final_norm=norm, executor=executor, n_workers=n_workers
         ),
         network=network,
-        read_prompts=partial(prompts_of_rows, rows, data.tokenizer, positions),
+        read_prompts=partial(prompts_of_rows, rows, data.tokenizer, [*positions, *([edited_at] if edits else [])]),
+        applied=AppliedEdits(edited_at, edits) if edits else None,
         executor=executor,
         n_workers=n_workers,
     )
@@ -209,7 +242,7 @@ def _run_rows(
     at, changes = None, {}
     if edits:
         at, which = batch.places(edited_at), torch.searchsorted(rows.at(edited_at), batch.tokens_at(edited_at))
-        changes = {layer: partial(_edited, edit, which.to(network.device)) for layer, edit in edits.items()}
+        changes = {layer: partial(_edited, edit, which) for layer, edit in edits.items()}
     on_answer = batch.loss_on == "y"
     logits_at = batch.predicting_y if on_answer else None
     inputs |= batch.inputs
@@ -220,7 +253,7 @@ def _run_rows(
 
 
 def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:
-    return edit(states, which)
+    return edit(states, which.to(states.device))
 
 
 def _shared_prefix(network: PreTrainedModel, rows: Rows) -> tuple[int, dict[str, Any]]:
