@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from conftest import SMALL, Outcome
@@ -22,6 +23,7 @@ from taskcluster import dashboard, report
 from taskcluster.config import RunConfig
 from taskcluster.metrics import OWN
 from taskcluster.operations.command_line.cli import job_config
+from taskcluster.pages.multirun_report import write
 from taskcluster.runs.condition import flatten
 from taskcluster.runs.folder import RunFolder
 
@@ -143,7 +145,7 @@ def own_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing that an example imports stays behind."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
-    for name in ("clock", "small_qwen", "dimension"):
+    for name in ("clock", "small_qwen", "dimension", "prompt_length", "similarity", "margin"):
         sys.modules.pop(name, None)
 
 
@@ -175,6 +177,38 @@ def test_the_example_of_a_measure(taskcluster_train: Train, own_code: None) -> N
     run = train_example(taskcluster_train, "measure", "measures=[clustering,dimension]", own="")
     assert all(1 <= run.rows()[-1][f"dimension/{split}/layer_2"] <= 16 for split in ("train", "val"))
     assert (run.figures / "dimension.png").is_file()
+
+
+def test_the_examples_of_measures_that_read_texts_and_return_matrices_and_numbers_of_examples(
+    taskcluster_train: Train, own_code: None
+) -> None:
+    run = train_example(
+        taskcluster_train, "measure", "measures=[clustering,prompt_length,similarity,margin]", "name=asked", own=""
+    )
+    last = run.rows()[-1]
+    assert 0 <= last["prompt_length/val/layer_2"] <= 1
+    examples = run.examples()
+    assert last["val/margin"] == examples.filter(split="val")["margin"].to_numpy().mean()
+    assert ((examples["margin"] > 0) == examples["correct"]).all()
+    assert {"prompt", "task", "x", "y"} <= {*examples.columns}
+    assert np.diag(last["cka/val"]) == pytest.approx(np.ones(3))
+    matrix = taskcluster.results(run.path).filter(metric="cka", split="val", step=6)
+    assert matrix["value"].to_list() == [value for row in last["cka/val"] for value in row]
+    assert {"cka.png", "margin_by_example.png"} <= {file.name for file in run.figures.iterdir()}
+    for step in (0, 6):
+        measured = taskcluster.load_run(run.path, step).measure()
+        again = [value for split in ("train", "val") for value in measured["examples"][split]["margin"].tolist()]
+        assert again == run.examples(step)["margin"].to_list()
+    assert "Similarity of layers (CKA), at x" in write(run.path).read_text()
+
+
+def test_docs_and_examples_import_public_names_only() -> None:
+    pages = [*PAGES, *DOCS.glob("*.ipynb"), *(DOCS / "examples").rglob("*.py")]
+    imports = r"from taskcluster(\.[\w.]+)? import ([\w, ]+)|^import taskcluster(\.\w+)"
+    for page in pages:
+        for inner, names, module in re.findall(imports, page.read_text(), re.MULTILINE):
+            assert not (inner or module), page
+            assert {*re.split(r"[ ,]+", names.strip())} <= {*taskcluster.__all__}, page
 
 
 @pytest.mark.parametrize("page", ["add_task", "add_model", "add_measure"])
@@ -242,7 +276,7 @@ def test_the_reference_has_every_name_of_the_library(site: Path) -> None:
 def test_a_guide_shows_its_example_whole(site: Path) -> None:
     pages = "".join(shown(page) for page in site.glob("*.html"))
     examples = [file for file in (DOCS / "examples").rglob("*") if file.suffix in (".py", ".yaml")]
-    assert len(examples) == 8
+    assert len(examples) == 14
     assert [file.name for file in examples if file.read_text().strip() not in pages] == []
 
 
