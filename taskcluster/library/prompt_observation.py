@@ -34,7 +34,7 @@ ALREADY_EDITED = (
 WITHOUT_MODEL = "these states were loaded without their model; patching, edits and logits need observe(model, ...)"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PromptObservation(Observation):
     """An observation of prompts, of one's own or of a run's probe set.
 

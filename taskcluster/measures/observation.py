@@ -60,7 +60,7 @@ def _no_prompts() -> TokenizedPrompts:
     raise UserError("this observation has no prompts")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Observation:
     """What a network computes for one split of the probe set.
 
@@ -92,11 +92,15 @@ class Observation:
     correct: Tensor
     edited: Callable[[Any, Mapping[int, Edit]], "Observation"]
     network: PreTrainedModel
-    read_prompts: Callable[[], TokenizedPrompts] = field(default=_no_prompts, repr=False)
+    read_prompts: Callable[[], TokenizedPrompts] = _no_prompts
     applied: AppliedEdits | None = None
     executor: Executor = in_turn
     n_workers: int = 1
-    kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    kept: dict[Hashable, Any] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{position} {tuple(states.shape)}" for position, states in self.states.items())
+        return f"{type(self).__name__} of {self.split}: states at {shapes}"
 
     @property
     def accuracy(self) -> float:

@@ -51,7 +51,7 @@ def results(folder: str | Path) -> polars.DataFrame:
 
     Columns: condition; each key of the configuration in which conditions differ, such as optimizer.weight_decay, in a
     type of its own; run; seed, and each seed that is set separately; step; metric; split; layer; other_layer, for
-    metrics by two layers; repetition; value. `.to_pandas()` gives the same to pandas.
+    metrics by two layers; repetition; value.
 
     A metric is called as in the journal. "emergence of METRIC" is the step at which it emerges, "claim: NAME" the value
     that a claim is decided by, "METRIC with another KMeans seed" a control, whose repetitions are counted.

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from conftest import SMALL, Outcome
 from omegaconf import OmegaConf
+from polars.testing import assert_frame_equal
 
 import taskcluster
 from taskcluster import dashboard, report
@@ -25,7 +26,7 @@ from taskcluster.metrics import OWN
 from taskcluster.operations.command_line.cli import job_config
 from taskcluster.pages.multirun_report import write
 from taskcluster.runs.condition import flatten
-from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.folder import RunFolder, drop_checkpoint
 
 Train = Callable[..., Outcome]
 
@@ -182,9 +183,8 @@ def test_the_example_of_a_measure(taskcluster_train: Train, own_code: None) -> N
 def test_the_examples_of_measures_that_read_texts_and_return_matrices_and_numbers_of_examples(
     taskcluster_train: Train, own_code: None
 ) -> None:
-    run = train_example(
-        taskcluster_train, "measure", "measures=[clustering,prompt_length,similarity,margin]", "name=asked", own=""
-    )
+    words = "measures=[clustering,prompt_length,similarity,margin]", "name=asked"
+    run = train_example(taskcluster_train, "measure", *words, own="")
     last = run.rows()[-1]
     assert 0 <= last["prompt_length/val/layer_2"] <= 1
     examples = run.examples()
@@ -200,6 +200,11 @@ def test_the_examples_of_measures_that_read_texts_and_return_matrices_and_number
         again = [value for split in ("train", "val") for value in measured["examples"][split]["margin"].tolist()]
         assert again == run.examples(step)["margin"].to_list()
     assert "Similarity of layers (CKA), at x" in write(run.path).read_text()
+    drop_checkpoint(run.checkpoint(6))
+    run.write_status("interrupted")
+    train_example(taskcluster_train, "measure", *words, own="")
+    assert_frame_equal(run.examples(), examples)
+    assert run.rows()[-1]["cka/val"] == last["cka/val"]
 
 
 def test_docs_and_examples_import_public_names_only() -> None:
@@ -207,7 +212,7 @@ def test_docs_and_examples_import_public_names_only() -> None:
     imports = r"from taskcluster(\.[\w.]+)? import ([\w, ]+)|^import taskcluster(\.\w+)"
     for page in pages:
         for inner, names, module in re.findall(imports, page.read_text(), re.MULTILINE):
-            assert not (inner or module), page
+            assert inner + module == "", page
             assert {*re.split(r"[ ,]+", names.strip())} <= {*taskcluster.__all__}, page
 
 
@@ -293,3 +298,18 @@ def test_the_notebook_executes(started: tuple[Making, Making]) -> None:
     assert [cell.source for cell in stored.cells] == [cell.source for cell in executed.cells]
     for cell in stored.cells:
         assert cell.cell_type == "markdown" or cell.outputs or cell.source.endswith(";")
+
+
+SMOLLM2 = ROOT / ".models" / "smollm2"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SMOLLM2.is_dir(), reason="needs `make smollm2`")
+def test_the_notebook_of_a_pretrained_model_executes(tmp_path: Path) -> None:
+    (tmp_path / ".models").symlink_to(SMOLLM2.parent)
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "your_model.ipynb").write_text((DOCS / "your_model.ipynb").read_text())
+    start(folder, "jupyter", "execute", "--inplace", "your_model.ipynb", cwd=folder).wait()
+    for cell in nbformat.read(folder / "your_model.ipynb", as_version=4).cells[5:]:
+        assert cell.cell_type == "markdown" or cell.outputs

@@ -1,5 +1,6 @@
 """Metrics by example and by two layers: what the journal and the table of examples have of them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from test_observation import built
 from taskcluster import Measure, Metric, Observation
 from taskcluster.measures.measure import MeasureFailed, Measurement
 from taskcluster.measures.observation import observe
+from taskcluster.operations.tracking.mirror import metrics_of
 from taskcluster.pages.matrix_charts import example_charts, matrix_charts
 from taskcluster.results.points import matrix_points
 from taskcluster.views import views
@@ -88,6 +90,11 @@ def test_maps_are_means_over_runs_of_what_is_defined() -> None:
     assert [(p["layer"], p["other_layer"], p["mean"]) for p in points] == [
         (0, 0, 0.5), (0, 1, 1.0), (1, 0, 3.0), (1, 1, None),
     ]  # fmt: skip
+
+
+def test_wandb_and_tensorboard_get_numbers_and_no_matrices() -> None:
+    row = {"step": 1, "val/number": 0.5, "val/undefined": math.nan, "pairs/val": [[1.0]], "examples": {"val": {}}}
+    assert metrics_of(row) == {"val/number": 0.5}
 
 
 @pytest.mark.parametrize("n_conditions", [1, 3])
