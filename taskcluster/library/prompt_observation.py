@@ -20,8 +20,9 @@ from taskcluster.library.patch_effects import Patched, PatchEdit, PatchEffects, 
 from taskcluster.library.saved_states import Store, read_folder
 from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
+from taskcluster.measures.edited_prompts import AppliedEdits, Edit
 from taskcluster.measures.measure import Measure
-from taskcluster.measures.observation import AppliedEdits, Edit, Observation
+from taskcluster.measures.observation import Observation
 from taskcluster.models.block_sites import Site
 from taskcluster.validation import UserError, did_you_mean
 
@@ -41,14 +42,12 @@ class PromptObservation(Observation):
     Attributes, beside those of `Observation`:
         activations: {site: {position: (layers, N, ...)}}. "resid_post" has layers 0 to L, other sites 1 to L;
             "heads" is (L, N, H, d).
-        values: {label: the value of each code in `labels`}.
         answer_tokens: the likeliest next token of each prompt, (E,).
         losses: the loss of each prompt's expected answer, (E,), in nats; NaN where none is known.
         clusterer: what `cluster` uses by default.
     """
 
     activations: Activations
-    values: Mapping[str, Sequence[Any]]
     answer_tokens: Tensor
     losses: Tensor
     clusterer: Clusterer = field(default_factory=lambda: KMeans(n_clusters=None, n_init=16, seed=0))
@@ -92,8 +91,8 @@ class PromptObservation(Observation):
 
     def label(self, name: str, position: str | None = None) -> list[Any]:
         """The values of a label, for each state at a position."""
-        codes = self.codes(name, position).tolist()
-        return [self.values[name][code] for code in codes] if name in self.values else codes
+        self.codes(name, position)  # refuses an unknown one
+        return super().label(name, self.position(position))
 
     def logits(self, position: str | None = None) -> Tensor:
         """The logits at a position, by default the last, (N, V) float32, on the CPU. The model runs again."""

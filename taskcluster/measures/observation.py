@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,20 +18,17 @@ from taskcluster.data.batches import LossOn, Packer, Padding, shared_prefix_leng
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
+from taskcluster.measures.edited_prompts import AppliedEdits, Edit, logits_of, with_indices
 from taskcluster.models.hidden_states import forward_with_states
-from taskcluster.models.patching import NOWHERE
 from taskcluster.models.prefix_cache import prefix_cache
 from taskcluster.validation import UserError
 
 CHUNK = 256  # rows a forward pass, at most
-PROMPTS = 64  # prompts of a pass for logits
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
 SHORTEST = 8  # tokens of a shared prefix that is worth computing by itself
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-Edit = Callable[[Tensor, Tensor], Tensor]  # states (M, D), and which of the N at the position they are (M,) -> (M, D)
 
 
 class Executor(Protocol):
@@ -41,19 +38,6 @@ class Executor(Protocol):
 
 def in_turn(work: Callable[[T], R], items: Sequence[T], /) -> list[R]:
     return [work(item) for item in items]
-
-
-class AppliedEdits(NamedTuple):
-    """{layer: edit} of the states at a position."""
-
-    position: str
-    edits: Mapping[int, Edit]
-
-    def changes(self, prompts: TokenizedPrompts, examples: Tensor) -> dict[str, Any]:
-        """Arguments of `forward_with_states` for prompts with numbers `examples` (B,)."""
-        which = torch.searchsorted(prompts.examples[self.position], examples, right=True) - 1
-        at = torch.arange(len(examples)), prompts.columns[self.position][which]
-        return {"edits": {k: partial(_edited, edit, which) for k, edit in self.edits.items()}, "at": at}
 
 
 def _no_prompts() -> TokenizedPrompts:
@@ -79,6 +63,7 @@ class Observation:
             rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
         network: the network itself.
         read_prompts: makes `prompts`.
+        values: {label: the value of each code in `labels`}, of x and y.
         applied: the edits under which the network ran; None without.
         executor: computes work for several items, n_workers of them at a time.
         kept: what `once` computed.
@@ -93,6 +78,7 @@ class Observation:
     edited: Callable[[Any, Mapping[int, Edit]], "Observation"]
     network: PreTrainedModel
     read_prompts: Callable[[], TokenizedPrompts] = _no_prompts
+    values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     applied: AppliedEdits | None = None
     executor: Executor = in_turn
     n_workers: int = 1
@@ -122,20 +108,16 @@ class Observation:
         """The token strings of each prompt. `prompts.reads(position)` says which of them is read for each state."""
         return self.prompts.strings
 
-    @torch.no_grad()
+    def label(self, name: str, position: str) -> list[Any]:
+        """The values of a label, for each state at a position: x and y as texts, others as numbers."""
+        codes = self.labels[position][name].tolist()
+        return [self.values[name][code] for code in codes] if name in self.values else codes
+
     def logits(self, position: str) -> Tensor:
         """The logits at a position, for each state, (N, V) float32, on the CPU. The network runs again, prompt by
         prompt."""
-        examples, columns = self.prompts.examples[position], self.prompts.columns[position]
-        parts = []
         with evaluation(self.network):
-            for chunk in torch.arange(len(examples)).split(PROMPTS):
-                asked = torch.arange(len(chunk)), columns[chunk]
-                changes = self.applied.changes(self.prompts, examples[chunk]) if self.applied else {}
-                inputs = self.prompts.inputs(examples[chunk], self.network)
-                output, _ = forward_with_states(self.network, NOWHERE, logits_at=asked, **changes, **inputs)
-                parts.append(output.logits[0].float().cpu())
-        return torch.cat(parts)
+            return logits_of(self.network, self.prompts, position, self.applied)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, called only the first time with `key`: what several measures of an observation need.
@@ -220,6 +202,7 @@ def observe(
         ),
         network=network,
         read_prompts=partial(prompts_of_rows, rows, data.tokenizer, [*positions, *([edited_at] if edits else [])]),
+        values=data.family.values,
         applied=AppliedEdits(edited_at, edits) if edits else None,
         executor=executor,
         n_workers=n_workers,
@@ -246,7 +229,7 @@ def _run_rows(
     at, changes = None, {}
     if edits:
         at, which = batch.places(edited_at), torch.searchsorted(rows.at(edited_at), batch.tokens_at(edited_at))
-        changes = {layer: partial(_edited, edit, which) for layer, edit in edits.items()}
+        changes = {layer: partial(with_indices, edit, which) for layer, edit in edits.items()}
     on_answer = batch.loss_on == "y"
     logits_at = batch.predicting_y if on_answer else None
     inputs |= batch.inputs
@@ -254,10 +237,6 @@ def _run_rows(
     states = layers.float().split([place.shape[1] for place in places], dim=1)
     logits = output.logits[0] if on_answer else output.logits
     return states, batch.loss(logits), batch.total, batch.correct(logits)
-
-
-def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:
-    return edit(states, which.to(states.device))
 
 
 def _shared_prefix(network: PreTrainedModel, rows: Rows) -> tuple[int, dict[str, Any]]:
