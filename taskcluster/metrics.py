@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
-View = Literal["runs", "curves", "layers", "tables", "map", "path", "beside", "instruments"]
+View = Literal["runs", "curves", "layers", "tables", "map", "path", "beside", "instruments", "matrix", "examples"]
 
 Kind = Literal["", "noise", "chance", "largest", "p", "baseline", "nuisance"]
 
@@ -25,20 +25,25 @@ class Metric:
     """A number that a measure gives for each layer, or once.
 
     Attributes:
-        key: in the journal, "KEY/SPLIT/layer_3", or "SPLIT/KEY" for a metric without layers.
+        key: in the journal, "KEY/SPLIT/layer_3", or "SPLIT/KEY" for a metric without layers, or "KEY/SPLIT" for one
+            by two layers.
         name: of the quantity, as in "ARI".
         where: it is measured, as in "at the separator".
         short: name and place in as few words as possible, for columns; by default `name`.
         label: the quantity in full, for titles; by default `name`.
         axis: the label of an axis; by default `label`.
         by_layer: whether there is a number for every layer.
+        by_two_layers: whether there is a number for every pair of layers, a matrix. The journal has it as a list of
+            rows.
+        by_example: whether there is a number for every example. The journal has their mean, and the run folder's
+            examples/ all of them.
         position: of the states that it is computed from, if any.
         low: the lower end of its range and of axes; None if there is none.
         high: the upper end.
         least: the least value that it can take, if that is below `low`.
         chance: its value if states have nothing to do with tasks, if that is known.
         views: where a metric of your own is shown besides the journal, out of the views of `taskcluster.views`; by
-            default in "runs", "curves", "layers" and "tables".
+            default in "runs", "curves", "layers" and "tables", and as a "matrix" or by its "examples" if it has them.
         of: the key of the metric that it is a control of, or is compared with, if there is one.
         kind: of the control: "noise" for the same measurement with other seeds; "chance" for the mean over measurements
             of something that has nothing to do with tasks, "largest" for the largest of them, "p" for the p value that
@@ -53,6 +58,8 @@ class Metric:
     label: str = ""
     axis: str = ""
     by_layer: bool = True
+    by_two_layers: bool = False
+    by_example: bool = False
     position: str = ""
     low: float | None = None
     high: float | None = None
@@ -65,6 +72,8 @@ class Metric:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z]\w*", self.key, re.ASCII):
             raise ValueError(f"a metric's key is made of letters, digits and _, and begins with a letter: {self.key!r}")
+        if self.by_two_layers and self.by_example:
+            raise ValueError(f"the metric {self.key!r} is by two layers and by example; choose one")
         object.__setattr__(self, "short", self.short or self.name)
         object.__setattr__(self, "label", self.label or self.name)
         object.__setattr__(self, "axis", self.axis or self.label)
@@ -85,13 +94,21 @@ class Metric:
         least = self.low if self.least is None else self.least
         return -math.inf if least is None else least, math.inf if self.high is None else self.high
 
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """What its numbers are by, axis after axis: "layer", "other_layer", "example"."""
+        if self.by_two_layers:
+            return "layer", "other_layer"
+        return (("layer",) if self.by_layer else ()) + (("example",) if self.by_example else ())
+
     def stem(self, split: str) -> str:
-        """The journal's keys of a split up to the layer: "ari/val", or all of "val/accuracy"."""
-        return f"{self.key}/{split}" if self.by_layer else f"{split}/{self.key}"
+        """The journal's keys of a split up to the layer: "ari/val", or all of "val/accuracy", or "cka/val" of a
+        matrix."""
+        return f"{self.key}/{split}" if self.by_layer or self.by_two_layers else f"{split}/{self.key}"
 
     def at(self, split: str, layer: int) -> str:
         """The journal's key: "ari/val/layer_3", or "val/accuracy" for a metric without layers."""
-        return f"{self.stem(split)}/layer_{layer}" if self.by_layer else self.stem(split)
+        return f"{self.stem(split)}/layer_{layer}" if self.by_layer and not self.by_two_layers else self.stem(split)
 
 
 Catalogue = Mapping[str, Metric]

@@ -7,6 +7,9 @@ report, dashboard and W&B; "layers": by layer at the last step, likewise, in the
 "map": by layer and step, in figures, report and dashboard, beside the curves of the same position; "path": by layer and
 position at the last step, likewise, for effects of edits; "instruments": beside the others of this view, in figures and
 report, with how far they agree; "beside": beside the metric that it is compared with.
+
+"matrix": a number for every pair of layers at the last step, in figures and report; "examples": how the numbers of
+examples are distributed at the last step, in figures.
 """
 
 import re
@@ -52,6 +55,10 @@ SHOWN: dict[str, tuple[View, ...]] = {  # a pattern of keys -> their views; the 
 
 def views(metric: Metric) -> tuple[View, ...]:
     """Where a metric is shown besides the journal."""
+    if metric.by_two_layers:
+        return ("matrix",) if metric.views is None or "matrix" in metric.views else ()
+    if metric.views is None and metric.by_example:
+        return (*_views(metric.key, metric.kind), "examples")
     return _views(metric.key, metric.kind) if metric.views is None else metric.views
 
 

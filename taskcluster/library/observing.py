@@ -21,9 +21,10 @@ from transformers import PreTrainedModel
 
 from taskcluster.data.tokenized import TokenizedPrompts, grid
 from taskcluster.library.positions import Positions, TokenizedText, named, resolve
-from taskcluster.library.prompt_observation import AppliedEdits, PromptObservation, coded, observation
+from taskcluster.library.prompt_observation import PromptObservation, coded, observation
 from taskcluster.library.saved_states import FIELDS, Store
-from taskcluster.measures.observation import AT_ONCE, Edit, Observation, evaluation
+from taskcluster.measures.edited_prompts import AppliedEdits, Edit
+from taskcluster.measures.observation import AT_ONCE, Observation, evaluation
 from taskcluster.models.block_sites import SITES, Site, check_sites, reading_sites
 from taskcluster.models.hidden_states import check, forward_with_states
 from taskcluster.validation import UserError, did_you_mean

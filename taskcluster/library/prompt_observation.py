@@ -4,9 +4,9 @@ import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import polars
@@ -20,58 +20,36 @@ from taskcluster.library.patch_effects import Patched, PatchEdit, PatchEffects, 
 from taskcluster.library.saved_states import Store, read_folder
 from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
+from taskcluster.measures.edited_prompts import AppliedEdits, Edit
 from taskcluster.measures.measure import Measure
-from taskcluster.measures.observation import Edit, Observation, evaluation
+from taskcluster.measures.observation import Observation
 from taskcluster.models.block_sites import Site
-from taskcluster.models.hidden_states import forward_with_states
-from taskcluster.models.patching import NOWHERE
 from taskcluster.validation import UserError, did_you_mean
 
 Activations = dict[Site, dict[str, Tensor]]
 
 SHOWN = 20  # prompts of a page in a notebook
-CHUNK = 64  # prompts of a pass for logits
 ALREADY_EDITED = (
     "this observation has edited states; give all edits at once to `edited`, and patch the one without edits"
 )
 WITHOUT_MODEL = "these states were loaded without their model; patching, edits and logits need observe(model, ...)"
 
 
-class AppliedEdits(NamedTuple):
-    """{layer: edit} of the states at a position."""
-
-    position: str
-    edits: Mapping[int, Edit]
-
-    def changes(self, prompts: TokenizedPrompts, examples: Tensor) -> dict[str, Any]:
-        """Arguments of `forward_with_states` for prompts with numbers `examples` (B,)."""
-        at = torch.arange(len(examples)), prompts.columns[self.position][examples]
-        return {"edits": {k: partial(_edited, edit, examples) for k, edit in self.edits.items()}, "at": at}
-
-
-def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:
-    return edit(states, which.to(states.device))
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PromptObservation(Observation):
     """An observation of prompts, of one's own or of a run's probe set.
 
     Attributes, beside those of `Observation`:
         activations: {site: {position: (layers, N, ...)}}. "resid_post" has layers 0 to L, other sites 1 to L;
             "heads" is (L, N, H, d).
-        values: {label: the value of each code in `labels`}.
         answer_tokens: the likeliest next token of each prompt, (E,).
         losses: the loss of each prompt's expected answer, (E,), in nats; NaN where none is known.
         clusterer: what `cluster` uses by default.
-        applied: the edits under which the model ran; None without.
     """
 
     activations: Activations
-    values: Mapping[str, Sequence[Any]]
     answer_tokens: Tensor
     losses: Tensor
-    applied: AppliedEdits | None = None
     clusterer: Clusterer = field(default_factory=lambda: KMeans(n_clusters=None, n_init=16, seed=0))
 
     @property
@@ -113,23 +91,14 @@ class PromptObservation(Observation):
 
     def label(self, name: str, position: str | None = None) -> list[Any]:
         """The values of a label, for each state at a position."""
-        codes = self.codes(name, position).tolist()
-        return [self.values[name][code] for code in codes] if name in self.values else codes
+        self.codes(name, position)  # refuses an unknown one
+        return super().label(name, self.position(position))
 
-    @torch.no_grad()
     def logits(self, position: str | None = None) -> Tensor:
-        """The logits at a position, (N, V) float32, on the CPU. The model runs again."""
-        at = self.position(position)
-        examples, columns = self.prompts.examples[at], self.prompts.columns[at]
-        parts = []
-        with evaluation(self.model):
-            for chunk in torch.arange(len(examples)).split(CHUNK):
-                asked = torch.arange(len(chunk)), columns[chunk]
-                changes = self.applied.changes(self.prompts, examples[chunk]) if self.applied else {}
-                inputs = self.prompts.inputs(examples[chunk], self.model)
-                output, _ = forward_with_states(self.model, NOWHERE, logits_at=asked, **changes, **inputs)
-                parts.append(output.logits[0].float().cpu())
-        return torch.cat(parts)
+        """The logits at a position, by default the last, (N, V) float32, on the CPU. The model runs again."""
+        if self.network is None:
+            raise UserError(WITHOUT_MODEL)
+        return super().logits(self.position(position))
 
     @property
     def model(self) -> PreTrainedModel:
@@ -219,14 +188,16 @@ class PromptObservation(Observation):
         return next(name for name in reversed(self.positions) if len(self.prompts.examples[name]) == len(self.prompts))
 
     def measure(self, measure: Measure) -> polars.DataFrame:
-        """The numbers of a measure of one's own: a row for each metric and layer."""
-        rows = []
+        """The numbers of a measure of one's own: a row for each metric and layer, with columns for the other layer and
+        the example where a metric is by two layers or by example."""
+        parts = []
         for metric, numbers in measure.measure(self).items():
-            column = np.atleast_1d(np.asarray(numbers, dtype=float))
-            layers = range(len(column)) if metric.by_layer else [None]
-            rows += [(metric.key, layer, float(value)) for layer, value in zip(layers, column, strict=True)]
-        return polars.DataFrame(
-            rows, schema={"metric": polars.String, "layer": polars.Int64, "value": polars.Float64}, orient="row"
+            array = np.asarray(numbers, dtype=float)
+            axes = dict(zip(metric.axes, np.indices(array.shape).reshape(array.ndim, -1), strict=True))
+            part = polars.DataFrame({**axes, "value": array.flatten()})
+            parts.append(part.select(polars.lit(metric.key).alias("metric"), polars.all()))
+        return polars.concat(
+            [polars.DataFrame(schema={"metric": polars.String, "layer": polars.Int64}), *parts], how="diagonal"
         )
 
     def table(self) -> polars.DataFrame:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -33,17 +32,7 @@ def observe_run(
     return PromptObservation(
         **{field.name: getattr(seen, field.name) for field in fields(Observation)},
         activations={"resid_post": {at: states.cpu() for at, states in seen.states.items()}},
-        values=_values(data),
         answer_tokens=torch.cat([part["tokens"] for part in parts]),
         losses=torch.cat([part["losses"] for part in parts]),
         clusterer=clusterer,
     )
-
-
-def _values(data: SequenceDataModule) -> dict[str, Sequence[Any]]:
-    """The texts that labels stand for: instructions in the family's order, x and y in alphabetical order."""
-    tasks = data.family.tasks
-    return {
-        "x": sorted({x for task in tasks for x in task.mapping}),
-        "y": sorted({y for task in tasks for y in task.mapping.values()}),
-    }

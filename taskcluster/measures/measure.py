@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 from pydantic import PositiveInt
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.datamodule import SequenceDataModule
@@ -27,7 +28,8 @@ from taskcluster.validation import UserError, validated
 
 T = TypeVar("T")
 
-Values = float | Sequence[float]  # one number, or one for each layer from 0 to L
+# One number, or one for each layer from 0 to L, for each example, for each pair of layers: what the metric declares.
+Values = float | Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor
 
 Keep = Callable[[str, Callable[[], Mapping[str, float]]], Mapping[str, float]]  # the numbers of a measure, by its name
 
@@ -81,7 +83,8 @@ class Measure(ABC):
 
     @abstractmethod
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        """Return for each of `metrics` one number, or a number for each layer (L+1,)."""
+        """Return for each of `metrics` one number, or a number for each layer (L+1,); for a metric by two layers a
+        matrix (L+1, L+1); for one by example a number for each of E examples, (E,), or by layer, (L+1, E)."""
 
     def is_due(self, step: int, last: bool) -> bool:
         return last or (self.every_n_steps is not None and step % self.every_n_steps == 0)
@@ -144,8 +147,9 @@ class Measurement:
         last: bool = True,
         look: Callable[[Observation], None] = lambda observation: None,
         keep: Keep = not_kept,
-    ) -> dict[str, float]:
-        """The metrics of a step by their keys in the journal.
+    ) -> dict[str, Any]:
+        """The metrics of a step by their keys in the journal; if a measure has numbers for every example, also
+        "examples", {split: {column: (E,)}}.
 
         last: whether it is the last one of the run; look: receives the observation of each split; keep: gives the
         numbers of a measure, which it may have from an earlier try.
@@ -153,10 +157,13 @@ class Measurement:
         Raises FloatingPointError where the loss is not finite, and MeasureFailed for a measure that fails.
         """
         due = {name: measure for name, measure in self.measures.items() if measure.is_due(step, last)}
-        metrics: dict[str, float] = {}
+        metrics: dict[str, Any] = {}
+        examples: dict[str, dict[str, Any]] = {}
         for split in self.splits:
             metrics |= self._split_metrics(network, split, due, look, keep)
-        return metrics
+            if numbers := metrics.pop("examples", None):
+                examples[split] = numbers
+        return metrics | ({"examples": examples} if examples else {})
 
     def _split_metrics(
         self,
@@ -165,17 +172,25 @@ class Measurement:
         due: Mapping[str, Measure],
         look: Callable[[Observation], None],
         keep: Keep,
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """A separate function, so that the states of one split are freed before those of the next are computed."""
         asked = {name: measure for name, measure in due.items() if split in measure.splits}
         seen = self._observe(network, split, asked.values())
         if not math.isfinite(seen.loss):
             raise FloatingPointError(f"{split}/loss is {seen.loss}")
-        metrics = {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
+        metrics: dict[str, Any] = {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
+        examples: dict[str, np.ndarray] = {}
         for name, measure in asked.items():
-            metrics |= keep(f"{split}/{name}", partial(_numbers, name, measure, seen))
+            measured = partial(_arrays, name, measure, seen)
+            if any(metric.by_example for metric in measure.metrics):  # which are written at the end of the step
+                arrays = measured()
+                metrics |= _numbers(arrays, split)
+                for metric, array in arrays.items():
+                    examples |= _of_examples(metric, array) if metric.by_example else {}
+            else:
+                metrics |= keep(f"{split}/{name}", lambda measured=measured: _numbers(measured(), split))
         look(seen)
-        return metrics
+        return metrics | ({"examples": _described(seen) | examples} if examples else {})
 
     def controls(self, network: PreTrainedModel) -> dict[str, list[list[float]]]:
         """{key of a control's metric: a list of repetitions for each layer} of all controls, on validation.
@@ -219,17 +234,42 @@ def _answers(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: 
         raise MeasureFailed(f"the measure {name!r} failed ({said})") from error
 
 
-def _numbers(name: str, measure: Measure, seen: Observation) -> dict[str, float]:
-    """The journal's keys and numbers of what a measure returns. Raises MeasureFailed where that is not as declared."""
+def _arrays(name: str, measure: Measure, seen: Observation) -> dict[Metric, np.ndarray]:
+    """What a measure returns, as arrays. Raises MeasureFailed where that is not as declared."""
     answers = _answers(name, measure.measure, seen)
     arrays = {metric: np.asarray(values, dtype=float) for metric, values in answers.items()}
-    n_layers = next(map(len, seen.states.values()), max((array.size for array in arrays.values()), default=0))
+    n_layers = next(
+        map(len, seen.states.values()),
+        max((len(a) for m, a in arrays.items() if a.ndim and not m.by_example), default=0),
+    )
     given = {metric.key: array.shape for metric, array in arrays.items()}
-    declared = {metric.key: (n_layers,) if metric.by_layer else () for metric in measure.metrics}
+    sizes = {"layer": n_layers, "other_layer": n_layers, "example": len(seen.correct)}
+    declared = {metric.key: tuple(sizes[axis] for axis in metric.axes) for metric in measure.metrics}
     if given != declared:
         raise MeasureFailed(f"the measure {name!r} gives numbers of the shapes {given}, but declares {declared}")
-    return {
-        metric.at(seen.split, layer): value
-        for metric, array in arrays.items()
-        for layer, value in enumerate(array.flatten().tolist())
-    }
+    return arrays
+
+
+def _numbers(arrays: Mapping[Metric, np.ndarray], split: str) -> dict[str, Any]:
+    """The journal's keys and numbers of metrics: for those by example, the mean of the numbers that are defined."""
+    numbers: dict[str, Any] = {}
+    for metric, array in arrays.items():
+        if metric.by_two_layers:
+            numbers[metric.stem(split)] = array.tolist()
+            continue
+        if metric.by_example:
+            array = np.ma.filled(np.ma.masked_invalid(array).mean(-1), math.nan)
+        numbers |= {metric.at(split, layer): value for layer, value in enumerate(np.ravel(array).tolist())}
+    return numbers
+
+
+def _of_examples(metric: Metric, array: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of a metric by example."""
+    return {f"{metric.key}/layer_{k}": row for k, row in enumerate(array)} if metric.by_layer else {metric.key: array}
+
+
+def _described(seen: Observation) -> dict[str, Any]:
+    """What examples are: prompts, which answers are right, and the labels of a position that no two share, if any."""
+    each = next((labels for labels in seen.labels.values() if "x" in labels), {})
+    labels = {name: values.numpy() for name, values in each.items()}
+    return {"prompt": seen.texts, "correct": seen.correct.numpy(), **labels}

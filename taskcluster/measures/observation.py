@@ -19,6 +19,7 @@ from taskcluster.data.batches import LossOn, Packer, Padding, shared_prefix_leng
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
+from taskcluster.measures.edited_prompts import AppliedEdits, Edit, logits_of, with_indices
 from taskcluster.models.architecture import is_placed
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.models.prefix_cache import prefix_cache
@@ -30,8 +31,6 @@ SHORTEST = 8  # tokens of a shared prefix that is worth computing by itself
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-Edit = Callable[[Tensor, Tensor], Tensor]  # states (M, D), and which of the N at the position they are (M,) -> (M, D)
 
 
 class Executor(Protocol):
@@ -47,7 +46,7 @@ def _no_prompts() -> TokenizedPrompts:
     raise UserError("this observation has no prompts")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Observation:
     """What a network computes for one split of the probe set.
 
@@ -67,6 +66,8 @@ class Observation:
             rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
         network: the network itself.
         read_prompts: makes `prompts`.
+        values: {label: the value of each code in `labels`}, of x and y.
+        applied: the edits under which the network ran; None without.
         executor: computes work for several items, n_workers of them at a time.
         kept: what `once` computed.
     """
@@ -79,10 +80,16 @@ class Observation:
     correct: Tensor
     edited: Callable[[Any, Mapping[int, Edit]], "Observation"]
     network: PreTrainedModel
-    read_prompts: Callable[[], TokenizedPrompts] = field(default=_no_prompts, repr=False)
+    read_prompts: Callable[[], TokenizedPrompts] = _no_prompts
+    values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    applied: AppliedEdits | None = None
     executor: Executor = in_turn
     n_workers: int = 1
-    kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    kept: dict[Hashable, Any] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{position} {tuple(states.shape)}" for position, states in self.states.items())
+        return f"{type(self).__name__} of {self.split}: states at {shapes}"
 
     @property
     def accuracy(self) -> float:
@@ -103,6 +110,17 @@ class Observation:
     def tokens(self) -> list[list[str]]:
         """The token strings of each prompt. `prompts.reads(position)` says which of them is read for each state."""
         return self.prompts.strings
+
+    def label(self, name: str, position: str) -> list[Any]:
+        """The values of a label, for each state at a position: x and y as texts, others as numbers."""
+        codes = self.labels[position][name].tolist()
+        return [self.values[name][code] for code in codes] if name in self.values else codes
+
+    def logits(self, position: str) -> Tensor:
+        """The logits at a position, for each state, (N, V) float32, on the CPU. The network runs again, prompt by
+        prompt."""
+        with evaluation(self.network):
+            return logits_of(self.network, self.prompts, position, self.applied)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, called only the first time with `key`: what several measures of an observation need.
@@ -188,7 +206,9 @@ def observe(
             observe, network, data, split, positions, final_norm=norm, executor=executor, n_workers=n_workers
         ),
         network=network,
-        read_prompts=partial(prompts_of_rows, rows, data.tokenizer, positions),
+        read_prompts=partial(prompts_of_rows, rows, data.tokenizer, [*positions, *([edited_at] if edits else [])]),
+        values=data.family.values,
+        applied=AppliedEdits(edited_at, edits) if edits else None,
         executor=executor,
         n_workers=n_workers,
     )
@@ -214,7 +234,7 @@ def _run_rows(
     at, changes = None, {}
     if edits:
         at, which = batch.places(edited_at), torch.searchsorted(rows.at(edited_at), batch.tokens_at(edited_at))
-        changes = {layer: partial(_edited, edit, which.to(network.device)) for layer, edit in edits.items()}
+        changes = {layer: partial(with_indices, edit, which) for layer, edit in edits.items()}
     on_answer = batch.loss_on == "y"
     logits_at = batch.predicting_y if on_answer else None
     inputs |= batch.inputs
@@ -222,10 +242,6 @@ def _run_rows(
     states = (layers.cpu() if is_placed(network) else layers).float().split([place.shape[1] for place in places], dim=1)
     logits = output.logits[0] if on_answer else output.logits
     return states, batch.loss(logits), batch.total, batch.correct(logits)
-
-
-def _edited(edit: Edit, which: Tensor, states: Tensor) -> Tensor:
-    return edit(states, which)
 
 
 def shared_prefix(network: PreTrainedModel, rows: Rows, fewer: int = 0) -> tuple[int, Cache | None]:

@@ -6,6 +6,7 @@ import polars
 
 from taskcluster.pages import charts, rendering
 from taskcluster.pages.comparison_charts import instrument_charts
+from taskcluster.pages.matrix_charts import matrix_charts
 from taskcluster.pages.sweep_chart import sweep_chart
 from taskcluster.results import frame
 from taskcluster.results.findings import Findings
@@ -44,6 +45,7 @@ def _fill(findings: Findings, title: str, folder: Path) -> None:
     wanted = sweep_chart(points, [*shown.named()], findings.catalogue)
     wanted |= charts.condition_charts(points, findings.catalogue)
     wanted |= instrument_charts(points, shown.agreements(), findings.catalogue)
+    wanted |= matrix_charts(shown.matrix_points(), findings.catalogue)
     content = {
         "title": title,
         "n_runs": len(findings.runs),

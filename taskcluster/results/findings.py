@@ -15,7 +15,7 @@ from taskcluster.metrics import ALWAYS, Catalogue, Metric, belonging
 from taskcluster.results.claims import emergence
 from taskcluster.results.conditions import Condition, conditions, find_runs, sweep_of, task_set
 from taskcluster.results.correlations import Agreement, agreements_of
-from taskcluster.results.points import Point, over_runs
+from taskcluster.results.points import Point, matrix_points, over_runs
 from taskcluster.runs.condition import decisive, digest, seeds_of
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, layers_of, number
@@ -126,6 +126,11 @@ class Findings:
         for name, condition in self.named():
             journals, task_sets = [run.rows for run in condition.runs], [run.task_set for run in condition.runs]
             yield name, [{"condition": name, **p} for p in over_runs(journals, self.catalogue, task_sets)]
+
+    def matrix_points(self) -> list[Point]:
+        """The points of `matrix_points` at the last step, of every condition, whose name is in each."""
+        last = ((name, [run.last for run in condition.runs]) for name, condition in self.named())
+        return [{"condition": name, **p} for name, rows in last for p in matrix_points(rows, self.catalogue)]
 
     def agreements(self) -> dict[str, list[Agreement]]:
         """The agreements of the instruments that were measured, for each condition by its name."""

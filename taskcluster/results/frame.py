@@ -7,12 +7,13 @@ out: data frames. Keys of the configuration in which the runs differ are columns
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars
 
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.points import FAMILIES
+from taskcluster.results.points import FAMILIES, matrices
 from taskcluster.runs.condition import flatten, separate_seeds
 from taskcluster.runs.journal import parse
 from taskcluster.views import shown
@@ -24,6 +25,7 @@ NUMBERS: Schema = {
     "metric": polars.String,
     "split": polars.String,
     "layer": polars.Int64,
+    "other_layer": polars.Int64,
     "repetition": polars.Int64,
     "value": polars.Float64,
 }
@@ -44,12 +46,24 @@ TYPES: Mapping[frozenset[type], type[polars.DataType]] = {
 }
 
 
-def numbers(findings: Findings) -> polars.DataFrame:
-    """Every number of every run, a row each, condition by condition.
+def results(folder: str | Path) -> polars.DataFrame:
+    """Every number of the finished runs at or below a folder, a row each: what the tables of a report are made of.
 
-    metric: as in the journal; "claim: NAME"; "emergence of METRIC" (a step); "METRIC with another KMeans seed", a
-    control, whose repetitions are counted. Without claims if none is decided.
+    Columns: condition; each key of the configuration in which conditions differ, such as optimizer.weight_decay, in a
+    type of its own; run; seed, and each seed that is set separately; step; metric; split; layer; other_layer, for
+    metrics by two layers; repetition; value.
+
+    A metric is called as in the journal. "emergence of METRIC" is the step at which it emerges, "claim: NAME" the value
+    that a claim is decided by, "METRIC with another KMeans seed" a control, whose repetitions are counted.
+
+    Raises:
+        UserError: there is no folder, or no finished run in it.
     """
+    return numbers(Findings(Path(folder)))
+
+
+def numbers(findings: Findings) -> polars.DataFrame:
+    """See `results`. Without claims if none is decided."""
     claims = bool(findings.claims)
     frames = []
     for run in (run for condition in findings.conditions for run in condition.runs):
@@ -83,16 +97,19 @@ def _numbers(run: Finished, claims: bool) -> Iterator[tuple[Any, ...]]:
     """The rows of a run in the order of NUMBERS."""
     for line in run.rows:
         parsed = ((parse(key), value) for key, value in line.items())
-        yield from ((line["step"], *key, None, value) for key, value in parsed if key)
+        yield from ((line["step"], *key, None, None, value) for key, value in parsed if key)
+        for metric, split, matrix in matrices(line, run.catalogue):
+            cells = ((k, other, value) for k, values in enumerate(matrix) for other, value in enumerate(values))
+            yield from ((line["step"], metric.key, split, k, other, None, value) for k, other, value in cells)
     end = run.last["step"]
     for claim in run.results["claims"] if claims else ():
-        yield end, f"claim: {claim['name']}", None, None, None, claim["value"]
+        yield end, f"claim: {claim['name']}", None, None, None, None, claim["value"]
     for metric in shown(run.catalogue, "tables"):
         if run.rises(metric):
             layer = len(run.keys(metric)) - 1 if metric.by_layer else None
-            yield end, f"emergence of {metric.key}", "val", layer, None, run.emergence(metric)
+            yield end, f"emergence of {metric.key}", "val", layer, None, None, run.emergence(metric)
     for key, layers in run.results.get("controls", {}).items():
         if control := run.catalogue.get(key):
             name = f"{control.of} {control.where}"
             for layer, values in enumerate(layers):
-                yield from ((end, name, "val", layer, k, value) for k, value in enumerate(values))
+                yield from ((end, name, "val", layer, None, k, value) for k, value in enumerate(values))

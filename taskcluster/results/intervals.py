@@ -44,7 +44,14 @@ class Interval(NamedTuple):
 def interval(
     values: Sequence[float], within: Range = UNBOUNDED, cells: int = 1, task_sets: Sequence[Hashable] = ()
 ) -> Interval:
-    """See `intervals`."""
+    """The mean of a quantity over runs with its 95 % interval, by Student's t on a scale without bounds.
+
+    Args:
+        values: one of each run.
+        within: the least and the greatest value that the quantity can take, at which the interval ends.
+        cells: how many such intervals are to hold at once.
+        task_sets: the task set of each run, where several have several runs.
+    """
     column = np.array(values, dtype=float)[:, None]
     n, *numbers = (float(part[0]) for part in intervals(column, *within, task_sets, cells))
     return Interval(int(n), *numbers)

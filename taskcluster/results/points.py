@@ -1,15 +1,15 @@
 """Mean and intervals over the runs of a condition, for every step and metric of their journals."""
 
 from collections import Counter
-from collections.abc import Sequence
-from itertools import compress
+from collections.abc import Iterator, Sequence
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
 
-from taskcluster.metrics import Catalogue
+from taskcluster.metrics import Catalogue, Metric
 from taskcluster.results.intervals import DRAWN, FEWEST, UNBOUNDED, Interval, intervals
-from taskcluster.runs.journal import Row, finite, parse
+from taskcluster.runs.journal import SPLITS, Row, finite, parse
 
 Point = dict[str, Any]
 FAMILIES = {"steps": ("metric", "split", "layer"), "layers": ("metric", "split", "step"), "map": ("metric", "split")}
@@ -46,6 +46,27 @@ def over_runs(journals: Sequence[Sequence[Row]], known: Catalogue, task_sets: Se
         cell | dict(zip(columns, map(finite, row), strict=True)) | {"runs": [*map(finite, runs)] if several else None}
         for cell, row, runs in zip(cells, numbers, values.T.tolist(), strict=True)
     ]
+
+
+def matrices(row: Row, known: Catalogue) -> Iterator[tuple[Metric, str, list[list[float | None]]]]:
+    """Metric, split and matrix (L+1, L+1) of every metric by two layers in a line of a journal."""
+    declared = [metric for metric in known.values() if metric.by_two_layers]
+    yield from ((m, split, row[m.stem(split)]) for m in declared for split in SPLITS if m.stem(split) in row)
+
+
+def matrix_points(lines: Sequence[Row], known: Catalogue) -> list[Point]:
+    """A point {"metric", "split", "layer", "other_layer", "mean"} for each two layers: the mean over lines, one of each
+    run, in which the number is defined."""
+    values: dict[tuple[str, str], list[np.ndarray]] = {}
+    for metric, split, matrix in chain.from_iterable(matrices(line, known) for line in lines):
+        values.setdefault((metric.key, split), []).append(np.array(matrix, dtype=float))
+    points: list[Point] = []
+    for (key, split), of_runs in values.items():
+        mean = np.ma.filled(np.ma.masked_invalid(of_runs).mean(0), np.nan)
+        cells = [{"layer": layer, "other_layer": other} for layer, other in np.ndindex(mean.shape)]
+        means = map(finite, mean.flatten().tolist())
+        points += [{"metric": key, "split": split, **c, "mean": m} for c, m in zip(cells, means, strict=True)]
+    return points
 
 
 def ranges(metrics: Sequence[str], known: Catalogue) -> tuple[np.ndarray, np.ndarray]:

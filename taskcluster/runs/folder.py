@@ -8,6 +8,7 @@ training.jsonl  loss of the batch and learning rate, every few steps
 results.json    the last metrics and the verdict on every claim
 checkpoints/    step=000200.ckpt for each line of the journal and last=000237.ckpt in between, if any: the whole state
                 of training, each with its SHA-256 beside it
+examples/       step=000200.parquet for each line of the journal whose metrics have numbers for every example, if any
 figures/        pictures of the above
 .lock, .holder  held by the process that writes here; see locks.py
 """
@@ -19,15 +20,18 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from taskcluster.metrics import Catalogue, Metric
-from taskcluster.runs import condition, journal, locks, records
+from taskcluster.runs import condition, examples, journal, locks, records
 from taskcluster.runs.atomic_files import replace_file
 from taskcluster.runs.journal import Row, now
 from taskcluster.validation import UserError
+
+if TYPE_CHECKING:
+    import polars
 
 CHECKPOINT = re.compile(r"(?:step|last)=([0-9]{6,})\.ckpt")
 
@@ -83,6 +87,7 @@ class RunFolder:
         self.figures.mkdir(exist_ok=True)
         for abandoned in [*self.path.glob(".*.partial"), *self.checkpoints.glob(".*.partial")]:
             abandoned.unlink()
+        examples.drop_after(self.path / "examples", last)
         for saved, file in self.saved():
             if saved > last:
                 drop_checkpoint(file)
@@ -120,13 +125,15 @@ class RunFolder:
         return condition.differing_keys(recorded, config) if recorded else []
 
     def append(self, row: Mapping[str, Any], elapsed: float, measuring: float) -> None:
-        """Add a line to the journal.
+        """Add a line to the journal. Numbers of examples, its value "examples", go to a file of their own.
 
         elapsed: seconds since training began; measuring: those that this row took.
         """
-        journal.append(
-            self.journal, {**row, "time": now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
-        )
+        times = {"time": now(), "elapsed": round(elapsed, 3), "measuring": round(measuring, 3)}
+        numbers = {key: value for key, value in row.items() if key != "examples"}
+        if "examples" in row:
+            examples.write(self.path / "examples", row["step"], row["examples"])
+        journal.append(self.journal, {**numbers, **times})
 
     def append_training(self, row: Mapping[str, Any], elapsed: float) -> None:
         """Add a line to training.jsonl likewise."""
@@ -135,6 +142,11 @@ class RunFolder:
     def rows(self) -> list[Row]:
         """The journal, first step first, up to the first line that is torn or damaged."""
         return journal.read(self.journal)
+
+    def examples(self, step: int | None = None) -> "polars.DataFrame":
+        """A row for each example of a measured step, by default the last that has any: split, number, prompt, labels,
+        and the metrics that have a number for each. Raises UserError where no measure gave any."""
+        return examples.read(self.path / "examples", step)
 
     def checkpoint(self, step: int, measured: bool = True) -> Path:
         return self.checkpoints / f"{'step' if measured else 'last'}={step:06d}.ckpt"

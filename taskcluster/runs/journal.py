@@ -1,6 +1,7 @@
 """The journals of a run: what the keys of a line mean, how lines are appended, and how they are read back.
 
-metrics.jsonl   {"step": 120, "val/accuracy": 0.9, "ari/val/layer_3": 0.7, ..., "time": ..., "elapsed": ..., ...}
+metrics.jsonl   {"step": 120, "val/accuracy": 0.9, "ari/val/layer_3": 0.7, "cka/val": [[1.0, ...], ...], ...,
+                "time": ..., "elapsed": ..., ...}
 training.jsonl  {"step": 10, "train/batch_loss": 4.2, "train/learning_rate": 0.001, "elapsed": ...}
 """
 
@@ -109,7 +110,9 @@ def complete(content: bytes, last: int = -1) -> tuple[list[Row], int, str]:
 
 
 def finite(value: Any) -> Any:
-    """The value, or None in place of a float that JSON cannot hold."""
+    """The value, or None in place of a float that JSON cannot hold, also in lists."""
+    if isinstance(value, list):
+        return [finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -77,7 +77,7 @@ class Status(_Record):
 
 class Results(_Record):
     claims: list[dict[str, Any]]
-    final: dict[str, float | str | None]
+    final: dict[str, float | str | list[list[float | None]] | None]
     controls: dict[str, list[list[float | None]]] = {}
 
 

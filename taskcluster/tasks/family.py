@@ -187,6 +187,11 @@ class TaskFamily:
         return set(diagonal[:n]) if n <= len(diagonal) else set()
 
     @property
+    def values(self) -> dict[str, list[str]]:
+        """The texts of the labels "x" and "y", in the order of their numbers."""
+        return {"x": self._inputs, "y": sorted({y for task in self.tasks for y in task.mapping.values()})}
+
+    @property
     def _inputs(self) -> list[str]:
         return sorted({x for task in self.tasks for x in task.mapping})
 

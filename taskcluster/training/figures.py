@@ -16,9 +16,9 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from taskcluster.measures.observation import observe
-from taskcluster.pages import charts, comparison_charts, marks, rendering
+from taskcluster.pages import charts, comparison_charts, marks, matrix_charts, rendering
 from taskcluster.results.correlations import agreements_of
-from taskcluster.results.points import over_runs
+from taskcluster.results.points import matrix_points, over_runs
 from taskcluster.runs.atomic_files import replace_file
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.verdicts import judged
@@ -34,6 +34,11 @@ def draw(run: RunFolder) -> None:
     points = [{"condition": run.name, **point} for point in over_runs([rows], known)]
     wanted = charts.condition_charts(points, known)
     wanted |= comparison_charts.instrument_charts(points, {run.name: agreements_of([rows], known)}, known)
+    wanted |= matrix_charts.matrix_charts(
+        [{"condition": run.name, **p} for p in matrix_points(rows[-1:], known)], known
+    )
+    if any(metric.by_example for metric in known.values()):
+        wanted |= matrix_charts.example_charts(run.examples(), known)
     if (run.figures / "tsne.json").is_file():
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text(encoding="utf-8")))
     specifications = rendering.draw(wanted, run.figures, ("png", "svg"))

@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from conftest import SMALL, Outcome
 from omegaconf import OmegaConf
+from polars.testing import assert_frame_equal
 
 import taskcluster
 from taskcluster import dashboard, report
 from taskcluster.config import RunConfig
 from taskcluster.metrics import OWN
 from taskcluster.operations.command_line.cli import job_config
+from taskcluster.pages.multirun_report import write
 from taskcluster.runs.condition import flatten
-from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.folder import RunFolder, drop_checkpoint
 
 Train = Callable[..., Outcome]
 
@@ -143,7 +146,7 @@ def own_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing that an example imports stays behind."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
-    for name in ("clock", "small_qwen", "dimension"):
+    for name in ("clock", "small_qwen", "dimension", "prompt_length", "similarity", "margin"):
         sys.modules.pop(name, None)
 
 
@@ -175,6 +178,42 @@ def test_the_example_of_a_measure(taskcluster_train: Train, own_code: None) -> N
     run = train_example(taskcluster_train, "measure", "measures=[clustering,dimension]", own="")
     assert all(1 <= run.rows()[-1][f"dimension/{split}/layer_2"] <= 16 for split in ("train", "val"))
     assert (run.figures / "dimension.png").is_file()
+
+
+def test_the_examples_of_measures_that_read_texts_and_return_matrices_and_numbers_of_examples(
+    taskcluster_train: Train, own_code: None
+) -> None:
+    words = "measures=[clustering,prompt_length,similarity,margin]", "name=asked"
+    run = train_example(taskcluster_train, "measure", *words, own="")
+    last = run.rows()[-1]
+    assert 0 <= last["prompt_length/val/layer_2"] <= 1
+    examples = run.examples()
+    assert last["val/margin"] == examples.filter(split="val")["margin"].to_numpy().mean()
+    assert ((examples["margin"] > 0) == examples["correct"]).all()
+    assert {"prompt", "task", "x", "y"} <= {*examples.columns}
+    assert np.diag(last["cka/val"]) == pytest.approx(np.ones(3))
+    matrix = taskcluster.results(run.path).filter(metric="cka", split="val", step=6)
+    assert matrix["value"].to_list() == [value for row in last["cka/val"] for value in row]
+    assert {"cka.png", "margin_by_example.png"} <= {file.name for file in run.figures.iterdir()}
+    for step in (0, 6):
+        measured = taskcluster.load_run(run.path, step).measure()
+        again = [value for split in ("train", "val") for value in measured["examples"][split]["margin"].tolist()]
+        assert again == run.examples(step)["margin"].to_list()
+    assert "Similarity of layers (CKA), at x" in write(run.path).read_text()
+    drop_checkpoint(run.checkpoint(6))
+    run.write_status("interrupted")
+    train_example(taskcluster_train, "measure", *words, own="")
+    assert_frame_equal(run.examples(), examples)
+    assert run.rows()[-1]["cka/val"] == last["cka/val"]
+
+
+def test_docs_and_examples_import_public_names_only() -> None:
+    pages = [*PAGES, *DOCS.glob("*.ipynb"), *(DOCS / "examples").rglob("*.py")]
+    imports = r"from taskcluster(\.[\w.]+)? import ([\w, ]+)|^import taskcluster(\.\w+)"
+    for page in pages:
+        for inner, names, module in re.findall(imports, page.read_text(), re.MULTILINE):
+            assert inner + module == "", page
+            assert {*re.split(r"[ ,]+", names.strip())} <= {*taskcluster.__all__}, page
 
 
 @pytest.mark.parametrize("page", ["add_task", "add_model", "add_measure"])
@@ -242,7 +281,7 @@ def test_the_reference_has_every_name_of_the_library(site: Path) -> None:
 def test_a_guide_shows_its_example_whole(site: Path) -> None:
     pages = "".join(shown(page) for page in site.glob("*.html"))
     examples = [file for file in (DOCS / "examples").rglob("*") if file.suffix in (".py", ".yaml")]
-    assert len(examples) == 8
+    assert len(examples) == 14
     assert [file.name for file in examples if file.read_text().strip() not in pages] == []
 
 
@@ -259,3 +298,18 @@ def test_the_notebook_executes(started: tuple[Making, Making]) -> None:
     assert [cell.source for cell in stored.cells] == [cell.source for cell in executed.cells]
     for cell in stored.cells:
         assert cell.cell_type == "markdown" or cell.outputs or cell.source.endswith(";")
+
+
+SMOLLM2 = ROOT / ".models" / "smollm2"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SMOLLM2.is_dir(), reason="needs `make smollm2`")
+def test_the_notebook_of_a_pretrained_model_executes(tmp_path: Path) -> None:
+    (tmp_path / ".models").symlink_to(SMOLLM2.parent)
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "your_model.ipynb").write_text((DOCS / "your_model.ipynb").read_text())
+    start(folder, "jupyter", "execute", "--inplace", "your_model.ipynb", cwd=folder).wait()
+    for cell in nbformat.read(folder / "your_model.ipynb", as_version=4).cells[5:]:
+        assert cell.cell_type == "markdown" or cell.outputs

@@ -1,8 +1,10 @@
 """The run folder: its journal, its status, what is dropped on resuming, and files that are damaged."""
 
+import math
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -36,6 +38,46 @@ def test_the_journal_gives_back_what_was_appended(run: RunFolder) -> None:
     first, second = run.rows()
     assert (first["step"], first["val/loss"], first["elapsed"]) == (0, 0.1 + 0.2, 1.235)
     assert second["val/loss"] is None
+
+
+def of_examples(run: RunFolder, *steps: int) -> None:
+    for step in steps:
+        values = {"val": {"prompt": ["a", "b"], "margin": np.array([0.1 + 0.2, math.nan])}}
+        run.append({"step": step, "val/margin": 0.3, "examples": values}, elapsed=0, measuring=0)
+
+
+def test_numbers_of_examples_have_a_file_for_each_step(run: RunFolder) -> None:
+    of_examples(run, 0, 10)
+    assert "examples" not in run.rows()[0]
+    (first, second) = run.examples().rows(named=True)
+    assert first == {"split": "val", "example": 0, "prompt": "a", "margin": 0.1 + 0.2}
+    assert math.isnan(second["margin"])
+    with pytest.raises(UserError, match="no numbers of examples of step 5; choose from: 0, 10"):
+        run.examples(5)
+
+
+def test_resuming_drops_the_numbers_of_examples_of_later_steps(run: RunFolder) -> None:
+    of_examples(run, 0, 10, 20)
+    run.start(CONFIG, 10, OWN)
+    assert sorted(file.name for file in (run.path / "examples").iterdir()) == [
+        "step=000000.parquet",
+        "step=000010.parquet",
+    ]
+
+
+def test_numbers_of_examples_that_are_missing_or_damaged_are_named(run: RunFolder) -> None:
+    with pytest.raises(UserError, match="no numbers of examples; no measure of the run gives any"):
+        run.examples()
+    of_examples(run, 0)
+    file = run.path / "examples" / "step=000000.parquet"
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(UserError, match=r"step=000000.parquet is damaged; restore it"):
+        run.examples()
+
+
+def test_a_matrix_in_the_journal_has_null_where_it_is_undefined(run: RunFolder) -> None:
+    run.append({"step": 0, "cka/val": [[1.0, math.nan], [0.5, 1.0]]}, elapsed=0, measuring=0)
+    assert run.rows()[0]["cka/val"] == [[1.0, None], [0.5, 1.0]]
 
 
 @pytest.mark.parametrize("damaged", ['{"step": 5, "val', '{"step" 5}\n{"step": 10}\n', "[]\n", '{"loss": 1}\n'])

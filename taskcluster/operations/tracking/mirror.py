@@ -87,8 +87,9 @@ def rows_of(run: RunFolder) -> list[tuple[int, Row]]:
 
 
 def metrics_of(row: Mapping[str, Any]) -> Row:
-    """The metrics in a row that are finite numbers."""
-    return {key: value for key, value in row.items() if "/" in key and finite(value) is not None}
+    """The metrics in a row that are finite numbers. Matrices are shown as figures."""
+    numbers = {key: value for key, value in row.items() if "/" in key and isinstance(value, int | float)}
+    return {key: value for key, value in numbers.items() if finite(value) is not None}
 
 
 def in_a_line(error: BaseException) -> str:
