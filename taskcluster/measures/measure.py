@@ -181,14 +181,13 @@ class Measurement:
         metrics: dict[str, Any] = {LOSS.stem(split): seen.loss, ACCURACY.stem(split): seen.accuracy}
         examples: dict[str, np.ndarray] = {}
         for name, measure in asked.items():
-            measured = partial(_arrays, name, measure, seen)
             if any(metric.by_example for metric in measure.metrics):  # which are written at the end of the step
-                arrays = measured()
+                arrays = _arrays(name, measure, seen)
                 metrics |= _numbers(arrays, split)
                 for metric, array in arrays.items():
                     examples |= _of_examples(metric, array) if metric.by_example else {}
             else:
-                metrics |= keep(f"{split}/{name}", lambda measured=measured: _numbers(measured(), split))
+                metrics |= keep(f"{split}/{name}", partial(_measured, name, measure, seen))
         look(seen)
         return metrics | ({"examples": _described(seen) | examples} if examples else {})
 
@@ -248,6 +247,10 @@ def _arrays(name: str, measure: Measure, seen: Observation) -> dict[Metric, np.n
     if given != declared:
         raise MeasureFailed(f"the measure {name!r} gives numbers of the shapes {given}, but declares {declared}")
     return arrays
+
+
+def _measured(name: str, measure: Measure, seen: Observation) -> dict[str, Any]:
+    return _numbers(_arrays(name, measure, seen), seen.split)
 
 
 def _numbers(arrays: Mapping[Metric, np.ndarray], split: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ in:  a causal LM, the S tokens that all prompts begin with
 out: a cache with its keys and values, from which the network continues at token S, for any number of prompts at a time
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,8 +37,8 @@ class _Prefix(FixedLayer):
 def copied(prefix: Cache, n: int) -> DynamicCache:
     """The cache of `prefix_cache`, as n prompts fill it up further."""
     cache = DynamicCache()
-    for number, layer in enumerate(prefix.layers):
-        cache.update(*(kept.expand(n, -1, -1, -1) for kept in (layer.keys, layer.values)), number)
+    for number, layer in enumerate(cast(list[FixedLayer], prefix.layers)):
+        cache.update(layer.keys.expand(n, -1, -1, -1), layer.values.expand(n, -1, -1, -1), number)
     return cache
 
 
