@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 
 from taskcluster.operations.command_line import cli
 from taskcluster.operations.command_line.arguments import Parser, quoted, readable
+from taskcluster.operations.live.speaking import speaking
 from taskcluster.operations.multiruns.multirun import Multirun
 from taskcluster.operations.multiruns.planning import Planned
 from taskcluster.operations.processes import environment, streams
@@ -32,6 +33,7 @@ from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.options import CONF
 from taskcluster.training.analysis import analyze, plan
+from taskcluster.training.answer import show
 from taskcluster.training.outcome import in_one_sentence
 from taskcluster.validation import UserError
 
@@ -122,7 +124,9 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
         overrides.append(f"hydra.searchpath=[file://{config_dir.absolute()}]")
     analyses = _launched([*overrides, f"hydra.sweep.dir={quoted(str(root))}"], plans)
     analyses.run(None)
-    analyses.show()
+    states = analyses.show()
+    if states == ["finished"]:
+        show(plans[0].folder, analyses.console)
     return analyses.exit_code
 
 
@@ -166,15 +170,14 @@ def _launched(overrides: list[str], plans: Sequence[Planned]) -> Multirun:
 
 
 def job(cfg: DictConfig) -> None:
-    """One run measured again. Imports what measures only here, so that --help is quick."""
+    """One run measured again."""
     environment.add_config_folders()
     asked = cfg.analysis
     run, target = RunFolder(Path(asked.run)), RunFolder(Path(asked.target))
     with in_one_sentence(target.path):
-        from taskcluster.training.progress import quieten
-
-        quieten()
-        analyze(plan(run, target, list(asked.steps), json.loads(asked.changes)), streams.console(plain=True))
+        planned, console = plan(run, target, list(asked.steps), json.loads(asked.changes)), streams.console()
+        with speaking(console, run.name):
+            analyze(planned, console)
 
 
 def _is_override(word: str) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
-View = Literal["runs", "curves", "layers", "tables", "map", "path", "beside", "instruments"]
+View = Literal["runs", "curves", "layers", "tables", "map", "path", "beside", "instruments", "end"]
 
 Kind = Literal["", "noise", "chance", "largest", "p", "baseline", "nuisance"]
 

@@ -16,6 +16,7 @@ from taskcluster.config import RunConfig
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import writing
 from taskcluster.validation import UserError
+from taskcluster.work import doing, each
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,22 @@ def analyze(analysis: Analysis, console: Console) -> None:
     Computed with as many threads as the run had, if this process has them: then its own measures give the same bits.
     Raises UserError before anything is written where the run cannot be measured so.
     """
-    import torch
+    with doing("loading libraries"):
+        import torch
 
-    from taskcluster.operations.processes.group import untouched
-    from taskcluster.runs.provenance import surroundings
-    from taskcluster.training import conclude
-    from taskcluster.training.loading import load_run
+        from taskcluster.operations.processes.group import untouched
+        from taskcluster.runs.provenance import surroundings
+        from taskcluster.training import conclude
+        from taskcluster.training.loading import load_run
+        from taskcluster.training.progress import quieten
 
+        quieten()
     source, target, steps = analysis.source, analysis.target, analysis.steps
     threads = (source.status().get("starts") or [{}])[-1].get("threads")
     with untouched():
         torch.set_num_threads(min(torch.get_num_threads(), threads or torch.get_num_threads()))
-        loaded = load_run(source.path, steps[0], analysis.changes)
+        with doing("preparing prompts and model"):
+            loaded = load_run(source.path, steps[0], analysis.changes)
         with target.locked():
             if analysis.is_finished:
                 console.print(f"{target.path} is already finished.", soft_wrap=True)
@@ -94,7 +99,7 @@ def analyze(analysis: Analysis, console: Console) -> None:
             facts = surroundings(loaded.network.device)
             with writing(target, last, max_steps=steps[-1], steps=steps, **facts):
                 began = time.monotonic()
-                for step in steps[len(done) :]:
+                for step in each(steps[len(done) :], "checkpoint"):
                     started = time.monotonic()
                     loaded.go_to(step)
                     row, ended = {"step": step, **loaded.measure()}, time.monotonic()

@@ -32,6 +32,7 @@ from taskcluster.training.progress import ProgressCallback
 from taskcluster.training.series import put_checkpoint, refuse_different, series
 from taskcluster.training.snapshots import spread
 from taskcluster.validation import UserError
+from taskcluster.work import each
 
 OURS = {  # what the Trainer must leave to the other modules
     "max_epochs": -1,
@@ -189,6 +190,7 @@ class Experiment:
                     self.measuring.on_train_start(trainer, self.model)
                     self.checkpointing.on_train_start(trainer, self.model)
         finally:
+            self.progress.close()
             if dist.is_initialized():
                 dist.destroy_process_group()
         if trainer.global_step < trainer.max_steps:
@@ -207,8 +209,7 @@ class Experiment:
         self.checkpointing.begin()
         if not self.measuring.due:
             put_checkpoint(self.series[self.last], self.data, self.model.network)
-        while self.measuring.due:
-            step = self.measuring.due[0]
+        for step in each([*self.measuring.due], "checkpoint"):
             if step != min(self.series):  # which the network is built with
                 put_checkpoint(self.series[step], self.data, self.model.network)
             self.measuring.measure(self.trainer, self.model, step, last=step == self.last)
