@@ -215,7 +215,7 @@ export class Chart {
     const panels = this.#columns();
     const axes = 52 * (this.entry.spec.concat ? panels : 1);
     const room = this.plot.clientWidth - (this.entry.words ?? 0) - legend - axes - 22 * (panels - 1);
-    return Math.max(110, Math.floor(room / panels));
+    return Math.max(84, Math.floor(room / panels) - 4);
   }
 
   // How many columns a legend of layers has.
