@@ -6,6 +6,7 @@
 Free of torch; an item costs an addition.
 """
 
+import math
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -63,16 +64,17 @@ def each(items: Collection[T], what: str = "") -> Iterator[T]:
 
 def stages() -> list[Stage]:
     """What is being done, outermost first."""
-    now, found, inside = time.monotonic(), list[Stage](), 0.0  # inside: the share of the current item that is done
+    now, found = time.monotonic(), list[Stage]()
+    inside, steps = 0.0, math.nan  # shares that are done: of the current item, and of all by unnamed steps inside
     for part in reversed([*_parts]):
         if not part.total:
-            inside = 0.0
+            inside, steps = 0.0, math.nan
             found.append(Stage(part.what))
             continue
-        share = min((part.done + inside) / part.total, 1.0)
+        share = min((part.done + inside) / part.total, 1.0) if math.isnan(steps) else steps
         progress, seconds = share - part.first / part.total, now - part.began
         left = seconds * (1 - share) / progress if progress > 0 and seconds > SOON else None
-        inside = share
+        inside, steps = share, math.nan if part.what else share
         if part.what and part.total > 1:
             number = min(int(share * part.total) + 1, part.total)
             text = ", ".join(filter(None, (f"{part.what} {number} of {part.total}", part.note)))

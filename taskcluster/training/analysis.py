@@ -133,11 +133,11 @@ def _measure(analysis: Analysis, loaded: "LoadedRun", console: Console) -> None:
 
 
 def _save_states(loaded: "LoadedRun", steps: Sequence[int], folder: Path) -> None:
-    """Write the states at the positions that measures read, of every step and split; where they read none, at the
-    separator and at x."""
+    """Write the states at the positions that measures read, of every step and split; and those at x, where prompts
+    share the others."""
     measurement = loaded.measurement
     read = dict.fromkeys(at for measure in measurement.measures.values() for at in measure.positions)
-    positions: list[Position] = [*read] or ["instruction_end", "input"]
+    positions: list[Position] = [*read] if {*read} - {"instruction_end"} else [*read, "input"]
     for step in each(steps, "states of checkpoint"):
         loaded.go_to(step)
         for split in measurement.splits:

@@ -113,11 +113,12 @@ def test_the_measured_states_can_be_kept(small_run: RunFolder, taskcluster_analy
     outcome = taskcluster_analyze("run", "steps=[4,6]", "measures=[clustering]", "states=kept")
     assert (outcome.exit_code, f"The states of {small_run.name} are in" in outcome.out) == (0, True)
     for step in (4, 6):
-        expected = load_run(small_run.path, step).observe("val", ["instruction_end"])
+        expected = load_run(small_run.path, step).observe("val", ["instruction_end", "input"])
         kept = load_states(f"kept/step={step:06d}/val")
-        assert kept.positions == ("instruction_end",)
-        assert torch.equal(kept.at(), expected.at())
-        assert kept.label("task") == expected.label("task")
+        assert {*kept.positions} == {"instruction_end", "input"}  # the second as prompts share the first
+        for position in kept.positions:
+            assert torch.equal(kept.at(position), expected.at(position))
+            assert kept.label("task", position) == expected.label("task", position)
 
 
 def test_every_run_of_a_folder_is_measured_and_reported(
