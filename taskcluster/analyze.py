@@ -33,7 +33,6 @@ from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.options import CONF
 from taskcluster.training.analysis import analyze, plan
-from taskcluster.training.answer import show
 from taskcluster.training.outcome import in_one_sentence
 from taskcluster.validation import UserError
 
@@ -104,6 +103,7 @@ def _probe(words: list[str], config_dir: Path | None) -> None:
 
 def _analyze(words: list[str], config_dir: Path | None) -> int:
     from taskcluster.results.conditions import find_runs  # only now, so that --help is quick
+    from taskcluster.training.answer import show
 
     if not words or _is_setting(words[0]):
         raise UserError("no folder is given; give a run folder, or a folder of runs, before KEY=VALUE; see --help")

@@ -14,7 +14,6 @@ from taskcluster.operations.processes import environment, streams
 from taskcluster.operations.processes.launch import launch, missing_processes, rank
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import is_finished, with_recorded_frame
-from taskcluster.training.answer import show
 from taskcluster.training.outcome import in_one_sentence
 from taskcluster.training.series import series
 from taskcluster.validation import UserError
@@ -75,6 +74,8 @@ def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> No
         elif rank() == 0:
             conclude_again(config, run, console)
     if not in_multirun and rank() == 0:
+        from taskcluster.training.answer import show
+
         show(run, console)
 
 
