@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 
 from taskcluster.operations.command_line import cli
 from taskcluster.operations.command_line.arguments import Parser, quoted, readable
+from taskcluster.operations.live.speaking import speaking
 from taskcluster.operations.multiruns.multirun import Multirun
 from taskcluster.operations.multiruns.planning import Planned
 from taskcluster.operations.processes import environment, streams
@@ -43,6 +44,7 @@ EXAMPLES = """
   taskcluster-analyze multirun/seeds hydra/launcher=joblib                runs side by side; also submitit_slurm and ray
   taskcluster-analyze RUN name=wide data.probe_size=4000 steps=last       a larger probe set, at the last step
   taskcluster-analyze RUN "measures=[interventions]" "measures.interventions.alphas=[0.5,1,2]" "steps=[0,600]"
+  taskcluster-analyze RUN steps=last states=FOLDER                        keep the measured states too (tc.load_states)
   taskcluster-analyze model=pretrained model.path=FOLDER task=facts       no run: a pretrained model, or the folder of
                                                                           its checkpoints (step1000/ ...)
 
@@ -54,7 +56,7 @@ experiment=probe_demonstrations where prompts are few-shot, and takes all keys o
 an exported run without data=, it is experiment=probe_exported: tasks and prompts are those of the run.
 """
 
-SETTINGS = ("name", "steps", "output")
+SETTINGS = ("name", "steps", "output", "states")
 GROUPS = ("measures", "clusterer")  # of which other options can be chosen
 PREFIXES = ("measures.", "clusterer.", "data.probe_", "hydra/launcher", "hydra.launcher.")
 
@@ -64,7 +66,7 @@ def main() -> None:
     os.environ[cli.COMMAND] = PROGRAM
     parser = Parser(
         prog=PROGRAM,
-        usage=f"{PROGRAM} FOLDER [name=NAME] [steps=all|last|[STEP,...]] [output=FOLDER] [KEY=VALUE ...]\n"
+        usage=f"{PROGRAM} FOLDER [name=NAME] [steps=all|last|[STEP,...]] [output=DIR] [states=DIR] [KEY=VALUE ...]\n"
         f"       {PROGRAM} model=pretrained model.path=FOLDER [KEY=VALUE ...]",
         description="Measure runs again from their checkpoints, or a pretrained model.",
         epilog=EXAMPLES,
@@ -82,7 +84,9 @@ def main() -> None:
 
 
 def _probe(words: list[str], config_dir: Path | None) -> None:
-    """Become the run that measures a model as it is."""
+    """Become the run that measures a model as it is. Raises UserError for a setting of an analysis."""
+    if given := [word for word in words if word.partition("=")[0] in SETTINGS[1:]]:
+        raise UserError(f"{given[0]} is for runs; measure the model first, then analyze the folder of that run")
     exported = follow([readable(word) for word in words], told=False)
     if exported and not any(word.startswith("data=") for word in words):
         experiment = "probe_exported"
@@ -96,6 +100,7 @@ def _probe(words: list[str], config_dir: Path | None) -> None:
 
 def _analyze(words: list[str], config_dir: Path | None) -> int:
     from taskcluster.results.conditions import find_runs  # only now, so that --help is quick
+    from taskcluster.training.answer import show
 
     if not words or _is_setting(words[0]):
         raise UserError("no folder is given; give a run folder, or a folder of runs, before KEY=VALUE; see --help")
@@ -107,9 +112,13 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
     if not re.fullmatch(r"\w[\w.=+-]*", name):
         raise UserError(f"name={name!r} cannot be the name of a folder; use letters, digits and _.=+-")
     root = Path(os.path.abspath(settings.pop("output", "") or folder))
+    states = os.path.abspath(settings.pop("states")) if settings.get("states") else ""
     launcher = {key: settings.pop(key) for key in [*settings] if key.lstrip("+").startswith("hydra")}
-    targets = [RunFolder(root / os.path.relpath(run.path, folder) / "analysis" / name) for run in runs]
-    plans = [_planned(*pair, root, steps, settings, config_dir) for pair in zip(runs, targets, strict=True)]
+    plans = []
+    for run in runs:
+        target = RunFolder(root / os.path.relpath(run.path, folder) / "analysis" / name)
+        saved = os.path.normpath(os.path.join(states, os.path.relpath(run.path, folder))) if states else ""
+        plans.append(_planned(run, target, root, steps, settings, config_dir, saved))
     if len(plans) == 1 and plans[0].exit_code == 2:
         raise UserError(plans[0].plan)
     overrides = [readable(f"{key}={value}") for key, value in launcher.items()]
@@ -117,7 +126,9 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
         overrides.append(f"hydra.searchpath=[file://{config_dir.absolute()}]")
     analyses = _launched([*overrides, f"hydra.sweep.dir={quoted(str(root))}"], plans)
     analyses.run(None)
-    analyses.show()
+    ended = analyses.show()
+    if ended == ["finished"]:
+        show(plans[0].folder, analyses.console)
     return analyses.exit_code
 
 
@@ -128,6 +139,7 @@ def _planned(
     steps: list[int] | str,
     settings: Mapping[str, str],
     config_dir: Path | None,
+    states: str,
 ) -> Planned:
     name = os.path.relpath(target.path.parents[1], root) if target.path.parents[1] != root else run.name
     planned = Planned([], root, target, "begins", name=name)
@@ -136,11 +148,10 @@ def _planned(
     except UserError as error:
         planned.plan, planned.exit_code = str(error), 2
         return planned
-    planned.overrides = [  # a dictionary is never an option's name
-        f"analysis={{steps:{analysis.steps},run:{quoted(str(run.path))},target:{quoted(str(target.path))},"
-        f"changes:{quoted(json.dumps(analysis.changes))}}}"
-    ]
-    if analysis.is_finished:
+    texts = {"run": run.path, "target": target.path, "changes": json.dumps(analysis.changes), "states": states}
+    words = ",".join(f"{key}:{quoted(str(value))}" for key, value in texts.items())
+    planned.overrides = [f"analysis={{steps:{analysis.steps},{words}}}"]  # a dictionary is never an option's name
+    if analysis.is_finished and not states:
         planned.plan, planned.exit_code = "already finished", 0
     elif target.in_use():
         planned.plan, planned.exit_code = "in use by another process, skipped", 1
@@ -162,15 +173,14 @@ def _launched(overrides: list[str], plans: Sequence[Planned]) -> Multirun:
 
 
 def job(cfg: DictConfig) -> None:
-    """One run measured again. Imports what measures only here, so that --help is quick."""
+    """One run measured again."""
     environment.add_config_folders()
     asked = cfg.analysis
     run, target = RunFolder(Path(asked.run)), RunFolder(Path(asked.target))
     with in_one_sentence(target.path):
-        from taskcluster.training.progress import quieten
-
-        quieten()
-        analyze(plan(run, target, list(asked.steps), json.loads(asked.changes)), streams.console(plain=True))
+        planned, console = plan(run, target, list(asked.steps), json.loads(asked.changes)), streams.console()
+        with speaking(console, run.name):
+            analyze(planned, console, Path(asked.states) if asked.states else None)
 
 
 def _is_override(word: str) -> bool:

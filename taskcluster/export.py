@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 from taskcluster.operations.command_line.arguments import Parser, say
-from taskcluster.operations.processes import environment
+from taskcluster.operations.live.speaking import speaking
+from taskcluster.operations.processes import environment, streams
 from taskcluster.runs.atomic_files import filling, refuse_taken
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
+from taskcluster.work import doing
 
 EXAMPLES = """
   taskcluster-export outputs/reproduce/seed=0 model             the model of the last step
@@ -45,7 +47,7 @@ def main() -> None:
         if key != "step" or not (step == "last" or step.isdecimal()):
             raise UserError(f"{arguments.step} is not step=STEP; write step=240, say")
         refuse_taken(arguments.folder)
-        with filling(arguments.folder) as folder:
+        with filling(arguments.folder) as folder, speaking(streams.console()), doing("writing the model"):
             from taskcluster.training.exporting import export  # only now, so that --help and refusals are quick
 
             exported = export(arguments.run, folder, None if step == "last" else int(step))

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
-View = Literal["runs", "curves", "layers", "tables", "map", "path", "beside", "instruments", "matrix", "examples"]
+View = Literal[
+    "runs", "curves", "layers", "tables", "map", "path", "beside", "instruments", "matrix", "examples", "end"
+]
 
 Kind = Literal["", "noise", "chance", "largest", "p", "baseline", "nuisance"]
 

@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 from taskcluster.operations.command_line.arguments import Parser, say
-from taskcluster.operations.processes import environment
+from taskcluster.operations.live.speaking import speaking
+from taskcluster.operations.processes import environment, streams
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
+from taskcluster.work import doing
 
 
 def main() -> None:
@@ -23,7 +25,9 @@ def main() -> None:
     from taskcluster.pages.multirun_report import write  # only now, so that --help is quick
 
     try:
-        print(f"The report is {text(str(write(arguments.folder)))}", flush=True)
+        with speaking(streams.console()), doing("writing the report"):
+            page = write(arguments.folder)
+        print(f"The report is {text(str(page))}", flush=True)
     except UserError as error:
         say("taskcluster-report", str(error))
         sys.exit(2)

@@ -9,11 +9,15 @@ from omegaconf import DictConfig
 
 from taskcluster.config import RunConfig
 from taskcluster.operations.command_line import cli
+from taskcluster.operations.live.speaking import speaking
 from taskcluster.operations.processes import environment, streams
 from taskcluster.operations.processes.launch import launch, missing_processes, rank
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.resume import is_finished, with_recorded_frame
 from taskcluster.training.outcome import in_one_sentence
+from taskcluster.training.series import series
 from taskcluster.validation import UserError
+from taskcluster.work import doing
 
 
 def main() -> None:
@@ -41,35 +45,38 @@ def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> No
 
     Raises UserError before anything is written where the configuration or the folder cannot be used.
     """
-    from taskcluster.operations.processes.group import untouched
-    from taskcluster.runs.resume import is_finished, with_recorded_frame
-    from taskcluster.training.experiment import Experiment, language_model, measuring, prepare, refuse_device
-    from taskcluster.training.progress import quieten
-    from taskcluster.training.recording import conclude_again, recorded
-    from taskcluster.training.series import series
-
-    quieten()
-    run, console = RunFolder(folder), streams.console(plain=in_multirun)
+    run, console, label = RunFolder(folder), streams.console(), RunFolder(folder).name if in_multirun else ""
     console.quiet = rank() > 0
     config = with_recorded_frame(run, RunConfig.of(composed))
-    if is_finished(run, config, series(config)):
-        if rank() == 0:
-            conclude_again(config, run, console)
-    else:
-        with untouched():
-            refuse_device(config.trainer)
-            data, network = prepare(config)
-            config = config.with_frame(data.chat_frame._asdict()) if data.chat_frame else config
-            model = language_model(config, network)
-            measurement = measuring(config, data)
-            experiment = Experiment(config, run, data, model, measurement, console, run.name if in_multirun else "")
-            with recorded(experiment, console) as (start, conclude_run):
-                experiment.fit(start.checkpoint, start.measured)
-                conclude_run()
-    if not in_multirun and rank() == 0:
-        from taskcluster.training import conclude
+    finished = is_finished(run, config, series(config))
+    if not finished and rank() == 0:
+        run.refuse_in_use()
+    with speaking(console, label):
+        with doing("loading libraries"):
+            from taskcluster.operations.processes.group import untouched
+            from taskcluster.training.experiment import Experiment, language_model, measuring, prepare, refuse_device
+            from taskcluster.training.progress import quieten
+            from taskcluster.training.recording import conclude_again, recorded
 
-        conclude.show(run, console)
+            quieten()
+        if not finished:
+            with untouched():
+                refuse_device(config.trainer)
+                with doing("preparing prompts and model"):
+                    data, network = prepare(config)
+                    config = config.with_frame(data.chat_frame._asdict()) if data.chat_frame else config
+                    model = language_model(config, network)
+                    measurement = measuring(config, data)
+                experiment = Experiment(config, run, data, model, measurement, console, label)
+                with recorded(experiment, console) as (start, conclude_run):
+                    experiment.fit(start.checkpoint, start.measured)
+                    conclude_run()
+        elif rank() == 0:
+            conclude_again(config, run, console)
+    if not in_multirun and rank() == 0:
+        from taskcluster.training.answer import show
+
+        show(run, console)
 
 
 if __name__ == "__main__":

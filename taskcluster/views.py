@@ -6,7 +6,8 @@ report, dashboard and W&B; "layers": by layer at the last step, likewise, in the
 
 "map": by layer and step, in figures, report and dashboard, beside the curves of the same position; "path": by layer and
 position at the last step, likewise, for effects of edits; "instruments": beside the others of this view, in figures and
-report, with how far they agree; "beside": beside the metric that it is compared with.
+report, with how far they agree; "beside": beside the metric that it is compared with; "end": printed at the end of a
+run, beside those of "runs".
 
 "matrix": a number for every pair of layers at the last step, in figures and report; "examples": how the numbers of
 examples are distributed at the last step, in figures.
@@ -44,6 +45,7 @@ SHOWN: dict[str, tuple[View, ...]] = {  # a pattern of keys -> their views; the 
     "effect_interchange_instruction": ("curves", "layers", "tables", "map", "path"),
     f"effect_interchange_{PLACE}": ("layers", "tables", "path"),
     f"effect_(add|replace|cluster)_{PLACE}{ALPHA}|kept_(ablate|keep|mean)_{PLACE}": ("layers", "tables"),
+    f"effect_random_{PLACE}": ("tables", "end"),
     rf"effect_\w+_{PLACE}{ALPHA}|kept_random_subspace_{PLACE}": ("tables",),
     rf"(kept|recovered)_\w+_{PLACE}{ALPHA}": (),
     "(first_token|whole_answer)_(zero_shot|shuffled|few_shot)": ("tables",),

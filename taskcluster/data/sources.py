@@ -10,6 +10,8 @@ from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 
+from taskcluster.work import doing
+
 HUB = "Hugging Face's hub"
 
 
@@ -21,7 +23,7 @@ def reading(path: str, revision: str | None, key: str, advice: str) -> Iterator[
     sentences; advice: what to do where a folder cannot be read. Raises ValueError, beginning with the key.
     """
     try:
-        with quietly():
+        with quietly(), doing(f"{'loading' if Path(path).is_dir() else 'downloading'} {path}"):
             yield
     except Exception as error:  # transformers and its parsers raise many kinds
         first_line = str(error).strip().split("\n")[0]

@@ -27,6 +27,7 @@ from taskcluster.measures.observation import Observation
 from taskcluster.measures.statistics.agreement import adjusted_rand_index, split_by_part
 from taskcluster.metrics import ARI, INERTIA, NMI, Metric, at_x
 from taskcluster.validation import UserError
+from taskcluster.work import doing
 
 Scored = Literal["demonstrations", "instruction_end", "input", "answer"]
 
@@ -251,7 +252,8 @@ def clusters_within(seen: Observation, position: Position, clusterer: Clusterer,
 
 def fit_layers(states: Tensor, clusterer: Clusterer, n_clusters: int) -> list[Clusters]:
     """Of states (L+1, N, D), one for each layer."""
-    return _on_cpu(clusterer.fit_many(list(states), [n_clusters] * len(states)))
+    with doing("layer", len(states)):
+        return _on_cpu(clusterer.fit_many(list(states), [n_clusters] * len(states)))
 
 
 def fit_layers_within(states: Tensor, clusterer: Clusterer, among: Tensor, tasks: Tensor) -> list[Within]:
@@ -260,7 +262,8 @@ def fit_layers_within(states: Tensor, clusterer: Clusterer, among: Tensor, tasks
     n_clusters = [len(tasks[rows].unique()) for rows in members]
     order = torch.cat(members).to(states.device, non_blocking=True)
     problems = [part for layer in states for part in layer[order].split([len(rows) for rows in members])]
-    fitted = iter(_on_cpu(clusterer.fit_many(problems, n_clusters * len(states))))
+    with doing("layer", len(states)):
+        fitted = iter(_on_cpu(clusterer.fit_many(problems, n_clusters * len(states))))
     return [Within(members, [next(fitted) for _ in members]) for _ in states]
 
 

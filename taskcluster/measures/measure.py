@@ -25,6 +25,7 @@ from taskcluster.data.rows import ROLES, Position
 from taskcluster.measures.observation import Executor, Observation, in_turn, observe
 from taskcluster.metrics import ACCURACY, LOSS, Catalogue, Metric, catalogue
 from taskcluster.validation import UserError, validated
+from taskcluster.work import doing
 
 T = TypeVar("T")
 
@@ -206,7 +207,8 @@ class Measurement:
 
     def _observe(self, network: PreTrainedModel, split: str, measures: Iterable[Measure]) -> Observation:
         positions = list(dict.fromkeys(position for measure in measures for position in measure.positions))
-        return observe(network, self.data, split, positions, executor=self.executor, n_workers=self.n_workers())
+        with doing(f"reading states, {split}"):
+            return observe(network, self.data, split, positions, executor=self.executor, n_workers=self.n_workers())
 
 
 def columns(metrics: Sequence[Metric], layers: Iterable[Sequence[float]]) -> dict[Metric, Values]:
@@ -224,7 +226,8 @@ def _check(name: str, measure: Measure) -> None:
 def _answers(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: Observation) -> Mapping[Metric, T]:
     """What a measure returns. Raises MeasureFailed for any exception but a user's mistake or a signal."""
     try:
-        return ask(seen)
+        with doing(f"measuring {name}"):
+            return ask(seen)
     except UserError:
         raise
     except Exception as error:

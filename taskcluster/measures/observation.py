@@ -24,6 +24,7 @@ from taskcluster.models.architecture import is_placed
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.models.prefix_cache import prefix_cache
 from taskcluster.validation import UserError
+from taskcluster.work import each
 
 CHUNK = 256  # rows a forward pass, at most
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
@@ -39,7 +40,7 @@ class Executor(Protocol):
 
 
 def in_turn(work: Callable[[T], R], items: Sequence[T], /) -> list[R]:
-    return [work(item) for item in items]
+    return [work(item) for item in each(items, "part")]
 
 
 def _no_prompts() -> TokenizedPrompts:

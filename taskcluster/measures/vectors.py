@@ -30,6 +30,7 @@ from taskcluster.measures.observation import Observation, evaluation
 from taskcluster.metrics import Metric
 from taskcluster.models.heads import added, reading, replacing
 from taskcluster.validation import Seed
+from taskcluster.work import each
 
 Vector = Literal["task_vector", "function_vector", "difference", "mean", "cluster", "random", "other_task"]
 
@@ -181,10 +182,10 @@ class Vectors(ClusterMeasure):
         chosen, the first token stands for all."""
         counts = {key: torch.zeros(2, dtype=torch.float64) for key in product(patches, layers)}
         rows, whole = self._parts[part].zero, part == "test"
-        for chunk in question_chunks(network, rows, whole):
+        for chunk in each(question_chunks(network, rows, whole), "part"):
             questions = Questions(network, rows, chunk, whole)
             tasks = self._parts[part].task[chunk].to(network.device)
-            for method, layer in counts:
+            for method, layer in each(counts, "vector and layer"):
                 states = patches[method](layer, questions.prompts.states[layer], tasks, chunk)
                 counts[method, layer] += questions.correct(questions.prompts.edited(layer, states))
         return counts
@@ -201,10 +202,10 @@ def function_vectors(network: PreTrainedModel, prompts: FewShot, means: Tensor, 
     effects = torch.zeros(means.shape[:2])
     first = torch.cat([(task == k).nonzero().squeeze(1)[:n_trials] for k in range(means.shape[2])])
     answer = shuffled.targets[shuffled.at("answer")].long()
-    for chunk in chunks(network, shuffled, first):
+    for chunk in each(chunks(network, shuffled, first), "function vectors, part"):
         suffixes, tasks = ProbePrompts(network, shuffled, chunk).at("answer"), task[chunk]
         before = _likelihood(suffixes.logits, answer[chunk])
-        for block, head in product(*map(range, effects.shape)):
+        for block, head in each([*product(*map(range, effects.shape))], "head"):
             with replacing(network, block, head, means[block, head, tasks]):
                 logits = suffixes.edited(block, suffixes.states[block])
             effects[block, head] += (_likelihood(logits, answer[chunk]) - before).sum()
@@ -228,5 +229,5 @@ def vector_metrics(method: Vector) -> tuple[Metric, ...]:
         Metric(f"{key}_whole", whole, words, position="answer", low=0, high=1),
         Metric(f"{key}_chosen", first, at, by_layer=False, low=0, high=1),
         Metric(f"{key}_chosen_whole", whole, at, by_layer=False, low=0, high=1),
-        Metric(f"{key}_layer", "layer", f"chosen for: {words}", by_layer=False, low=0),
+        Metric(f"{key}_layer", "layer", at, by_layer=False, low=0),
     )

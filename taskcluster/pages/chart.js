@@ -13,7 +13,9 @@ const LEGEND_ROWS = 14;
 const PANEL = 260; // pixels that a panel takes if there are more than two beside each other
 const NARROW = 460; // width of a chart below which the legend is placed underneath
 const LEGEND = 190; // pixels of a condition's name
-const LAYERS = 62; // pixels of a legend of layers
+const LAYERS = 62; // pixels of a column of a legend of layers
+const LETTER = 7; // pixels of a letter of a title, at most
+const LONG = 18; // letters of a name, two of which have no room beside each other
 const BUTTONS = 130; // pixels beside the title
 const ROUND = [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10]; // where axes end
 
@@ -209,11 +211,17 @@ export class Chart {
 
   #width() {
     const names = Math.min(LEGEND, 6 * Math.max(8, ...this.#conditions().map(({ name }) => name.length)));
-    const legend = this.plot.clientWidth < NARROW ? 10 : this.entry.legend ?? LAYERS + (this.only ? 0 : names);
+    const legend = this.plot.clientWidth < NARROW ? 10 : this.entry.legend ?? LAYERS * this.#layers() + (this.only ? 0 : names);
     const panels = this.#columns();
     const axes = 52 * (this.entry.spec.concat ? panels : 1);
     const room = this.plot.clientWidth - (this.entry.words ?? 0) - legend - axes - 22 * (panels - 1);
-    return Math.max(110, Math.floor(room / panels));
+    return Math.max(84, Math.floor(room / panels) - 4);
+  }
+
+  // How many columns a legend of layers has.
+  #layers() {
+    const layers = this.#conditions().flatMap(({ curves }) => curves.map((curve) => (curve.layer ?? 0) + 1));
+    return this.only && !this.entry.last ? Math.ceil(Math.max(1, ...layers) / LEGEND_ROWS) : 1;
   }
 
   // How many panels are beside each other: two splits, or as many as there are and there is room for.
@@ -228,14 +236,18 @@ export class Chart {
     const [made, conditions, width] = [structuredClone(spec), this.#conditions(), this.#width()];
     const scale = { domain: conditions.map(({ name }) => name), range: conditions.map(({ id }) => colors.get(id)) };
     const layer = view.layer === "last" ? "last layer" : `layer ${view.layer}`;
-    const title = [this.only ? conditions[0].name : "", spec.title, one ? layer : ""].filter(Boolean).join(" · ");
-    made.title = { text: title, limit: this.plot.clientWidth - BUTTONS };
+    const title = [spec.title, one ? layer : ""].filter(Boolean).join(" · ");
+    const room = this.plot.clientWidth - BUTTONS;
+    made.title = { text: [...(this.only ? [conditions[0].name] : []), ...lines(title, room / LETTER)], limit: room };
     if (panels) made.columns = this.#columns();
     if (panels && made.facet) {
       const header = { labelLimit: width, labelExpr: "split(datum.label, ', ')" };
       made.facet = { ...(made.facet.column ?? made.facet), header };
     }
-    adapt(made, scale, width, height, this.#markers());
+    const narrow = this.plot.clientWidth < NARROW;
+    const columns = { condition: narrow && conditions.some(({ name }) => name.length > LONG) ? 1 : undefined };
+    columns.layer = narrow ? 6 : this.#layers();
+    adapt(made, scale, width, height, this.#markers(), columns);
     (made.concat ?? [made]).forEach((panel, k) => bound(panel, this.ranges[0], this.ranges[k + 1]));
     return made;
   }
@@ -258,6 +270,16 @@ export class Chart {
     const inside = all.filter(({ step }) => from <= step && step <= to);
     saveTable(inside.map(({ runs, ...row }) => row), name);
   }
+}
+
+// A text in lines of at most so many letters, if its words are not longer.
+function lines(text, most) {
+  const found = [""];
+  for (const word of text.split(" ")) {
+    if (found.at(-1) && found.at(-1).length + word.length >= most) found.push("");
+    found.push(`${found.pop()} ${word}`.trim());
+  }
+  return found;
 }
 
 // Draw a specification with its first points into an element.
@@ -332,7 +354,7 @@ function selections(specification) {
 function adapt(node, ...fit) {
   if (Array.isArray(node)) return node.forEach((part) => adapt(part, ...fit));
   if (node === null || typeof node !== "object") return;
-  const [scale, width, height, markers] = fit;
+  const [scale, width, height, markers, columns] = fit;
   if ("width" in node) Object.assign(node, { width, height: node.height.step ? node.height : height });
   if (node.select?.type === "interval") node.select.zoom = "wheel![event.ctrlKey || event.metaKey]";
   if (node.mark?.type === "area") delete node.encoding.strokeDash; // bands have no dashes, and Vega-Lite would say so
@@ -348,6 +370,10 @@ function adapt(node, ...fit) {
   if (node.color?.field === "condition") {
     node.color.scale = scale;
     Object.assign(node.color.legend, { labelLimit: LEGEND, symbolLimit: LEGEND_ROWS });
+    if (columns.condition) node.color.legend.columns = columns.condition;
+  }
+  if (node.color?.field === "layer" && node.color.legend) {
+    Object.assign(node.color.legend, { columns: columns.layer, symbolLimit: 0 });
   }
   Object.values(node).forEach((part) => adapt(part, ...fit));
 }

@@ -68,8 +68,9 @@ async function take(answered) {
   writeLayers();
   if (news.metrics) busy(prepare());
   const curves = [...news.points.values()].includes(null); // of a condition are others, of which may be other charts
-  if (news.names || curves) placeCharts();
-  if (news.names || curves) await shown(); // which tells new charts whether they are near
+  const charted = news.names || curves || growing !== [...store.conditions.values()].filter(grows).length;
+  if (charted) placeCharts();
+  if (charted) await shown(); // which tells new charts whether they are near
   await Promise.all([...all().map((chart) => chart.touch(news.points)), tsne.refresh()]);
   performance.measure("update", { start: begin, detail: store.version });
 }
@@ -202,16 +203,23 @@ function chosen() {
   return keys.includes(view.metric) ? view.metric : keys[0];
 }
 
+// Whether a condition was measured at several steps: what has one is shown by layer, not as dots over it.
+const grows = ({ steps }) => steps.size > 1;
+let growing = 0; // conditions
+
 // Make the charts of the page those that are wanted.
 function placeCharts() {
   const entries = context.charts.filter((entry) => !entry.chosen || entry.chosen === chosen());
   const has = ({ metrics }, { needs }) => needs.some((key) => metrics.has(key));
   const conditions = view.charted(store.conditions.values());
   const [across, each] = ["across", "each"].map((name) => entries.filter(({ part }) => part === name));
+  const over = conditions.some(grows);
+  const fits = (one, entry) => has(one, entry) && (entry.last || grows(one));
   const wanted = {
-    across: across.map((entry) => [entry, ""]),
-    each: conditions.flatMap((one) => each.filter((entry) => has(one, entry)).map((entry) => [entry, one.id])),
+    across: across.filter(({ last }) => last || over).map((entry) => [entry, ""]),
+    each: conditions.flatMap((one) => each.filter((entry) => fits(one, entry)).map((entry) => [entry, one.id])),
   };
+  growing = [...store.conditions.values()].filter(grows).length;
   const before = new Map(charts);
   charts.clear();
   for (const [name, pairs] of Object.entries(wanted)) {
@@ -231,6 +239,8 @@ function placeCharts() {
     chart.card.remove();
   }
   $("each-title").parentElement.hidden = !wanted.each.length;
+  $("each-title").textContent = over ? "Each condition: every layer while it trains" : "Each condition";
+  $("controls").hidden = !over;
 }
 
 function showControls() {

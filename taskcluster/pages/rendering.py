@@ -11,6 +11,7 @@ from taskcluster.pages.charts import theme
 from taskcluster.pages.marks import Chart
 from taskcluster.pages.vega import library
 from taskcluster.runs.verdicts import verdict
+from taskcluster.work import each
 
 FROM_SVG = {"svg": str.encode, "png": lambda svg: vl_convert.svg_to_png(svg, scale=2), "pdf": vl_convert.svg_to_pdf}
 
@@ -26,7 +27,7 @@ _templates = Environment(
 def draw(charts: Mapping[str, Chart], folder: Path, formats: Sequence[str]) -> dict[str, Any]:
     """Write every chart as folder/NAME.FORMAT (png, svg, pdf); gives the specifications, for a page."""
     specifications = {name: chart.to_dict(validate=False) | {"config": theme()} for name, chart in charts.items()}
-    for name, specification in specifications.items():
+    for name, specification in each(specifications.items(), "chart"):
         still = {key: value for key, value in specification.items() if key != "params"}  # zooming cuts off the edges
         svg = vl_convert.vegalite_to_svg(still)
         for kind in formats:

@@ -5,21 +5,28 @@ import { element } from "./chart.js";
 export const ROWS = 1000; // that are listed, at most
 const [WIDTH, HEIGHT] = [64, 16]; // of a sparkline
 
-// name; of: the value of a run, by which the table is sorted; show: text or elements, by default the value.
+// name; of: the value of a run, by which the table is sorted; show: text or elements, by default the value; kind: a
+// class, of which "wide" and "wider" are shown where there is room; spare: whether it would say nothing of these runs.
 const COLUMNS = [ // before those of metrics
-  { name: "status", of: (run) => run.state, show: showState, left: true },
-  { name: "sweep", of: (run) => run.sweep, left: true },
-  { name: "condition", of: (run) => run.condition, left: true },
-  { name: "seed", of: (run) => run.seed },
+  { name: "status", of: (run) => run.state, show: showState, kind: "left" },
+  { name: "sweep", of: (run) => run.sweep, kind: "left words wider", spare: (runs) => !several(runs, "sweep") },
+  { name: "condition", of: (run) => run.condition, kind: "left words" },
+  { name: "seed", of: (run) => run.seed, show: showSeed, kind: "wide" },
   { name: "step", of: (run) => run.step, show: showStep },
-  { name: "steps/s", of: (run) => run.steps_per_second, show: (run) => fixed(run.steps_per_second, 2) },
-  { name: "time left", of: (run) => run.seconds_left, show: showTimeLeft },
+  {
+    name: "steps/s", of: (run) => run.steps_per_second, show: (run) => fixed(run.steps_per_second, 2), kind: "wider",
+    spare: (runs) => !several(runs, "steps_per_second") && runs[0]?.steps_per_second == null,
+  },
+  { name: "time left", of: (run) => run.seconds_left, show: showTimeLeft, kind: "wide" },
 ];
+
+const several = (runs, key) => new Set(runs.map((run) => run[key])).size > 1;
 
 export class Table {
   constructor(table, view, openTsne) {
     Object.assign(this, { view, openTsne, body: table.tBodies[0], head: table.tHead.rows[0] });
     this.rows = new Map(); // id -> [the run as it was written, its row]
+    this.columns = [];
     this.setMetrics([]);
   }
 
@@ -27,17 +34,26 @@ export class Table {
   setMetrics(metrics) {
     if (JSON.stringify(metrics) === this.metrics) return;
     this.metrics = JSON.stringify(metrics);
-    const columns = metrics.map(({ key, name, trend, ...range }) => {
+    this.measured = metrics.map(({ key, name, trend, ...range }, k) => {
       const of = (run) => run.values[key];
-      return { name, of, show: (run) => [trend ? sparkline(run.trend, range) : "", fixed(of(run), 3)] };
+      const show = (run) => [trend && run.trend.length > 1 ? sparkline(run.trend, range) : "", fixed(of(run), 3)];
+      return { name, of, show, kind: k ? "wider" : "" };
     });
-    this.columns = [...COLUMNS, ...columns];
-    this.head.replaceChildren(...this.columns.map((column) => this.#header(column)));
+    this.columns = [];
+  }
+
+  #choose(runs) {
+    const columns = [...COLUMNS, ...this.measured].filter(({ spare }) => !spare?.(runs));
+    const names = (some) => some.map(({ name }) => name).join();
+    if (names(columns) === names(this.columns)) return;
+    this.columns = columns;
+    this.head.replaceChildren(...columns.map((column) => this.#header(column)));
     this.rows.clear();
   }
 
   // Bring the table up to date; runs: those to show, in order; the first ROWS are.
   write(runs) {
+    this.#choose(runs);
     const [before, wanted] = [this.rows, this.#sorted(runs).slice(0, ROWS)];
     const kept = (run, content, known) => (known?.[0] === content ? known : [content, this.#row(run)]);
     this.rows = new Map(wanted.map((run) => [run.id, kept(run, JSON.stringify(run), before.get(run.id))]));
@@ -48,22 +64,21 @@ export class Table {
   }
 
   #row(run) {
-    const cells = this.columns.map(({ of, show = of, left }) => {
-      const shown = [show(run, this) ?? ""].flat();
-      return element("td", { className: left ? "" : "right" }, ...shown);
+    const cells = this.columns.map(({ of, show = of, kind = "" }) => {
+      return element("td", { className: kind }, ...[show(run, this) ?? ""].flat());
     });
     const row = element("tr", { title: run.name, className: run.state }, ...cells);
     row.dataset.run = run.id;
     return row;
   }
 
-  #header({ name, left }) {
+  #header({ name, kind = "" }) {
     const button = element("button", { type: "button", textContent: name });
     button.addEventListener("click", () => {
       const next = { [name]: `-${name}`, [`-${name}`]: "" };
       this.view.set({ sort: next[this.view.sort] ?? name });
     });
-    return element("th", { scope: "col", className: left ? "" : "right" }, button);
+    return element("th", { scope: "col", className: kind }, button);
   }
 
   #sorted(runs) {
@@ -92,10 +107,15 @@ function showState(run, table) {
   return [shown, button];
 }
 
+function showSeed({ seed }) {
+  return element("span", { className: "seed", textContent: seed, title: seed });
+}
+
 function showStep({ step, max_steps: steps }) {
-  if (step == null) return "";
-  const bar = element("progress", { ariaLabel: "progress", max: steps || 1, value: step });
-  return [bar, `${step}`, element("span", { className: "quiet", textContent: steps == null ? "" : ` / ${steps}` })];
+  if (step == null || !steps) return step ?? "";
+  const bar = element("progress", { ariaLabel: "progress", max: steps, value: step });
+  const of = element("span", { className: "quiet", textContent: ` / ${steps}` });
+  return element("span", { className: "progress" }, bar, element("span", {}, `${step}`, of));
 }
 
 function sparkline(trend, { low, high }) {

@@ -76,6 +76,10 @@ class RunFolder:
         """Whether a process has the right to write here. Needs no such right itself, and writes nothing."""
         return locks.held(self.path)
 
+    def refuse_in_use(self) -> None:
+        """Raise UserError where a process has the right to write here."""
+        locks.refuse_held(self.path)
+
     def start(self, config: Mapping[str, Any], step: int | None, declared: Iterable[Metric]) -> None:
         """Prepare to resume after `step`, or to begin where it is None: everything written later is dropped.
 

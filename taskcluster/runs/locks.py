@@ -37,22 +37,34 @@ def hold(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock").acquire(timeout=PATIENCE)
     except Timeout:
-        raise UserError(f"{folder} is in use by another process; wait for its end, or end it") from None
+        raise _in_use(folder) from None
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; choose a folder that can be written to") from None
     with lock:
-        if other := _holder_elsewhere(folder):
-            raise UserError(
-                f"{folder} is in use by another process, number {other['pid']} on {other['host']}, which was active "
-                f"{other['idle']:.0f} s ago; wait for its end, or end it. If it is certainly dead, rerun the command "
-                f"in {SILENCE - other['idle']:.0f} s, or delete {folder / '.holder'}"
-            )
+        if _holder_elsewhere(folder):
+            raise _in_use(folder)
         try:
             with _heartbeat(folder / ".holder"):
                 yield
         finally:
             if not (folder / "status.json").exists():  # nothing came of it
                 (folder / ".lock").unlink(missing_ok=True)
+
+
+def refuse_held(folder: Path) -> None:
+    """Raise UserError where a process holds the lock of a folder, before anything else is done."""
+    if held(folder):
+        raise _in_use(folder)
+
+
+def _in_use(folder: Path) -> UserError:
+    if other := _holder_elsewhere(folder):
+        return UserError(
+            f"{folder} is in use by another process, number {other['pid']} on {other['host']}, which was active "
+            f"{other['idle']:.0f} s ago; wait for its end, or end it. If it is certainly dead, rerun the command "
+            f"in {SILENCE - other['idle']:.0f} s, or delete {folder / '.holder'}"
+        )
+    return UserError(f"{folder} is in use by another process; wait for its end, or end it")
 
 
 def held(folder: Path) -> bool:

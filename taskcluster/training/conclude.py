@@ -1,4 +1,4 @@
-"""The conclusion of a run: verdict, figures, and what is printed of them.
+"""The conclusion of a run: verdict and figures.
 
 A run is finished once it is judged. What is made after that, the controls and the figures, may fail without
 failing the run: rerunning the same command makes what is missing.
@@ -8,21 +8,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from taskcluster.results.claims import judge
-from taskcluster.results.contrasts import highest_beside
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import finite, fixed, layers_of, number
-from taskcluster.runs.records import text
+from taskcluster.runs.journal import finite
 from taskcluster.runs.resume import DRAWN
-from taskcluster.runs.verdicts import judged, verdict
 from taskcluster.tasks.family import TaskFamily
 from taskcluster.training import figures
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import Snapshots
-from taskcluster.views import shown
+from taskcluster.work import doing
 
 
 def conclude(run: RunFolder, tasks: TaskFamily) -> None:
@@ -42,41 +37,16 @@ def illustrate(loaded: LoadedRun, run: RunFolder, console: Console, snapshots: S
     if snapshots is not None:
         parts["t-SNE"] = lambda: figures.write_tsne(loaded, snapshots)
     parts["the figures"] = lambda: figures.draw(run)
-    with console.status("measuring controls, drawing figures"):
-        for name, make in parts.items():
-            try:
+    for name, make in parts.items():
+        try:
+            with doing(f"making {name}"):
                 make()
-            except Exception as error:
-                reason = " ".join(str(error).split()) or type(error).__name__
-                console.print(
-                    f"{name} could not be made ({reason}); the run is finished; rerun the same command to try again",
-                    soft_wrap=True,
-                )
-
-
-def show(run: RunFolder, console: Console) -> None:
-    """Print the verdict on every claim if any is decided, the last metrics, and where everything is."""
-    results = run.results()
-    table = Table("claim", "paper", "here", "threshold", "verdict", title="The paper's claims", title_justify="left")
-    for claim in judged(results):
-        table.add_row(
-            claim["name"],
-            claim["paper"],
-            fixed(claim["value"]),
-            f"{claim['relation']} {claim['threshold']}",
-            Text(verdict(claim), {True: "green", False: "red"}.get(claim["passed"], "")),
-        )
-    if table.row_count:
-        console.print(table)
-    final, known = results["final"], run.catalogue()
-    for metric in shown(known, "runs", by_layer=False):
-        console.print(f"validation {metric.title} {fixed(number(final, metric.stem('val')))} at step {final['step']}")
-    for metric in shown(known, "runs", by_layer=True):
-        layers = " ".join(fixed(value, 2) for value in layers_of(final, metric.stem("val")))
-        console.print(f"{metric.title}, validation, layers 0 to L: {layers}", soft_wrap=True)
-        if line := highest_beside(final, known, metric):
-            console.print(line, soft_wrap=True)
-    console.print(f"Everything is in {text(str(run.path))} (open figures/index.html)", soft_wrap=True)
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            console.print(
+                f"{name} could not be made ({reason}); the run is finished; rerun the same command to try again",
+                soft_wrap=True,
+            )
 
 
 def _add_controls(loaded: LoadedRun, run: RunFolder) -> None:

@@ -32,6 +32,7 @@ from taskcluster.training.progress import ProgressCallback
 from taskcluster.training.series import Series, put_checkpoint, refuse_different, series
 from taskcluster.training.snapshots import spread
 from taskcluster.validation import UserError
+from taskcluster.work import doing
 
 OURS = {  # what the Trainer must leave to the other modules
     "max_epochs": -1,
@@ -216,6 +217,7 @@ class Experiment:
                     self.measuring.on_train_start(trainer, self.model)
                     self.checkpointing.on_train_start(trainer, self.model)
         finally:
+            self.progress.close()
             if dist.is_initialized():
                 dist.destroy_process_group()
         if trainer.global_step < trainer.max_steps:
@@ -234,10 +236,12 @@ class Experiment:
         self.checkpointing.begin()
         if not self.measuring.due:
             put_checkpoint(self.series[self.last], self.data, self.model.network)
-        while self.measuring.due:
-            step = self.measuring.due[0]
-            if step != min(self.series):  # which the network is built with
-                put_checkpoint(self.series[step], self.data, self.model.network)
-            self.measuring.measure(self.trainer, self.model, step, last=step == self.last)
-            self.progress.print_rows()
-            self.checkpointing.save_if_due(self.trainer, done=not self.measuring.due)
+        with doing("checkpoint", total=len(self.measuring.due)) as part:
+            while self.measuring.due:
+                step = self.measuring.due[0]
+                if step != min(self.series):  # which the network is built with
+                    put_checkpoint(self.series[step], self.data, self.model.network)
+                self.measuring.measure(self.trainer, self.model, step, last=step == self.last)
+                self.progress.print_rows()
+                self.checkpointing.save_if_due(self.trainer, done=not self.measuring.due)
+                part.done = part.total - len(self.measuring.due)

@@ -1,23 +1,24 @@
-"""What a user sees while a run trains: a bar on a terminal, a line for each measurement elsewhere."""
+"""What a user sees while a run trains: how far it is, and a line for each measurement."""
 
 import logging
+import math
 import os
 import warnings
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers.utils import logging as transformers_logging
 
 from taskcluster.metrics import LOSS, Catalogue
-from taskcluster.operations.live.terminal import SHOWN
+from taskcluster.operations.live.speaking import SHOWN
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.training.callbacks import MeasurementCallback
 from taskcluster.views import shown
+from taskcluster.work import doing, duration, stages
 
-REFRESH = 10  # steps between updates of the bar
-DAY = 86400.0  # seconds over which the speed is averaged: steps with a measurement take longer than others
+REFRESH = 10  # steps between looks at the loss, each of which waits for a GPU
 
 
 class ProgressCallback(pl.Callback):
@@ -26,32 +27,26 @@ class ProgressCallback(pl.Callback):
     def __init__(self, measuring: MeasurementCallback, console: Console, run_name: str) -> None:
         self._measuring, self._console, self._run_name = measuring, console, run_name
         self._printed = 0  # rows
-        self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            disable=not console.is_terminal,
-            speed_estimate_period=DAY,
-        )
+        self._training = ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._task = self._bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
-            self._bar.start()
+            self._steps = self._training.enter_context(doing("step", trainer.max_steps, trainer.global_step))
             self.print_rows()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        measured = len(self._measuring.rows) > self._printed
-        if trainer.is_global_zero and (measured or trainer.global_step % REFRESH == 0):
-            loss = float(trainer.callback_metrics.get("train/batch_loss", float("nan")))
-            self._bar.update(self._task, completed=trainer.global_step, description=f"loss {loss:.3f}")
-            left = self._bar.tasks[-1].time_remaining
-            self.print_rows("" if self._console.is_terminal or left is None else f"{left:.0f} s left")
+        if not trainer.is_global_zero:
+            return
+        self._steps.done = trainer.global_step
+        if trainer.global_step % REFRESH == 0:
+            self._steps.note = f"loss {float(trainer.callback_metrics.get('train/batch_loss', math.nan)):.3f}"
+        if len(self._measuring.rows) > self._printed:
+            left = next((stage.left for stage in stages()), None)
+            self.print_rows(f"{duration(left)} left" if left and not self._console.is_terminal else "")
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._bar.stop()
+    def close(self) -> None:
+        """Training has ended, however it did."""
+        self._training.close()
 
     def print_rows(self, note: str = "") -> None:
         """Print the rows that were measured since the last call."""

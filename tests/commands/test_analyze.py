@@ -13,10 +13,12 @@ from conftest import SMALL, Outcome
 from faults import timeless
 
 from taskcluster import analyze
+from taskcluster.library.prompt_observation import load_states
 from taskcluster.operations.command_line.cli import Job
 from taskcluster.results.findings import Findings
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES
+from taskcluster.training.loading import load_run
 
 Analyze = Callable[..., Outcome]
 
@@ -104,6 +106,18 @@ def test_other_steps_and_settings(small_run: RunFolder, taskcluster_analyze: Ana
     assert "was made under another configuration" in taskcluster_analyze("run", "name=some", "steps=last").refusal()
 
 
+def test_the_measured_states_can_be_kept(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
+    outcome = taskcluster_analyze("run", "steps=[4,6]", "measures=[clustering]", "states=kept")
+    assert (outcome.exit_code, f"The states of {small_run.name} are in" in outcome.out) == (0, True)
+    for step in (4, 6):
+        expected = load_run(small_run.path, step).observe("val", ["instruction_end", "input"])
+        kept = load_states(f"kept/step={step:06d}/val")
+        assert {*kept.positions} == {"instruction_end", "input"}  # the second as prompts share the first
+        for position in kept.positions:
+            assert torch.equal(kept.at(position), expected.at(position))
+            assert kept.label("task", position) == expected.label("task", position)
+
+
 def test_every_run_of_a_folder_is_measured_and_reported(
     small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path
 ) -> None:
@@ -175,6 +189,7 @@ def test_another_clusterer_measures_with_the_seeds_of_the_run(
         ([], "no folder is given; give a run folder"),
         (["measures=[clustering]"], "no folder is given; give a run folder"),
         (["nowhere"], "nowhere holds no run"),
+        (["model=gpt2", "states=kept"], "states=kept is for runs; measure the model first"),
         (["run", "seed=1"], "seed cannot be set in an analysis"),
         (["run", "data.probe_seed=-1"], "data.probe_seed=-1: input should be greater than or equal to 0"),
         (["run", "data.probe_size=1,2"], "data.probe_size=1,2 gives several values; give one"),

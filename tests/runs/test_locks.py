@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import SMALL, command
 
 from taskcluster.runs import locks
 from taskcluster.runs.folder import RunFolder
@@ -50,6 +51,16 @@ def write_holder(folder: Path, idle: float, **facts: Any) -> Path:
 
 def set_age(file: Path, seconds: float) -> None:
     os.utime(file, (time.time() - seconds,) * 2)
+
+
+def test_a_run_in_use_is_refused_before_anything_is_loaded(
+    tmp_path: Path, other: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("taskcluster.train.speaking", None)  # within which all else happens
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    assert command(*SMALL, f"hydra.run.dir={tmp_path}") == 2
+    assert f"{tmp_path} is in use by another process; wait for its end, or end it" in capfd.readouterr().err
 
 
 def test_a_held_folder_is_refused_until_its_holder_is_killed(tmp_path: Path, other: subprocess.Popen[str]) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from taskcluster.measures.statistics.agreement import adjusted_rand_index
+from taskcluster.work import each
 
 
 class Clusters(NamedTuple):
@@ -54,7 +55,7 @@ class Clusterer(ABC):
 
     def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clusters]:
         """Cluster each of several sets of states by itself."""
-        return list(map(self.fit, problems, n_clusters))
+        return [self.fit(*problem) for problem in each([*zip(problems, n_clusters, strict=True)])]
 
     def k(self, n_tasks: int) -> int:
         return self.n_clusters or n_tasks

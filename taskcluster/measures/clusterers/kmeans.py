@@ -28,6 +28,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from taskcluster.measures.clusterers.clusterer import Clusterer, Clusters
 from taskcluster.validation import Seed
+from taskcluster.work import each
 
 TOLERANCE = 1e-4  # of the mean variance of a feature: smaller shifts of the centroids end the iterations
 MAX_ITERATIONS = 300
@@ -78,7 +79,7 @@ class KMeans(Clusterer):
         most = max(map(len, problems)) * max(n_clusters) * self.n_init
         together = max(1, (ROOM if problems[0].device.type == "cpu" else 2**10 * ROOM) // most)
         parts = [slice(first, first + together) for first in range(0, len(problems), together)]
-        return [*chain(*(_Batch(problems[p], n_clusters[p]).fit(self.n_init, self.seed) for p in parts))]
+        return [*chain(*(_Batch(problems[p], n_clusters[p]).fit(self.n_init, self.seed) for p in each(parts)))]
 
 
 class _Batch:

@@ -35,6 +35,7 @@ from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation, evaluation, shared_prefix
 from taskcluster.metrics import Metric
 from taskcluster.validation import Seed
+from taskcluster.work import each
 
 CLEAN, SOURCE = ("clean",), ("source",)  # of prompts of A, and of B, without an edit
 
@@ -173,7 +174,7 @@ class Interventions(ClusterMeasure):
             edits = [(edit, alpha) for of_site, edit, alpha in self._declared if of_site == site]
             position, whole = SITES[site].edited, SITES[site].whole
             suffixes, earlier = prompts.at(position, whole), prompts.at(position, earlier=1)
-            for layer in layers:
+            for layer in each(layers, f"{site}, layer"):
                 if not torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits):
                     raise RuntimeError(f"an edit of layer {layer} that changes nothing changes its logits")
                 base, pair = self._base_states(site, spaces[site][layer], chosen, suffixes.states[layer], layer)

@@ -15,11 +15,11 @@ from rich.text import Text
 
 from taskcluster.metrics import Metric
 from taskcluster.operations.live.live import Live
+from taskcluster.operations.live.speaking import SHOWN
 from taskcluster.operations.live.watcher import Watcher
 from taskcluster.operations.processes import streams
 from taskcluster.views import shown
-
-SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment where a run need not print what it measures: a view shows it
+from taskcluster.work import duration, sentence
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 METRICS = 4  # with a column, at most
@@ -81,19 +81,19 @@ class RunsView:
         for run in foremost(runs, max(1, self.console.height - 4)):
             table.add_row(*self._row(run, metrics))
         counts = Counter(run.state for run in runs)
-        return Group(table, Text(f"{len(runs)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items())))
+        said = f"{len(runs)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items())
+        return Group(table, *filter(None, [sentence()]), Text(said))
 
     def _row(self, run: Live, metrics: Sequence[Metric]) -> list[RenderableType]:
         status = Text(run.state, style=COLORS.get(run.state, "dim"))
         if run.step is None or not run.max_steps:
             return [run.name, status]
-        left = "" if run.seconds_left is None else _duration(run.seconds_left)
-        progress = ProgressBar(run.max_steps, run.step, width=12), f"{run.step}/{run.max_steps}"
+        bar, left = ProgressBar(run.max_steps, run.step, width=12), duration(run.seconds_left)
         values = dict(run.values)
         cells = [f"{values[metric.key]:.3f}" if metric.key in values else "" for metric in metrics]
         trended = next((metric for metric in metrics if metric.by_layer), None)
         trend = sparkline(run.trend, trended.low, trended.high) if trended else ""
-        return [run.name, status, *progress, left, *cells, trend]
+        return [run.name, status, bar, f"{run.step}/{run.max_steps}", left, *cells, trend]
 
 
 def sparkline(values: Sequence[float], low: float | None = 0, high: float | None = 1) -> str:
@@ -114,8 +114,3 @@ def foremost(runs: Sequence[Live], room: int) -> list[Live]:
     by_rank = sorted(runs, key=lambda run: FIRST.index(run.state) if run.state in FIRST else len(FIRST))
     chosen = {run.name for run in by_rank[:room]}
     return [run for run in runs if run.name in chosen]
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes:.0f} min" if minutes < 90 else f"{hours:.1f} h"

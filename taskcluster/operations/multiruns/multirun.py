@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from taskcluster.metrics import Metric
 from taskcluster.operations.command_line.arguments import say
 from taskcluster.operations.command_line.cli import program
+from taskcluster.operations.live.speaking import speaking
 from taskcluster.operations.multiruns.planning import Planned, common_root
 from taskcluster.operations.processes import streams
 from taskcluster.operations.processes.interrupts import Interrupts
@@ -27,6 +28,7 @@ from taskcluster.runs.journal import fixed, layers_of, number
 from taskcluster.runs.verdicts import held, judged
 from taskcluster.validation import UserError
 from taskcluster.views import shown
+from taskcluster.work import doing
 
 ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
 
@@ -78,8 +80,8 @@ class Multirun:
 
     def _view(self, batch: Sequence[Planned]) -> AbstractContextManager[None]:
         """A context that shows how the runs go, on a terminal."""
-        if not self.console.is_terminal or not _unfinished(batch):
-            return nullcontext()
+        if not self.console.is_terminal or len(batch) == 1 or not _unfinished(batch):
+            return nullcontext()  # a run by itself says how far it is
         from taskcluster.operations.live.terminal import RunsView
 
         root = common_root(self.runs)
@@ -123,7 +125,7 @@ class Multirun:
 
         for root in dict.fromkeys(run.root for run in self.runs):
             try:
-                with self.console.status("writing the report"):
+                with speaking(self.console), doing("writing the report"):
                     page = write(root)
                 self.console.print(f"The report is {page}", soft_wrap=True)
             except (UserError, OSError) as error:  # no run is finished, say

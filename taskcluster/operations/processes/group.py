@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from taskcluster.operations.processes.interrupts import Interrupted, Interrupts
+from taskcluster.work import each
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,7 +30,7 @@ def share_out(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     share: list[R] | Interrupted
     try:
         with Interrupts.current.deferred(False):
-            share = [work(item) for item in items[dist.get_rank() if n > 1 else 0 :: n]]
+            share = [work(item) for item in each(items[dist.get_rank() if n > 1 else 0 :: n], "part")]
     except Interrupted as signal:
         share = signal
     shares: list[Any] = [share] * n

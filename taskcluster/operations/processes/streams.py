@@ -44,13 +44,13 @@ def guard() -> None:
             setattr(sys, name, stream(current.fileno(), current.encoding))
 
 
-def console(file: IO[str] | None = None, plain: bool = False) -> Console:
+def console(file: IO[str] | None = None) -> Console:
     """A console on `file`, or on whatever sys.stdout is when it prints. Text is printed as it is, without markup.
 
-    A terminal gets colours and a cursor that moves, unless it should be `plain` or cannot move its cursor. All else
-    gets whole lines of plain text, whatever FORCE_COLOR and the like ask for.
+    A terminal gets colours and a cursor that moves, unless it cannot move its cursor. All else gets whole lines of
+    plain text, whatever FORCE_COLOR and the like ask for.
     """
-    live = (file or sys.stdout).isatty() and not plain and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    live = (file or sys.stdout).isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
     return Console(
         file=file,
         width=None if live else UNWRAPPED,

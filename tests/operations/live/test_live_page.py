@@ -98,10 +98,13 @@ def test_a_run_appears_grows_and_is_killed_without_reload(page: Any, server: Ser
         measure(run, 0)
         page.locator("tr.running").wait_for()
         drawn(page)
-        before = len(curves(page))
+        assert page.get_by_text("Each condition: every layer").count() == 0  # nothing over one step
         measure(run, 10)
         listed(page, 10)
-        assert len(curves(page)) == 2 * before
+        before = len(curves(page))
+        measure(run, 20)
+        listed(page, 20)
+        assert len(curves(page)) == before * 3 // 2
         run.start(run.config(), None, (*OWN, EFFECTS[0]))  # another metric by layer
         run.append(line(0) | {EFFECTS[0].at("val", layer): 0.5 for layer in range(LAYERS)}, elapsed=1, measuring=1)
         until(page, "document.querySelectorAll('#metrics input').length === 3")
@@ -141,12 +144,14 @@ def test_a_link_leads_to_the_same_view(page: Any, server: Server, root: Path) ->
     drawn(page)
     assert curves(page) == points
     assert page.locator("html").get_attribute("data-theme") == "light"  # the system is dark
-    assert [row.split("\t")[3] for row in page.locator("#runs tbody").inner_text().splitlines()] == ["1", "0"]
+    assert [row.split("\t")[2] for row in page.locator("#runs tbody").inner_text().splitlines()] == ["1", "0"]
     until(page, "document.querySelector('#tsne output').textContent === 'step 0 (1 of 2)'")
 
 
 def test_conditions_with_interventions_have_maps_that_grow(page: Any, server: Server, root: Path) -> None:
-    measure(begin(root / "s" / "n=3" / "seed=0", n_layer=3), 0)
+    other = begin(root / "s" / "n=3" / "seed=0", n_layer=3)
+    for step in (0, 10):
+        measure(other, step)
     runs = [begin(root / "s" / "n=2" / f"seed={seed}", seed) for seed in range(5)]
 
     def intervene(step: int) -> None:
@@ -175,6 +180,23 @@ def test_conditions_with_interventions_have_maps_that_grow(page: Any, server: Se
     assert {p["step"] for p in curves(page, first + 1)} == {"0", "10", "20"}
     page.locator("#each article").nth(1).locator("canvas").hover(position={"x": 120, "y": 100})
     page.locator("#tooltip").get_by_text("95 % interval").wait_for()
+
+
+@pytest.mark.parametrize("width", [1400, 1000, 420])
+def test_a_run_of_one_step_is_shown_by_layer_and_nothing_scrolls_sideways(
+    page: Any, server: Server, root: Path, width: int
+) -> None:
+    for decay in (0.0, 0.3):
+        run = begin(root / "decay" / f"weight_decay={decay}" / "seed=0", max_steps=0, **{"a.very.long.key": decay})
+        measure(run, 0)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(server.url)
+    drawn(page)
+    assert {row["step"] for row in curves(page)} == {"0"}
+    assert {row["layer"] for row in curves(page)} == {str(layer) for layer in range(LAYERS)}
+    assert page.locator("#controls").is_hidden()
+    wide = "[document.documentElement, ...document.querySelectorAll('.table-box, .plot, .name')]"
+    assert page.evaluate(f"{wide}.filter((one) => one.scrollWidth > one.clientWidth + 1).length") == 0
 
 
 def test_names_stay_text_and_a_restarted_server_is_noticed(page: Any, server: Server, root: Path) -> None:
