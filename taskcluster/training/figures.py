@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from taskcluster.measures.observation import observe
 from taskcluster.pages import charts, comparison_charts, marks, rendering
+from taskcluster.results.answers import answer, asked
 from taskcluster.results.correlations import agreements_of
 from taskcluster.results.points import over_runs
 from taskcluster.runs.atomic_files import replace_file
@@ -36,8 +37,9 @@ def draw(run: RunFolder) -> None:
     wanted |= comparison_charts.instrument_charts(points, {run.name: agreements_of([rows], known)}, known)
     if (run.figures / "tsne.json").is_file():
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text(encoding="utf-8")))
-    specifications = rendering.draw(wanted, run.figures, ("png", "svg"))
-    page = rendering.render("run.html", title=run.name, claims=judged(run.results()), charts=specifications)
+    drawn = rendering.draw(wanted, run.figures, ("png", "svg"), [run.name])
+    said = {"asked": [asked(run.config(), rows[-1]["step"])], "answer": answer(rows, known)}
+    page = rendering.render("run.html", title=run.name, claims=judged(run.results()), charts=drawn, **said)
     replace_file(run.figures / "index.html", page.encode())
 
 
