@@ -49,26 +49,49 @@ def fitted(specification: Specification, width: int, known: Colours, font: float
     if isinstance(spec.get("title"), str):
         spec["title"] = wrap(spec["title"], letters)
     names = _panels(spec)
-    labels = 0.0
-    for axis in _channels(spec, "y"):
-        if axis.get("type") == "nominal":
-            lines = {str(name): wrap(str(name), 12 if width < WIDTHS[-2] else 30) for name in _names(axis, spec)}
-            axis["axis"] = {**(axis.get("axis") or {}), "labelExpr": _lookup(lines), "labelLimit": 0}
-            longest = max((len(line) for broken in lines.values() for line in broken), default=0)
-            labels = max(labels, longest * LETTER * font - NUMBERS / 2)
+    lines = {axis["field"]: _break(axis, spec, 18 if width < WIDTHS[-2] else 30) for axis in _nominal(spec, "y")}
+    longest = max((len(line) for field in lines.values() for broken in field.values() for line in broken), default=0)
+    labels = max(0.0, longest * LETTER * font - NUMBERS / 2)
     columns, panel = _columns(spec, len(names), (width - labels) * FONT / font, spec.get("columns"))
     panel = int(panel * font / FONT)
+    for axis in _nominal(spec, "x"):
+        _break(axis, spec, 30)
     if "facet" in spec:
         broken = {name: _header(name, int(panel / LETTER / font)) for name in names}
         header = {"labelExpr": _lookup(broken), "labelLimit": 0, "title": None}
         spec |= {"columns": columns, "facet": {**spec["facet"], "header": header}}
     elif "concat" in spec:
         spec["columns"] = columns
-    _resize(spec, panel, font)
+    tallest = max((len(broken) for field in lines.values() for broken in field.values()), default=1)
+    _resize(spec, panel, font, tallest)
+    for axis in [*_channels(spec, "x"), *_channels(spec, "y")]:
+        if axis.get("type") == "ordinal":
+            _thin(axis, spec, panel, font)
     for channel in ("color", "strokeDash"):
         for encoding in _channels(spec, channel):
             _legend(encoding, spec, letters, known)
     return spec
+
+
+def _nominal(spec: Specification, channel: str) -> list[Specification]:
+    """The encodings of an axis of names."""
+    return [axis for axis in _channels(spec, channel) if axis.get("type") == "nominal"]
+
+
+def _break(axis: Specification, spec: Specification, letters: int) -> dict[str, list[str]]:
+    """Break the labels of an axis of names into lines; gives the lines of each."""
+    lines = {str(name): wrap(str(name), letters) for name in _names(axis, spec)}
+    axis["axis"] = {**(axis.get("axis") or {}), "labelExpr": _lookup(lines), "labelLimit": 0}
+    return lines
+
+
+def _thin(axis: Specification, spec: Specification, pixels: float, font: float) -> None:
+    """Label every second, fifth or tenth value of an ordinal axis, so that all labels have room."""
+    values = sorted({point[axis["field"]] for point in spec["data"]["values"] if point[axis["field"]] is not None})
+    each = (len(str(values[-1])) + 1) * LETTER * font if values else 1
+    steps = (step * 10**k for k in range(5) for step in (1, 2, 5))
+    step = next(step for step in steps if math.ceil(len(values) / step) * each <= pixels)
+    axis["axis"] = {**(axis.get("axis") or {}), "values": values[::step], "labelOverlap": False}
 
 
 def _panels(spec: Specification) -> list[str]:
@@ -125,36 +148,43 @@ def _legend(encoding: Specification, spec: Specification, letters: int, known: C
     field = encoding.get("field")
     if encoding.get("legend", {}) is None or encoding.get("type") == "quantitative":
         return
-    names, legend = _names(encoding, spec), encoding.get("legend") or {}
+    names = [*SPLITS] if field == "split" else _names(encoding, spec)
+    legend = encoding.get("legend") or {}
     if field == "layer":
         layers = sorted(names)
         legend["values"] = layers[:: math.ceil(len(layers) / THIN)]
         longest = 4
     else:
-        shown = {str(name): broken(str(name), letters - 6)[-1] for name in names}
-        longest = max(map(len, shown.values()), default=1)
+        shown = {str(name): broken(str(name), letters - 6) for name in names}
+        longest = max((len(line) for lines in shown.values() for line in lines), default=1)
         if field != "split":
             legend |= {"labelExpr": _lookup(shown), "labelLimit": 0, "symbolLimit": 0}
             for name in shown:
-                known.setdefault(name, OTHERS[len(known) % len(OTHERS)])
+                known.setdefault(name, OTHERS[sum(one in OTHERS for one in known.values()) % len(OTHERS)])
     if field not in ("layer", "split", "baseline"):
         encoding["scale"] = {"domain": names, "range": [known[str(name)] for name in names]}
+    if field == "condition" and len(names) == 1:
+        encoding["legend"] = None
+        return
     encoding["legend"] = legend | {"columns": max(1, min(len(names), letters // (longest + 7)))}
 
 
-def _resize(node: Any, panel: int, font: float) -> None:
-    """Give every panel its width; cells that are too narrow for numbers have none."""
+def _resize(node: Any, panel: int, font: float, lines: int) -> None:
+    """Give every panel its width, and rows of cells the height of so many lines; cells that are too narrow for numbers
+    have none."""
     if "width" in node:
         cells = node["width"] if isinstance(node["width"], dict) else None
         node["width"] = panel
         if isinstance(node.get("height"), int):
             node["height"] = min(node["height"], max(110, int(panel * 0.8)))
+        elif isinstance(node.get("height"), dict):
+            node["height"] = {"step": max(24, (lines + 0.5) * 1.25 * font)}
         if cells:
             n = max(len(x["scale"]["domain"]) for x in _channels(node, "x"))
             kept = [one for one in node["layer"] if one["mark"]["type"] != "text" or panel / n > 2.4 * font]
             node["layer"] = kept
     for part in (*([node["spec"]] if "spec" in node else []), *node.get("concat", [])):
-        _resize(part, panel, font)
+        _resize(part, panel, font, lines)
 
 
 def _channels(node: Any, name: str) -> Iterator[Specification]:
@@ -169,4 +199,4 @@ def _channels(node: Any, name: str) -> Iterator[Specification]:
 
 def _lookup(lines: Any) -> str:
     """An expression of the lines that a label is shown in."""
-    return f"({json.dumps(lines)})[datum.label] || datum.label"
+    return f"({json.dumps(lines)})[datum.label]"

@@ -128,8 +128,8 @@ def tooltip(mark: Any, fields: Sequence[Any], *intervals: tuple[str, str]) -> An
     the fields of their ends, title)."""
     titles = {"": "95 % interval", **dict(intervals)}
     words = {f"interval{ending}": _in_words(f"lower{ending}", f"upper{ending}") for ending in titles}
-    words["value"] = f"datum.mean - {MOVED}"
-    numbers = [alt.Tooltip("value:Q", title="mean", format=DIGITS)]
+    words["measured"] = f"datum.mean - {MOVED}"
+    numbers = [alt.Tooltip("measured:Q", title="mean", format=DIGITS)]
     numbers += [alt.Tooltip(f"interval{ending}:N", title=title) for ending, title in titles.items()]
     return mark.encode(tooltip=[*fields, *numbers, alt.Tooltip("n:Q", title="runs")]).transform_calculate(**words)
 

@@ -11,6 +11,7 @@ from taskcluster.pages.marks import Chart
 from taskcluster.pages.sweep_chart import sweep_chart
 from taskcluster.results import frame
 from taskcluster.results.answers import asked, compared
+from taskcluster.results.conditions import short_names
 from taskcluster.results.findings import Findings
 from taskcluster.results.points import Point
 from taskcluster.results.tables import tables
@@ -58,7 +59,7 @@ def _fill(findings: Findings, title: str, folder: Path) -> None:
         "n_more_gaps": max(len(findings.gaps) - MOST_GAPS, 0),
         "tables": made,
         "open": [table.title for table in made if table.title in OPEN and len(table.rows) <= MOST_ROWS],
-        "charts": rendering.draw(_charts(shown, points), folder, FORMATS, shown.names),
+        "charts": rendering.draw(_charts(shown, points), folder, FORMATS, short_names(shown.names)),
         "formats": FORMATS,
         "n_numbers": len(numbers),
     }
@@ -67,11 +68,15 @@ def _fill(findings: Findings, title: str, folder: Path) -> None:
 
 
 def _charts(shown: Findings, points: Sequence[Point]) -> dict[str, Chart]:
-    """All charts of a report, the one that answers first."""
+    """All charts of a report, the one that answers first. Conditions have their short names."""
+    short = dict(zip(shown.names, short_names(shown.names), strict=True))
+    points = [point | {"condition": short[point["condition"]]} for point in points]
+    swept = [(short[name], condition) for name, condition in shown.named()]
+    agreements = {short[name]: pairs for name, pairs in shown.agreements().items()}
     wanted = charts.condition_charts(points, shown.catalogue)
     first = dict([*wanted.items()][:1])
-    wanted = first | sweep_chart(points, [*shown.named()], shown.catalogue) | wanted
-    return wanted | instrument_charts(points, shown.agreements(), shown.catalogue)
+    wanted = first | sweep_chart(points, swept, shown.catalogue) | wanted
+    return wanted | instrument_charts(points, agreements, shown.catalogue)
 
 
 def _asked(findings: Findings) -> list[str]:

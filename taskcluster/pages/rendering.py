@@ -1,11 +1,13 @@
 """Charts and tables into files: pictures for a paper, and pages that need no network."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from taskcluster.pages.charts import theme
 from taskcluster.pages.layout import FONT, WIDTHS, colours, fitted
@@ -69,5 +71,13 @@ def settings(dark: bool = False, font: float = FONT) -> dict[str, Any]:
 def render(template: str, **values: Any) -> str:
     """A page from a template of this folder, with the charts of the value `charts` (`draw`)."""
     themes = {"light": settings(), "dark": settings(dark=True)}
-    values |= {"library": library, "verdict": verdict, "themes": themes, "widths": WIDTHS}
+    values |= {"library": library, "verdict": verdict, "judged": _judged, "themes": themes, "widths": WIDTHS}
     return _templates.get_template(template).render(**values)
+
+
+def _judged(cell: str) -> Markup:
+    """The class of a table's cell that says in how many runs a claim holds."""
+    held = re.search(r"holds in (\d+) of (\d+)", cell)
+    if not held or held[1] not in ("0", held[2]):
+        return Markup("")
+    return Markup(' class="pass"' if held[1] != "0" else ' class="fail"')

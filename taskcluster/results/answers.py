@@ -11,6 +11,7 @@ from typing import Any
 
 from taskcluster.metrics import Catalogue, Metric, View
 from taskcluster.results.cells import as_text, estimate, last_of
+from taskcluster.results.conditions import short_names
 from taskcluster.results.contrasts import DIFFERENCE_STEPS, Difference, decided, paired
 from taskcluster.results.findings import Findings
 from taskcluster.runs.journal import Row, fixed, layers_of, number
@@ -55,36 +56,42 @@ def answer(rows: Sequence[Row], known: Catalogue) -> list[str]:
 
 def compared(findings: Findings) -> list[str]:
     """The end of the runs of every condition, and which differences between conditions are decided."""
-    sentences = []
-    for metric in _main(findings.catalogue, [run.last for run in findings.runs]):
+    main = _main(findings.catalogue, [run.last for run in findings.runs])
+    sentences, names = [], short_names(findings.names)
+    for metric in main[:1] if len(names) > 1 else main:
         column = partial(last_of, metric=metric)
-        means = [(name, estimate(condition, column, metric.range)) for name, condition in findings.named()]
+        means = [(name, estimate(c, column, metric.range)) for name, c in zip(names, findings.conditions, strict=True)]
         measured = sorted((pair for pair in means if pair[1].n), key=lambda pair: -pair[1].mean)
-        named = [f"{name} {as_text(one, 2)}" if len(means) > 1 else as_text(one, 2) for name, one in measured]
+        named = [f"{name}: {as_text(one, 2)}" if len(names) > 1 else as_text(one, 2) for name, one in measured]
         if len(named) > MOST_NAMED:
             named = [f"highest with {named[0]}", f"lowest with {named[-1]}"]
         where = ", last layer" if metric.by_layer else ""
-        sentences.append(f"{metric.title}{where}: {'; '.join(named)}.")
-    return sentences + ([*_differences(findings)] if len(findings.conditions) > 1 else [])
+        sentences.append(f"{metric.title}{where} \N{EN DASH} {'; '.join(named)}.")
+    return sentences + ([*_differences(findings, main)] if len(names) > 1 else [])
 
 
-def _differences(findings: Findings) -> Iterator[str]:
+def _differences(findings: Findings, main: Sequence[Metric]) -> Iterator[str]:
     """Those whose sign is decided, of the metrics that stand for runs, all of which are compared at once."""
-    main = _main(findings.catalogue, [run.last for run in findings.runs])
     found = paired(findings, metrics=main) + paired(findings, emergence=True, metrics=main)
     certain = [one for one in found if decided(one)]
     if certain:
         more = f"; and {len(certain) - MOST_NAMED} more" if len(certain) > MOST_NAMED else ""
-        yield f"Differences, paired by seed: {'; '.join(map(_in_words, certain[:MOST_NAMED]))}{more}."
+        short = dict(zip(findings.names, short_names(findings.names), strict=True))
+        said = [_in_words(one, short) for one in certain[:MOST_NAMED]]
+        yield f"On the same seeds \N{EN DASH} {'; '.join(said)}{more}."
     elif found:
         yield "These runs decide no difference between conditions (paired by seed)."
     else:
         yield "Conditions have no seed in common, so no difference is paired."
 
 
-def _in_words(one: Difference) -> str:
-    what = f"step of emergence of {one.metric.title}" if one.unit == DIFFERENCE_STEPS else one.metric.title
-    return f"{one.condition} less {one.reference}, {what} {as_text(one.alone, 0 if one.unit else 2)}"
+def _in_words(one: Difference, short: Mapping[str, str]) -> str:
+    two = f"{short[one.condition]} against {short[one.reference]}"
+    if one.unit != DIFFERENCE_STEPS:
+        return f"{two}: {one.metric.title} {'+' if one.alone.mean > 0 else ''}{as_text(one.alone, 2)}"
+    later = "later" if one.alone.mean > 0 else "earlier"
+    least, most = sorted(abs(end) for end in (one.alone.lower, one.alone.upper))
+    return f"{two}: {one.metric.title} emerges {abs(one.alone.mean):.0f} [{least:.0f}, {most:.0f}] steps {later}"
 
 
 def _main(known: Catalogue, rows: Sequence[Row]) -> list[Metric]:

@@ -61,7 +61,14 @@ def differences(findings: Findings) -> list[Table]:
         pairs, digits = paired(findings, emergence), 0 if emergence else 3
         count = sum(pair.alone.n >= FEWEST for pair in pairs)
         rows = [
-            [p.condition, p.reference, p.metric.title, as_text(p.alone, digits), ends(p.together, digits), str(p.alone.n)]
+            [
+                p.condition,
+                p.reference,
+                p.metric.title,
+                as_text(p.alone, digits),
+                ends(p.together, digits),
+                str(p.alone.n),
+            ]
             for p in pairs
         ]
         note = (STEPS_OF_EMERGENCE if emergence else AT_THE_END) + DIFFERENCES.format(count=count)

@@ -26,6 +26,7 @@ from taskcluster.runs.verdicts import judged
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import AT, Snapshots, drawn, layers, spread
 
+MOST_HUES = 12  # tasks that colours tell apart
 FEWEST = 4  # distinct states that t-SNE is given
 
 
@@ -72,7 +73,9 @@ def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> marks.Chart:
     steps = sorted({point["step"] for point in points})
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}
     few = marks.inline([point for point in points if point["step"] in shown])
-    return charts.tsne(few, n_tasks, "t-SNE of validation states at the end of the instruction, coloured by task")
+    title = "t-SNE of validation states at the end of the instruction, coloured by task"
+    alike = f"; of {n_tasks} tasks, neighbouring hues look the same: the tooltip has the task"
+    return charts.tsne(few, n_tasks, title + (alike if n_tasks > MOST_HUES else ""))
 
 
 def tsne(steps: Iterable[np.ndarray]) -> list[np.ndarray]:
