@@ -20,7 +20,7 @@ Specification = dict[str, Any]
 
 WIDTHS = (250, 330, 520, 720, 920)  # of layouts, in pixels
 FONT = 11  # pixels
-LETTER = 0.56  # of the font's size: the mean width of a letter
+LETTER = 0.56 * FONT  # the mean width of a letter
 PANEL = {"least": 150, "most": 420}
 GAP = 20  # between panels
 NUMBERS = 46  # of an axis with numbers and its title
@@ -41,32 +41,30 @@ def colours(conditions: Sequence[str]) -> Colours:
     return dict(zip(conditions, CONDITIONS if n <= len(CONDITIONS) else ramp, strict=False))
 
 
-def fitted(specification: Specification, width: int, known: Colours, font: float = FONT) -> Specification:
-    """A chart as wide as `width` pixels or less, with letters of `font` pixels. known: colours that names have; names
-    that have none get one."""
+def fitted(specification: Specification, width: int, known: Colours) -> Specification:
+    """A chart as wide as `width` pixels or less. known: colours that names have; names that have none get one."""
     spec = deepcopy(specification)
-    letters = int(width / (LETTER * font))
+    letters = int(width / LETTER)
     if isinstance(spec.get("title"), str):
         spec["title"] = wrap(spec["title"], letters)
     names = _panels(spec)
     lines = {axis["field"]: _break(axis, spec, 18 if width < WIDTHS[-2] else 30) for axis in _nominal(spec, "y")}
     longest = max((len(line) for field in lines.values() for broken in field.values() for line in broken), default=0)
-    labels = max(0.0, longest * LETTER * font - NUMBERS / 2)
-    columns, panel = _columns(spec, len(names), (width - labels) * FONT / font, spec.get("columns"))
-    panel = int(panel * font / FONT)
+    labels = max(0.0, longest * LETTER - NUMBERS / 2)
+    columns, panel = _columns(spec, len(names), width - labels, spec.get("columns"))
     for axis in _nominal(spec, "x"):
         _break(axis, spec, 30)
     if "facet" in spec:
-        broken = {name: _header(name, int(panel / LETTER / font)) for name in names}
+        broken = {name: _header(name, int(panel / LETTER)) for name in names}
         header = {"labelExpr": _lookup(broken), "labelLimit": 0, "title": None}
         spec |= {"columns": columns, "facet": {**spec["facet"], "header": header}}
     elif "concat" in spec:
         spec["columns"] = columns
     tallest = max((len(broken) for field in lines.values() for broken in field.values()), default=1)
-    _resize(spec, panel, font, tallest)
+    _resize(spec, panel, tallest)
     for axis in [*_channels(spec, "x"), *_channels(spec, "y")]:
         if axis.get("type") == "ordinal":
-            _thin(axis, spec, panel, font)
+            _thin(axis, spec, panel)
     for channel in ("color", "strokeDash"):
         for encoding in _channels(spec, channel):
             _legend(encoding, spec, letters, known)
@@ -85,10 +83,10 @@ def _break(axis: Specification, spec: Specification, letters: int) -> dict[str, 
     return lines
 
 
-def _thin(axis: Specification, spec: Specification, pixels: float, font: float) -> None:
+def _thin(axis: Specification, spec: Specification, pixels: float) -> None:
     """Label every second, fifth or tenth value of an ordinal axis, so that all labels have room."""
     values = sorted({point[axis["field"]] for point in spec["data"]["values"] if point[axis["field"]] is not None})
-    each = (len(str(values[-1])) + 1) * LETTER * font if values else 1
+    each = (len(str(values[-1])) + 1) * LETTER if values else 1
     steps = (step * 10**k for k in range(5) for step in (1, 2, 5))
     step = next(step for step in steps if math.ceil(len(values) / step) * each <= pixels)
     axis["axis"] = {**(axis.get("axis") or {}), "values": values[::step], "labelOverlap": False}
@@ -102,8 +100,11 @@ def _panels(spec: Specification) -> list[str]:
     if "field" in facet:
         return [str(name) for name in _names(facet, spec)]
     channels = [facet[part] for part in ("row", "column") if part in facet]
-    names = [BETWEEN.join(map(str, name)) for name in product(*(_names(channel, spec) for channel in channels))]
-    joined = f" + '{BETWEEN}' + ".join(f"datum[{json.dumps(channel['field'])}]" for channel in channels)
+    titles = [f"{channel['title']} " if channel.get("title") else "" for channel in channels]
+    values = product(*(_names(channel, spec) for channel in channels))
+    names = [BETWEEN.join(f"{t}{value}" for t, value in zip(titles, row, strict=True)) for row in values]
+    fields = [f"{json.dumps(t)} + datum[{json.dumps(c['field'])}]" for t, c in zip(titles, channels, strict=True)]
+    joined = f" + '{BETWEEN}' + ".join(fields)
     spec["columns"] = len(_names(channels[-1], spec))
     spec["transform"] = [*spec.get("transform", []), {"calculate": joined, "as": "panel"}]
     spec["facet"] = {"field": "panel", "type": "nominal", "sort": names}
@@ -121,14 +122,14 @@ def _names(channel: Specification, spec: Specification) -> list[Any]:
     return sorted(names, key=[*SPLITS].index) if channel.get("field") == "split" else names
 
 
-def _columns(spec: Specification, n: int, width: float, in_a_row: int | None) -> tuple[int, float]:
-    """How many panels are beside each other, and the width of each."""
+def _columns(spec: Specification, n: int, width: float, in_a_row: int | None) -> tuple[int, int]:
+    """How many panels are beside each other, and the width of each in pixels."""
     own = NUMBERS if "concat" in spec else 0  # of axes that each panel has
     room = width - (0 if own else NUMBERS) + GAP
     most = max(1, min(n, int(room // (PANEL["least"] + GAP + own))))
     if in_a_row and most > in_a_row > 1 and n > in_a_row:
         most -= most % in_a_row
-    return most, min(PANEL["most"], room / most - GAP - own)
+    return most, int(min(PANEL["most"], room / most - GAP - own))
 
 
 def _header(name: str, letters: int) -> list[str]:
@@ -169,7 +170,7 @@ def _legend(encoding: Specification, spec: Specification, letters: int, known: C
     encoding["legend"] = legend | {"columns": max(1, min(len(names), letters // (longest + 7)))}
 
 
-def _resize(node: Any, panel: int, font: float, lines: int) -> None:
+def _resize(node: Any, panel: int, lines: int) -> None:
     """Give every panel its width, and rows of cells the height of so many lines; cells that are too narrow for numbers
     have none."""
     if "width" in node:
@@ -178,13 +179,13 @@ def _resize(node: Any, panel: int, font: float, lines: int) -> None:
         if isinstance(node.get("height"), int):
             node["height"] = min(node["height"], max(110, int(panel * 0.8)))
         elif isinstance(node.get("height"), dict):
-            node["height"] = {"step": max(24, (lines + 0.5) * 1.25 * font)}
+            node["height"] = {"step": max(24, (lines + 0.5) * 1.25 * FONT)}
         if cells:
             n = max(len(x["scale"]["domain"]) for x in _channels(node, "x"))
-            kept = [one for one in node["layer"] if one["mark"]["type"] != "text" or panel / n > 2.4 * font]
+            kept = [one for one in node["layer"] if one["mark"]["type"] != "text" or panel / n > 2.4 * FONT]
             node["layer"] = kept
     for part in (*([node["spec"]] if "spec" in node else []), *node.get("concat", [])):
-        _resize(part, panel, font, lines)
+        _resize(part, panel, lines)
 
 
 def _channels(node: Any, name: str) -> Iterator[Specification]:

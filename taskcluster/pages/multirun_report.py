@@ -1,5 +1,6 @@
 """The report of a multirun: a page, a summary, figures, and tables of every number and interval."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from taskcluster.results.points import Point
 from taskcluster.results.tables import tables
 from taskcluster.runs.atomic_files import filling
 from taskcluster.runs.records import text
+from taskcluster.validation import UserError
 
 FORMATS = ("png", "svg", "pdf")
 OPEN = ("The paper's claims", "Differences between conditions", "Differences in emergence")  # not folded if they are
 MOST_ROWS = 12  # or fewer
+POINTS = {"in": 72.0, "cm": 72 / 2.54, "mm": 7.2 / 2.54, "pt": 1.0}  # of a unit of width
+NARROWEST, WIDEST = 1.5 * 72, 20 * 72  # points
 MOST_GAPS = 100  # sentences about what is missing
 
 
@@ -33,6 +37,25 @@ def write(root: Path) -> Path:
     with filling(folder) as partial:
         _fill(findings, text(root.resolve().name), partial)
     return folder / "index.html"
+
+
+def figure(root: Path, name: str, width: str, layer: int | str = "last") -> list[Path]:
+    """Write one chart of the report as PDF and PNG into root/figures, so wide ("3.3in", "84mm"); gives the files.
+
+    Raises UserError where there is no finished run, no such chart, layer or width.
+    """
+    measure = re.fullmatch(r"([\d.]+)(in|cm|mm|pt)", width)
+    points = float(measure[1]) * POINTS[measure[2]] if measure and measure[1].replace(".", "", 1).isdigit() else 0.0
+    if not NARROWEST <= points <= WIDEST:
+        raise UserError(f"--width {width} is not a width between 1.5in and 20in; give one as in 3.3in, 84mm or 240pt")
+    shown = Findings(root).to_read()
+    wanted = _charts(shown, [point for _, points_of in shown.points() for point in points_of])
+    if name not in wanted:
+        raise UserError(f"--figure {name} is not a chart of these runs; choose one of {', '.join(wanted)}")
+    file = root / "figures" / f"{name}-{width}"
+    file.parent.mkdir(exist_ok=True)
+    rendering.for_paper(wanted[name], points, file, short_names(shown.names), layer)
+    return [file.with_name(f"{file.name}.{kind}") for kind in ("pdf", "png")]
 
 
 def _fill(findings: Findings, title: str, folder: Path) -> None:

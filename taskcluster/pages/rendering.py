@@ -14,8 +14,12 @@ from taskcluster.pages.layout import FONT, WIDTHS, colours, fitted
 from taskcluster.pages.marks import Chart
 from taskcluster.pages.vega import library
 from taskcluster.runs.verdicts import verdict
+from taskcluster.validation import UserError
 
 FROM_SVG = {"svg": str.encode, "png": lambda svg: vl_convert.svg_to_png(svg, scale=2), "pdf": vl_convert.svg_to_pdf}
+
+PRINTED = 7  # points: the letters of a figure for a paper
+DPI = 300
 
 _templates = Environment(
     loader=PackageLoader("taskcluster", "pages"),
@@ -35,7 +39,7 @@ def draw(
     for name, chart in charts.items():
         whole = chart.to_dict(validate=False)
         layouts = [fitted(whole, width, known) for width in WIDTHS]
-        svg = picture(layouts[-1])
+        svg = picture(layouts[-1]) if formats else ""
         for kind in formats:
             (folder / f"{name}.{kind}").write_bytes(FROM_SVG[kind](svg))
         for layout in layouts:
@@ -49,22 +53,46 @@ def draw(
     return drawn
 
 
-def picture(specification: Mapping[str, Any], font: float = FONT) -> str:
+def for_paper(chart: Chart, points: float, file: Path, conditions: Sequence[str], layer: int | str = "last") -> None:
+    """Write a chart without its title as FILE.pdf and FILE.png, so many points wide, letters of PRINTED points, the
+    PNG with DPI. layer: of a chart that shows one.
+
+    Raises UserError for a layer that the chart does not have.
+    """
+    layout = fitted(chart.to_dict(validate=False), int(points * FONT / PRINTED), colours(conditions))
+    layout.pop("title", None)
+    choices = [parameter for parameter in layout.get("params", []) if parameter["name"] == "layer"]
+    if layer not in [option for choice in choices for option in choice["bind"]["options"]] + ["last"]:
+        least = f"it has layers 0 to {choices[0]['bind']['options'][-1]}" if choices else "it does not choose a layer"
+        raise UserError(
+            f"--layer {layer} is not in the figure {file.name}: {least}; choose one, or leave --layer out"
+        )
+    for choice in choices:
+        choice["value"] = layer
+    svg = picture(layout)
+    width, height = (float(re.search(rf'{side}="([\d.]+)"', svg)[1]) for side in ("width", "height"))  # type: ignore[index]
+    size = f'width="{points}" height="{height * points / width}"'
+    svg = re.sub(r'width="[\d.]+" height="[\d.]+"', size, svg, count=1)
+    file.with_name(f"{file.name}.pdf").write_bytes(vl_convert.svg_to_pdf(svg))
+    file.with_name(f"{file.name}.png").write_bytes(vl_convert.svg_to_png(svg, ppi=DPI))
+
+
+def picture(specification: Mapping[str, Any]) -> str:
     """A chart as SVG, on white."""
     still = {key: value for key, value in specification.items() if key != "params"}  # zooming cuts off the edges
     params = [{"name": p["name"], "value": p["value"]} for p in specification.get("params", []) if "value" in p]
-    return vl_convert.vegalite_to_svg({**still, "params": params, "config": settings(font=font)})
+    return vl_convert.vegalite_to_svg({**still, "params": params, "config": settings()})
 
 
-def settings(dark: bool = False, font: float = FONT) -> dict[str, Any]:
-    """Vega-Lite's `config` of charts with letters of `font` pixels and legends below."""
+def settings(dark: bool = False) -> dict[str, Any]:
+    """Vega-Lite's `config` of charts with legends below."""
     config = theme(dark)
-    small = {"labelFontSize": font, "titleFontSize": font, "titleFontWeight": "normal"}
+    small = {"labelFontSize": FONT, "titleFontSize": FONT, "titleFontWeight": "normal"}
     below = {"orient": "bottom", "layout": {"bottom": {"anchor": "start", "direction": "vertical"}}}
     config["legend"] |= small | below | {"direction": "horizontal", "titleOrient": "left", "titleLimit": 0}
-    config["axis"] |= small | {"titleLimit": 0, "labelSeparation": font / 2}
+    config["axis"] |= small | {"titleLimit": 0, "labelSeparation": FONT / 2}
     config["header"] |= small | {"labelPadding": 4}
-    config["title"] = {"fontSize": font * 1.2, "anchor": "start", "frame": "group"}
+    config["title"] = {"fontSize": FONT * 1.2, "anchor": "start", "frame": "group"}
     return config
 
 
