@@ -52,5 +52,5 @@ def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
         made |= charts.condition_charts(points, shown.catalogue)
         made |= comparison_charts.instrument_charts(points, shown.agreements(), shown.catalogue)
         with TemporaryDirectory() as folder:
-            rendering.draw({image: made[figure.chart]}, Path(folder), ("png",))
+            rendering.draw({image: made[figure.chart]}, Path(folder), ("png",), shown.names)
             shutil.copyfile(Path(folder) / f"{image}.png", images / f"{image}.png")

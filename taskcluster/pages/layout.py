@@ -46,7 +46,7 @@ def fitted(specification: Specification, width: int, known: Colours) -> Specific
     spec = deepcopy(specification)
     letters = int(width / LETTER)
     if isinstance(spec.get("title"), str):
-        spec["title"] = wrap(spec["title"], letters)
+        spec["title"] = wrap(spec["title"], int(letters / 1.4))  # larger and bold
     names = _panels(spec)
     lines = {axis["field"]: _break(axis, spec, 18 if width < WIDTHS[-2] else 30) for axis in _nominal(spec, "y")}
     longest = max((len(line) for field in lines.values() for broken in field.values() for line in broken), default=0)

@@ -64,9 +64,7 @@ def for_paper(chart: Chart, points: float, file: Path, conditions: Sequence[str]
     choices = [parameter for parameter in layout.get("params", []) if parameter["name"] == "layer"]
     if layer not in [option for choice in choices for option in choice["bind"]["options"]] + ["last"]:
         least = f"it has layers 0 to {choices[0]['bind']['options'][-1]}" if choices else "it does not choose a layer"
-        raise UserError(
-            f"--layer {layer} is not in the figure {file.name}: {least}; choose one, or leave --layer out"
-        )
+        raise UserError(f"--layer {layer} is not in the figure {file.name}: {least}; choose one, or leave --layer out")
     for choice in choices:
         choice["value"] = layer
     svg = picture(layout)
