@@ -21,16 +21,31 @@ def main() -> None:
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="a multirun, as in multirun/seeds, or any folder of runs"
     )
+    parser.add_argument(
+        "--figure", metavar="NAME", help="instead write one chart of the report, as ari_by_layer, to FOLDER/figures"
+    )
+    parser.add_argument("--width", default="3.3in", help="of that figure, as 3.3in, 84mm or 240pt (default: 3.3in)")
+    parser.add_argument(
+        "--layer", default="last", type=_layer, help="of a chart over steps: last (default) or a number"
+    )
     arguments = parser.parse_args()
-    from taskcluster.pages.multirun_report import write  # only now, so that --help is quick
+    from taskcluster.pages import multirun_report  # only now, so that --help is quick
 
     try:
         with speaking(streams.console()), doing("writing the report"):
-            page = write(arguments.folder)
-        print(f"The report is {text(str(page))}", flush=True)
+            if arguments.figure:
+                files = multirun_report.figure(arguments.folder, arguments.figure, arguments.width, arguments.layer)
+                said = f"The figure is {' and '.join(text(str(file)) for file in files)}"
+            else:
+                said = f"The report is {text(str(multirun_report.write(arguments.folder)))}"
+        print(said, flush=True)
     except UserError as error:
         say("taskcluster-report", str(error))
         sys.exit(2)
+
+
+def _layer(value: str) -> int | str:
+    return int(value) if value.isdigit() else value
 
 
 if __name__ == "__main__":

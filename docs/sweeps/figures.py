@@ -54,5 +54,5 @@ def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
         made |= comparison_charts.instrument_charts(points, shown.agreements(), shown.catalogue)
         made |= shots.charts(shown) if name == "shots" else {}
         with TemporaryDirectory() as folder:
-            rendering.draw({image: made[figure.chart]}, Path(folder), ("png",))
+            rendering.draw({image: made[figure.chart]}, Path(folder), ("png",), shown.names)
             shutil.copyfile(Path(folder) / f"{image}.png", images / f"{image}.png")

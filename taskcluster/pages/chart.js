@@ -363,7 +363,7 @@ function adapt(node, ...fit) {
   if (node.mark?.type === "line" || node.encoding?.tooltip) node.mark.tooltip = { content: "data" };
   if (node.encoding?.tooltip) {
     delete node.encoding.tooltip;
-    if (node.transform) node.transform = node.transform.filter(({ as }) => !as?.startsWith("interval"));
+    if (node.transform) node.transform = node.transform.filter(({ as }) => as !== "measured" && !as?.startsWith("interval"));
     if (markers === "unseen") Object.assign(node.mark, { size: 70, opacity: 0 });
   }
   if (width < 170 && node.x?.field === "step") node.x.title = "step";

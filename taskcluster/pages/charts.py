@@ -5,6 +5,7 @@ The figures of a run, the report and the dashboard draw the same charts: the fir
 dark come from `theme`.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import altair as alt
 
 from taskcluster.metrics import Catalogue, Kind, Metric, belonging
 from taskcluster.pages import comparison_charts
+from taskcluster.pages.layout import CONDITIONS
 from taskcluster.pages.marks import (
     Chart,
     Points,
@@ -20,6 +22,7 @@ from taskcluster.pages.marks import (
     band,
     column,
     curve,
+    dodged,
     each_run,
     inline,
     layers_axis,
@@ -34,6 +37,8 @@ from taskcluster.views import mapped, shown
 
 PER_ROW = 4  # panels of metrics by layer
 BESIDE: dict[str, Kind] = {"baselines": "baseline", "nuisance": "nuisance"}  # charts of what metrics are compared with
+OVER_STEPS = ("learning", "map")  # charts that a single step does not have
+RAMP = ["#3f6fd6", "#1f97b5", "#2fa36b", "#9aa02a", "#dd8a1f", "#d8533f", "#c23a8b"]  # on light and dark ground
 SPLIT = "datum.value == 'val' ? 'validation' : datum.value"  # in words
 FIELDS = ("condition:N", "split:N", "layer:O", "step:Q")  # in tooltips
 
@@ -55,23 +60,47 @@ class Drawing(NamedTuple):
 
 
 def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
-    """The charts of a page by name, from points of every metric and step, as the catalogue asks for them."""
+    """The charts of a page by name, from points of every metric and step, as the catalogue asks for them, the one that
+    answers first: of several conditions, one layer of each against the step; of one, all its layers; of a single step,
+    by layer."""
     last_step = {point["condition"]: point["step"] for point in points}
+    first_step = {point["condition"]: point["step"] for point in reversed(points)}
     several, measured = len(last_step) > 1, {point["metric"] for point in points}
-    known = {key: metric for key, metric in known.items() if key in measured}
+    known, single = {key: metric for key, metric in known.items() if key in measured}, first_step == last_step
+    beside = dodged([point for point in points if point["metric"] in known], known) if several else points
 
-    def data(metrics: Sequence[Metric], last: bool = False) -> alt.Data:
+    def data(metrics: Sequence[Metric], last: bool = False, across: bool = False) -> alt.Data:
         keys = {metric.key for metric in metrics}
-        chosen = [point for point in points if point["metric"] in keys]
+        chosen = [point for point in (beside if across else points) if point["metric"] in keys]
         return inline([p for p in chosen if not last or p["step"] == last_step[p["condition"]]])
 
+    over_steps: dict[str, Chart] = {}
     curves: dict[str, Chart] = {}
-    for metric in shown(known, "curves", by_layer=True):
+    for metric in () if single else shown(known, "curves", by_layer=True):
         baselines = [other for other in belonging(known, metric, "baseline") if not other.by_layer]
         curves[metric.key] = against_step(data([metric, *baselines]), metric, several, baselines, bands=True)
+        if several:
+            chosen = data([metric], across=True)
+            over_steps[f"{metric.key}_over_steps"] = _of_one_layer(chosen, layer_by_condition(chosen, metric), metric)
     drawn = drawings(known, shown(known, "layers", by_layer=True), several, bands=True)
-    charts = {name: drawing.draw(data(drawing.metrics, drawing.last)) for name, drawing in drawn.items()}
-    return dict([*curves.items()][:1]) | charts | curves
+    charts = {
+        name: drawing.draw(data(drawing.metrics, drawing.last, drawing.across))
+        for name, drawing in drawn.items()
+        if not (single and name in OVER_STEPS)
+    }
+    first = dict([*(over_steps or curves).items()][:1])
+    return first | charts | over_steps | curves
+
+
+def _of_one_layer(data: alt.Data, chart: Any, metric: Metric) -> Chart:
+    """The chart of a layer that the reader chooses, at first the last of each condition."""
+    deepest: dict[str, int] = {}
+    for point in data.values:
+        deepest[point["condition"]] = max(deepest.get(point["condition"], 0), point["layer"])
+    chosen = f"layer === 'last' ? datum.layer === ({json.dumps(deepest)})[datum.condition] : datum.layer === layer"
+    options = alt.binding_select(options=["last", *range(max(deepest.values(), default=0) + 1)], name="layer ")
+    chart = chart.transform_filter(chosen).add_params(alt.param("layer", value="last", bind=options))
+    return chart.properties(title=f"{metric.title}, one layer of each condition")
 
 
 def drawings(
@@ -109,11 +138,11 @@ def alike(metrics: Sequence[Metric]) -> list[list[Metric]]:
 
 
 def theme(dark: bool = False) -> dict[str, Any]:
-    """Vega-Lite's `config`: later layers contrast with the background, bands are translucent."""
+    """Vega-Lite's `config`: colours mean the same on light and dark ground."""
     ink = "#dddddd" if dark else "#333333"
     return {
         "background": "transparent" if dark else "white",
-        "range": {"ordinal": {"scheme": "viridis", "extent": [0.15, 1] if dark else [0.95, 0]}},
+        "range": {"ordinal": {"scheme": RAMP}, "category": [*CONDITIONS]},
         "axis": {"gridColor": "#444444" if dark else "#e6e6e6", "domainColor": ink, "tickColor": ink},
         "view": {"stroke": None},
         "legend": {"labelColor": ink, "titleColor": ink, "symbolStrokeWidth": 2},
@@ -166,8 +195,8 @@ def by_layer_at_the_end(data: Any, metrics: Sequence[Metric]) -> Chart:
 def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool = False) -> Chart:
     """Metrics between 0 and 1 on validation as maps, layer against step, a column for each; `by_condition`: a row for
     each."""
-    x = alt.X("step:O", title="step (optimizer updates)", axis=alt.Axis(labelAngle=0))
-    y = alt.Y("layer:O", title="layer (0: embedding)", sort="descending")
+    x = alt.X("step:O", title="step (optimizer updates)", axis=alt.Axis(labelAngle=0, labelOverlap="greedy"))
+    y = alt.Y("layer:O", title="layer (0: embedding)", sort="descending", axis=alt.Axis(labelOverlap="greedy"))
     panel = _tiles(x, y, FIELDS).properties(width=320, height=200)
     where = map_panels(metrics)
     chart = _side_by_side(panel, where.values(), data, rows(by_condition)).transform_filter(alt.datum.split == "val")

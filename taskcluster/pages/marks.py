@@ -4,18 +4,23 @@ in:  a base chart with its x and its colours, over points of `points.over_runs`
 out: layers and encodings of a panel
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
-from taskcluster.metrics import PLACES, Metric
+from taskcluster.metrics import PLACES, Catalogue, Metric
 from taskcluster.results.intervals import DRAWN
 
 Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.ConcatChart | alt.LayerChart
 
 DIGITS = ".3f"
+DODGE = 0.012  # of an axis between two curves that are the same
+MOST_MOVED = 5  # curves that are the same and are drawn beside each other
+SAME = 0.004  # of an axis: curves nowhere farther apart are the same
+MOVED = "(datum.moved || 0)"  # by `dodged`
 NOT_DRAWN = ("sd", "cells", "lower_over_layers", "upper_over_layers")
 
 
@@ -23,6 +28,40 @@ def inline(points: Sequence[Mapping[str, Any]]) -> alt.Data:
     """Points as part of the specification, without what is None, or no chart reads."""
     chosen = [{key: point[key] for key in point if key not in NOT_DRAWN} for point in points]
     return alt.Data(values=[{k: v for k, v in point.items() if v is not None or k == "layer"} for point in chosen])
+
+
+def dodged(points: Points, known: Catalogue) -> list[dict[str, Any]]:
+    """Points in which curves of several conditions that are the same are beside each other: each is moved as a whole by
+    a part of its axis, "moved", towards the middle, and tooltips have the number that was measured."""
+    curves: dict[tuple[Any, ...], dict[str, dict[Any, float]]] = {}
+    for p in points:
+        if p["mean"] is not None and known[p["metric"]].low is not None and known[p["metric"]].high is not None:
+            curve = curves.setdefault((p["metric"], p["split"], p["layer"]), {}).setdefault(p["condition"], {})
+            curve[p["step"]] = p["mean"]
+    moved: dict[tuple[Any, ...], float] = {}
+    for key, by_condition in curves.items():
+        low, high = known[key[0]].low or 0.0, known[key[0]].high or 1.0
+        distinct: list[dict[Any, float]] = []
+        for condition, curve in by_condition.items():
+            same = [one for one in distinct if _apart(one, curve) < SAME * (high - low)]
+            distinct.append(curve)
+            towards = 1 if sum(curve.values()) / len(curve) < (low + high) / 2 else -1
+            moved[*key, condition] = towards * min(len(same), MOST_MOVED) * DODGE * (high - low)
+    return [_moved(p, moved.get((p["metric"], p["split"], p["layer"], p["condition"]), 0.0)) for p in points]
+
+
+def _apart(one: Mapping[Any, float], other: Mapping[Any, float]) -> float:
+    """The largest distance of two curves, infinite where they have other steps."""
+    return max(abs(value - other[step]) for step, value in one.items()) if one.keys() == other.keys() else math.inf
+
+
+def _moved(point: dict[str, Any], by: float) -> dict[str, Any]:
+    if not by:
+        return point
+    ends = [key for key in point if key in ("mean", "least", "most") or key.startswith(("lower", "upper"))]
+    shifted = {key: point[key] + by for key in ends if point[key] is not None}
+    runs = point["runs"] and [None if run is None else run + by for run in point["runs"]]
+    return point | shifted | {"runs": runs, "moved": by}
 
 
 def named(chart: Any, **fields: Mapping[str, str]) -> Any:
@@ -48,7 +87,7 @@ def axis(metric: Metric, data: Any, alone: bool = False) -> alt.Y:
 
 
 def layers_axis() -> alt.X:
-    return alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0))
+    return alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0, labelOverlap="greedy"))
 
 
 def curve(
@@ -89,7 +128,8 @@ def tooltip(mark: Any, fields: Sequence[Any], *intervals: tuple[str, str]) -> An
     the fields of their ends, title)."""
     titles = {"": "95 % interval", **dict(intervals)}
     words = {f"interval{ending}": _in_words(f"lower{ending}", f"upper{ending}") for ending in titles}
-    numbers = [alt.Tooltip("mean:Q", format=DIGITS)]
+    words["measured"] = f"datum.mean - {MOVED}"
+    numbers = [alt.Tooltip("measured:Q", title="mean", format=DIGITS)]
     numbers += [alt.Tooltip(f"interval{ending}:N", title=title) for ending, title in titles.items()]
     return mark.encode(tooltip=[*fields, *numbers, alt.Tooltip("n:Q", title="runs")]).transform_calculate(**words)
 
@@ -127,6 +167,6 @@ def _has_interval(lower: str) -> str:
 
 
 def _in_words(lower: str, upper: str) -> str:
-    numbers = f"format(datum.{lower}, '{DIGITS}') + ' to ' + format(datum.{upper}, '{DIGITS}')"
+    numbers = " + ' to ' + ".join(f"format(datum.{end} - {MOVED}, '{DIGITS}')" for end in (lower, upper))
     same = f"datum.{lower} === datum.{upper} ? 'the same in all runs' : {numbers}"
     return f"isValid(datum.{lower}) ? {same} : 'too few runs'"

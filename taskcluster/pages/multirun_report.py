@@ -1,21 +1,30 @@
 """The report of a multirun: a page, a summary, figures, and tables of every number and interval."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars
 
 from taskcluster.pages import charts, rendering
 from taskcluster.pages.comparison_charts import instrument_charts
-from taskcluster.pages.matrix_charts import matrix_charts
+from taskcluster.pages.marks import Chart
 from taskcluster.pages.sweep_chart import sweep_chart
 from taskcluster.results import frame
+from taskcluster.results.answers import asked, compared
+from taskcluster.results.conditions import short_names
 from taskcluster.results.findings import Findings
 from taskcluster.results.points import Point
 from taskcluster.results.tables import tables
 from taskcluster.runs.atomic_files import filling
 from taskcluster.runs.records import text
+from taskcluster.validation import UserError
 
 FORMATS = ("png", "svg", "pdf")
+OPEN = ("The paper's claims", "Differences between conditions", "Differences in emergence")  # not folded if they are
+MOST_ROWS = 12  # or fewer
+POINTS = {"in": 72.0, "cm": 72 / 2.54, "mm": 7.2 / 2.54, "pt": 1.0}  # of a unit of width
+NARROWEST, WIDEST = 1.5 * 72, 20 * 72  # points
 MOST_GAPS = 100  # sentences about what is missing
 
 
@@ -30,6 +39,25 @@ def write(root: Path) -> Path:
     return folder / "index.html"
 
 
+def figure(root: Path, name: str, width: str, layer: int | str = "last") -> list[Path]:
+    """Write one chart of the report as PDF and PNG into root/figures, so wide ("3.3in", "84mm"); gives the files.
+
+    Raises UserError where there is no finished run, no such chart, layer or width.
+    """
+    measure = re.fullmatch(r"([\d.]+)(in|cm|mm|pt)", width)
+    points = float(measure[1]) * POINTS[measure[2]] if measure and measure[1].replace(".", "", 1).isdigit() else 0.0
+    if not NARROWEST <= points <= WIDEST:
+        raise UserError(f"--width {width} is not a width between 1.5in and 20in; give one as in 3.3in, 84mm or 240pt")
+    shown = Findings(root).to_read()
+    wanted = _charts(shown, [point for _, points_of in shown.points() for point in points_of])
+    if name not in wanted:
+        raise UserError(f"--figure {name} is not a chart of these runs; choose one of {', '.join(wanted)}")
+    file = root / "figures" / f"{name}-{width}"
+    file.parent.mkdir(exist_ok=True)
+    rendering.for_paper(wanted[name], points, file, short_names(shown.names), layer)
+    return [file.with_name(f"{file.name}.{kind}") for kind in ("pdf", "png")]
+
+
 def _fill(findings: Findings, title: str, folder: Path) -> None:
     shown = findings.to_read()
     points: list[Point] = []
@@ -42,21 +70,43 @@ def _fill(findings: Findings, title: str, folder: Path) -> None:
     for name, table in written.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
-    wanted = sweep_chart(points, [*shown.named()], findings.catalogue)
-    wanted |= charts.condition_charts(points, findings.catalogue)
-    wanted |= instrument_charts(points, shown.agreements(), findings.catalogue)
-    wanted |= matrix_charts(shown.matrix_points(), findings.catalogue)
+    made = tables(shown, points)
     content = {
         "title": title,
+        "asked": _asked(findings),
+        "answer": compared(findings),
         "n_runs": len(findings.runs),
         "names": findings.names,
         "n_shown": len(shown.names),
         "gaps": findings.gaps[:MOST_GAPS],
         "n_more_gaps": max(len(findings.gaps) - MOST_GAPS, 0),
-        "tables": tables(shown, points),
-        "charts": rendering.draw(wanted, folder, FORMATS),
+        "tables": made,
+        "open": [table.title for table in made if table.title in OPEN and len(table.rows) <= MOST_ROWS],
+        "charts": rendering.draw(_charts(shown, points), folder, FORMATS, short_names(shown.names)),
         "formats": FORMATS,
         "n_numbers": len(numbers),
     }
     for name, template in (("report.md", "report.md"), ("index.html", "report.html")):
         (folder / name).write_bytes(rendering.render(template, **content).encode(errors="replace"))
+
+
+def _charts(shown: Findings, points: Sequence[Point]) -> dict[str, Chart]:
+    """All charts of a report, the one that answers first. Conditions have their short names."""
+    short = dict(zip(shown.names, short_names(shown.names), strict=True))
+    points = [point | {"condition": short[point["condition"]]} for point in points]
+    swept = [(short[name], condition) for name, condition in shown.named()]
+    agreements = {short[name]: pairs for name, pairs in shown.agreements().items()}
+    wanted = charts.condition_charts(points, shown.catalogue)
+    first = dict([*wanted.items()][:1])
+    wanted = first | sweep_chart(points, swept, shown.catalogue) | wanted
+    matrices = [point | {"condition": short[point["condition"]]} for point in shown.matrix_points()]
+    wanted |= instrument_charts(points, agreements, shown.catalogue)
+    return wanted | matrix_charts(matrices, shown.catalogue)
+
+
+def _asked(findings: Findings) -> list[str]:
+    """What all runs were asked, of the first, and the keys in which conditions differ."""
+    first = findings.runs[0]
+    swept = dict.fromkeys(key for condition in findings.conditions for key in condition.settings)
+    differ = f"{len(findings.conditions)} conditions differ in {', '.join(swept)}." if swept else ""
+    return [asked(first.config, first.last["step"]), *([differ] if differ else [])]

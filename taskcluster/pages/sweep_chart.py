@@ -36,7 +36,7 @@ def sweep_chart(points: Points, conditions: Sequence[tuple[str, Condition[Any]]]
     order = [metric.title for metric in comparable if metric.key in titles]
     values = sorted({*sweep.values.values()})
     wide = values[0] > 0 and values[-1] / values[0] >= WIDE
-    scale = alt.Scale(type="log" if wide else "linear", nice=False, padding=12)
+    scale = alt.Scale(type="log" if wide else "linear", nice=False, zero=False, padding=12)
     x = alt.X("value:Q", title=sweep.key, scale=scale, axis=alt.Axis(values=values, grid=False, format="~g"))
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], clamp=True))
     legend = stroke_legend(labelLimit=360)

@@ -92,6 +92,14 @@ def conditions(runs: Sequence[tuple[R, str, Settings]]) -> list[Condition[R]]:
     ]
 
 
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names of conditions whose keys stand alone, "weight_decay=0.3" for "optimizer.weight_decay=0.3", where that
+    leaves them distinct."""
+    short = {name: re.sub(r"(?:\w+\.)+(?=\w+=)", "", name) for name in names}
+    times = Counter(short.values())
+    return [short[name] if times[short[name]] == 1 else name for name in names]
+
+
 def usual(key: str, settings: Sequence[Settings]) -> Any:
     """The most frequent value of a key, the first of several."""
     texts = [json.dumps(values.get(key)) for values in settings]

@@ -9,15 +9,16 @@ those of the two means suggest.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import fmean, variance
+from typing import NamedTuple
 
 from taskcluster.metrics import Catalogue, Metric, belonging
 from taskcluster.results.cells import TOO_FEW, Table, as_text, ends, estimate, last_of, titled
 from taskcluster.results.conditions import Condition, usual
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.intervals import FEWEST, interval
+from taskcluster.results.intervals import FEWEST, Interval, interval
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.views import shown
 
@@ -28,26 +29,72 @@ CONTROLS = """Validation, last step. s.d. of repetitions: of the same measuremen
 over runs, less what repetitions add (variance components of one-way random effects: Searle, Casella and McCulloch,
 1992; 0 where they explain it all)."""
 
-DIFFERENCES = """Validation, last step; in the last layer of each where a metric has several. Mean of condition less
+DIFFERENCE_STEPS = "steps"  # the unit of differences in emergence
+AT_THE_END = "Validation, last step; in the last layer of each where a metric has several. "
+STEPS_OF_EMERGENCE = """Optimizer updates; negative: the condition's curve makes half of its rise earlier (see when
+accuracy and clusters emerge). Seeds with which both curves rise. """
+DIFFERENCES = """Mean of condition less
 reference over the seeds that both have [95 % interval]. The reference has the values that most conditions of the sweep
 have, and of as many it is the first. All comparisons: the interval at the level 1 - 0.05 / {count}, so that the {count}
 of this table cover their differences at once with 95 % (Bonferroni's inequality)."""
 
 
+class Difference(NamedTuple):
+    """Of a metric between a condition and its reference, over the seeds that both have. alone, together: its mean with
+    the interval by itself, and with that of all comparisons; unit: "" or DIFFERENCE_STEPS."""
+
+    condition: str
+    reference: str
+    metric: Metric
+    alone: Interval
+    together: Interval
+    unit: str = ""
+
+
 def differences(findings: Findings) -> list[Table]:
-    """The table of differences between conditions of a sweep on the same seeds; [] if no two of them share seeds."""
-    pairs = [pair for pair in _pairs(findings) if pair[2]]
-    count = sum(len(paired) >= FEWEST for _, _, paired in pairs)
-    rows = []
-    for names, metric, paired in pairs:
-        values, task_sets = zip(*paired, strict=True)
-        low, high = metric.range
-        within = low - high, high - low
-        alone, together = (interval(values, within, cells, task_sets) for cells in (1, max(count, 1)))
-        rows.append([*names, metric.title, as_text(alone), ends(together), str(alone.n)])
+    """The tables of differences between conditions of a sweep on the same seeds: of metrics at the last step, and of
+    the steps at which they emerge; [] if no two conditions share seeds."""
     columns = ["condition", "reference", "metric", "difference", "all comparisons", "pairs"]
-    note = DIFFERENCES.format(count=count)
-    return [Table("Differences between conditions", columns, rows, note)] if rows else []
+    tables = []
+    for title, emergence in (("Differences between conditions", False), ("Differences in emergence", True)):
+        pairs, digits = paired(findings, emergence), 0 if emergence else 3
+        count = sum(pair.alone.n >= FEWEST for pair in pairs)
+        rows = [
+            [
+                p.condition,
+                p.reference,
+                p.metric.title,
+                as_text(p.alone, digits),
+                ends(p.together, digits),
+                str(p.alone.n),
+            ]
+            for p in pairs
+        ]
+        note = (STEPS_OF_EMERGENCE if emergence else AT_THE_END) + DIFFERENCES.format(count=count)
+        tables += [Table(title, columns, rows, note)] if rows else []
+    return tables
+
+
+def paired(findings: Findings, emergence: bool = False, metrics: Sequence[Metric] | None = None) -> list[Difference]:
+    """The differences of a table, or of these metrics alone. emergence: of the steps at which metrics emerge, in runs
+    in which they do."""
+    metrics = shown(findings.catalogue, "tables") if metrics is None else metrics
+    chosen = [metric for metric in metrics if metric.emerges or not emergence]
+    pairs = [pair for pair in _pairs(findings, Finished.emergence if emergence else last_of, chosen) if pair[2]]
+    count = max(sum(len(values) >= FEWEST for *_, values in pairs), 1)
+    last = float(max(run.last["step"] for run in findings.runs))
+    made = []
+    for names, metric, paired_values in pairs:
+        values, task_sets = zip(*paired_values, strict=True)
+        low, high = (0.0, last) if emergence else metric.range
+        alone, together = (interval(values, (low - high, high - low), cells, task_sets) for cells in (1, count))
+        made.append(Difference(*names, metric, alone, together, DIFFERENCE_STEPS if emergence else ""))
+    return made
+
+
+def decided(one: Difference) -> bool:
+    """Whether all comparisons of its table leave the sign of a difference without doubt."""
+    return one.together.sd > 0 and (one.together.lower > 0 or one.together.upper < 0)
 
 
 def reference(conditions: Sequence[Condition[Finished]]) -> Condition[Finished]:
@@ -57,7 +104,9 @@ def reference(conditions: Sequence[Condition[Finished]]) -> Condition[Finished]:
     return max(conditions, key=lambda one: sum(one.settings[key] == value for key, value in common.items()))
 
 
-def _pairs(findings: Findings) -> Iterator[tuple[tuple[str, str], Metric, list[tuple[float, str]]]]:
+def _pairs(
+    findings: Findings, value: Callable[[Finished, Metric], float], metrics: Sequence[Metric]
+) -> Iterator[tuple[tuple[str, str], Metric, list[tuple[float, str]]]]:
     """The names of a condition and its reference, a metric, and its differences, each with its task set."""
     for sweep in dict.fromkeys(condition.sweep for condition in findings.conditions):
         named = {c.key: (name, c) for name, c in findings.named() if c.sweep == sweep}
@@ -65,8 +114,8 @@ def _pairs(findings: Findings) -> Iterator[tuple[tuple[str, str], Metric, list[t
         by_seed = {run.seed: run for run in base.runs}
         for name, condition in named.values():
             runs = [(run, by_seed[run.seed]) for run in condition.runs if run.seed in by_seed]
-            for metric in shown(findings.catalogue, "tables"):
-                values = [(last_of(run, metric) - last_of(other, metric), run.task_set) for run, other in runs]
+            for metric in metrics:
+                values = [(value(run, metric) - value(other, metric), run.task_set) for run, other in runs]
                 yield (name, base_name), metric, [pair for pair in values if math.isfinite(pair[0])]
 
 

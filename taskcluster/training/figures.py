@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from taskcluster.measures.observation import observe
 from taskcluster.pages import charts, comparison_charts, marks, matrix_charts, rendering
+from taskcluster.results.answers import answer, asked
 from taskcluster.results.correlations import agreements_of
 from taskcluster.results.points import matrix_points, over_runs
 from taskcluster.runs.atomic_files import replace_file
@@ -25,6 +26,7 @@ from taskcluster.runs.verdicts import judged
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import AT, Snapshots, drawn, layers, spread
 
+MOST_HUES = 12  # tasks that colours tell apart
 FEWEST = 4  # distinct states that t-SNE is given
 
 
@@ -41,8 +43,9 @@ def draw(run: RunFolder) -> None:
         wanted |= matrix_charts.example_charts(run.examples(), known)
     if (run.figures / "tsne.json").is_file():
         wanted["tsne"] = _tsne_chart(**json.loads((run.figures / "tsne.json").read_text(encoding="utf-8")))
-    specifications = rendering.draw(wanted, run.figures, ("png", "svg"))
-    page = rendering.render("run.html", title=run.name, claims=judged(run.results()), charts=specifications)
+    drawn = rendering.draw(wanted, run.figures, ("png", "svg"), [run.name])
+    said = {"asked": [asked(run.config(), rows[-1]["step"])], "answer": answer(rows, known)}
+    page = rendering.render("run.html", title=run.name, claims=judged(run.results()), charts=drawn, **said)
     replace_file(run.figures / "index.html", page.encode())
 
 
@@ -75,7 +78,9 @@ def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> marks.Chart:
     steps = sorted({point["step"] for point in points})
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}
     few = marks.inline([point for point in points if point["step"] in shown])
-    return charts.tsne(few, n_tasks, "t-SNE of validation states at the end of the instruction, coloured by task")
+    title = "t-SNE of validation states at the end of the instruction, coloured by task"
+    alike = f"; of {n_tasks} tasks, neighbouring hues look the same: the tooltip has the task"
+    return charts.tsne(few, n_tasks, title + (alike if n_tasks > MOST_HUES else ""))
 
 
 def tsne(steps: Iterable[np.ndarray]) -> list[np.ndarray]:

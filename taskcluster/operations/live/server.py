@@ -33,6 +33,7 @@ from taskcluster.metrics import Catalogue
 from taskcluster.operations.live.live import is_plain
 from taskcluster.operations.live.watcher import Watcher
 from taskcluster.pages.vega import VERSION, library
+from taskcluster.results.conditions import short_names
 from taskcluster.runs.records import text
 from taskcluster.views import shown
 
@@ -149,6 +150,8 @@ def application(dashboard: Dashboard, names: Sequence[str]) -> Starlette:
 
 
 def _whole(watcher: Watcher, since: int) -> dict[str, Any]:
+    labels = [text(condition.label) for condition, _ in watcher.conditions.values()]
+    short = dict(zip(labels, short_names(labels), strict=True))
     return {
         "root": text(str(watcher.root)),
         "metrics": [*watcher.catalogue],
@@ -158,7 +161,7 @@ def _whole(watcher: Watcher, since: int) -> dict[str, Any]:
             for live in watcher.runs()
         ],
         "conditions": [
-            {"id": id, "sweep": text(condition.sweep), "label": text(condition.label)}
+            {"id": id, "sweep": text(condition.sweep), "label": short[text(condition.label)]}
             | {"runs": [run.live.id for run in condition.runs]}
             for id, (condition, _) in watcher.conditions.items()
         ],
