@@ -9,6 +9,7 @@ import polars
 from taskcluster.pages import charts, rendering
 from taskcluster.pages.comparison_charts import instrument_charts
 from taskcluster.pages.marks import Chart
+from taskcluster.pages.matrix_charts import matrix_charts
 from taskcluster.pages.sweep_chart import sweep_chart
 from taskcluster.results import frame
 from taskcluster.results.answers import asked, compared
