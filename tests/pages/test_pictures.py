@@ -65,15 +65,19 @@ def browser() -> Iterator[Any]:
 
 def shown_wrong(browser: Any, page: Path, name: str) -> list[str]:
     """What is wrong with a page at any width, light or dark, with everything unfolded."""
-    wrong = []
+    wrong: list[str] = []
+
+    def tell(error: Any) -> None:
+        wrong.append(str(error))
+
     for scheme in ("light", "dark"):
         for width in WIDTHS:
             opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            opened.on("pageerror", lambda error: wrong.append(str(error)))
+            opened.on("pageerror", tell)
             opened.goto(page.as_uri())
             opened.evaluate(OPEN)
             opened.wait_for_function(DRAWN)
-            wrong += [f"{scheme}, {width}: {said}" for said in opened.evaluate(WRONG)]
+            wrong.extend(f"{scheme}, {width}: {said}" for said in opened.evaluate(WRONG))
             if folder := os.environ.get("PICTURES"):
                 opened.screenshot(path=f"{folder}/{name}-{width}-{scheme}.png", full_page=True)
             opened.close()
