@@ -14,11 +14,13 @@ examples are distributed at the last step, in figures.
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal
 
-from taskcluster.metrics import PLACES, Catalogue, Kind, Metric, View
+from taskcluster.metrics import ALWAYS, PLACES, Catalogue, Kind, Metric, View
 
+MOST_HEADLINES = 5
 DEFAULT: tuple[View, ...] = ("runs", "curves", "layers", "tables")
 
 AT_ANSWER = "(_at_answer)?"
@@ -74,6 +76,16 @@ def _views(key: str, kind: Kind) -> tuple[View, ...]:
 def shown(known: Catalogue, view: View, by_layer: bool | None = None) -> list[Metric]:
     """The metrics of a view, in order; by_layer: only those with a number for each layer, or only the others."""
     return [m for m in known.values() if view in views(m) and by_layer in (None, m.by_layer)]
+
+
+def headlines(known: Catalogue, keys: Iterable[str]) -> list[str]:
+    """Of the journal's keys those that matter most: accuracy and loss on validation, and of each metric that stands for
+    a run the last layer."""
+    there, chosen = [*keys], [metric.stem("val") for metric in ALWAYS]
+    for metric in shown(known, "runs", by_layer=True):
+        layers = [key for key in there if key.startswith(f"{metric.stem('val')}/layer_")]
+        chosen += sorted(layers, key=lambda key: int(key.rpartition("_")[2]))[-1:]
+    return [key for key in chosen if key in there][:MOST_HEADLINES]
 
 
 def mapped(known: Catalogue, view: Literal["map", "path"]) -> list[Metric]:

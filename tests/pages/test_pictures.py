@@ -66,14 +66,10 @@ def browser() -> Iterator[Any]:
 def shown_wrong(browser: Any, page: Path, name: str) -> list[str]:
     """What is wrong with a page at any width, light or dark, with everything unfolded."""
     wrong: list[str] = []
-
-    def tell(error: Any) -> None:
-        wrong.append(str(error))
-
     for scheme in ("light", "dark"):
         for width in WIDTHS:
             opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            opened.on("pageerror", tell)
+            opened.on("pageerror", lambda error, wrong=wrong: wrong.append(str(error)))
             opened.goto(page.as_uri())
             opened.evaluate(OPEN)
             opened.wait_for_function(DRAWN)

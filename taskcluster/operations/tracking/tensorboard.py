@@ -7,10 +7,14 @@ from typing import Any
 from taskcluster.operations.tracking.mirror import Mirror
 from taskcluster.runs.journal import Row
 from taskcluster.validation import UserError
+from taskcluster.views import headlines
 
 
 class TensorBoardMirror(Mirror):
-    """One scalar a metric, and the figures at the end. Raises UserError where TensorBoard is not installed."""
+    """One scalar a metric, those that matter most also as custom scalars, and the figures at the end.
+
+    Raises UserError where TensorBoard is not installed.
+    """
 
     title = "TensorBoard"
 
@@ -25,9 +29,13 @@ class TensorBoardMirror(Mirror):
         folder = self._run.path / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
+        self._laid_out = False
         self.replay()
 
     def add(self, step: int, row: Row) -> None:
+        if not self._laid_out and (first := headlines(self._run.catalogue(), row)):
+            self._writer.add_custom_scalars({"overview": {key: ["Multiline", [key]] for key in first}})
+            self._laid_out = True
         for name, value in row.items():
             self._writer.add_scalar(name, value, step)
 

@@ -24,6 +24,7 @@ from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row
 from taskcluster.runs.verdicts import judged
 from taskcluster.validation import validated
+from taskcluster.views import headlines
 
 STEP = "step"  # the axis of every metric
 
@@ -136,7 +137,8 @@ class WandbMirror(Mirror):
             ),
             **self._described,
         )
-        self._wandb.define_metric("*", step_metric=STEP)
+        self._wandb.define_metric("*", step_metric=STEP, hidden=True)
+        self._shown: set[str] = set()
 
     def add(self, step: int, row: Row) -> None:
         """Hold the newest step back, as more of it may come and rows of W&B cannot be changed. That of an interrupted
@@ -148,6 +150,11 @@ class WandbMirror(Mirror):
         self._held = step, {**held, **row}
 
     def _send(self, step: int, row: Row) -> None:
+        for key in {
+            *headlines(self._run.catalogue(), row)
+        } - self._shown:  # the only ones that get a panel by themselves
+            self._wandb.define_metric(key, step_metric=STEP)
+            self._shown.add(key)
         if step >= self._wandb.starting_step:  # what comes before is there already
             self._wandb.log({**row, STEP: step}, step=step, commit=True)
 

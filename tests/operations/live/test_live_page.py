@@ -121,7 +121,7 @@ def test_a_link_leads_to_the_same_view(page: Any, server: Server, root: Path) ->
             leave_tsne(run.figures / "tsne.json")
     page.goto(server.url)
     drawn(page)
-    assert {point["condition"] for point in curves(page)} == {"model.n_layer=2", "model.n_layer=3"}
+    assert {point["condition"] for point in curves(page)} == {"n_layer=2", "n_layer=3"}
     page.get_by_label("filter conditions").fill("n_layer=3")
     page.get_by_label("layer", exact=True).select_option("1")
     page.get_by_text("ARI within x", exact=True).click()
@@ -132,7 +132,7 @@ def test_a_link_leads_to_the_same_view(page: Any, server: Server, root: Path) ->
     page.get_by_label("switch between").click()
     drawn(page)
     points = curves(page)
-    assert {(p["condition"], p["metric"], p["layer"]) for p in points} == {("model.n_layer=3", "ari_within_x", "1")}
+    assert {(p["condition"], p["metric"], p["layer"]) for p in points} == {("n_layer=3", "ari_within_x", "1")}
     assert {p["step"] for p in points} == {"0", "10", "20"}
     assert all(float(p["mean"]) == pytest.approx(0.275) for p in points)
     assert downloaded(page, "PNG").startswith(b"\x89PNG")

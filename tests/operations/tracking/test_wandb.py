@@ -94,6 +94,8 @@ def test_online_run_has_rows_figures_and_description(server: WandbServer, run: R
     assert figure == (run.figures / "tsne.png").read_bytes()
     (metric,) = [entry for entry in there.config["_wandb"]["value"]["m"] if entry.get("2") == "*"]
     assert there.config["_wandb"]["value"]["m"][metric["5"] - 1]["1"] == "step"
+    named = {entry["1"] for entry in there.config["_wandb"]["value"]["m"] if "1" in entry and "5" in entry}
+    assert {"val/accuracy", "val/loss", "ari/val/layer_2", "ari_within_x/val/layer_2"} <= named
 
 
 def crash(server: WandbServer, run: RunFolder, moments: random.Random) -> None:
