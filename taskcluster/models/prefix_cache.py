@@ -39,7 +39,8 @@ def copied(prefix: Cache, n: int) -> DynamicCache:
     """The cache of `prefix_cache`, as n prompts fill it up further."""
     cache = DynamicCache()
     for number, layer in enumerate(prefix.layers):
-        cache.update(*(kept.expand(n, -1, -1, -1) for kept in (layer.keys, layer.values)), number)
+        assert isinstance(layer, FixedLayer)
+        cache.update(layer.keys.expand(n, -1, -1, -1), layer.values.expand(n, -1, -1, -1), number)
     return cache
 
 
