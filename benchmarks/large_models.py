@@ -59,33 +59,33 @@ def loaded(name: str, folder: Path, device: str) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def prompts(tokenizer: Any) -> list[str]:
-    words = [tokenizer.decode([token]) for token in range(1000, 1000 + N_PROMPTS)]
+def prompts(tokenizer: Any, n: int) -> list[str]:
+    words = [tokenizer.decode([token]) for token in range(1000, 1000 + n)]
     return [word + " and" * (N_TOKENS - 1) for word in words]
 
 
-def ours(model: Any, tokenizer: Any) -> None:
+def ours(model: Any, tokenizer: Any, n: int) -> None:
     import taskcluster as tc
 
-    tc.observe(model, tokenizer, prompts(tokenizer))
+    tc.observe(model, tokenizer, prompts(tokenizer, n))
 
 
 @torch.no_grad()
-def plain(model: Any, tokenizer: Any) -> None:
+def plain(model: Any, tokenizer: Any, n: int) -> None:
     """As the documentation of transformers suggests, in batches."""
     tokenizer.pad_token, tokenizer.padding_side = tokenizer.pad_token or tokenizer.eos_token, "left"
-    kept, texts = [], prompts(tokenizer)
-    for first in range(0, N_PROMPTS, BATCH):
+    kept, texts = [], prompts(tokenizer, n)
+    for first in range(0, n, BATCH):
         inputs = tokenizer(texts[first : first + BATCH], return_tensors="pt", padding=True).to(model.device)
         output = model(**inputs, output_hidden_states=True)
         kept.append(torch.stack([layer[:, -1].float().cpu() for layer in output.hidden_states]))
     torch.cat(kept, dim=1)
 
 
-WAYS: dict[str, Callable[[Any, Any], None]] = {"ours": ours, "plain": plain}
+WAYS: dict[str, Callable[[Any, Any, int], None]] = {"ours": ours, "plain": plain}
 
 
-def measure(name: str, way: str, folder: Path, device: str) -> None:
+def measure(name: str, way: str, folder: Path, device: str, n: int) -> None:
     """Print bytes above the weights, and seconds, as JSON."""
     import taskcluster.library.observing  # noqa: F401  # imports are not what is measured
 
@@ -99,7 +99,7 @@ def measure(name: str, way: str, folder: Path, device: str) -> None:
         before = in_bytes("VmRSS")
     clock = time.monotonic if device == "cuda" else time.process_time  # of the processor, which others may use too
     began = clock()
-    WAYS[way](model, tokenizer)
+    WAYS[way](model, tokenizer, n)
     seconds = clock() - began
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else in_bytes("VmHWM")
     print(json.dumps({"peak": peak - before, "seconds": seconds, "weights": weights}))
@@ -110,16 +110,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sizes", nargs="*", default=[REAL, *SHAPES])
+    parser.add_argument("--prompts", type=int, default=N_PROMPTS)
     parser.add_argument("--one", nargs=2, metavar=("SIZE", "WAY"), help="one case, in this process")
     given = parser.parse_args()
     if given.one:
-        measure(*given.one, given.folder, given.device)
+        measure(*given.one, given.folder, given.device, given.prompts)
         return
     rows = []
     for size in given.sizes:
         found = {}
         for way in WAYS:
-            command = [sys.executable, __file__, str(given.folder), "--device", given.device, "--one", size, way]
+            command = [sys.executable, __file__, str(given.folder), "--device", given.device]
+            command += ["--prompts", str(given.prompts), "--one", size, way]
             found[way] = json.loads(
                 subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
             )
@@ -130,7 +132,7 @@ def main() -> None:
                 f"observing {size}: memory above the weights", us["peak"] / MIB, them["peak"] / MIB, "plain loop", "MiB"
             )
         )
-        rows.append(row(f"observing {size}", us["seconds"], them["seconds"], "plain loop", "s"))
+        rows.append(row(f"observing {size}", us["seconds"], them["seconds"], "plain loop", "s", prompts=given.prompts))
     record(rows)
 
 

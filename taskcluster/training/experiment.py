@@ -94,9 +94,7 @@ def refuse_placed(config: RunConfig, steps: Series) -> None:
     if placed and trainer.max_steps:
         raise UserError(f"{placed[0]} is for a model that is only measured; set trainer.max_steps=0, or leave it out")
     if model.get("bits") and (len(steps) > 1 or str(trainer.precision) in WEIGHTS):
-        asked = (
-            "measures one model in its own precision, not several checkpoints, nor under a trainer.precision=..-true"
-        )
+        asked = "is for one model in its own precision, not for several checkpoints or a trainer.precision of weights"
         raise UserError(f"{placed[-1]} {asked}; leave it out")
 
 

@@ -113,7 +113,7 @@ def test_models_of_a_suite_that_differ_in_their_seed_are_one_condition() -> None
     one, other, larger = (config(*each) for each in words)
     assert digest(decisive(one)) == digest(decisive(other)) != digest(decisive(larger))
     assert (seeds_of(one), seeds_of(other)) == ("0, model_seed=1", "0, model_seed=2")
-    folders = [run_folder(made, each, FREE) for made, each in zip((one, other), words, strict=True)]
+    folders = [run_folder(made, each, FREE) for made, each in zip((one, other), words[:2], strict=True)]
     assert len({folder.partition("/")[0] for folder in folders}) == 1
     assert [folder.rpartition("/")[2] for folder in folders] == ["seed=0,model_seed=1", "seed=0,model_seed=2"]
     assert folders[0].startswith("model=pretrained,model.path=pythia-70m-seedN~")
