@@ -215,7 +215,7 @@ export class Chart {
     const panels = this.#columns();
     const axes = 52 * (this.entry.spec.concat ? panels : 1);
     const room = this.plot.clientWidth - (this.entry.words ?? 0) - legend - axes - 22 * (panels - 1);
-    return Math.max(84, Math.floor(room / panels) - 4);
+    return Math.max(76, Math.floor(room / panels) - 8);
   }
 
   // How many columns a legend of layers has.
