@@ -215,7 +215,7 @@ export class Chart {
     const panels = this.#columns();
     const axes = 52 * (this.entry.spec.concat ? panels : 1);
     const room = this.plot.clientWidth - (this.entry.words ?? 0) - legend - axes - 22 * (panels - 1);
-    return Math.max(76, Math.floor(room / panels) - 8);
+    return Math.max(84, Math.floor(room / panels) - 4);
   }
 
   // How many columns a legend of layers has.
@@ -246,7 +246,7 @@ export class Chart {
     }
     const narrow = this.plot.clientWidth < NARROW;
     const columns = { condition: narrow && conditions.some(({ name }) => name.length > LONG) ? 1 : undefined };
-    columns.layer = narrow ? 6 : this.#layers();
+    columns.layer = narrow ? 5 : this.#layers();
     adapt(made, scale, width, height, this.#markers(), columns);
     (made.concat ?? [made]).forEach((panel, k) => bound(panel, this.ranges[0], this.ranges[k + 1]));
     return made;
