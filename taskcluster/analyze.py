@@ -126,8 +126,7 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
         overrides.append(f"hydra.searchpath=[file://{config_dir.absolute()}]")
     analyses = _launched([*overrides, f"hydra.sweep.dir={quoted(str(root))}"], plans)
     analyses.run(None)
-    ended = analyses.show()
-    if ended == ["finished"]:
+    if analyses.show() == ["finished"]:
         show(plans[0].folder, analyses.console)
     return analyses.exit_code
 

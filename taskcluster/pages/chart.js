@@ -246,7 +246,7 @@ export class Chart {
     }
     const narrow = this.plot.clientWidth < NARROW;
     const columns = { condition: narrow && conditions.some(({ name }) => name.length > LONG) ? 1 : undefined };
-    columns.layer = narrow ? 6 : this.#layers();
+    columns.layer = narrow ? 5 : this.#layers();
     adapt(made, scale, width, height, this.#markers(), columns);
     (made.concat ?? [made]).forEach((panel, k) => bound(panel, this.ranges[0], this.ranges[k + 1]));
     return made;
@@ -287,6 +287,7 @@ export function embed(plot, specification, context, values) {
   const config = structuredClone(context.themes[context.dark ? "dark" : "light"]);
   config.background = getComputedStyle(plot).getPropertyValue("--card").trim();
   if (plot.clientWidth < NARROW) Object.assign(config.legend, { orient: "bottom", columns: 2 });
+  config.padding = { left: 5, top: 5, bottom: 5, right: 0 };
   config.mark = { aria: false }; // a sentence for each point, which a canvas cannot say
   const tooltip = (_, event, item, value) => context.tooltip(event, value && pointed(item, value));
   const patch = (compiled) => {
