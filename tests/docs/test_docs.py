@@ -180,11 +180,13 @@ def test_the_example_of_a_measure(taskcluster_train: Train, own_code: None) -> N
     assert (run.figures / "dimension.png").is_file()
 
 
+ASKED = ("measures=[clustering,prompt_length,similarity,margin]", "name=asked")
+
+
 def test_the_examples_of_measures_that_read_texts_and_return_matrices_and_numbers_of_examples(
     taskcluster_train: Train, own_code: None
 ) -> None:
-    words = "measures=[clustering,prompt_length,similarity,margin]", "name=asked"
-    run = train_example(taskcluster_train, "measure", *words, own="")
+    run = train_example(taskcluster_train, "measure", *ASKED, own="")
     last = run.rows()[-1]
     assert 0 <= last["prompt_length/val/layer_2"] <= 1
     examples = run.examples()
@@ -200,9 +202,15 @@ def test_the_examples_of_measures_that_read_texts_and_return_matrices_and_number
         again = [value for split in ("train", "val") for value in measured["examples"][split]["margin"].tolist()]
         assert again == run.examples(step)["margin"].to_list()
     assert "Similarity of layers (CKA), at x" in write(run.path).read_text()
+
+
+@pytest.mark.slow
+def test_numbers_of_examples_and_matrices_are_the_same_after_resuming(taskcluster_train: Train, own_code: None) -> None:
+    run = train_example(taskcluster_train, "measure", *ASKED, own="")
+    examples, last = run.examples(), run.rows()[-1]
     drop_checkpoint(run.checkpoint(6))
     run.write_status("interrupted")
-    train_example(taskcluster_train, "measure", *words, own="")
+    train_example(taskcluster_train, "measure", *ASKED, own="")
     assert_frame_equal(run.examples(), examples)
     assert run.rows()[-1]["cka/val"] == last["cka/val"]
 
