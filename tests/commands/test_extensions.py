@@ -184,8 +184,8 @@ def test_the_journal_has_every_number_at_every_step_that_measures_it(laboratory:
 
 def test_the_terminal_shows_it(laboratory: Laboratory) -> None:
     last = laboratory.run.rows()[-1]
-    layers = " │ ".join(f"{last[f'spread/val/layer_{layer}']:5.2f}" for layer in range(3))
-    assert re.search(rf"│ spread at x +│ {layers} │", laboratory.output)
+    layers = " │ +".join(f"{last[f'spread/val/layer_{layer}']:.2f}" for layer in range(3))
+    assert re.search(rf"│ spread at x +│ +{layers} │", laboratory.output)
     assert f"validation margin {last['val/margin']:.3f} at step 6" in laboratory.output
 
 

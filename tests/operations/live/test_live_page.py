@@ -144,7 +144,7 @@ def test_a_link_leads_to_the_same_view(page: Any, server: Server, root: Path) ->
     drawn(page)
     assert curves(page) == points
     assert page.locator("html").get_attribute("data-theme") == "light"  # the system is dark
-    assert [row.split("\t")[2] for row in page.locator("#runs tbody").inner_text().splitlines()] == ["1", "0"]
+    assert page.locator("#runs .seed").all_inner_texts() == ["1", "0"]
     until(page, "document.querySelector('#tsne output').textContent === 'step 0 (1 of 2)'")
 
 
