@@ -168,7 +168,7 @@ def observe(
     norm = data.probe_final_norm if final_norm is None else final_norm
     with evaluation(network):
         skip, prefix = shared_prefix(network, rows) if on_answer else (0, None)
-        known = {"past_key_values": prefix, "use_cache": True} if prefix else {}
+        known: dict[str, Any] = {"past_key_values": prefix, "use_cache": True} if prefix else {}
         pack = Packer(rows, data.loss_on, network.device, data.padding, skip, width=data.longest - 1 - skip)
         run = partial(_run_rows, network, rows, pack, positions, edited_at, edits or {}, final_norm=norm, **known)
         n = rows_at_once(network, rows, data.loss_on, data.padding, skip)
