@@ -118,8 +118,8 @@ class Vectors(ClusterMeasure):
         asked for, their outputs, (L, N, H, d)."""
         rows, states, outputs = self._parts[part].few, list[Tensor](), [torch.empty(0)] * (not heads)
         for chunk in chunks(network, rows, torch.arange(rows.n_examples)):
-            context: AbstractContextManager[list[Tensor]] = reading(network) if heads else nullcontext([])
-            with context as read:
+            watched: AbstractContextManager[list[Tensor]] = reading(network) if heads else nullcontext([])
+            with watched as read:
                 states.append(ProbePrompts(network, rows, chunk).at("answer").states)
             outputs += [torch.stack(read[-len(states[0]) + 1 :])] if heads else []  # of the last of two passes
         return torch.cat(states, 1), torch.cat(outputs, 1 if heads else 0)
