@@ -67,12 +67,11 @@ def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
     first_step = {point["condition"]: point["step"] for point in reversed(points)}
     several, measured = len(last_step) > 1, {point["metric"] for point in points}
     known, single = {key: metric for key, metric in known.items() if key in measured}, first_step == last_step
-    beside = dodged([point for point in points if point["metric"] in known], known) if several else points
 
     def data(metrics: Sequence[Metric], last: bool = False, across: bool = False) -> alt.Data:
         keys = {metric.key for metric in metrics}
-        chosen = [point for point in (beside if across else points) if point["metric"] in keys]
-        return inline([p for p in chosen if not last or p["step"] == last_step[p["condition"]]])
+        chosen = [p for p in points if p["metric"] in keys and (not last or p["step"] == last_step[p["condition"]])]
+        return inline(dodged(chosen, known, "layer" if last else "step") if across and several else chosen)
 
     over_steps: dict[str, Chart] = {}
     curves: dict[str, Chart] = {}

@@ -6,7 +6,7 @@ out: layers and encodings of a panel
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -30,24 +30,28 @@ def inline(points: Sequence[Mapping[str, Any]]) -> alt.Data:
     return alt.Data(values=[{k: v for k, v in point.items() if v is not None or k == "layer"} for point in chosen])
 
 
-def dodged(points: Points, known: Catalogue) -> list[dict[str, Any]]:
+def dodged(points: Points, known: Catalogue, along: Literal["step", "layer"]) -> list[dict[str, Any]]:
     """Points in which curves of several conditions that are the same are beside each other: each is moved as a whole by
-    a part of its axis, "moved", towards the middle, and tooltips have the number that was measured."""
+    a part of its axis, "moved", towards the middle, and tooltips have the number that was measured. along: what curves
+    go along, the steps of a layer, or the layers of a step."""
+
+    def key(p: Mapping[str, Any]) -> tuple[Any, ...]:
+        return p["metric"], p["split"], p["layer" if along == "step" else "step"]
+
     curves: dict[tuple[Any, ...], dict[str, dict[Any, float]]] = {}
     for p in points:
         if p["mean"] is not None and known[p["metric"]].low is not None and known[p["metric"]].high is not None:
-            curve = curves.setdefault((p["metric"], p["split"], p["layer"]), {}).setdefault(p["condition"], {})
-            curve[p["step"]] = p["mean"]
+            curves.setdefault(key(p), {}).setdefault(p["condition"], {})[p[along]] = p["mean"]
     moved: dict[tuple[Any, ...], float] = {}
-    for key, by_condition in curves.items():
-        low, high = known[key[0]].low or 0.0, known[key[0]].high or 1.0
+    for one_curve, by_condition in curves.items():
+        low, high = known[one_curve[0]].low or 0.0, known[one_curve[0]].high or 1.0
         distinct: list[dict[Any, float]] = []
         for condition, curve in by_condition.items():
             same = [one for one in distinct if _apart(one, curve) < SAME * (high - low)]
             distinct.append(curve)
             towards = 1 if sum(curve.values()) / len(curve) < (low + high) / 2 else -1
-            moved[*key, condition] = towards * min(len(same), MOST_MOVED) * DODGE * (high - low)
-    return [_moved(p, moved.get((p["metric"], p["split"], p["layer"], p["condition"]), 0.0)) for p in points]
+            moved[*one_curve, condition] = towards * min(len(same), MOST_MOVED) * DODGE * (high - low)
+    return [_moved(p, moved.get((*key(p), p["condition"]), 0.0)) for p in points]
 
 
 def _apart(one: Mapping[Any, float], other: Mapping[Any, float]) -> float:

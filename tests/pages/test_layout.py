@@ -43,10 +43,17 @@ def test_a_condition_has_one_colour_in_all_charts_light_and_dark() -> None:
     assert charts.theme()["range"] == charts.theme(dark=True)["range"]
 
 
-def test_curves_that_are_the_same_are_drawn_beside_each_other_and_others_where_they_are() -> None:
-    moved = {p["condition"]: p for p in dodged(points_of(0.9, 0.9, 0.7), KNOWN) if p["metric"] == "ari"}  # the last
-    assert [moved[name].get("moved", 0) for name in NAMES] == [0, pytest.approx(-0.012, abs=0.03), 0]
-    assert moved[NAMES[1]]["mean"] - moved[NAMES[1]]["moved"] == pytest.approx(moved[NAMES[0]]["mean"])
+@pytest.mark.parametrize("along", ["step", "layer"])
+def test_curves_that_are_the_same_are_beside_each_other_and_others_where_they_are(along: Any) -> None:
+    points = [p for p in points_of(0.9, 0.9, 0.7) if p["metric"] == "ari" and (along == "step" or p["step"] == 200)]
+    same = {
+        name: {p.get("moved", 0.0) for p in dodged(points, KNOWN, along) if p["condition"] == name} for name in NAMES
+    }
+    assert same[NAMES[0]] == {0.0}
+    assert {abs(by) for by in same[NAMES[1]]} == {0.012}
+    assert (same[NAMES[2]] == {0.0}) == (along == "layer")  # layer 0 is the same in all conditions, at all steps
+    for before, after in zip(points, dodged(points, KNOWN, along), strict=True):
+        assert after["mean"] - after.get("moved", 0) == pytest.approx(before["mean"])
 
 
 def test_a_single_step_has_nothing_over_steps() -> None:
