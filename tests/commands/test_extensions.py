@@ -246,7 +246,7 @@ def test_an_observation_can_be_made_again_with_edits(laboratory: Laboratory) -> 
         ),
         (["measures=[clustering,flat]"], 2, "measures._target_='my_measures.Spread' has no name; indent all keys"),
         (["measures=[empty]"], 2, "empty declares no metrics; set `metrics` of its class"),
-        (["measures=[lost]"], 2, "lost reads the states at 'sep'; choose its positions from instruction_end, input"),
+        (["measures=[lost]"], 2, "lost reads the states at 'sep'; choose its positions from"),
         (["data.layout=sequences"], 2, "RunningMean takes no mask of (T, T), as several sequences in a line need"),
     ],
 )

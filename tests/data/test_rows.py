@@ -26,7 +26,7 @@ def test_a_prompt_ends_where_y_is_predicted_and_is_filled_up_on_the_left(shared:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_whole_prompt_ends_with_y_and_its_last_places_predict_it(shared: bool) -> None:
+def test_a_whole_prompt_ends_with_y(shared: bool) -> None:
     rows, examples = rows_of(PROMPTS, shared), torch.tensor([2, 1, 0])
     tokens, mask, back = rows.prompts(examples, pad=99, whole=True)
     wanted = [[99] * 4 + [8, 9, 20], [5, 6, 7, 21, 22, 30, 41], [99, 99, 5, 6, 7, 20, 30]]
@@ -35,9 +35,6 @@ def test_a_whole_prompt_ends_with_y_and_its_last_places_predict_it(shared: bool)
     assert back["answer"].tolist() == [0, 1, 0]
     assert back["input"].tolist() == [0, 2, 1]
     assert back["instruction_end"].tolist() == [1, 4, 2]
-    answers, there = rows.answer_tokens(examples)
-    assert there.tolist() == [[False, True], [True, True], [False, True]]
-    assert answers[there].tolist() == [43, 41, 42, 40]
 
 
 @pytest.mark.parametrize("shared", [True, False])
