@@ -22,7 +22,7 @@ UNNAMED = [f"--unset={name}" for name in ("HOME", "USER", "LOGNAME", "LNAME", "U
 MACHINES: dict[str, list[str]] = {
     "a user without a name and a home": [*ANOTHER, "env", *UNNAMED],
     "a home and a temporary folder that are read-only": [*ANOTHER, "env", "HOME=/proc", "TMPDIR=/proc"],
-    "ASCII": ["env", "LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0"],
+    "an ASCII locale": ["env", "LC_ALL=C"],
     "no terminal, home nor time zone": [
         "env", "--unset=TERM", "HOME=/not/there", "COLUMNS=1", "TZ=Odd/Zone",
     ],
