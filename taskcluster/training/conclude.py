@@ -23,7 +23,8 @@ from taskcluster.work import doing
 def conclude(run: RunFolder, tasks: TaskFamily) -> None:
     """Write results.json: the verdict on every claim, and the last metrics."""
     for name in DRAWN:  # by the run when it had fewer steps
-        (run.figures / name).unlink(missing_ok=True)
+        if (run.figures / name).is_file():
+            (run.figures / name).unlink()
     rows = run.rows()
     claims = [{**asdict(claim), "value": finite(claim.value), "passed": claim.passed} for claim in judge(rows)]
     run.write_results({"claims": claims, "final": rows[-1], "tasks_sha256": tasks.fingerprint()})
