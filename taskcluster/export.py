@@ -48,7 +48,8 @@ def main() -> None:
             raise UserError(f"{arguments.step} is not step=STEP; write step=240, say")
         refuse_taken(arguments.folder)
         with filling(arguments.folder) as folder, speaking(streams.console()), doing("writing the model"):
-            from taskcluster.training.exporting import export  # only now, so that --help and refusals are quick
+            with environment.large_imports():
+                from taskcluster.training.exporting import export  # only now, so that --help and refusals are quick
 
             exported = export(arguments.run, folder, None if step == "last" else int(step))
         print(f"The model of step {exported} is in {text(str(arguments.folder))}", flush=True)

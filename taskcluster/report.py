@@ -29,7 +29,8 @@ def main() -> None:
         "--layer", default="last", type=_layer, help="of a chart over steps: last (default) or a number"
     )
     arguments = parser.parse_args()
-    from taskcluster.pages import multirun_report  # only now, so that --help is quick
+    with environment.large_imports():
+        from taskcluster.pages import multirun_report  # only now, so that --help is quick
 
     try:
         with speaking(streams.console()), doing("writing the report"):

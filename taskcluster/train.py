@@ -52,7 +52,7 @@ def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> No
     if not finished and rank() == 0:
         run.refuse_in_use()
     with speaking(console, label):
-        with doing("loading libraries"):
+        with doing("loading libraries"), environment.large_imports():
             from taskcluster.operations.processes.group import untouched
             from taskcluster.training.experiment import Experiment, language_model, measuring, prepare, refuse_device
             from taskcluster.training.progress import quieten

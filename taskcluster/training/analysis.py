@@ -85,7 +85,9 @@ def analyze(analysis: Analysis, console: Console, states: Path | None = None) ->
     Raises:
         UserError: before anything is written, where the run cannot be measured so.
     """
-    with doing("loading libraries"):
+    from taskcluster.operations.processes.environment import large_imports
+
+    with doing("loading libraries"), large_imports():
         import torch
 
         from taskcluster.operations.processes.group import untouched

@@ -22,6 +22,7 @@ from taskcluster.operations.command_line.cli import program
 from taskcluster.operations.live.speaking import speaking
 from taskcluster.operations.multiruns.planning import Planned, common_root
 from taskcluster.operations.processes import streams
+from taskcluster.operations.processes.environment import large_imports
 from taskcluster.operations.processes.interrupts import Interrupts
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, layers_of, number
@@ -121,7 +122,8 @@ class Multirun:
         return [state for state, *_ in outcomes]
 
     def _report(self) -> None:
-        from taskcluster.pages.multirun_report import write
+        with large_imports():
+            from taskcluster.pages.multirun_report import write
 
         for root in dict.fromkeys(run.root for run in self.runs):
             try:

@@ -4,6 +4,8 @@ import gc
 import os
 import pwd
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from taskcluster.operations.processes import streams
 
@@ -12,16 +14,28 @@ def prepare() -> None:
     """Guard the standard streams, and give names to what libraries ask for. Called first by every command.
 
     In a container that runs under any user id, the system knows no user and no home: both get a name, as libraries ask
-    for them when they are imported. Large libraries are imported a second sooner if their objects, of which none is
-    garbage, are searched for cycles less often.
+    for them when they are imported.
     """
-    gc.set_threshold(100_000)
     streams.guard()
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
         os.environ.setdefault("HOME", "/")  # where nobody else can put anything
         os.environ.setdefault("USER", str(os.getuid()))
+
+
+@contextmanager
+def large_imports() -> Iterator[None]:
+    """Import modules of hundreds of thousands of objects, without a search for cycles among them, now or later: this
+    saves two seconds of every command."""
+    before = len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > before:
+            gc.freeze()
+        gc.enable()
 
 
 def add_config_folders() -> None:
