@@ -4,7 +4,8 @@ in:  a model, prompts with labels and the answers that it gives, an edit
 out: PatchEffects: by layer, how many answers become those of the source prompts, and those that stay, beside a control
 
 The edits are those of `taskcluster.measures.interventions`, for prompts without a task family: the centroid of a value
-is the mean over half of its prompts, and the other half is tested. The control is a random direction of the norm of the
+(given `within`, of a value among the prompts that share these labels) is the mean over half of its prompts, and the
+other half is tested. The control is a random direction of the norm of the
 edit's own change.
 """
 
@@ -104,13 +105,15 @@ def patch_effects(
     if wrong := [layer for layer in layers or () if not 0 <= layer <= n_layer]:
         raise UserError(f"layers: {wrong[0]} does not exist; the model has layers 0 to {n_layer}")
     generator = torch.Generator().manual_seed(seed)
-    truth, shared = patched.labels[label], _shared(patched, label, within)
-    base, source = _pairs(patched, label, shared, n_pairs, generator)
+    shared = _shared(patched, label, within)
+    within_codes = [patched.labels[name] for name in shared] if within is not None else []
+    groups = torch.stack([patched.labels[label], *within_codes], dim=1).unique(dim=0, return_inverse=True)[1]
+    base, source = _pairs(patched, label, shared, groups, n_pairs, generator)
     raw = _raw_states(patched)
     asked = list(range(n_layer + 1)) if layers is None else list(layers)
     targets, controls = [], []
     for layer in asked:
-        target = _edited(edit, raw[layer], truth, base, source, alpha)
+        target = _edited(edit, raw[layer], groups, base, source, alpha)
         change = target - raw[layer][base]
         direction = torch.randn(change.shape, generator=generator)
         targets.append(target)
@@ -143,23 +146,23 @@ def _shared(patched: Patched, label: str, within: str | Sequence[str] | None) ->
     return others if bool(same.any()) else []
 
 
-def _alternating(truth: Tensor) -> Tensor:
-    """Whether each prompt is the first, third, ... of its value, (E,): these give centroids."""
-    even = torch.zeros(len(truth), dtype=torch.bool)
-    for value in truth.unique():
-        even[(truth == value).nonzero().squeeze(1)[::2]] = True
+def _alternating(group: Tensor) -> Tensor:
+    """Whether each prompt is the first, third, ... of its group, (E,): these give centroids."""
+    even = torch.zeros(len(group), dtype=torch.bool)
+    for value in group.unique():
+        even[(group == value).nonzero().squeeze(1)[::2]] = True
     return even
 
 
 def _pairs(
-    patched: Patched, label: str, shared: Sequence[str], n_pairs: int, generator: torch.Generator
+    patched: Patched, label: str, shared: Sequence[str], groups: Tensor, n_pairs: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Numbers of base and source prompts, (P,) each: bases are those that give no centroids."""
     truth, answers = patched.labels[label], patched.answers
     possible = (truth[:, None] != truth) & (answers[:, None] != answers)
     for name in shared:
         possible &= patched.labels[name][:, None] == patched.labels[name]
-    possible[_alternating(truth)] = False
+    possible[_alternating(groups)] = False
     pairs = possible.nonzero()
     if not len(pairs):
         raise UserError(
@@ -171,14 +174,13 @@ def _pairs(
     return base, source
 
 
-def _edited(edit: PatchEdit, states: Tensor, truth: Tensor, base: Tensor, source: Tensor, alpha: float) -> Tensor:
+def _edited(edit: PatchEdit, states: Tensor, group: Tensor, base: Tensor, source: Tensor, alpha: float) -> Tensor:
     """The states (P, D) that are put in the place of those of the bases, given those of all prompts (E, D)."""
     if edit == "replace":
         return states[source]
-    values, group = truth.unique(return_inverse=True)
-    even = _alternating(truth)
-    sums = torch.zeros(len(values), states.shape[1]).index_add_(0, group[even], states[even])
-    centroids = sums / torch.bincount(group[even], minlength=len(values))[:, None]
+    even, n_groups = _alternating(group), int(group.max()) + 1
+    sums = torch.zeros(n_groups, states.shape[1]).index_add_(0, group[even], states[even])
+    centroids = sums / torch.bincount(group[even], minlength=n_groups)[:, None]
     if edit == "centroid":
         return centroids[group[source]]
     return states[base] + alpha * (centroids[group[source]] - centroids[group[base]])

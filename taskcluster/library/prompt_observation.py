@@ -162,7 +162,8 @@ class PromptObservation(Observation):
             label: the label to change.
             edit: "add" the difference of the centroids of B's and A's values; "centroid" replaces the state by the
                 centroid of B's value; "replace" by the state of prompt B (interchange).
-            within: labels that A and B share; by default all others, if there are such pairs.
+            within: labels that A and B share, and among whose values centroids are computed, as where states depend on
+                x; by default A and B share all others, if there are such pairs, and centroids are over all prompts.
             position: where states are edited; by default the last.
             layers: by default all, 0 to L.
             n_pairs: at most so many pairs, drawn from all.

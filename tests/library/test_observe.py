@@ -213,6 +213,7 @@ def test_a_prompt_that_is_longer_than_the_model_reads_is_refused(tokenizer: Any)
         (lambda seen: seen.cluster("colour", within="shape"), "one state a value within 'shape'"),
         (lambda seen: seen.cluster("colour", within="colour"), "has no two values within"),
         (lambda seen: seen.cluster("colour", position="start"), "choose from colour, end"),
+        (lambda seen: seen.patch("colour", within="shape"), "no two prompts differ"),  # one a colour and shape
         (lambda seen: seen.patch("colour", layers=[3]), "has layers 0 to 2"),
         (lambda seen: seen.patch("colour", edit="put"), "choose from add, centroid, replace"),
         (lambda seen: seen.patch("colour", within="size"), "is not another label"),
