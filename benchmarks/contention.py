@@ -39,7 +39,7 @@ def training(folder: Path) -> Prepared:
     run = load_run(folder)
     trainer = pl.Trainer(accelerator="cpu", **OURS)
     batches = TrainingBatches(run.data.train_rows, run.data.n_rows, run.data.loss_on, 0, trainer)
-    optimizer = language_model(run.config, run.network.train()).configure_optimizers()["optimizer"]
+    optimizer = language_model(run.config, run.data, run.network.train()).configure_optimizers()["optimizer"]
     drawn = [batches[step] for step in range(UPDATES)]
 
     def update() -> None:

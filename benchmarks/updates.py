@@ -42,7 +42,7 @@ def ours(*overrides: str) -> tuple[Callable[[], float], LanguageModel, SequenceD
     """Sequences a second of STEPS updates as taskcluster-train makes them."""
     config = RunConfig.of(composed(f"data.batch_size={SEQUENCES}", f"trainer.max_steps={STEPS + 1}", *overrides))
     data, network = prepare(config)
-    model = language_model(config, network)
+    model = language_model(config, data, network)
 
     def measure() -> float:
         watch = Stopwatch()

@@ -54,6 +54,7 @@ EXAMPLES = {  # of what is chosen from each group that a run needs
     "task": "regex",
     "data": "sequences",
     "model": "gpt2",
+    "objective": "[next_token]",
     "optimizer": "adamw",
     "scheduler": "cosine",
     "trainer": "cpu",
@@ -63,7 +64,8 @@ EXAMPLES = {  # of what is chosen from each group that a run needs
     "logger": "none",
 }
 
-PARTS = {"measures": (), "callbacks": ("measurement", "checkpoint")}  # groups of several parts, and those needed
+# Groups of several parts, and those needed.
+PARTS = {"objective": (), "measures": (), "callbacks": ("measurement", "checkpoint")}
 
 
 class _Strict(BaseModel):
@@ -195,6 +197,7 @@ class RunConfig(_Strict):
     task: Node
     data: Node
     model: Node
+    objective: dict[str, Node]
     optimizer: Optimizer
     scheduler: Node
     trainer: Trainer

@@ -119,6 +119,10 @@ Catalogue = Mapping[str, Metric]
 PLACES = {
     "demonstrations": "at the labels of demonstrations",
     "instruction": "at all instruction tokens",
+    "instruction_last_1": "at the separator of prompts of one length",
+    "instruction_last_2": "at the last two instruction tokens",
+    "instruction_last_4": "at the last four instruction tokens",
+    "instruction_without_end": "at all instruction tokens but the separator",
     "instruction_end": "at the separator",
     "instruction_end_to_input": "from the separator into x",
     "input": "at x",

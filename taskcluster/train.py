@@ -65,7 +65,7 @@ def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> No
                 with doing("preparing prompts and model"):
                     data, network = prepare(config)
                     config = config.with_frame(data.chat_frame._asdict()) if data.chat_frame else config
-                    model = language_model(config, network)
+                    model = language_model(config, data, network)
                     measurement = measuring(config, data)
                 experiment = Experiment(config, run, data, model, measurement, console, label)
                 with recorded(experiment, console) as (start, conclude_run):

@@ -48,7 +48,7 @@ def test_every_task_model_optimizer_and_scheduler_work_together(choices: tuple[s
         small = [key for key in small if not key.startswith("model.")] + ["model.n_layer=1"]
     config = RunConfig.of(composed(*choices, *small, *OWN.get(choices[0], [])))
     data, network = prepare(config)
-    configured = language_model(config, network).configure_optimizers()
+    configured = language_model(config, data, network).configure_optimizers()
     batch = Packer(data.train_rows, data.loss_on, network.device)(torch.arange(2))
     batch.loss(network(**batch.inputs).logits).backward()
     configured["optimizer"].step()

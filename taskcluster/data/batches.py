@@ -19,12 +19,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from taskcluster.data.places import TokenPlaces
 from taskcluster.data.rows import ANSWER, OF_ROWS, PREDICTS_Y, ROLES, Position, Rows
 
 WIDTH = 48  # places in a line of the grid, unless one row is longer: attention grows with it, empty places shrink
 
 LossOn = Literal["sequence", "y"]
 Padding = Literal["left", "right"]
+
+
+class Weights(NamedTuple):
+    """What predicting a token of each part weighs in the loss. x: with the text around it that is not of y."""
+
+    instruction: float
+    x: float
+    y: float
+
+
+WEIGHTS: dict[LossOn, Weights] = {"sequence": Weights(1.0, 1.0, 1.0), "y": Weights(0.0, 0.0, 1.0)}
 
 
 class Batch(NamedTuple):
@@ -38,7 +50,7 @@ class Batch(NamedTuple):
     its sequence's instruction_end. targets (B, T): what each place predicts, which weighs `weights` (B, T) in the loss.
     input_weights (B, T): what the prediction of this place's own token at instruction_end weighs, where it is the first
     of a continuation. total: the sum of all weights, those of other processes included, divided by the number of
-    processes. loss_on: what these are the weights of.
+    processes. on_y: whether y alone has weights.
     """
 
     tokens: Tensor
@@ -51,11 +63,19 @@ class Batch(NamedTuple):
     weights: Tensor
     input_weights: Tensor
     total: float
-    loss_on: LossOn
+    on_y: bool
 
     @property
     def inputs(self) -> dict[str, Any]:
         return {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": self.mask}
+
+    @property
+    def token_places(self) -> TokenPlaces:
+        """Where its tokens, and those of a shared prefix before them, are in their sequences."""
+        skipped = torch.arange(self.mask.shape[-1] - self.tokens.shape[1], device=self.tokens.device)
+        key = torch.cat([skipped.expand(len(self.tokens), -1), self.positions], dim=1)
+        column = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        return TokenPlaces(self.positions, key, self.ends - column + self.positions)
 
     def places(self, position: Position) -> tuple[Tensor, Tensor]:
         """Lines and columns of a named position, one of each row or of each example, in the order of `Rows.at`."""
@@ -110,7 +130,8 @@ def shared_prefix_length(rows: Rows) -> int:
 class Packer:
     """Batches of `rows`, which stay on `device` from the start; nothing waits for it.
 
-    padding: the side of a sequence on which a line is filled up, or None for packed batches. skip: the tokens of a
+    weights: of the parts of a sequence in the loss, or their name. padding: the side of a sequence on which a line is
+    filled up, or None for packed batches. skip: the tokens of a
     shared prefix that the batches do not have, where the loss is on y. width: of every padded line; by default that
     of the longest sequence in the batch.
     """
@@ -118,23 +139,24 @@ class Packer:
     def __init__(
         self,
         rows: Rows,
-        loss_on: LossOn,
+        weights: LossOn | Weights,
         device: torch.device,
         padding: Padding | None = None,
         skip: int = 0,
         width: int | None = None,
     ) -> None:
-        self._rows, self._resident, self._padding = rows, rows.to(device), padding
-        self._loss_on, self._skip, self._width = loss_on, skip, width
-        here, whole = self._resident, float(loss_on == "sequence")
+        self._rows, self._resident, self._padding, self._skip, self._width = rows, rows.to(device), padding, skip, width
+        of_instruction, of_x, of_y = WEIGHTS[weights] if isinstance(weights, str) else weights
+        here, self._on_y = self._resident, not (of_instruction or of_x)
         inside = here.positions < here.prefixes[here.row_of] - 1  # of a prefix, before its end
         times = here.counts[here.row_of] if padding is None else 1
-        weights = (here.example_of < rows.n_examples) + torch.where(inside, times, 0.0)
-        self._weights = weights if whole else (here.roles & PREDICTS_Y != 0).float()
-        self._input_weights = torch.zeros_like(self._weights).index_fill_(0, here.firsts.long(), whole)
+        self._weights = of_x * (here.example_of < rows.n_examples) + torch.where(inside, of_instruction * times, 0.0)
+        self._weights[here.roles & PREDICTS_Y != 0] = of_y
+        self._input_weights = torch.zeros_like(self._weights).index_fill_(0, here.firsts.long(), of_x)
         self._opens = torch.zeros(rows.n_examples, dtype=torch.bool).index_fill_(0, rows.first_examples, True)
         row = rows.row_of[rows.firsts]
-        predictions = rows.prefixes[row] + rows.reads if whole else rows.answers
+        others = of_instruction * (rows.prefixes[row] - 1).double() + of_x * (rows.reads + 1 - rows.answers)
+        predictions = others + of_y * rows.answers
         self._predictions = torch.zeros(len(rows), dtype=predictions.dtype).index_add(0, row, predictions)
 
     def __call__(self, chosen: Tensor, rank: int = 0, world_size: int = 1) -> Batch:
@@ -165,8 +187,8 @@ class Packer:
             targets=rows.targets[origin].long(),
             weights=self._weights[origin],
             input_weights=self._input_weights[origin],
-            total=int(self._predictions[chosen].sum()) / world_size,
-            loss_on=self._loss_on,
+            total=float(self._predictions[chosen].sum()) / world_size,
+            on_y=self._on_y,
         )
 
     def _pack(self, chosen: Tensor) -> Tensor:

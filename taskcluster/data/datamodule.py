@@ -17,7 +17,8 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from taskcluster.data.batches import Batch, LossOn, Packer, Padding
+from taskcluster.data.batches import WEIGHTS, Batch, LossOn, Packer, Padding, Weights
+from taskcluster.data.places import Hidden
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
 from taskcluster.data.tokenizer import Frame, default_template, load_tokenizer, make_tokenizer, render_frame
@@ -37,12 +38,12 @@ class TrainingBatches(Dataset[Batch]):
         self,
         rows: Rows,
         n_rows: int,
-        loss_on: LossOn,
+        weights: LossOn | Weights,
         seed: int,
         trainer: pl.Trainer,
         padding: Padding | None = None,
     ) -> None:
-        self._pack = Packer(rows, loss_on, trainer.strategy.root_device, padding)
+        self._pack = Packer(rows, weights, trainer.strategy.root_device, padding)
         self._n, self._n_rows, self._seed = len(rows), n_rows, seed
         self._share = trainer.global_rank, trainer.world_size
         self._shuffled: tuple[int, Tensor] = (-1, torch.empty(0))  # the last epoch asked for
@@ -78,7 +79,11 @@ class SequenceDataModule(pl.LightningDataModule):
     where a state cannot depend on x; examples of these, drawn evenly over (task, x), at "input".
     probe_final_norm: whether measured states of the last layer are after the final norm, or before it.
 
+    loss_on: what the measured loss counts and, unless its objective says otherwise, training.
+
     probe: {split: Rows} with the splits "train" and "val"; chat_frame: a Frame, None without chat.
+    weights: of the parts of a sequence in training, and hidden: which tokens are hidden from which when the model is
+    measured, if any; both as the run's objectives have them.
     """
 
     @validated
@@ -104,6 +109,8 @@ class SequenceDataModule(pl.LightningDataModule):
         super().__init__()
         self.family, self.batch_size, self.loss_on, self.seed = family, batch_size, loss_on, seed
         self.probe_final_norm = probe_final_norm
+        self.weights = WEIGHTS[loss_on]
+        self.hidden: Hidden | None = None
         self.padding: Padding | None = padding_side if layout == "padded" else None
         split = family.split()
         loaded = load_tokenizer(tokenizer, tokenizer_revision, tokenizer_gguf_file) if tokenizer is not None else None
@@ -131,7 +138,7 @@ class SequenceDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer
         assert trainer is not None
-        batches = TrainingBatches(self.train_rows, self.n_rows, self.loss_on, self.seed, trainer, self.padding)
+        batches = TrainingBatches(self.train_rows, self.n_rows, self.weights, self.seed, trainer, self.padding)
         per_step = trainer.accumulate_grad_batches
         # Without an end, since Lightning would take the batches left for those of an epoch already begun.
         return DataLoader(batches, batch_size=None, sampler=count(trainer.global_step * per_step))

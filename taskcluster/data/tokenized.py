@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from taskcluster.data.places import Hidden, TokenPlaces
 from taskcluster.data.rows import Position, Rows
 
 
@@ -28,6 +29,8 @@ class TokenizedPrompts:
             "instruction_end", have fewer states than prompts.
         answers: the first token of each answer, (E,); None where no answers are known.
         tokenizer: makes strings of tokens.
+        hidden: which tokens are hidden from which, if any; ends: the place of instruction_end in each prompt, (E,), for
+            that.
     """
 
     ids: Tensor
@@ -36,6 +39,8 @@ class TokenizedPrompts:
     examples: Mapping[str, Tensor]
     answers: Tensor | None
     tokenizer: Any
+    hidden: Hidden | None = None
+    ends: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,14 +82,26 @@ class TokenizedPrompts:
         device = network.device
         mask = self.mask[examples].to(device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        return {"input_ids": self.ids[examples].to(device), "attention_mask": mask, "position_ids": positions}
+        inputs = {"input_ids": self.ids[examples].to(device), "attention_mask": mask, "position_ids": positions}
+        if self.hidden and self.ends is not None:
+            inputs["hidden_keys"] = hidden_keys(self.hidden, mask, self.ends[examples])
+        return inputs
 
     def words(self, ids: Sequence[int]) -> list[str]:
         """Tokens as text, one string each."""
         return [self.tokenizer.decode([token]) for token in ids]
 
 
-def prompts_of_rows(rows: Rows, tokenizer: Any, positions: Sequence[Position]) -> TokenizedPrompts:
+def hidden_keys(hidden: Hidden, mask: Tensor, ends: Tensor) -> Tensor:
+    """Which tokens of prompts with a mask (B, T) are hidden from which, bool (B, T, T). ends (B,): the place of
+    instruction_end in each."""
+    places = mask.cumsum(1) - 1
+    return hidden(TokenPlaces(places, places, ends.to(mask.device)[:, None].expand_as(mask)))
+
+
+def prompts_of_rows(
+    rows: Rows, tokenizer: Any, positions: Sequence[Position], hidden: Hidden | None = None
+) -> TokenizedPrompts:
     """The E examples of rows, up to the token that predicts y. At "instruction_end" and "demonstrations", the
     examples of a row share the states of the first."""
     every = torch.arange(rows.n_examples)
@@ -98,6 +115,8 @@ def prompts_of_rows(rows: Rows, tokenizer: Any, positions: Sequence[Position]) -
         examples=examples,
         answers=rows.targets[rows.at("answer")].long(),
         tokenizer=tokenizer,
+        hidden=hidden,
+        ends=rows.prefixes[rows.row_of[rows.firsts].long()] - 1,
     )
 
 

@@ -17,6 +17,7 @@ from transformers.cache_utils import Cache
 
 from taskcluster.data.batches import LossOn, Packer, Padding, shared_prefix_length
 from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.data.places import Hidden
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
 from taskcluster.measures.edited_prompts import AppliedEdits, Edit, logits_of, with_indices
@@ -190,7 +191,9 @@ def observe(
         skip, prefix = shared_prefix(network, rows) if on_answer else (0, None)
         known: dict[str, Any] = {"past_key_values": prefix, "use_cache": True} if prefix else {}
         pack = Packer(rows, data.loss_on, network.device, data.padding, skip, width=data.longest - 1 - skip)
-        run = partial(_run_rows, network, rows, pack, positions, edited_at, edits or {}, final_norm=norm, **known)
+        run = partial(
+            _run_rows, network, rows, pack, positions, edited_at, edits or {}, data.hidden, final_norm=norm, **known
+        )
         n = rows_at_once(network, rows, data.loss_on, data.padding, skip)
         parts, losses, weights, correct = zip(*executor(run, torch.arange(len(rows)).split(n)), strict=True)
     return Observation(
@@ -207,7 +210,9 @@ def observe(
             observe, network, data, split, positions, final_norm=norm, executor=executor, n_workers=n_workers
         ),
         network=network,
-        read_prompts=partial(prompts_of_rows, rows, data.tokenizer, [*positions, *([edited_at] if edits else [])]),
+        read_prompts=partial(
+            prompts_of_rows, rows, data.tokenizer, [*positions, *([edited_at] if edits else [])], data.hidden
+        ),
         values=data.family.values,
         applied=AppliedEdits(edited_at, edits) if edits else None,
         executor=executor,
@@ -222,6 +227,7 @@ def _run_rows(
     positions: Sequence[Position],
     edited_at: Position,
     edits: Mapping[int, Edit],
+    hidden: Hidden | None,
     chosen: Tensor,
     **inputs: Any,
 ) -> tuple[Sequence[Tensor], Tensor, float, Tensor]:
@@ -236,12 +242,11 @@ def _run_rows(
     if edits:
         at, which = batch.places(edited_at), torch.searchsorted(rows.at(edited_at), batch.tokens_at(edited_at))
         changes = {layer: partial(with_indices, edit, which) for layer, edit in edits.items()}
-    on_answer = batch.loss_on == "y"
-    logits_at = batch.predicting_y if on_answer else None
-    inputs |= batch.inputs
+    logits_at = batch.predicting_y if batch.on_y else None
+    inputs |= batch.inputs | ({"hidden_keys": hidden(batch.token_places)} if hidden else {})
     output, layers = forward_with_states(network, (line, column), changes, at, logits_at=logits_at, **inputs)
     states = (layers.cpu() if is_placed(network) else layers).float().split([place.shape[1] for place in places], dim=1)
-    logits = output.logits[0] if on_answer else output.logits
+    logits = output.logits[0] if batch.on_y else output.logits
     return states, batch.loss(logits), batch.total, batch.correct(logits)
 
 

@@ -8,7 +8,9 @@ only from the first edited place on, and only the logits of the last places. Lay
 the residual stream after block l; the last layer too is taken before the final norm, since that is where an edit acts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -52,7 +54,8 @@ class Prompts:
 
     last: K, for the logits of the last K places, (B, K, V); None for those of the last alone, (B, V). prefix: the S
     tokens that all prompts begin with, computed before (`prefix_cache`); they are the first S columns of all, and what
-    is filled up comes between them and the others. The network should not drop out (`eval`). Raises UserError for a
+    is filled up comes between them and the others. hidden_keys (B, T, T): see `selective_attention`; none with a
+    prefix. The network should not drop out (`eval`). Raises UserError for a
     network that keeps no keys and values.
     """
 
@@ -64,7 +67,9 @@ class Prompts:
         mask: Tensor,
         last: int | None = None,
         prefix: Cache | None = None,
+        hidden_keys: Tensor | None = None,
     ) -> None:
+        self._hidden_keys = hidden_keys
         if prefix:
             n = prefix.get_seq_length()
             tokens, mask = (_with_prefix(values, mask, n) for values in (tokens, mask))
@@ -84,11 +89,13 @@ class Prompts:
         return Suffixes(self, back, back if first is None else first)
 
     @torch.no_grad()
-    def edited(self, layer: int, whole: Tensor) -> Tensor:
-        """Logits of the last places where the states after `layer` at the last n places are `whole` (B, n, D)."""
+    def edited(self, layer: int, whole: Tensor, above: Edits = NO_EDITS) -> Tensor:
+        """Logits of the last places where the states after `layer` at the last n places are `whole` (B, n, D), and
+        those after layers above it what edits make of them."""
         first = min(layer, len(self._blocks) - 1)
+        edits = {layer - first: lambda states: whole, **{other - first: edit for other, edit in above.items()}}
         with blocks_from(self._network, first):
-            return self._run(whole.shape[1], self._blocks[first:], NOWHERE, {layer - first: lambda states: whole})[1]
+            return self._run(whole.shape[1], self._blocks[first:], NOWHERE, edits)[1]
 
     @torch.no_grad()
     def clean(self, n: int) -> tuple[Tensor, Tensor]:
@@ -110,7 +117,8 @@ class Prompts:
         return states, output.logits[:, -self._last :] if self._last else output.logits[:, -1]
 
     def _inputs(self, cache: Cache, n: int) -> dict[str, Any]:
-        return {
+        hidden = {} if self._hidden_keys is None else {"hidden_keys": self._hidden_keys}
+        return hidden | {
             "input_ids": self._tokens[:, -n:],
             "attention_mask": self._mask,
             "position_ids": self._positions[:, -n:],
@@ -143,8 +151,13 @@ class Suffixes:
         self._columns = n - 1 - first[self._lines] + within
         self.states = self._whole[:, self._lines, self._columns]
 
-    def edited(self, layer: int, states: Tensor) -> Tensor:
-        """Logits of the last places after the states of a layer at the places have become `states` (M, D)."""
-        whole = self._whole[layer].clone()
+    def edited(self, layer: int, states: Tensor, above: Mapping[int, Tensor] = MappingProxyType({})) -> Tensor:
+        """Logits of the last places after the states of a layer at the places have become `states` (M, D), and those of
+        layers above it what `above` has for them."""
+        edits = {other: partial(self._replaced, replacing) for other, replacing in above.items()}
+        return self._prompts.edited(layer, self._replaced(states, self._whole[layer]), edits)
+
+    def _replaced(self, states: Tensor, whole: Tensor) -> Tensor:
+        whole = whole.clone()
         whole[self._lines, self._columns] = states
-        return self._prompts.edited(layer, whole)
+        return whole

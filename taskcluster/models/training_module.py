@@ -1,7 +1,7 @@
 """The language model that is trained: a Hugging Face causal LM under Lightning. It knows no tasks.
 
 in:  Batches
-out: mean next-token cross-entropy, one optimizer update a step
+out: one optimizer update a step
 """
 
 import random
@@ -17,11 +17,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from taskcluster.data.batches import Batch
-from taskcluster.models.architecture import accepted, is_placed
-from taskcluster.models.hidden_states import logits_at
+from taskcluster.models.architecture import is_placed
 from taskcluster.validation import Seed
 
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
+
+
+Loss = Callable[[PreTrainedModel, Batch, int], Tensor]  # of a batch, in the update after so many
 
 
 class TrainingDiverged(RuntimeError):
@@ -40,7 +42,7 @@ def reseed(seed: int, step: int, rank: int = 0) -> None:
 
 
 class LanguageModel(pl.LightningModule):
-    """Trains `network` by plain next-token loss.
+    """Trains `network` by the gradient of `loss`.
 
     optimizer: three parameter groups (matrices, embeddings, and biases with LayerNorms) -> Optimizer; weight decay is
     left off the last, as in GPT-2's training.
@@ -58,10 +60,11 @@ class LanguageModel(pl.LightningModule):
         network: PreTrainedModel,
         optimizer: Callable[[Iterable[Any]], Optimizer],
         scheduler: Callable[[Optimizer], LambdaLR],
+        loss: Loss,
         seed: Seed,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self._loss = network, loss
         tables = [m for m in network.modules() if isinstance(m, nn.Embedding)] + [network.get_output_embeddings()]
         embedding = {parameter for table in tables for parameter in table.parameters()}
         weights = [p for p in network.parameters() if p.ndim >= 2]
@@ -100,11 +103,7 @@ class LanguageModel(pl.LightningModule):
         reseed(self._seed, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        if batch.loss_on == "y":  # of all logits, those that count
-            logits = logits_at(self.network, batch.predicting_y, **batch.inputs)
-        else:
-            logits = self.network(**accepted(self.network, batch.inputs)).logits
-        loss = batch.loss(logits)
+        loss = self._loss(self.network, batch, self.global_step)
         if self.global_step % CHECK_EVERY == 0:
             finite = bool(torch.isfinite(loss))
             if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):

@@ -40,8 +40,14 @@ MOVED = {
 # Keys that they lack, with the values that do what was done then.
 ADDED: dict[str, dict[str, Any]] = {
     "taskcluster.measures.controls.KMeansNoise": {"at": ["instruction_end", "input"]},
+    "taskcluster.measures.interventions.causal_effects.Interventions": {"spans": ["layer"]},
     "taskcluster.tasks.facts.facts_family": {"shuffle_labels": False},
     "taskcluster.tasks.pairs.pairs_family": {"shuffle_labels": False},
+}
+
+NEXT_TOKEN = {  # the only objective then
+    "_target_": "taskcluster.objectives.next_token.NextToken",
+    **dict.fromkeys(("instruction", "x", "y")),
 }
 
 Count = Annotated[int, Field(ge=0, lt=LARGEST)]
@@ -125,6 +131,8 @@ def _updated(node: Any) -> Any:
         return [_updated(part) for part in node]
     if not isinstance(node, dict):
         return node
+    if "trainer" in node and "objective" not in node:
+        node = node | {"objective": {"next_token": NEXT_TOKEN}}
     if isinstance(target := node.get("_target_"), str):
         module, _, name = target.rpartition(".")
         node = ADDED.get(target, {}) | node | {"_target_": f"{MOVED.get(module, module)}.{name}"}

@@ -18,8 +18,10 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.measure import SPLITS, Measure, Measurement
 from taskcluster.models.architecture import takes_mask
+from taskcluster.models.attention import attend_selectively
 from taskcluster.models.hidden_states import check
 from taskcluster.models.training_module import LanguageModel
+from taskcluster.objectives.objective import Objective, Objectives
 from taskcluster.operations.processes.group import count, share_out
 from taskcluster.operations.processes.interrupts import Interrupts
 from taskcluster.operations.processes.launch import cluster_environment
@@ -70,7 +72,17 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
             f"model: {type(network).__name__} takes no mask of (T, T), as several sequences in a line need; "
             "choose data.layout=padded"
         )
+    asked = objectives(config, data, network)
+    data.weights, data.hidden = asked.weights, asked.measured
+    if asked.is_selective:
+        attend_selectively(network)
     return data, network
+
+
+def objectives(config: RunConfig, data: SequenceDataModule, network: PreTrainedModel) -> Objectives:
+    """What training asks of the network. Raises UserError."""
+    offered = {"data": data, "n_layer": network.config.num_hidden_layers}
+    return Objectives({name: node.build(Objective, offered=offered) for name, node in config.objective.items()})
 
 
 def refuse_device(chosen: TrainerConfig) -> None:
@@ -113,12 +125,13 @@ def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
     return measurement
 
 
-def language_model(config: RunConfig, network: PreTrainedModel) -> LanguageModel:
-    """The network with its optimizer and schedule. Raises UserError."""
+def language_model(config: RunConfig, data: SequenceDataModule, network: PreTrainedModel) -> LanguageModel:
+    """The network with its loss, optimizer and schedule. Raises UserError."""
     return LanguageModel(
         network,
         optimizer=lambda groups: config.optimizer.build(Optimizer, groups),
         scheduler=lambda optimizer: config.scheduler.build(LambdaLR, optimizer),
+        loss=objectives(config, data, network).loss,
         seed=config.seeds.model,
     )
 

@@ -9,13 +9,13 @@ that changes nothing must leave every logit bit-equal, or the measure fails.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import partial
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, FiniteFloat, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -41,6 +41,8 @@ CLEAN, SOURCE = ("clean",), ("source",)  # of prompts of A, and of B, without an
 
 Run = Callable[[Tensor], ProbePrompts]  # of examples
 
+Span = Literal["layer", "from"] | Annotated[list[NonNegativeInt], Field(min_length=1)]  # of layers, edited together
+
 Counts = dict[tuple[object, ...], Tensor]  # sums over prompts of what `_count` gives
 
 PAIR_METRICS = tuple(
@@ -58,6 +60,8 @@ class Interventions(ClusterMeasure):
         at: the sites, of `taskcluster.measures.interventions.sites`.
         alphas: how far states are moved, in differences of centroids; not for edits that replace or project.
         layers: those that are edited, or how many; None for all. The others have no numbers.
+        spans: which layers are edited together: "layer", each by itself; "from", each with all above it, so that layer
+            0 means the whole stream; or a list of layers. Several at once only by edits that replace states.
         n_pairs: number of pairs, at most.
         seed: of the choice of pairs and of what is random in edits.
 
@@ -71,6 +75,7 @@ class Interventions(ClusterMeasure):
     alphas: Annotated[list[FiniteFloat], Field(min_length=1)]
     controls: list[ControlName]
     layers: Layers
+    spans: Annotated[list[Span], Field(min_length=1)] = field(default_factory=lambda: ["layer"])
     n_pairs: PositiveInt
     seed: Seed
 
@@ -83,11 +88,13 @@ class Interventions(ClusterMeasure):
             for site in self.at
         }
         self._declared = {
-            (site, edit, alpha): effect_metrics(edit, site, alpha)
+            (site, edit, alpha, span): effect_metrics(edit, site, alpha, span)
             for site in self._sites
             for edit in dict.fromkeys([*self.edits, *self.controls])
             if edit in SITES[site].edits
             for alpha in (dict.fromkeys(self.alphas) if EDITS[edit].kind == "move" else [1.0])
+            for span in [span if isinstance(span, str) else tuple(span) for span in self.spans]
+            if span == "layer" or EDITS[edit].replaces
         }
 
     @property
@@ -98,10 +105,11 @@ class Interventions(ClusterMeasure):
         network = observation.network
         layers = edited_layers(network, self.layers, "measures.interventions.layers")
         with evaluation(network):
-            whole = any(SITES[site].whole for site in self._sites)
+            hidden = self.data.hidden
+            whole = hidden or any(SITES[site].whole for site in self._sites)
             # One token less, as some edits are made one place before the first position.
             prefix = None if whole else shared_prefix(network, self._rows, fewer=1)[1]
-            run = partial(ProbePrompts, network, self._rows, prefix=prefix)
+            run = partial(ProbePrompts, network, self._rows, prefix=prefix, hidden=hidden)
             spaces, sources = self._spaces(network, run)
             parts = chunks(network, self._rows, torch.arange(len(self.pairs.base)))
             counted = observation.executor(partial(self._count_chunk, network, run, spaces, sources, layers), parts)
@@ -112,10 +120,12 @@ class Interventions(ClusterMeasure):
         )
         every = range(network.config.num_hidden_layers + 1)
         for edit, declared in self._declared.items():
-            by_layer = [totals.get((*edit, layer), torch.zeros(5, dtype=torch.float64)) for layer in every]
+            at = [edit[-1][0]] if isinstance(edit[-1], tuple) else every
+            by_layer = [totals.get((*edit, layer), torch.zeros(5, dtype=torch.float64)) for layer in at]
             n, a, b, moved, possible = torch.stack(by_layer).unbind(1)
             kinds = {"effect": b / n, "kept": a / n, "recovered": moved / possible}
-            numbers |= {metric: kinds[metric.key.partition("_")[0]].tolist() for metric in declared}
+            values = {metric: kinds[metric.key.partition("_")[0]].tolist() for metric in declared}
+            numbers |= {metric: of if metric.by_layer else of[0] for metric, of in values.items()}
         return numbers
 
     def _spaces(self, network: PreTrainedModel, run: Run) -> tuple[dict[SiteName, list[Space]], Tensor]:
@@ -169,26 +179,34 @@ class Interventions(ClusterMeasure):
         prompts = run(self.pairs.base[chosen])
         source, clean = sources[chosen.to(device, non_blocking=True)], prompts.at("answer").logits
         count = partial(_count, a=a, b=b, clean=clean, source=source)
+        spans = {span for *_, span in self._declared}
         counts: Counts = {CLEAN: count(clean), SOURCE: count(source)}
-        for site in self._sites:
-            edits = [(edit, alpha) for of_site, edit, alpha in self._declared if of_site == site]
-            position, whole = SITES[site].edited, SITES[site].whole
-            suffixes, earlier = prompts.at(position, whole), prompts.at(position, earlier=1)
+        for site, (_, position, whole, _, last, without) in ((site, SITES[site]) for site in self._sites):
+            suffixes, earlier = prompts.at(position, whole, without, last), prompts.at(position, earlier=1)
+            of_layer = {
+                layer: self._base_states(site, spaces[site][layer], chosen, suffixes.states[layer], layer)
+                for layer in (layers if spans == {"layer"} else range(len(suffixes.states)))
+            }
+            pair = of_layer[layers[0]][1]
             for layer in each(layers, f"{site}, layer"):
                 if not torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits):
                     raise RuntimeError(f"an edit of layer {layer} that changes nothing changes its logits")
-                base, pair = self._base_states(site, spaces[site][layer], chosen, suffixes.states[layer], layer)
-                for name, alpha in edits:
-                    states = EDITS[name].edited(replace(base, alpha=alpha))
+                for of_site, name, alpha, span in self._declared:
+                    together = span_layers(span, layer, len(suffixes.states))
+                    if of_site != site or not together:
+                        continue
+                    bases = {k: replace(of_layer[k][0], alpha=alpha) for k in together}
+                    states = {k: EDITS[name].edited(base) for k, base in bases.items()}
                     if elsewhere := name == "wrong_position":
-                        logits = earlier.edited(layer, earlier.states[layer] + states - base.base)
+                        moved = states[layer] - bases[layer].base
+                        logits = earlier.edited(layer, earlier.states[layer] + moved)
                     else:
-                        logits = suffixes.edited(layer, states)
+                        logits = suffixes.edited(layer, states.pop(layer), states)
                     impossible = torch.zeros(len(chosen), device=device).index_add_(
-                        0, pair, (~base.possible(name)).float()
+                        0, pair, (~bases[layer].possible(name)).float()
                     )
                     used = prompts.has(position, earlier=elsewhere) & (impossible == 0)
-                    counts[site, name, alpha, layer] = count(logits, used=used)
+                    counts[site, name, alpha, span, layer] = count(logits, used=used)
         return dict(zip(counts, torch.stack([*counts.values()]).cpu(), strict=True))
 
     def _base_states(
@@ -205,6 +223,14 @@ class Interventions(ClusterMeasure):
             len(known.pair), base.shape[1], generator=torch.Generator().manual_seed(self.seed + layer + 1)
         )[which]
         return BaseStates(space, base, a, b, third, source, directions.to(base, non_blocking=True)), pair
+
+
+def span_layers(span: str | tuple[int, ...], layer: int, n: int) -> list[int]:
+    """Of n layers, those that are edited together with a layer, the first of them; none if it is not the first."""
+    if span == "layer":
+        return [layer]
+    together = [*range(layer, n)] if span == "from" else sorted({*map(int, span)})
+    return together if together[0] == layer else []
 
 
 def _count(logits: Tensor, a: Tensor, b: Tensor, clean: Tensor, source: Tensor, used: Tensor | None = None) -> Tensor:

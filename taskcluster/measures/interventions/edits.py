@@ -180,6 +180,11 @@ class Edit(NamedTuple):
     edited: Callable[[BaseStates], Tensor]
     kind: Literal["move", "replace", "remove"] = "move"
 
+    @property
+    def replaces(self) -> bool:
+        """Whether what is patched in does not depend on the state that it replaces."""
+        return self.kind == "replace"
+
 
 EDITS: dict[str, Edit] = {
     "add": Edit("difference of centroids added", lambda s: s.moved(s.space.centroids)),
@@ -204,16 +209,25 @@ EDITS: dict[str, Edit] = {
 }
 
 
-def effect_metrics(edit: str, site: str, alpha: float = 1.0) -> tuple[Metric, ...]:
-    """Of an edit at a site: answers of B, answers of A, recovered logit difference; for edits that remove tasks, which
-    have no B, only the second."""
+def effect_metrics(
+    edit: str, site: str, alpha: float = 1.0, span: str | tuple[int, ...] = "layer"
+) -> tuple[Metric, ...]:
+    """Of an edit at a site, in the layers of a span: answers of B, answers of A, recovered logit difference; for edits
+    that remove tasks, which have no B, only the second."""
     where, ending, place = f"{PLACES[site]}, {EDITS[edit].words}", f"{edit}_{site}", PLACES[site]
+    chosen = isinstance(span, tuple)
+    if span == "from":
+        where, ending = f"{where} in this layer and all above", f"{edit}_from_{site}"
+    elif chosen:
+        numbers = [*map(str, span)]
+        where, ending = f"{where} in layers {', '.join(numbers)}", f"{edit}_layers_{'_'.join(numbers)}_{site}"
     if alpha != 1:
         where += f", alpha {alpha:g}"
         ending += f"_alpha_{alpha:g}".replace(".", "_").replace("-", "minus_")
-    rate = partial(Metric, where=where, position=site, low=0, high=1)
+    rate = partial(Metric, where=where, position=site, low=0, high=1, by_layer=not chosen)
     kept = rate(f"kept_{ending}", "Answers that stay", label="Answers that stay A's")
     if EDITS[edit].kind == "remove":
         return (kept,)
     effect = rate(f"effect_{ending}", "Causal effect", short=f"effect {place}", label="Answers turned to B's")
-    return effect, kept, Metric(f"recovered_{ending}", "logit difference recovered", where, position=site)
+    recovered = Metric(f"recovered_{ending}", "logit difference recovered", where, position=site, by_layer=not chosen)
+    return effect, kept, recovered

@@ -21,7 +21,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
+from taskcluster.data.places import Hidden
 from taskcluster.data.rows import Position, Rows
+from taskcluster.data.tokenized import hidden_keys
 from taskcluster.measures.interventions.edits import EDITS
 from taskcluster.models.patching import Prompts, Suffixes
 from taskcluster.validation import UserError
@@ -31,30 +33,48 @@ ROOM = 2**29  # bytes
 
 Layers = Annotated[list[NonNegativeInt], Field(min_length=1)] | PositiveInt | None
 
-SiteName = Literal["instruction_end", "input", "answer", "instruction", "instruction_end_to_input"]
+SiteName = Literal[
+    "instruction_end",
+    "input",
+    "answer",
+    "instruction_end_to_input",
+    "instruction",
+    "instruction_last_1",
+    "instruction_last_2",
+    "instruction_last_4",
+    "instruction_without_end",
+]
 
 
 class Site(NamedTuple):
-    """source: the position whose states give centroids; edited: where they are patched in; whole: in all tokens up to
-    it. edits: those that are possible there."""
+    """source: the position whose states give centroids; edited: where they are patched in; whole: in several tokens up
+    to it, all but so many `without`, or only the `last`, of prompts of equal length. edits: those that are possible."""
 
     source: Position
     edited: Position
     whole: bool = False
     edits: Collection[str] = EDITS
+    last: int | None = None
+    without: int = 0
 
 
 SITES: dict[SiteName, Site] = {
     "instruction_end": Site("instruction_end", "instruction_end"),
     "input": Site("input", "input"),
     "answer": Site("answer", "answer"),
-    # Few tokens share a place and a length, and every edit computes all of the prompt.
-    "instruction": Site(
-        "instruction_end", "instruction_end", True, ("add", "interchange", "mean", "random", "third_task")
-    ),
     "instruction_end_to_input": Site(
         "instruction_end", "input", False, ("add", "interchange", "cluster", "random", "shuffled", "third_task")
     ),
+}
+
+# Few tokens share a place and a length, and every edit computes all of the prompt.
+_TOKENS = Site("instruction_end", "instruction_end", True, ("add", "interchange", "mean", "random", "third_task"))
+SITES |= {
+    "instruction": _TOKENS,
+    "instruction_last_1": _TOKENS._replace(last=1),
+    "instruction_last_2": _TOKENS._replace(last=2),
+    "instruction_last_4": _TOKENS._replace(last=4),
+    "instruction_without_end": _TOKENS._replace(without=1),
 }
 
 
@@ -82,7 +102,7 @@ class ProbePrompts:
     """The prompts of examples with numbers `examples` (B,), run once, whose suffixes are found by position.
 
     last: up to the last token of y instead of the one that predicts its first, with the logits of so many places.
-    prefix: see `Prompts`; with one, no suffix is `whole`.
+    prefix: see `Prompts`; with one, no suffix is `whole`. hidden: which tokens are hidden from which, if any.
     """
 
     def __init__(
@@ -92,17 +112,21 @@ class ProbePrompts:
         examples: Tensor,
         last: int | None = None,
         prefix: Cache | None = None,
+        hidden: Hidden | None = None,
     ) -> None:
         tokens, mask, back = rows.prompts(examples, pad=0, whole=last is not None)  # what is masked is never read
-        self._prompts = Prompts(network, tokens.to(network.device), mask.to(network.device), last, prefix)
+        ends = mask.sum(1) - 1 - back["instruction_end"]
+        masked = hidden_keys(hidden, mask, ends).to(network.device) if hidden else None
+        self._prompts = Prompts(network, tokens.to(network.device), mask.to(network.device), last, prefix, masked)
         self._first = (mask.sum(1) - 1).to(network.device)
         self._back = {position: places.to(network.device) for position, places in back.items()}
 
-    def at(self, position: Position, whole: bool = False, earlier: int = 0) -> Suffixes:
-        """From the position on, or so many tokens earlier; `whole`: all tokens up to it are among its places."""
-        return self._prompts.at(
-            torch.minimum(self._back[position] + earlier, self._first), self._first if whole else None
-        )
+    def at(self, position: Position, whole: bool = False, earlier: int = 0, last: int | None = None) -> Suffixes:
+        """From the position on, or so many tokens earlier; `whole`: all tokens up to it are among its places, or only
+        the `last`."""
+        back = torch.minimum(self._back[position] + earlier, self._first)
+        first = self._first if last is None else torch.minimum(back + last - 1, self._first)
+        return self._prompts.at(back, first if whole else None)
 
     def has(self, position: Position, earlier: int) -> Tensor:
         """Whether each prompt has a token so much earlier, (B,)."""
@@ -188,7 +212,7 @@ def site_states(name: SiteName, rows: Rows, pairs: Pairs, generator: torch.Gener
     """Those of a site. Raises UserError for "instruction" where no two instructions of different tasks have the same
     length."""
     if SITES[name].whole:
-        return _token_states(rows, pairs, generator)
+        return _token_states(SITES[name], rows, pairs, generator)
     known = pairs.states
     if SITES[name].source != "instruction_end":
         return known
@@ -201,8 +225,8 @@ def _lookup(values: Tensor, numbers: Tensor) -> Tensor:  # (N,), -1 for -1
     return torch.where(numbers >= 0, values[numbers], -1)
 
 
-def _token_states(rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteStates:
-    """The state of every token before x: of one example of each instruction, and of every pair."""
+def _token_states(site: Site, rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteStates:
+    """The state of every token before x, of one example of each instruction; and of every pair, those of the site."""
     known = pairs.states
     # Examples of an instruction follow each other.
     first = torch.cat([torch.tensor([True]), rows.numbers[known.examples, 2].diff() != 0])
@@ -221,6 +245,9 @@ def _token_states(rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteS
 
     begins = lengths[examples].cumsum(0) - lengths[examples]
     (example, place), (pair, base_place) = _tokens(lengths[examples]), _tokens(base)
+    left = base[pair] - base_place  # tokens from here to the end
+    chosen = (left > site.without) & (left <= (site.last or longest))
+    pair, base_place = pair[chosen], base_place[chosen]
     keys, groups = (kinds[example] * longest + place).unique(return_inverse=True)
     cells = (keys % longest**2).unique(return_inverse=True)[1]
     a, b, third = (

@@ -1,0 +1,81 @@
+"""Attention in which an objective hides tokens from others, or lets no gradient flow between them.
+
+in:  a network built with scaled dot-product attention; among its inputs `hidden_keys` or `detached_keys`
+out: the same network, whose attention honours them
+
+Both travel as keyword arguments of the network, which transformers hands to the attention of every block.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from taskcluster.models.architecture import REFUSALS, accepted, sample
+from taskcluster.validation import UserError
+
+NAME = "selective"
+
+
+def selective_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    hidden_keys: Tensor | None = None,
+    detached_keys: tuple[Tensor, Tensor] | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Scaled dot-product attention of query (B, H, Q, d) and key, value (B, H, K, d).
+
+    hidden_keys: bool (B, Q' >= Q, K), True where a query may not attend to a key; of queries, the last Q count.
+    detached_keys: bool (B, Q) and (B, K): from what these queries read at these keys no gradient returns to the keys
+    and values. The numbers of the forward pass stay the same.
+    """
+    attend = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    n = query.shape[2]
+    if hidden_keys is not None:
+        if attention_mask is None:  # a plain causal mask
+            size = key.shape[2]
+            attention_mask = torch.ones(size, size, dtype=torch.bool, device=key.device).tril()[None, None, -n:]
+        attention_mask = attention_mask & ~hidden_keys[:, None, -n:]
+    output, _ = attend(module, query, key, value, attention_mask, **options)
+    if detached_keys is None:
+        return output, None
+    queries, keys = detached_keys[0][:, :, None, None], detached_keys[1][:, None, :, None]
+    constant = (torch.where(keys, states.detach(), states) for states in (key, value))
+    return torch.where(queries, attend(module, query, *constant, attention_mask, **options)[0], output), None
+
+
+AttentionInterface.register(NAME, selective_attention)
+AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+
+
+@torch.no_grad()
+def attend_selectively(network: PreTrainedModel) -> None:
+    """Give a network this attention. Raises UserError for one that does not hand it its arguments."""
+    network.set_attn_implementation(NAME)
+    inputs, training = sample(network, 1, 3), network.training
+    network.eval()
+    nothing = torch.zeros(1, 3, 3, dtype=torch.bool, device=network.device)
+    first = nothing.clone()
+    first[:, 2, 0] = True  # hidden from the last token
+    try:
+        clean, same, other = (
+            network(**accepted(network, {**inputs, **given})).logits
+            for given in ({}, {"hidden_keys": nothing}, {"hidden_keys": first})
+        )
+        works = torch.equal(clean, same) and torch.equal(clean[:, :2], other[:, :2])
+        works = works and not torch.equal(clean[:, 2], other[:, 2])
+    except REFUSALS:
+        works = False
+    network.train(training)
+    if not works:
+        raise UserError(
+            f"objective: the attention of {type(network).__name__} cannot be masked from outside; choose model=gpt2, "
+            "llama or gpt_neox, or an objective without a mask"
+        )

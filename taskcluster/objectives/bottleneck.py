@@ -1,0 +1,55 @@
+"""A bottleneck: x and y see the last tokens of the instruction alone."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.data.places import TokenPlaces
+from taskcluster.objectives.objective import Objective
+from taskcluster.validation import validated
+
+
+class Bottleneck(Objective):
+    """What follows the instruction attends to its last tokens and to itself, not to the tokens before these.
+
+    Args:
+        last: how many tokens of the instruction stay visible, with the separator that ends it: 1 for this alone.
+        probability: the fraction of training sequences with the bottleneck; those that share an instruction in a row
+            have it together.
+        until: the step from which training has none; None for never.
+        measured: whether the model is measured through the bottleneck, too.
+    """
+
+    needs = ("data",)
+
+    @validated
+    def __init__(
+        self,
+        data: SequenceDataModule,
+        last: PositiveInt,
+        probability: Annotated[float, Field(ge=0, le=1)],
+        until: NonNegativeInt | None,
+        measured: bool,
+    ) -> None:
+        shortest = int(data.train_rows.prefixes[:-1].min())
+        if last > shortest:
+            raise ValueError(f"last={last}: the shortest instruction has {shortest} tokens; lower it")
+        self._last, self._probability, self._until, self.measured = last, probability, until, measured
+
+    def hidden(self, places: TokenPlaces) -> Tensor:
+        end = places.end[:, :, None]
+        return (places.query[:, :, None] > end) & (places.key[:, None, :] <= end - self._last)
+
+    def hidden_in_training(self, places: TokenPlaces, step: int) -> Tensor | None:
+        if self._probability == 0 or (self._until is not None and step >= self._until):
+            return None
+        hidden = self.hidden(places)
+        if self._probability == 1:
+            return hidden
+        column = torch.arange(hidden.shape[1], device=hidden.device)
+        ends = column + places.end - places.query  # the column of instruction_end: sequences of one row share it
+        drawn = torch.rand(ends.shape).to(hidden.device, non_blocking=True).gather(1, ends)
+        return hidden & (drawn < self._probability)[:, :, None]

@@ -1,0 +1,120 @@
+"""What an objective is, and the loss of an update that several of them make together.
+
+in:  a network and a Batch
+out: the loss, from whose gradient the update is made
+
+Weights of parts add up, masks hide what any of them hides, auxiliary losses are added.
+"""
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from taskcluster.data.batches import Batch, Weights
+from taskcluster.data.places import Hidden, TokenPlaces
+from taskcluster.data.rows import Position
+from taskcluster.models.architecture import accepted
+from taskcluster.models.hidden_states import forward_with_states, logits_at
+from taskcluster.validation import UserError
+
+
+class Objective:
+    """A part of what training asks. Each method has a default that changes nothing; override what the objective is.
+
+    The constructor takes the keys of the configuration, and raises ValueError("KEY=VALUE ...") for values that cannot
+    be used.
+
+    Attributes:
+        needs: which of "data" and "n_layer" the constructor is also given: the run's SequenceDataModule, and the number
+            of the model's blocks.
+        weights: what predictions of the instruction, x and y weigh in the next-token loss; None for nothing.
+        reads: the positions whose states `auxiliary` reads.
+        measured: whether `hidden` also holds when the model is measured.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    weights: Weights | None = None
+    reads: tuple[Position, ...] = ()
+    measured: bool = True
+
+    def hidden(self, places: TokenPlaces) -> Tensor | None:
+        """Which keys are hidden from which queries, bool (B, Q, K); None for none."""
+        return None
+
+    def hidden_in_training(self, places: TokenPlaces, step: int) -> Tensor | None:
+        """As `hidden`, in the update after `step`."""
+        return self.hidden(places)
+
+    def detached(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Queries (B, T) and keys (B, T), bool: from what these queries read at these keys, no gradient returns."""
+        return None
+
+    def auxiliary(self, states: Mapping[Position, Tensor], batch: Batch, step: int) -> Tensor | None:
+        """A loss that is added, of the states (L+1, M, D) at each position of `reads`, whose M tokens are
+        `batch.tokens_at(position)`. Layer 0 is the embedding output, layer l the output of block l, before the final
+        norm."""
+        return None
+
+
+class Objectives:
+    """Several objectives as one. Raises UserError where no prediction has a weight."""
+
+    def __init__(self, parts: Mapping[str, Objective]) -> None:
+        self._parts = [*parts.values()]
+        weights = [part.weights for part in self._parts if part.weights]
+        self.weights = Weights(*map(sum, zip(*weights, strict=True))) if weights else Weights(0, 0, 0)
+        if not any(self.weights):
+            raise UserError(
+                f"objective=[{','.join(parts)}] gives no prediction a weight, so there is no loss; add next_token or "
+                "answer, or raise a weight"
+            )
+        self._reads = [*dict.fromkeys(position for part in self._parts for position in part.reads)]
+        self.hides = any(_overrides(part, "hidden", "hidden_in_training") for part in self._parts)
+        self.is_selective = self.hides or any(_overrides(part, "detached") for part in self._parts)
+
+    @property
+    def measured(self) -> Hidden | None:
+        """What is hidden when the model is measured."""
+        parts = [part for part in self._parts if part.measured and _overrides(part, "hidden")]
+        return (lambda places: _any([part.hidden(places) for part in parts])) if parts else None  # type: ignore[return-value]
+
+    def loss(self, network: PreTrainedModel, batch: Batch, step: int) -> Tensor:
+        """The loss of a batch, whose weights are `weights`, in the update after `step`."""
+        inputs = batch.inputs | self._selection(batch, step)
+        predicting = batch.predicting_y if batch.on_y else None
+        if not self._reads:
+            if predicting:  # of all logits, those that count
+                return batch.loss(logits_at(network, predicting, **inputs))
+            return batch.loss(network(**accepted(network, inputs)).logits)
+        places = {position: torch.stack(batch.places(position)) for position in self._reads}
+        line, column = torch.cat([*places.values()], dim=1)
+        output, layers = forward_with_states(network, (line, column), final_norm=False, logits_at=predicting, **inputs)
+        states = dict(zip(places, layers.split([at.shape[1] for at in places.values()], dim=1), strict=True))
+        added = [part.auxiliary(states, batch, step) for part in self._parts]
+        return sum(
+            (loss for loss in added if loss is not None), batch.loss(output.logits[0] if predicting else output.logits)
+        )
+
+    def _selection(self, batch: Batch, step: int) -> dict[str, Any]:
+        """The inputs of selective attention."""
+        chosen: dict[str, Any] = {}
+        if self.hides:
+            places = batch.token_places
+            chosen["hidden_keys"] = _any([part.hidden_in_training(places, step) for part in self._parts])
+        detached = [pair for part in self._parts if (pair := part.detached(batch))]
+        if detached:
+            chosen["detached_keys"] = tuple(reduce(torch.logical_or, of) for of in zip(*detached, strict=True))
+        return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _any(masks: list[Tensor | None]) -> Tensor | None:
+    given = [mask for mask in masks if mask is not None]
+    return reduce(torch.logical_or, given) if given else None
+
+
+def _overrides(part: Objective, *names: str) -> bool:
+    return any(getattr(type(part), name) is not getattr(Objective, name) for name in names)
