@@ -1,9 +1,9 @@
 """Attention in which an objective hides tokens from others, or lets no gradient flow between them.
 
-in:  a network built with scaled dot-product attention; among its inputs `hidden_keys` or `detached_keys`
+in:  a network with scaled dot-product attention; among its inputs `hidden_keys`, `detached_keys` or `weights_kept`
 out: the same network, whose attention honours them
 
-Both travel as keyword arguments of the network, which transformers hands to the attention of every block.
+They travel as keyword arguments of the network, which transformers hands to the attention of every block.
 """
 
 from typing import Any
@@ -28,6 +28,7 @@ def selective_attention(
     attention_mask: Tensor | None,
     hidden_keys: Tensor | None = None,
     detached_keys: tuple[Tensor, Tensor] | None = None,
+    weights_kept: list[Tensor] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention of query (B, H, Q, d) and key, value (B, H, K, d).
@@ -35,6 +36,7 @@ def selective_attention(
     hidden_keys: bool (B, Q' >= Q, K), True where a query may not attend to a key; of queries, the last Q count.
     detached_keys: bool (B, Q) and (B, K): from what these queries read at these keys no gradient returns to the keys
     and values. The numbers of the forward pass stay the same.
+    weights_kept: gets the attention weights (B, H, Q, K) of each block.
     """
     attend = ALL_ATTENTION_FUNCTIONS["sdpa"]
     n = query.shape[2]
@@ -43,6 +45,12 @@ def selective_attention(
             size = key.shape[2]
             attention_mask = torch.ones(size, size, dtype=torch.bool, device=key.device).tril()[None, None, -n:]
         attention_mask = attention_mask & ~hidden_keys[:, None, -n:]
+    if weights_kept is not None:
+        keys_of_heads = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+        logits = query @ keys_of_heads.transpose(2, 3) * (options.get("scaling") or query.shape[3] ** -0.5)
+        weights_kept.append(
+            (logits if attention_mask is None else logits.where(attention_mask, -torch.inf)).softmax(-1)
+        )
     output, _ = attend(module, query, key, value, attention_mask, **options)
     if detached_keys is None:
         return output, None

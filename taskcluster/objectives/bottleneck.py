@@ -20,7 +20,7 @@ class Bottleneck(Objective):
         probability: the fraction of training sequences with the bottleneck; those that share an instruction in a row
             have it together.
         until: the step from which training has none; None for never.
-        measured: whether the model is measured through the bottleneck, too.
+        measured: whether the model is measured through the bottleneck, too; None for yes where all of training has it.
     """
 
     needs = ("data",)
@@ -32,12 +32,13 @@ class Bottleneck(Objective):
         last: PositiveInt,
         probability: Annotated[float, Field(ge=0, le=1)],
         until: NonNegativeInt | None,
-        measured: bool,
+        measured: bool | None,
     ) -> None:
         shortest = int(data.train_rows.prefixes[:-1].min())
         if last > shortest:
             raise ValueError(f"last={last}: the shortest instruction has {shortest} tokens; lower it")
-        self._last, self._probability, self._until, self.measured = last, probability, until, measured
+        self._last, self._probability, self._until = last, probability, until
+        self.measured = (probability == 1 and until is None) if measured is None else measured
 
     def hidden(self, places: TokenPlaces) -> Tensor:
         end = places.end[:, :, None]

@@ -1,0 +1,66 @@
+"""How tight the cluster of its task is around each example: nearer to its own task's centroid than to any other?
+
+in:  states at the separator (L+1, N, D), one for each instruction, and at x (L+1, E, D)
+out: for each example and layer, its cosine similarity to the centroid of its own task less that to the nearest other
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.data.rows import Position
+from taskcluster.measures.interventions.edits import group_means
+from taskcluster.measures.measure import Measure, Values, configured
+from taskcluster.measures.observation import Observation
+from taskcluster.metrics import PLACES, Metric
+
+TIGHTNESS, TIGHTNESS_AT_X = (
+    Metric(key, "tightness", PLACES[at], label=f"Tightness {PLACES[at]}", by_example=True, position=at, low=-1, high=1)
+    for key, at in (("tightness", "instruction_end"), ("tightness_at_x", "input"))
+)
+
+
+def tightness(states: Tensor, groups: Tensor, cells: Tensor) -> Tensor:
+    """For each of N states (N, D) the cosine similarity to the centroid of the other states of its group less that to
+    the most similar centroid of another group of its cell (N,); NaN where there is none of either. Centroids are means
+    of states of length 1, after the mean of the cell is taken off."""
+    _, of_cell = cells.unique(return_inverse=True)
+    centred = states - group_means(states, of_cell, int(of_cell.max()) + 1)[of_cell]
+    unit = torch.nn.functional.normalize(centred, dim=1)
+    pairs, of = torch.stack([cells, groups], 1).unique(dim=0, return_inverse=True)
+    n = torch.bincount(of)
+    sums = group_means(unit, of, len(pairs)) * n[:, None]
+    own = torch.nn.functional.cosine_similarity(unit, sums[of] - unit, dim=1)
+    others = unit @ torch.nn.functional.normalize(sums, dim=1).T
+    comparable = (pairs[:, 0] == cells[:, None]) & (torch.arange(len(pairs)) != of[:, None])
+    nearest = others.masked_fill(~comparable, -torch.inf).amax(1)
+    return torch.where((n[of] > 1) & comparable.any(1), own - nearest, torch.nan)
+
+
+@configured
+class Tightness(Measure):
+    """`tightness` of every example: at the separator among all tasks, at x among the tasks that share its x."""
+
+    needs = ("data",)
+    data: SequenceDataModule
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (TIGHTNESS, TIGHTNESS_AT_X)
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        return ("instruction_end", "input")
+
+    def measure(self, observation: Observation) -> Mapping[Metric, Values]:
+        rows = self.data.probe[observation.split]
+        row = rows.row_of[rows.firsts.long()].long()
+        task, x = rows.numbers[:, 0].long(), rows.numbers[:, 3].long()
+        of_row = task[rows.first_examples]
+        at_end, at_x = (observation.states[position].cpu() for position in ("instruction_end", "input"))
+        return {
+            TIGHTNESS: torch.stack([tightness(k, of_row, torch.zeros_like(of_row))[row] for k in at_end]),
+            TIGHTNESS_AT_X: torch.stack([tightness(k, task, x) for k in at_x]),
+        }
