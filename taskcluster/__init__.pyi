@@ -13,6 +13,7 @@ from .measures.measure import Measure as Measure
 from .measures.observation import Observation as Observation
 from .metrics import Metric as Metric
 from .models.hidden_states import check as check
+from .objectives.objective import Objective as Objective
 from .results import results as results
 from .results.intervals import Interval as Interval
 from .results.intervals import interval as interval

@@ -74,8 +74,7 @@ class Batch(NamedTuple):
         """Where its tokens, and those of a shared prefix before them, are in their sequences."""
         skipped = torch.arange(self.mask.shape[-1] - self.tokens.shape[1], device=self.tokens.device)
         key = torch.cat([skipped.expand(len(self.tokens), -1), self.positions], dim=1)
-        column = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        return TokenPlaces(self.positions, key, self.ends - column + self.positions)
+        return TokenPlaces(self.positions, key, self.positions.gather(1, self.ends))
 
     def places(self, position: Position) -> tuple[Tensor, Tensor]:
         """Lines and columns of a named position, one of each row or of each example, in the order of `Rows.at`."""

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
+from taskcluster.data.batches import Batch
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.places import TokenPlaces
 from taskcluster.objectives.objective import Objective
@@ -44,13 +45,11 @@ class Bottleneck(Objective):
         end = places.end[:, :, None]
         return (places.query[:, :, None] > end) & (places.key[:, None, :] <= end - self._last)
 
-    def hidden_in_training(self, places: TokenPlaces, step: int) -> Tensor | None:
+    def hidden_in_training(self, batch: Batch, step: int) -> Tensor | None:
         if self._probability == 0 or (self._until is not None and step >= self._until):
             return None
-        hidden = self.hidden(places)
+        hidden = self.hidden(batch.token_places)
         if self._probability == 1:
             return hidden
-        column = torch.arange(hidden.shape[1], device=hidden.device)
-        ends = column + places.end - places.query  # the column of instruction_end: sequences of one row share it
-        drawn = torch.rand(ends.shape).to(hidden.device, non_blocking=True).gather(1, ends)
+        drawn = torch.rand(batch.ends.shape).to(hidden.device, non_blocking=True).gather(1, batch.ends)  # one a row
         return hidden & (drawn < self._probability)[:, :, None]

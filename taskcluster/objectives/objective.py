@@ -45,9 +45,9 @@ class Objective:
         """Which keys are hidden from which queries, bool (B, Q, K); None for none."""
         return None
 
-    def hidden_in_training(self, places: TokenPlaces, step: int) -> Tensor | None:
-        """As `hidden`, in the update after `step`."""
-        return self.hidden(places)
+    def hidden_in_training(self, batch: Batch, step: int) -> Tensor | None:
+        """As `hidden`, of the tokens of a batch, in the update after `step`."""
+        return self.hidden(batch.token_places)
 
     def detached(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Queries (B, T) and keys (B, T), bool: from what these queries read at these keys, no gradient returns."""
@@ -103,8 +103,7 @@ class Objectives:
         """The inputs of selective attention."""
         chosen: dict[str, Any] = {}
         if self.hides:
-            places = batch.token_places
-            chosen["hidden_keys"] = _any([part.hidden_in_training(places, step) for part in self._parts])
+            chosen["hidden_keys"] = _any([part.hidden_in_training(batch, step) for part in self._parts])
         detached = [pair for part in self._parts if (pair := part.detached(batch))]
         if detached:
             chosen["detached_keys"] = tuple(reduce(torch.logical_or, of) for of in zip(*detached, strict=True))
