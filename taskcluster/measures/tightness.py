@@ -17,7 +17,7 @@ from taskcluster.measures.observation import Observation
 from taskcluster.metrics import PLACES, Metric
 
 TIGHTNESS, TIGHTNESS_AT_X = (
-    Metric(key, "tightness", PLACES[at], label=f"Tightness {PLACES[at]}", by_example=True, position=at, low=-1, high=1)
+    Metric(key, "tightness", PLACES[at], label=f"Tightness {PLACES[at]}", by_example=True, position=at, low=-2, high=2)
     for key, at in (("tightness", "instruction_end"), ("tightness_at_x", "input"))
 )
 

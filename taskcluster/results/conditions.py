@@ -131,7 +131,7 @@ def _labels(settings: Sequence[Settings]) -> list[tuple[str, dict[str, Any]]]:
 def _without_redundant(keys: Sequence[str], settings: Sequence[Settings]) -> list[str]:
     """The keys without those whose value follows from another one's in every setting."""
     chosen: list[str] = []
-    for key in sorted(keys, key=lambda key: (not key.endswith("._target_"), key.startswith("scheduler."))):
+    for key in sorted(keys, key=lambda k: (k != "objective", not k.endswith("._target_"), k.startswith("scheduler."))):
         if not any(_n_values([other, key], settings) == _n_values([other], settings) for other in chosen):
             chosen.append(key)
     return chosen

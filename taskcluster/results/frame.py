@@ -14,7 +14,7 @@ import polars
 
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.points import FAMILIES, matrices
-from taskcluster.runs.condition import flatten, separate_seeds
+from taskcluster.runs.condition import decisive, flatten, separate_seeds
 from taskcluster.runs.journal import parse
 from taskcluster.views import shown
 
@@ -77,7 +77,7 @@ def labelled(findings: Findings, rows: polars.DataFrame, by: str, seeds: Sequenc
     """Rows of runs or conditions, as `by` says, with columns before the others: the condition and the swept keys, and
     of runs also their path and their seeds."""
     named = [(name, run) for name, condition in findings.named() for run in condition.runs]
-    configs = [flatten(run.config) | {"condition": name, "run": run.path} for name, run in named]
+    configs = [flatten(run.config) | decisive(run.config) | {"condition": name, "run": run.path} for name, run in named]
     swept = dict.fromkeys(key for condition in findings.conditions for key in condition.settings)
     keys = ["condition", *swept, *(["run", *seeds] if by == "run" else [])]
     labels = polars.DataFrame([_column(key, [config.get(key) for config in configs]) for key in keys])

@@ -62,8 +62,11 @@ def content(config: Config) -> dict[str, Any]:
 
 
 def decisive(config: Config) -> dict[str, Any]:
-    """The condition: dotted key -> value of all that matters to a run's numbers, seeds aside."""
+    """The condition: dotted key -> value of all that matters to a run's numbers, seeds aside; and "objective", the
+    names of its objectives together."""
     values = {key: value for key, value in content(config).items() if not is_seed(key)}
+    if objectives := config.get("objective"):
+        values["objective"] = "+".join(objectives)
     return values | {key: without_seed(values[key]) for key in SUITE if key in values}
 
 

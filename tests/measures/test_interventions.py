@@ -65,7 +65,7 @@ def network(of_data: SequenceDataModule, through_separator: bool) -> ByHand:
 
 
 def interventions(
-    of_data: SequenceDataModule, edits: Any, at: Any, alphas: Any = (1.0,), layers: Any = None
+    of_data: SequenceDataModule, edits: Any, at: Any, alphas: Any = (1.0,), layers: Any = None, spans: Any = ("layer",)
 ) -> Interventions:
     return Interventions(
         data=of_data,
@@ -75,6 +75,7 @@ def interventions(
         alphas=[*alphas],
         controls=[*CONTROLS],
         layers=layers,
+        spans=[*spans],
         n_pairs=300,
         seed=0,
     )
@@ -86,8 +87,9 @@ def effects(
     at: list[str] = POSITIONS,
     alphas: tuple[float, ...] = (1.0,),
     layers: list[int] | int | None = None,
+    spans: tuple[Any, ...] = ("layer",),
 ) -> dict[str, list[float]]:
-    measure = interventions(data(), edits, at, alphas, layers)
+    measure = interventions(data(), edits, at, alphas, layers, spans)
     observed = SimpleNamespace(network=network(measure.data, through_separator), executor=in_turn)
     return {metric.key: values for metric, values in measure.measure(observed).items()}
 
@@ -128,6 +130,30 @@ def test_all_tokens_of_an_instruction_are_edited_at_once() -> None:
     around = effects(False, ["interchange", "cluster"], ["instruction"])
     assert around["effect_interchange_instruction"] == [1, 1, 0]
     assert "effect_cluster_instruction" not in around
+
+
+def test_the_whole_stream_of_the_only_route_turns_every_answer_and_of_another_token_none() -> None:
+    end, others = "effect_interchange{}_instruction_last_1", "effect_interchange{}_instruction_without_end"
+    at = ["instruction_last_1", "instruction_without_end", "input"]
+    through, around = (
+        effects(only, ["interchange", "add"], at, spans=("layer", "from", [0, 2])) for only in (True, False)
+    )
+    # Through the separator, which knows the task after block 1; its stream from there on or from the start.
+    assert through[end.format("")] == [0, 1, 0]
+    assert through[end.format("_from")] == [1, 1, 0]
+    assert through[end.format("_layers_0_2")] == 0  # not in the layer that is read
+    assert through[others.format("_from")] == [1, 0, 0]  # as the separator collects the task from them
+    assert around[end.format("_from")] == [0, 0, 0]
+    assert around[others.format("_from")] == [1, 1, 0]
+    assert through["effect_interchange_from_input"] == around["effect_interchange_from_input"] == [1, 1, 1]
+    assert "effect_add_from_input" not in through  # what is added does depend on the state
+
+
+def test_the_last_tokens_of_an_instruction_are_a_site() -> None:
+    around = effects(False, ["interchange"], ["instruction_last_2", "instruction_last_4", "instruction"])
+    assert around["effect_interchange_instruction"] == [1, 1, 0]
+    for k in (2, 4):  # of letters of two tasks, the network finds both and says y0
+        assert max(around[f"effect_interchange_instruction_last_{k}"]) < 1
 
 
 def test_a_state_is_put_at_another_position() -> None:

@@ -84,3 +84,12 @@ def test_several_controls_are_told_apart() -> None:
     changes = [{"holdout": "pair", "loss_on": "y"}, {"holdout": "none"}, {"holdout": "pair", "shuffle": True}]
     named = labels(*(config(0, data={**common, **one}) for one in changes))
     assert named == ["data.loss_on=y", "data.loss_on=x, data.holdout=none", "data.loss_on=x, data.shuffle=True"]
+
+
+def test_objectives_are_named_together() -> None:
+    plain, weighted = {"next_token": {"_target_": "N", "x": None}}, {"answer": {"_target_": "N", "x": 0.0}}
+    detached = {"detached": {"_target_": "D", "last": 1}}
+    asked = [plain, weighted, plain | detached, weighted | detached]
+    named = labels(*({"objective": each, "model": {"n_layer": n}} for each in asked for n in (2, 4)))
+    names = ("next_token", "answer", "next_token+detached", "answer+detached")
+    assert named == [f"objective={name}, model.n_layer={n}" for name in names for n in (2, 4)]

@@ -1,0 +1,43 @@
+"""Cheap numbers and tightness: planted states whose numbers are known."""
+
+import pytest
+import torch
+
+from taskcluster.measures.routes import correlation_of_distances, explained, residuals
+from taskcluster.measures.tightness import tightness
+
+
+def test_residuals_have_the_mean_0_in_every_group() -> None:
+    states, groups = torch.randn(40, 3) + 5, torch.arange(40) % 4
+    left = residuals(states, groups)
+    for k in range(4):
+        torch.testing.assert_close(left[groups == k].mean(0), torch.zeros(3), atol=1e-6, rtol=0)
+
+
+def test_what_is_a_linear_function_is_explained_and_what_is_not_is_not() -> None:
+    given, fold = torch.randn(2000, 5), torch.arange(2000) % 2
+    assert explained(given @ torch.randn(5, 3), given, fold) > 0.999
+    assert abs(explained(torch.randn(2000, 3), given, fold)) < 0.02
+    half = torch.cat([given[:, :1], torch.randn(2000, 1)], 1)
+    assert explained(half, given, fold) == pytest.approx(0.5, abs=0.05)
+
+
+def test_distances_are_compared_whatever_the_directions() -> None:
+    points = torch.randn(20, 4)
+    turned = 3 * points @ torch.linalg.qr(torch.randn(4, 4)).Q + 1
+    assert correlation_of_distances(points, turned) == pytest.approx(1)
+    assert abs(correlation_of_distances(points, torch.randn(20, 4))) < 0.5
+
+
+def test_tight_clusters_are_near_1_and_shuffled_ones_are_not() -> None:
+    centres, task = torch.nn.functional.one_hot(torch.arange(6)).float(), torch.arange(60) % 6
+    states = 10 * centres[task] + 0.01 * torch.randn(60, 6)
+    apart = tightness(states, task, torch.zeros_like(task))
+    assert apart.min() > 1
+    assert tightness(states, task[torch.randperm(60)], torch.zeros_like(task)).mean() < 0.2
+
+
+def test_a_state_without_company_has_no_tightness_and_cells_are_separate() -> None:
+    states, groups, cells = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 0]), torch.tensor([0, 0, 0, 1, 1])
+    found = tightness(states, groups, cells)
+    assert found.isnan().tolist() == [True, False, False, True, True]  # alone; no other group in the cell
