@@ -1,3 +1,4 @@
+from .data.places import TokenPlaces as TokenPlaces
 from .library.cluster_scores import ClusterScores as ClusterScores
 from .library.observing import observe as observe
 from .library.patch_effects import PatchEffects as PatchEffects
