@@ -11,7 +11,7 @@ from statistics import fmean
 from sweeps.cells import Runs, printed, select
 
 from taskcluster.results.cells import Table, estimate
-from taskcluster.results.findings import Findings
+from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.intervals import FEWEST
 from taskcluster.runs.journal import fixed, layers_of, number
 
@@ -31,11 +31,6 @@ EFFECTS = {
 }
 TEXTS = {"symbols": "bag of tokens", "bigrams": "bag of bigrams", "mean_embedding": "mean embedding"}
 TEXTS |= {"edit_distance": "edit distance"}
-PROMPTS = {
-    "zero_shot": "no vector",
-    "shuffled": "with demonstrations whose labels are shuffled",
-    "few_shot": "with demonstrations",
-}
 VECTORS = {
     "task_vector": "task vector: the state of one prompt put in",
     "function_vector": "function vector: mean outputs of ten heads added",
@@ -44,6 +39,15 @@ VECTORS = {
     "cluster": "difference of KMeans' centroids added",
     "random": "control: random direction",
     "other_task": "control: another task's difference",
+}
+ACCURACIES = {  # words -> of the first token, of the whole answer, the layer
+    "no vector": ("first_token_zero_shot", "whole_answer_zero_shot", ""),
+    **{
+        words: (f"vector_{key}_chosen", f"vector_{key}_chosen_whole", f"vector_{key}_layer")
+        for key, words in VECTORS.items()
+    },
+    "with demonstrations whose labels are shuffled": ("first_token_shuffled", "whole_answer_shuffled", ""),
+    "with demonstrations": ("first_token_few_shot", "whole_answer_few_shot", ""),
 }
 
 
@@ -75,20 +79,24 @@ def few_shot(found: Findings) -> Mapping[str, Table]:
     }
 
 
+def vectors_seeds(found: Findings) -> Mapping[str, Table]:
+    """Means over seeds of prompts; and of each seed the interval over tasks."""
+    (runs,) = found.conditions
+    rows = [
+        [words, _cell(found, runs, first), *(_over_tasks(run, first) for run in runs.runs), _cell(found, runs, whole)]
+        for words, (first, whole, _) in ACCURACIES.items()
+        if first in found.catalogue
+    ]
+    over_tasks = [f"over tasks, seed {run.config['seed']}" for run in runs.runs]
+    return {"vectors_seeds": Table("", ["", "first token", *over_tasks, "whole answer"], rows)}
+
+
 def _vectors(found: Findings, runs: Runs) -> Table:
-    """Means over seeds of prompts; of the first seed also intervals over tasks; the layers that each seed chose."""
-    keys = {words: (f"first_token_{key}", f"whole_answer_{key}", "") for key, words in PROMPTS.items()}
-    keys |= {
-        words: (f"vector_{key}_chosen", f"vector_{key}_chosen_whole", f"vector_{key}_layer")
-        for key, words in VECTORS.items()
-    }
     rows = []
-    for words, (first, whole, layer) in keys.items():
-        cells = [cell for key in (first, whole) for cell in (_cell(found, runs, key), _over_tasks(runs, key))]
-        chosen = [fixed(number(run.last, f"val/{layer}"), 0) for run in runs.runs] if layer else []
-        rows.append([words, *cells, ", ".join(chosen)])
-    over_tasks = f"over tasks, seed {runs.runs[0].config['seed']}"
-    return Table("", ["", "first token", over_tasks, "whole answer", over_tasks, "layers"], rows)
+    for words, (first, whole, layer) in ACCURACIES.items():
+        chosen = fixed(number(runs.runs[0].last, f"val/{layer}"), 0) if layer else ""
+        rows.append([words, _cell(found, runs, first), _cell(found, runs, whole), chosen])
+    return Table("", ["", "first token", "whole answer", "layer"], rows)
 
 
 def _texts(found: Findings, named: Mapping[str, Runs]) -> Table:
@@ -129,7 +137,7 @@ def _cell(found: Findings, runs: Runs, key: str, layer: int = 0) -> str:
     return fixed(mean.mean, 2) if mean.n < FEWEST else printed(mean)
 
 
-def _over_tasks(runs: Runs, key: str) -> str:
-    """The interval over tasks of the first seed's run."""
-    lower, upper = (fixed(number(runs.runs[0].last, f"val/{key}_{end}"), 2) for end in ("lower", "upper"))
+def _over_tasks(run: Finished, key: str) -> str:
+    """The interval over the tasks of a run, "" where it says nothing."""
+    lower, upper = (fixed(number(run.last, f"val/{key}_{end}"), 2) for end in ("lower", "upper"))
     return "" if lower == upper else f"[{lower}, {upper}]"

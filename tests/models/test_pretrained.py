@@ -320,6 +320,24 @@ def test_live_and_offline_numbers_are_the_same_bits_in_every_precision(
     assert measured == {key: row[key] for key in measured}
 
 
+def test_what_prompts_of_one_instruction_share_is_read_once_and_gives_the_states_of_whole_prompts(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, network = built(saved / "llama", "data.probe_size=16")
+    read: list[int] = []
+    network.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    once = observe(network, data, "val", ["input"])
+    n_once = sum(read)
+    monkeypatch.setattr("taskcluster.measures.observation.takes_mask", lambda network: False)
+    whole = observe(network, data, "val", ["input"])
+    assert n_once < sum(read) - n_once
+    torch.testing.assert_close(once.states["input"], whole.states["input"], rtol=1e-4, atol=1e-5)
+    assert torch.equal(once.correct, whole.correct)
+    assert once.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_killed_analysis_resumes_with_the_measure_that_it_was_in(
     taskcluster_train: Callable[..., Outcome], saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
