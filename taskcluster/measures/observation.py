@@ -20,7 +20,7 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
 from taskcluster.measures.edited_prompts import AppliedEdits, Edit, logits_of, with_indices
-from taskcluster.models.architecture import is_placed, takes_mask
+from taskcluster.models.architecture import is_placed
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.models.prefix_cache import prefix_cache
 from taskcluster.validation import UserError
@@ -189,10 +189,9 @@ def observe(
     with evaluation(network):
         skip, prefix = shared_prefix(network, rows) if on_answer else (0, None)
         known: dict[str, Any] = {"past_key_values": prefix, "use_cache": True} if prefix else {}
-        padding = None if _shares_prefixes(network, rows, data) else data.padding
-        pack = Packer(rows, data.loss_on, network.device, padding, skip, width=data.longest - 1 - skip)
+        pack = Packer(rows, data.loss_on, network.device, data.padding, skip, width=data.longest - 1 - skip)
         run = partial(_run_rows, network, rows, pack, positions, edited_at, edits or {}, final_norm=norm, **known)
-        n = rows_at_once(network, rows, data.loss_on, padding, skip)
+        n = rows_at_once(network, rows, data.loss_on, data.padding, skip)
         parts, losses, weights, correct = zip(*executor(run, torch.arange(len(rows)).split(n)), strict=True)
     return Observation(
         split=split,
@@ -244,13 +243,6 @@ def _run_rows(
     states = (layers.cpu() if is_placed(network) else layers).float().split([place.shape[1] for place in places], dim=1)
     logits = output.logits[0] if on_answer else output.logits
     return states, batch.loss(logits), batch.total, batch.correct(logits)
-
-
-def _shares_prefixes(network: PreTrainedModel, rows: Rows, data: SequenceDataModule) -> bool:
-    """Whether the prefix of a row is computed once for all its examples, though training has a line for each: in
-    float32, where it changes the last digits alone."""
-    asked = data.loss_on == "y" and network.dtype == torch.float32 and int(rows.counts.max()) > 1
-    return asked and takes_mask(network)
 
 
 def shared_prefix(network: PreTrainedModel, rows: Rows, fewer: int = 0) -> tuple[int, Cache | None]:
