@@ -48,6 +48,7 @@ SWEEPS = {
     "facts": Sweep(3, varied.facts),
     "countries": Sweep(1, pretrained.countries),
     "few_shot": Sweep(2, pretrained.few_shot),
+    "vectors_seeds": Sweep(3, pretrained.vectors_seeds),
     "shots": Sweep(25, shots.tables),
 }
 

@@ -19,7 +19,7 @@ View = Literal[
     "runs", "curves", "layers", "tables", "map", "path", "beside", "instruments", "matrix", "examples", "end"
 ]
 
-Kind = Literal["", "noise", "chance", "largest", "p", "baseline", "nuisance"]
+Kind = Literal["", "noise", "chance", "largest", "p", "baseline", "nuisance", "lower", "upper"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Metric:
         kind: of the control: "noise" for the same measurement with other seeds; "chance" for the mean over measurements
             of something that has nothing to do with tasks, "largest" for the largest of them, "p" for the p value that
             they give; "baseline" for the value without a trained network; "nuisance" for the same clusters against
-            other labels than the task.
+            other labels than the task; "lower" and "upper" for the ends of its interval over tasks.
     """
 
     key: str
@@ -175,6 +175,12 @@ def control(of: Metric, key: str, kind: Kind, where: str, by_layer: bool = True)
     """The declaration of a control of another metric, or of what it is compared with, with the key "METRIC_KEY"."""
     key = f"{of.key}_{key}"
     return replace(of, key=key, kind=kind, where=where, short="", label="", axis="", of=of.key, by_layer=by_layer)
+
+
+def ends(of: Metric) -> tuple[Metric, Metric]:
+    """The ends of the 95 % interval of a single number over tasks."""
+    where = f"{of.where}, interval over tasks".lstrip(", ")
+    return control(of, "lower", "lower", where, of.by_layer), control(of, "upper", "upper", where, of.by_layer)
 
 
 def kmeans_sd(of: Metric) -> Metric:

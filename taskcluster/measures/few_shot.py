@@ -36,10 +36,10 @@ class Questions:
         self.prompts = ProbePrompts(network, rows, examples, n if whole else None).at("answer")
 
     def correct(self, logits: Tensor) -> Tensor:
-        """How many answers are right by logits (B, K, V) or (B, V) at the last places: by their first token, and in K
-        tokens, each given those before it. (2,)."""
+        """Which answers are right by logits (B, K, V) or (B, V) at the last places: by their first token, and in K
+        tokens, each given those before it. (B, 2), float64."""
         hits = logits.view(*self._tokens.shape, -1).argmax(2) == self._tokens
-        return torch.stack([hits[:, 0].sum(), hits.all(1).sum()]).cpu()
+        return torch.stack([hits[:, 0], hits.all(1)], dim=1).double().cpu()
 
 
 def question_chunks(network: PreTrainedModel, rows: Rows, whole: bool = True) -> list[Tensor]:
@@ -50,9 +50,12 @@ def question_chunks(network: PreTrainedModel, rows: Rows, whole: bool = True) ->
 
 
 def correct(network: PreTrainedModel, rows: Rows) -> Tensor:
-    """How many answers of all examples are right, without any edit, (2,)."""
-    every = (Questions(network, rows, chunk, whole=True) for chunk in question_chunks(network, rows))
-    return torch.stack([questions.correct(questions.prompts.logits) for questions in every]).sum(0)
+    """Which answers of all N examples are right, without any edit, (N, 2)."""
+    right = torch.zeros(rows.n_examples, 2, dtype=torch.float64)
+    for chunk in question_chunks(network, rows):
+        questions = Questions(network, rows, chunk, whole=True)
+        right[chunk] = questions.correct(questions.prompts.logits)
+    return right
 
 
 @dataclass(frozen=True)

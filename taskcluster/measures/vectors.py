@@ -27,8 +27,9 @@ from taskcluster.measures.interventions.edits import group_means, match_clusters
 from taskcluster.measures.interventions.sites import Layers, ProbePrompts, chunks, edited_layers
 from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation, evaluation
-from taskcluster.metrics import Metric
+from taskcluster.metrics import Metric, ends
 from taskcluster.models.heads import added, reading, replacing
+from taskcluster.results.intervals import interval
 from taskcluster.validation import Seed
 from taskcluster.work import each
 
@@ -54,8 +55,6 @@ PROMPT_METRICS = tuple(  # of the first token of y, and of all of them
         ("few_shot", "with demonstrations"),
     )
 )
-
-UNTRIED = torch.full((2,), math.nan, dtype=torch.float64)  # right answers of a layer that no vector is patched into
 
 Patch = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, states there (M, D), their tasks (M,) and numbers (M,)
 
@@ -93,24 +92,30 @@ class Vectors(ClusterMeasure):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return (*PROMPT_METRICS, *(metric for method in self._methods for metric in vector_metrics(method)))
+        declared = (*PROMPT_METRICS, *(metric for method in self._methods for metric in vector_metrics(method)))
+        rates = [metric for metric in declared if metric.high == 1 and not metric.by_layer]
+        return (*declared, *(end for rate in rates for end in ends(rate)))
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         network, test = observation.network, self._parts["test"]
         layers = edited_layers(network, self.layers, "measures.vectors.layers")
+        every = range(network.config.num_hidden_layers + 1)
         with evaluation(network):
             patches = self._patches(network)
             chosen, tested = (self._patched(network, part, patches, layers) for part in ("choice", "test"))
             plain = torch.stack([correct(network, rows) for rows in (test.zero, test.shuffled, test.few)])
-        n, every = len(test.task), range(network.config.num_hidden_layers + 1)
-        numbers: dict[Metric, Values] = dict(
-            zip(PROMPT_METRICS, (plain.double() / n).T.flatten().tolist(), strict=True)
-        )
+        numbers: dict[Metric, Values] = {}
+        for metric, right in zip(PROMPT_METRICS, plain.permute(2, 0, 1).flatten(0, 1), strict=True):
+            numbers |= rate_over_tasks(metric, right, test.task)
         for method in self._methods:
-            best = max(layers, key=lambda layer: int(chosen[method, layer][0]))
-            right = torch.stack([tested.get((method, layer), UNTRIED) for layer in every])
-            first, whole = (right / n).T.tolist()
-            numbers |= zip(vector_metrics(method), (first, whole, first[best], whole[best], float(best)), strict=True)
+            by_layer, whole_by_layer, at_best, whole_at_best, layer_of_best = vector_metrics(method)
+            best = max(layers, key=lambda layer: int(chosen[method, layer][:, 0].sum()))
+            untried = torch.full((len(test.task), 2), math.nan, dtype=torch.float64)
+            right = torch.stack([tested.get((method, layer), untried) for layer in every])  # (L+1, N, 2)
+            numbers |= zip((by_layer, whole_by_layer), right.mean(1).T.tolist(), strict=True)
+            for metric, column in ((at_best, right[best, :, 0]), (whole_at_best, right[best, :, 1])):
+                numbers |= rate_over_tasks(metric, column, test.task)
+            numbers[layer_of_best] = float(best)
         return numbers
 
     def _states(self, network: PreTrainedModel, part: str, heads: bool = False) -> tuple[Tensor, Tensor]:
@@ -178,17 +183,24 @@ class Vectors(ClusterMeasure):
     def _patched(
         self, network: PreTrainedModel, part: str, patches: Mapping[Vector, Patch], layers: Sequence[int]
     ) -> dict[tuple[Vector, int], Tensor]:
-        """{(method, layer): how many answers are right without demonstrations, (2,)}; of those by which a layer is
+        """{(method, layer): which answers are right without demonstrations, (N, 2)}; of those by which a layer is
         chosen, the first token stands for all."""
-        counts = {key: torch.zeros(2, dtype=torch.float64) for key in product(patches, layers)}
         rows, whole = self._parts[part].zero, part == "test"
+        right = {key: torch.zeros(rows.n_examples, 2, dtype=torch.float64) for key in product(patches, layers)}
         for chunk in each(question_chunks(network, rows, whole), "part"):
             questions = Questions(network, rows, chunk, whole)
             tasks = self._parts[part].task[chunk].to(network.device)
-            for method, layer in each(counts, "vector and layer"):
+            for method, layer in each(right, "vector and layer"):
                 states = patches[method](layer, questions.prompts.states[layer], tasks, chunk)
-                counts[method, layer] += questions.correct(questions.prompts.edited(layer, states))
-        return counts
+                right[method, layer][chunk] = questions.correct(questions.prompts.edited(layer, states))
+        return right
+
+
+def rate_over_tasks(metric: Metric, right: Tensor, task: Tensor) -> dict[Metric, Values]:
+    """How many of N answers are right, 1 or 0 in `right` (N,), and the ends of the interval over their tasks (N,)."""
+    of_tasks = [float(right[task == k].mean()) for k in task.unique()]
+    over_tasks = interval(of_tasks, metric.range)
+    return {metric: float(right.mean()), **dict(zip(ends(metric), (over_tasks.lower, over_tasks.upper), strict=True))}
 
 
 def function_vectors(network: PreTrainedModel, prompts: FewShot, means: Tensor, n_heads: int, n_trials: int) -> Tensor:

@@ -10,6 +10,7 @@ Weights are read from safetensors or GGUF files alone, which hold no code, as pi
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
+from logging import getLogger
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +95,7 @@ def pretrained(
 def _quantization(bits: int | None, dtype: str) -> BitsAndBytesConfig | None:
     if not bits:
         return None
+    getLogger("bitsandbytes").setLevel("ERROR")  # in every pass it says that inputs are cast
     return BitsAndBytesConfig(
         load_in_8bit=bits == 8, load_in_4bit=bits == 4, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )

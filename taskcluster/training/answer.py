@@ -53,16 +53,21 @@ def _by_place(final: Row, known: Catalogue) -> list[Table]:
         table = _table("Validation", "", *names)
         for place in group:
             metrics = (places[place].get(name) for name in names)
-            table.add_row(place, *(_number(final, metric) for metric in metrics))
+            table.add_row(place, *(_number(final, metric, known) for metric in metrics))
         tables.append(table)
     return tables
 
 
-def _number(final: Row, metric: Metric | None) -> str:
+def _number(final: Row, metric: Metric | None, known: Catalogue) -> str:
+    """A number, with its interval over tasks where it has one."""
     if metric is None:
         return ""
     value = number(final, metric.stem("val"))
-    return f"{value:.0f}" if metric.name == "layer" and value == value else fixed(value)
+    if metric.name == "layer" and value == value:
+        return f"{value:.0f}"
+    ends = [number(final, end.stem("val")) for end in belonging(known, metric, "lower", "upper")]
+    said = f" [{', '.join(map(fixed, ends))}]" if ends and all(map(math.isfinite, ends)) and ends[0] < ends[1] else ""
+    return fixed(value) + said
 
 
 def _by_layer(final: Row, known: Catalogue) -> list[Table]:

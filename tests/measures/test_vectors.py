@@ -14,8 +14,10 @@ from transformers.cache_utils import Cache
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
-from taskcluster.measures.vectors import VECTORS, Vectors
+from taskcluster.measures.vectors import PROMPT_METRICS, VECTORS, Vectors, rate_over_tasks
+from taskcluster.metrics import ends
 from taskcluster.models.heads import added, projections, reading, replacing
+from taskcluster.results.intervals import interval
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.tasks.prompting import Layout, demonstration_sets
 from taskcluster.validation import UserError
@@ -97,8 +99,21 @@ def test_a_whole_answer_is_right_where_all_of_its_tokens_are() -> None:
     assert {key: found[key] for key in rates} == pytest.approx(rates)
     assert (found["vector_mean"], found["vector_mean_whole"]) == ([0, 1], [0, pytest.approx(2 / 3)])
     assert found["vector_other_task_whole"][1] == 0
+    # Of three tasks one is wrong, which is too few for an interval over tasks; without a difference it has no length.
+    assert [str(found[f"whole_answer_few_shot_{end}"]) for end in ("lower", "upper")] == ["nan", "nan"]
+    assert [found[f"vector_mean_chosen_{end}"] for end in ("lower", "upper")] == [1, 1]
     single = measured(["mean", "cluster"])
     assert all(single[key] == single[f"{key}_whole"] for key in ("vector_mean", "vector_cluster", "vector_random"))
+
+
+def test_an_interval_is_over_the_rates_of_tasks() -> None:
+    metric, (lower, upper) = PROMPT_METRICS[0], ends(PROMPT_METRICS[0])
+    rates = [0.4, 0.5, 0.5, 0.6, 0.4, 0.6]
+    right = torch.tensor([[k < 10 * rate for k in range(10)] for rate in rates]).double().flatten()
+    found = rate_over_tasks(metric, right, torch.arange(6).repeat_interleave(10))
+    known = interval(rates, (0, 1))
+    assert found == pytest.approx({metric: 0.5, lower: known.lower, upper: known.upper})
+    assert 0.35 < known.lower < 0.45
 
 
 def test_only_chosen_layers_are_tried() -> None:

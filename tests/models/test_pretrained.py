@@ -320,6 +320,23 @@ def test_live_and_offline_numbers_are_the_same_bits_in_every_precision(
     assert measured == {key: row[key] for key in measured}
 
 
+def test_shared_prefixes_are_read_once_and_give_the_states_of_whole_prompts(saved: Path) -> None:
+    seen, read = [], list[int]()
+    for layout in ("shared_prefix", "padded"):
+        data, network = built(saved / "llama", "data.probe_size=64", f"data.layout={layout}")
+        read.append(0)
+
+        def count(_: torch.nn.Module, args: object, kwargs: dict[str, Any]) -> None:
+            read[-1] += kwargs["input_ids"].numel()
+
+        network.register_forward_pre_hook(count, with_kwargs=True)
+        seen.append(observe(network, data, "val", ["input"]))
+    once, whole = seen
+    assert read[0] < read[1]
+    torch.testing.assert_close(once.states["input"], whole.states["input"], rtol=1e-4, atol=1e-5)
+    assert torch.equal(once.correct, whole.correct)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_killed_analysis_resumes_with_the_measure_that_it_was_in(
     taskcluster_train: Callable[..., Outcome], saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ from planted import config, plant
 from rich.console import Console
 
 from taskcluster.measures.vectors import PROMPT_METRICS, vector_metrics
-from taskcluster.metrics import ARI, control
+from taskcluster.metrics import ARI, control, ends
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.answer import show
 
@@ -39,12 +39,13 @@ def test_accuracy_with_and_without_demonstrations_and_the_table_of_vectors(tmp_p
     single = [*PROMPT_METRICS, *(m for m in vector_metrics("mean") if not m.by_layer)]
     layers = {m.at("val", layer): layer / 100 for m in (ARI, untrained) for layer in range(31)}
     row = {"step": 0, **{m.stem("val"): 0.125 for m in single}, **layers, "val/vector_mean_layer": 20.0}
-    run.start(config(0), None, [*single, ARI, untrained])
+    row |= dict(zip((end.stem("val") for end in ends(single[-3])), (0.05, 0.25), strict=True))
+    run.start(config(0), None, [*single, *ends(single[-3]), ARI, untrained])
     run.write_results({"claims": [], "final": row})
     said = printed(run)
     for place in ("without demonstrations", "with shuffled demonstrations", "with demonstrations"):
         assert [place, "0.125", "0.125"] in said
-    assert ["mean of the task put in, chosen layer", "0.125", "0.125", "20"] in said
+    assert ["mean of the task put in, chosen layer", "0.125 [0.050, 0.250]", "0.125", "20"] in said
     shown = [f"{layer / 100:.2f}" for layer in range(0, 31, 3)]
     assert ["ARI at the separator", *shown] in said
     assert ["untrained network", *shown] in said
