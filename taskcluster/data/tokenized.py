@@ -48,15 +48,16 @@ class TokenizedPrompts:
     @cached_property
     def strings(self) -> list[list[str]]:
         """The token strings of each prompt."""
-        return [self.tokenizer.convert_ids_to_tokens(ids) for ids in self._unpadded]
+        return [self.tokenizer.convert_ids_to_tokens(ids) for ids in self.unpadded]
 
     @cached_property
     def texts(self) -> list[str]:
         """The text of each prompt, as its tokens spell it."""
-        return [self.tokenizer.decode(ids) for ids in self._unpadded]
+        return [self.tokenizer.decode(ids) for ids in self.unpadded]
 
     @property
-    def _unpadded(self) -> list[list[int]]:
+    def unpadded(self) -> list[list[int]]:
+        """The token ids of each prompt."""
         return [ids[mask.bool()].tolist() for ids, mask in zip(self.ids, self.mask, strict=True)]
 
     def reads(self, position: str) -> Tensor:
@@ -78,6 +79,10 @@ class TokenizedPrompts:
         mask = self.mask[examples].to(device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         return {"input_ids": self.ids[examples].to(device), "attention_mask": mask, "position_ids": positions}
+
+    def answers_to(self, examples: Tensor) -> Tensor | None:
+        """The first token of the answer to each of some prompts (B,); None where no answers are known."""
+        return None if self.answers is None else self.answers[examples]
 
     def words(self, ids: Sequence[int]) -> list[str]:
         """Tokens as text, one string each."""

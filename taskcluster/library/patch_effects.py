@@ -20,14 +20,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.tokenized import TokenizedPrompts
+from taskcluster.measures.interventions.edits import alternating, group_means
+from taskcluster.measures.interventions.sites import edited_layers
 from taskcluster.measures.observation import evaluation
-from taskcluster.models.architecture import blocks
-from taskcluster.models.patching import Prompts, Suffixes
+from taskcluster.models.patching import Prompts, Suffixes, runs_at_once
 from taskcluster.validation import UserError
 
 PatchEdit = Literal["add", "centroid", "replace"]
-
-CHUNK = 64  # pairs that are run at once
 
 
 @dataclass(frozen=True)
@@ -101,16 +100,13 @@ def patch_effects(
     """See `PromptObservation.patch`. Raises UserError where no pairs exist or a layer does not."""
     if edit not in get_args(PatchEdit):
         raise UserError(f"edit={edit!r}: choose from {', '.join(get_args(PatchEdit))}")
-    n_layer = len(blocks(patched.network))
-    if wrong := [layer for layer in layers or () if not 0 <= layer <= n_layer]:
-        raise UserError(f"layers: {wrong[0]} does not exist; the model has layers 0 to {n_layer}")
+    asked = edited_layers(patched.network, layers, "layers")
     generator = torch.Generator().manual_seed(seed)
     shared = _shared(patched, label, within)
     within_codes = [patched.labels[name] for name in shared] if within is not None else []
     groups = torch.stack([patched.labels[label], *within_codes], dim=1).unique(dim=0, return_inverse=True)[1]
     base, source = _pairs(patched, label, shared, groups, n_pairs, generator)
     raw = _raw_states(patched)
-    asked = list(range(n_layer + 1)) if layers is None else list(layers)
     targets, controls = [], []
     for layer in asked:
         target = _edited(edit, raw[layer], groups, base, source, alpha)
@@ -139,30 +135,24 @@ def _shared(patched: Patched, label: str, within: str | Sequence[str] | None) ->
             )
         return names
     others = [name for name in patched.labels if name != label]
+    return others if bool(_differing(patched, label, others).any()) else []
+
+
+def _differing(patched: Patched, label: str, shared: Sequence[str]) -> Tensor:
+    """Whether each two prompts have different values of the label, and the same of those that are shared, (E, E)."""
     truth = patched.labels[label]
-    same = truth[:, None] != truth
-    for name in others:
-        same &= patched.labels[name][:, None] == patched.labels[name]
-    return others if bool(same.any()) else []
-
-
-def _alternating(group: Tensor) -> Tensor:
-    """Whether each prompt is the first, third, ... of its group, (E,): these give centroids."""
-    even = torch.zeros(len(group), dtype=torch.bool)
-    for value in group.unique():
-        even[(group == value).nonzero().squeeze(1)[::2]] = True
-    return even
+    differing = truth[:, None] != truth
+    for name in shared:
+        differing &= patched.labels[name][:, None] == patched.labels[name]
+    return differing
 
 
 def _pairs(
     patched: Patched, label: str, shared: Sequence[str], groups: Tensor, n_pairs: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Numbers of base and source prompts, (P,) each: bases are those that give no centroids."""
-    truth, answers = patched.labels[label], patched.answers
-    possible = (truth[:, None] != truth) & (answers[:, None] != answers)
-    for name in shared:
-        possible &= patched.labels[name][:, None] == patched.labels[name]
-    possible[_alternating(groups)] = False
+    possible = _differing(patched, label, shared) & (patched.answers[:, None] != patched.answers)
+    possible[alternating(groups)] = False
     pairs = possible.nonzero()
     if not len(pairs):
         raise UserError(
@@ -178,12 +168,15 @@ def _edited(edit: PatchEdit, states: Tensor, group: Tensor, base: Tensor, source
     """The states (P, D) that are put in the place of those of the bases, given those of all prompts (E, D)."""
     if edit == "replace":
         return states[source]
-    even, n_groups = _alternating(group), int(group.max()) + 1
-    sums = torch.zeros(n_groups, states.shape[1]).index_add_(0, group[even], states[even])
-    centroids = sums / torch.bincount(group[even], minlength=n_groups)[:, None]
+    first = alternating(group)
+    centroids = group_means(states[first], group[first], int(group.max()) + 1)
     if edit == "centroid":
         return centroids[group[source]]
     return states[base] + alpha * (centroids[group[source]] - centroids[group[base]])
+
+
+def _chunks(patched: Patched, n: int) -> Sequence[Tensor]:
+    return torch.arange(n).split(runs_at_once(patched.network, patched.prompts.ids.shape[1]))
 
 
 def _suffixes(patched: Patched, examples: Tensor) -> Suffixes:
@@ -194,16 +187,16 @@ def _suffixes(patched: Patched, examples: Tensor) -> Suffixes:
 
 def _raw_states(patched: Patched) -> Tensor:
     """The states of each prompt at the edited place, before the final norm, (L+1, E, D), on the CPU."""
-    chunks = torch.arange(len(patched.prompts)).split(CHUNK)
     with evaluation(patched.network):
-        return torch.cat([_suffixes(patched, chunk).states.float().cpu() for chunk in chunks], dim=1)
+        parts = [_suffixes(patched, chunk).states.float().cpu() for chunk in _chunks(patched, len(patched.prompts))]
+    return torch.cat(parts, dim=1)
 
 
 def _answers(patched: Patched, base: Tensor, layers: Sequence[int], states: Sequence[Tensor]) -> list[Tensor]:
     """The likeliest next token (P,) of base prompts (P,) for each of `layers` whose states become `states` (P, D)."""
     parts = []
     with evaluation(patched.network):
-        for chunk in torch.arange(len(base)).split(CHUNK):
+        for chunk in _chunks(patched, len(base)):
             suffixes = _suffixes(patched, base[chunk])
             put = [each[chunk].to(suffixes.states) for each in states]
             logits = (suffixes.edited(layer, each) for layer, each in zip(layers, put, strict=True))

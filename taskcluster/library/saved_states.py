@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from taskcluster.measures.edited_prompts import Answers
 from taskcluster.runs.atomic_files import replace_file
 from taskcluster.validation import UserError
 
 META, PROMPTS = "observation.json", "prompts.parquet"
-FIELDS = ("tokens", "losses")  # of a batch, beside activations
+FIELDS = Answers._fields  # of a batch, beside activations
 
 
 class Store:

@@ -19,7 +19,7 @@ from taskcluster.data.batches import LossOn, Packer, Padding, shared_prefix_leng
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
-from taskcluster.measures.edited_prompts import AppliedEdits, Edit, logits_of, with_indices
+from taskcluster.measures.edited_prompts import Answers, AppliedEdits, Edit, answers_of, logits_of, with_indices
 from taskcluster.models.architecture import is_placed
 from taskcluster.models.hidden_states import forward_with_states
 from taskcluster.models.prefix_cache import prefix_cache
@@ -28,6 +28,7 @@ from taskcluster.work import each
 
 CHUNK = 256  # rows a forward pass, at most
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
+ANSWERS = "answers"  # of an observation, kept by `once`
 SHORTEST = 8  # tokens of a shared prefix that is worth computing by itself
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class Observation:
             rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
         network: the network itself.
         read_prompts: makes `prompts`.
-        values: {label: the value of each code in `labels`}, of x and y.
+        values: {label: the value of each code in `labels`}, of x, of y, and of tasks that have names.
         applied: the edits under which the network ran; None without.
         executor: computes work for several items, n_workers of them at a time.
         kept: what `once` computed.
@@ -112,8 +113,33 @@ class Observation:
         """The token strings of each prompt. `prompts.reads(position)` says which of them is read for each state."""
         return self.prompts.strings
 
+    @property
+    def answers(self) -> list[str]:
+        """The likeliest next token of each prompt, as text."""
+        return self.prompts.words(self.answer_tokens.tolist())
+
+    @property
+    def answer_tokens(self) -> Tensor:
+        """The likeliest next token of each prompt, (E,), on the CPU. The network runs again, prompt by prompt, when
+        answers or losses are first asked for."""
+        return self._answers.tokens
+
+    @property
+    def losses(self) -> Tensor:
+        """The loss of the first token of each right answer, (E,), in nats, on the CPU; NaN where none is known."""
+        return self._answers.losses
+
+    @property
+    def _answers(self) -> Answers:
+        def run() -> Answers:
+            with evaluation(self.network):
+                return answers_of(self.network, self.prompts, self.applied)
+
+        return self.once(ANSWERS, run)
+
     def label(self, name: str, position: str) -> list[Any]:
-        """The values of a label, for each state at a position: x and y as texts, others as numbers."""
+        """The values of a label, for each state at a position: x, y and the names of tasks as texts, others as
+        numbers."""
         codes = self.labels[position][name].tolist()
         return [self.values[name][code] for code in codes] if name in self.values else codes
 
