@@ -26,10 +26,11 @@ def matrix_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
     """A map for each metric by two layers; a row for each condition if there are several."""
     several = len({point["condition"] for point in points}) > 1
     of_metrics = ((m, [p for p in points if p["metric"] == m.key]) for m in shown(known, "matrix"))
-    return {metric.key: _matrix(chosen, metric, several) for metric, chosen in of_metrics if chosen}
+    return {m.key: by_two_layers(alt.Data(values=chosen), m, several) for m, chosen in of_metrics if chosen}
 
 
-def _matrix(points: Points, metric: Metric, by_condition: bool) -> Chart:
+def by_two_layers(data: Any, metric: Metric, by_condition: bool = False) -> Chart:
+    """A map of layers by layers, train beside validation; `by_condition`: a row for each."""
     low, high = metric.low, metric.high
     ends = alt.Undefined if low is None or high is None else [low, high]
     scale = alt.Scale(scheme="viridis", domain=ends, clamp=True)
@@ -44,7 +45,7 @@ def _matrix(points: Points, metric: Metric, by_condition: bool) -> Chart:
         )
         .properties(width=260, height=260)
     )
-    chart = panel.facet(column=SPLITS, **rows(by_condition), data=alt.Data(values=[*points]))
+    chart = panel.facet(column=SPLITS, **rows(by_condition), data=data)
     return chart.properties(title=_title(metric))
 
 
