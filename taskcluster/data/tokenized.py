@@ -80,9 +80,9 @@ class TokenizedPrompts:
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         return {"input_ids": self.ids[examples].to(device), "attention_mask": mask, "position_ids": positions}
 
-    def answers_to(self, examples: Tensor) -> Tensor | None:
-        """The first token of the answer to each of some prompts (B,); None where no answers are known."""
-        return None if self.answers is None else self.answers[examples]
+    def states_of(self, position: str, examples: Tensor) -> Tensor:
+        """Which state at a position is that of each prompt (B,), as prompts that share one follow each other."""
+        return torch.searchsorted(self.examples[position], examples, right=True) - 1
 
     def words(self, ids: Sequence[int]) -> list[str]:
         """Tokens as text, one string each."""

@@ -24,9 +24,9 @@ from taskcluster.library.prompt_observation import PromptObservation, observatio
 from taskcluster.library.saved_states import FIELDS, Store
 from taskcluster.library.tokenizing import tokenized
 from taskcluster.measures.edited_prompts import AppliedEdits, Edit, answers_by, prompts_at_once
-from taskcluster.measures.observation import Observation, evaluation
+from taskcluster.measures.observation import Observation
 from taskcluster.models.block_sites import SITES, Site, check_sites, reading_sites
-from taskcluster.models.hidden_states import check, forward_with_states
+from taskcluster.models.hidden_states import check, evaluation, forward_with_states
 from taskcluster.validation import UserError, did_you_mean
 
 Chat = Sequence[Mapping[str, str]]
@@ -149,7 +149,7 @@ def run_batch(
         output, states = forward_with_states(
             model, places, final_norm=final_norm, logits_at=last, **changes, **prompts.inputs(lines, model)
         )
-    answers = answers_by(output.logits[0].float().cpu(), prompts.answers_to(lines))
+    answers = answers_by(prompts, lines, output.logits[0].float().cpu())
     found: dict[Site, Tensor] = {"resid_post": states, **{site: torch.stack(each) for site, each in kept.items()}}
     if "resid_pre" in sites:
         found["resid_pre"] = states[:-1]

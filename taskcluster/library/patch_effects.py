@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from taskcluster.data.tokenized import TokenizedPrompts
 from taskcluster.measures.interventions.edits import alternating, group_means
 from taskcluster.measures.interventions.sites import edited_layers
-from taskcluster.measures.observation import evaluation
+from taskcluster.models.hidden_states import evaluation
 from taskcluster.models.patching import Prompts, Suffixes, runs_at_once
 from taskcluster.validation import UserError
 

@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -167,10 +168,7 @@ class PromptObservation(Observation):
         prompts, each = self.prompts, self._each_prompt
         labels = {name: self.codes(name, each) for name in self.labels[each]}
         self.codes(label, each)
-        columns = prompts.columns[at]
-        if len(columns) != len(prompts):  # prompts that share a state follow each other
-            begins = torch.zeros(len(prompts), dtype=torch.long).index_fill_(0, prompts.examples[at], 1)
-            columns = columns[begins.cumsum(0) - 1]
+        columns = prompts.columns[at][prompts.states_of(at, torch.arange(len(prompts)))]
         patched = Patched(self.model, prompts, columns, labels, self.answer_tokens)
         return patch_effects(patched, label, edit, within, at, layers, n_pairs, alpha, seed)
 
@@ -261,7 +259,7 @@ def observation(
         n_tasks=len(next(iter(values.values()))) if values else 1,
         loss=float(answers.losses.mean()),
         correct=answers.tokens == right if right is not None else torch.full((len(prompts),), math.nan),
-        edited=edited or (_already_edited if applied else _without_model),
+        edited=edited or partial(_refuse, ALREADY_EDITED if applied else WITHOUT_MODEL),
         network=cast(PreTrainedModel, model),
         read_prompts=lambda: prompts,
         activations=activations,
@@ -271,9 +269,5 @@ def observation(
     )
 
 
-def _already_edited(position: str, edits: Mapping[int, Edit]) -> Observation:
-    raise UserError(ALREADY_EDITED)
-
-
-def _without_model(position: str, edits: Mapping[int, Edit]) -> Observation:
-    raise UserError(WITHOUT_MODEL)
+def _refuse(reason: str, position: str, edits: Mapping[int, Edit]) -> Observation:
+    raise UserError(reason)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.tokenized import TokenizedPrompts
-from taskcluster.models.hidden_states import forward_with_states
+from taskcluster.models.hidden_states import evaluation, forward_with_states, numbers_held
 from taskcluster.models.patching import NOWHERE
 
 AT_ONCE = 64  # prompts of a pass, at most
@@ -31,7 +31,7 @@ class AppliedEdits(NamedTuple):
 
     def changes(self, prompts: TokenizedPrompts, examples: Tensor) -> dict[str, Any]:
         """Arguments of `forward_with_states` for prompts with numbers `examples` (B,)."""
-        which = torch.searchsorted(prompts.examples[self.position], examples, right=True) - 1
+        which = prompts.states_of(self.position, examples)
         at = torch.arange(len(examples)), prompts.columns[self.position][which]
         return {"edits": {k: partial(with_indices, edit, which) for k, edit in self.edits.items()}, "at": at}
 
@@ -48,21 +48,18 @@ class Answers(NamedTuple):
     losses: Tensor
 
 
-def answers_by(logits: Tensor, right: Tensor | None) -> Answers:
-    """Given the logits (E, V) at the last token of each prompt, and the first token of each right answer (E,)."""
+def answers_by(prompts: TokenizedPrompts, examples: Tensor, logits: Tensor) -> Answers:
+    """Of prompts with numbers `examples` (B,), given the logits (B, V) at their last tokens."""
     losses = torch.full((len(logits),), math.nan)
-    if right is not None:
-        losses = -logits.log_softmax(1).gather(1, right[:, None]).squeeze(1)
+    if prompts.answers is not None:
+        losses = -logits.log_softmax(1).gather(1, prompts.answers[examples, None]).squeeze(1)
     return Answers(logits.argmax(1), losses)
 
 
 def answers_of(network: PreTrainedModel, prompts: TokenizedPrompts, applied: AppliedEdits | None) -> Answers:
     every = torch.arange(len(prompts))
     last = torch.full_like(every, prompts.ids.shape[1] - 1)
-    parts = [
-        answers_by(logits, prompts.answers_to(chunk))
-        for chunk, logits in _logits(network, prompts, every, last, applied)
-    ]
+    parts = [answers_by(prompts, *part) for part in _logits(network, prompts, every, last, applied)]
     return Answers(*map(torch.cat, zip(*parts, strict=True)))
 
 
@@ -79,17 +76,15 @@ def _logits(
     network: PreTrainedModel, prompts: TokenizedPrompts, examples: Tensor, columns: Tensor, applied: AppliedEdits | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Chunk after chunk of N places, given by example and column, which of the N (B,) and their logits (B, V)."""
-    for chunk in torch.arange(len(examples)).split(prompts_at_once(network, prompts.ids.shape[1])):
-        asked = torch.arange(len(chunk)), columns[chunk]
-        changes = applied.changes(prompts, examples[chunk]) if applied else {}
-        inputs = prompts.inputs(examples[chunk], network)
-        output, _ = forward_with_states(network, NOWHERE, logits_at=asked, **changes, **inputs)
-        yield chunk, output.logits[0].float().cpu()
+    with evaluation(network):
+        for chunk in torch.arange(len(examples)).split(prompts_at_once(network, prompts.ids.shape[1])):
+            asked = torch.arange(len(chunk)), columns[chunk]
+            changes = applied.changes(prompts, examples[chunk]) if applied else {}
+            inputs = prompts.inputs(examples[chunk], network)
+            output, _ = forward_with_states(network, NOWHERE, logits_at=asked, **changes, **inputs)
+            yield chunk, output.logits[0].float().cpu()
 
 
 def prompts_at_once(network: PreTrainedModel, length: int) -> int:
     """How many prompts of so many tokens a pass takes, so that what it holds besides the weights is bounded."""
-    config = network.config
-    width, heads = getattr(config, "hidden_size", 0), getattr(config, "num_attention_heads", 0)
-    of_prompt = length * (16 * width + heads * length) + 3 * config.vocab_size
-    return min(AT_ONCE, max(1, ROOM // of_prompt))
+    return min(AT_ONCE, max(1, ROOM // numbers_held(network, length)))

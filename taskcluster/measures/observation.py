@@ -4,8 +4,7 @@ in:  a network, a datamodule with its probe set, the positions whose states are 
 out: Observation: states {position: (L+1, N, D)}, labels {position: {name: (N,)}}, loss, which answers are right
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast
@@ -21,7 +20,7 @@ from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
 from taskcluster.measures.edited_prompts import Answers, AppliedEdits, Edit, answers_of, logits_of, with_indices
 from taskcluster.models.architecture import is_placed
-from taskcluster.models.hidden_states import forward_with_states
+from taskcluster.models.hidden_states import evaluation, forward_with_states, numbers_held
 from taskcluster.models.prefix_cache import prefix_cache
 from taskcluster.validation import UserError
 from taskcluster.work import each
@@ -131,11 +130,7 @@ class Observation:
 
     @property
     def _answers(self) -> Answers:
-        def run() -> Answers:
-            with evaluation(self.network):
-                return answers_of(self.network, self.prompts, self.applied)
-
-        return self.once(ANSWERS, run)
+        return self.once(ANSWERS, lambda: answers_of(self.network, self.prompts, self.applied))
 
     def label(self, name: str, position: str) -> list[Any]:
         """The values of a label, for each state at a position: x, y and the names of tasks as texts, others as
@@ -146,8 +141,7 @@ class Observation:
     def logits(self, position: str) -> Tensor:
         """The logits at a position, for each state, (N, V) float32, on the CPU. The network runs again, prompt by
         prompt."""
-        with evaluation(self.network):
-            return logits_of(self.network, self.prompts, position, self.applied)
+        return logits_of(self.network, self.prompts, position, self.applied)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, called only the first time with `key`: what several measures of an observation need.
@@ -163,17 +157,6 @@ class Observation:
         n = min(self.n_workers, len(states))
         parts = self.executor(work, [states[k::n] for k in range(n)])
         return [parts[k % n][k // n] for k in range(len(states))]
-
-
-@contextmanager
-def evaluation(network: PreTrainedModel) -> Iterator[None]:
-    """A context in which the network does not drop out."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
 
 
 @torch.no_grad()
@@ -281,11 +264,8 @@ def shared_prefix(network: PreTrainedModel, rows: Rows, fewer: int = 0) -> tuple
 def rows_at_once(network: PreTrainedModel, rows: Rows, loss_on: LossOn, padding: Padding | None, skip: int = 0) -> int:
     """How many rows a forward pass takes, so that what it holds besides the weights is bounded: states of a layer, the
     attention of a layer, and logits with their logarithms."""
-    config = network.config
-    width, heads = getattr(config, "hidden_size", 0), getattr(config, "num_attention_heads", 0)
     examples, unpadded = int(rows.counts.max()), (1, rows.lengths.max())
     lines, longest = (examples, rows.prefixes[:-1].max() + rows.reads.max()) if padding else unpadded
     length = int(longest) - skip
     logits = lines * length if loss_on == "sequence" else examples * int(rows.answers.max())
-    of_row = lines * length * (16 * width + heads * (skip + length)) + 3 * logits * config.vocab_size
-    return min(CHUNK, max(1, AT_ONCE // of_row))
+    return min(CHUNK, max(1, AT_ONCE // numbers_held(network, length, lines, skip, logits)))

@@ -25,14 +25,13 @@ from transformers import PreTrainedModel
 
 from taskcluster.models.architecture import accepted, alike, blocks, sample
 from taskcluster.models.heads import projections
-from taskcluster.models.hidden_states import Places
+from taskcluster.models.hidden_states import EVERYWHERE, Places
 from taskcluster.validation import UserError
 
 Site = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "heads"]
 
 SITES: tuple[Site, ...] = get_args(Site)
 STREAM: tuple[Site, ...] = ("resid_post", "resid_pre")  # which every block has
-EVERYWHERE: Places = (slice(None), slice(None))
 
 
 class Part(NamedTuple):

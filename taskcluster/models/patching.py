@@ -17,11 +17,10 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 
 from taskcluster.models.architecture import accepted, blocks, blocks_from
-from taskcluster.models.hidden_states import NO_EDITS, Edits, Places, forward_with_states
+from taskcluster.models.hidden_states import EVERYWHERE, NO_EDITS, Edits, Places, forward_with_states
 from taskcluster.models.prefix_cache import FixedLayer, copied, keys_and_values
 from taskcluster.validation import UserError
 
-EVERYWHERE: Places = (slice(None), slice(None))
 NOWHERE: Places = (slice(0), slice(0))
 CHUNK = 512  # prompts that are run at once, at most
 ROOM = 2**29  # bytes

@@ -21,7 +21,6 @@ from taskcluster.views import mapped, shown
 PER_ROW = 4  # panels of metrics by layer
 BESIDE: dict[str, Kind] = {"baselines": "baseline", "nuisance": "nuisance"}  # charts of what metrics are compared with
 RAMP = ["#3f6fd6", "#1f97b5", "#2fa36b", "#9aa02a", "#dd8a1f", "#d8533f", "#c23a8b"]  # on light and dark ground
-SPLIT = "datum.value == 'val' ? 'validation' : datum.value"  # in words
 FIELDS = ("condition:N", "split:N", "layer:O", "step:Q")  # in tooltips
 
 
@@ -144,13 +143,15 @@ def against_step(
     if baselines:
         panel = alt.layer(panel.transform_filter(alt.datum.metric == metric.key), comparison_charts.rules(baselines))
     panel = panel.properties(width=320, height=240 - 60 * by_condition).add_params(_zoom())
-    return panel.facet(column=_splits(), **marks.rows(by_condition), data=data).properties(title=_title(metric))
+    return panel.facet(column=marks.splits(), **marks.rows(by_condition), data=data).properties(
+        title=marks.title(metric)
+    )
 
 
 def layer_by_condition(data: Any, metric: Metric) -> Chart:
     """One layer: a line a condition, train beside validation."""
     panel = _lines(_conditions(), marks.axis(metric, data)).properties(width=320, height=240)
-    return panel.add_params(_zoom()).facet(column=_splits(), data=data).properties(title=_title(metric))
+    return panel.add_params(_zoom()).facet(column=marks.splits(), data=data).properties(title=marks.title(metric))
 
 
 def learning(data: Any, metrics: Sequence[Metric], bands: bool = False) -> Chart:
@@ -253,10 +254,6 @@ def _zoom(panel: str = "") -> alt.Parameter:
     return alt.selection_interval(name=f"steps_{panel}", bind="scales", encodings=["x"])
 
 
-def _title(metric: Metric) -> str:
-    return f"{metric.label}, {metric.where}".rstrip(", ")
-
-
 def _conditions() -> alt.Color:
     return alt.Color("condition:N", title=None, sort=None, legend=marks.stroke_legend(labelLimit=300))
 
@@ -270,11 +267,7 @@ def _side_by_side(panel: Any, values: Any, data: Any, in_rows: Any = None) -> An
     return panel.facet(facet=facet, columns=PER_ROW, data=data)
 
 
-def _splits() -> alt.Column:
-    return alt.Column("split:N", title=None, header=alt.Header(labelExpr=SPLIT))
-
-
 def _dashes() -> alt.StrokeDash:
     scale = alt.Scale(domain=["train", "val"], range=[[4, 3], [1, 0]])
-    legend = marks.stroke_legend(symbolStrokeColor="gray", labelExpr=SPLIT)
+    legend = marks.stroke_legend(symbolStrokeColor="gray", labelExpr=marks.SPLIT)
     return alt.StrokeDash("split:N", title=None, scale=scale, legend=legend)
