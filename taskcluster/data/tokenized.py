@@ -106,12 +106,22 @@ def prompts_of_rows(rows: Rows, tokenizer: Any, positions: Sequence[Position]) -
     )
 
 
-def grid(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """ids and mask (E, T) of prompts, filled up on the left to the T of the longest."""
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), pad)
-    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
-    for line, prompt in enumerate(prompts):
-        ids[line, longest - len(prompt) :] = torch.tensor(prompt)
+def padded_prompts(
+    ids: Sequence[Sequence[int]],
+    pad: int,
+    reads: Mapping[str, Tensor],
+    examples: Mapping[str, Tensor],
+    answers: Tensor | None,
+    tokenizer: Any,
+) -> TokenizedPrompts:
+    """Prompts of these token ids. reads: {position: (N,)}, the number of the token that is read of each state; the
+    others as in `TokenizedPrompts`."""
+    longest = max(map(len, ids))
+    grid = torch.full((len(ids), longest), pad)
+    mask = torch.zeros(len(ids), longest, dtype=torch.long)
+    for line, prompt in enumerate(ids):
+        grid[line, longest - len(prompt) :] = torch.tensor(prompt)
         mask[line, longest - len(prompt) :] = 1
-    return ids, mask
+    padding = longest - mask.sum(1)
+    columns = {name: read + padding[examples[name]] for name, read in reads.items()}
+    return TokenizedPrompts(grid, mask, columns, examples, answers, tokenizer)

@@ -8,7 +8,7 @@ computed at the last token alone, so memory does not grow with the length of pro
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from taskcluster.models.hidden_states import check, evaluation, forward_with_sta
 from taskcluster.validation import UserError, did_you_mean
 
 Chat = Sequence[Mapping[str, str]]
+Labels = tuple[dict[str, Tensor], dict[str, list[Any]]]  # {label: codes (N,)}, {label: the value of each code}
 
 
 def observe(
@@ -84,7 +85,7 @@ def observe(
 def _observation(
     model: PreTrainedModel,
     prompts: TokenizedPrompts,
-    codes: Mapping[str, tuple[Tensor, list[Any]]],
+    labels: Labels,
     sites: Sequence[Site],
     final_norm: bool,
     store: Store | None,
@@ -93,8 +94,9 @@ def _observation(
 ) -> PromptObservation:
     parts: list[dict[str, Tensor]] = []
     batches = torch.arange(len(prompts)).split(prompts_at_once(model, prompts.ids.shape[1]))
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
     with evaluation(model):
-        for number, lines in enumerate(tqdm(batches, desc="observing", unit="batch", disable=not _watched())):
+        for number, lines in enumerate(tqdm(batches, desc="observing", unit="batch", disable=not watched)):
             part = store.batch(number) if store else None
             if part is None:
                 part = run_batch(model, prompts, lines, sites, final_norm, applied)
@@ -102,23 +104,21 @@ def _observation(
                     store.keep(number, part)
             parts.append(part)
     whole = {key: torch.cat([part[key] for part in parts], dim=0 if key in FIELDS else 1) for key in parts[0]}
-    labels = {name: values for name, (values, _) in codes.items()}
-    values = {name: distinct for name, (_, distinct) in codes.items()}
-    return observation(model, prompts, dict.fromkeys(prompts.columns, labels), values, whole, edited, applied)
+    codes, values = labels
+    return observation(model, prompts, dict.fromkeys(prompts.columns, codes), values, whole, edited, applied)
 
 
-def _coded(labels: Mapping[str, Sequence[Any]], n: int) -> dict[str, tuple[Tensor, list[Any]]]:
-    """{label: (codes (n,), the value of each code)}, codes in the order of first appearance. Raises UserError for
-    labels of another length."""
-    known: dict[str, tuple[Tensor, list[Any]]] = {}
-    for name, values in labels.items():
-        each = values.tolist() if hasattr(values, "tolist") else list(values)
-        if isinstance(values, str) or len(each) != n:
+def _coded(labels: Mapping[str, Sequence[Any]], n: int) -> Labels:
+    """Codes are in the order of first appearance. Raises UserError for labels of another length."""
+    codes, values = dict[str, Tensor](), dict[str, list[Any]]()
+    for name, given in labels.items():
+        each = given.tolist() if hasattr(given, "tolist") else list(given)
+        if isinstance(given, str) or len(each) != n:
             raise UserError(f"labels[{name!r}] has {len(each)} values for {n} prompts; give one for each")
-        distinct = list(dict.fromkeys(each))
-        code = {value: k for k, value in enumerate(distinct)}
-        known[name] = torch.tensor([code[value] for value in each]), distinct
-    return known
+        values[name] = list(dict.fromkeys(each))
+        code = {value: k for k, value in enumerate(values[name])}
+        codes[name] = torch.tensor([code[value] for value in each])
+    return codes, values
 
 
 def _asked_sites(sites: Sequence[Site]) -> tuple[Site, ...]:
@@ -158,13 +158,11 @@ def run_batch(
     return {**part, **answers._asdict()}
 
 
-def _watched() -> bool:
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
-
-
-def _facts(model: PreTrainedModel, prompts: TokenizedPrompts, sites: Sequence[Site], final_norm: bool) -> Iterator[Any]:
+def _facts(model: PreTrainedModel, prompts: TokenizedPrompts, sites: Sequence[Site], final_norm: bool) -> list[Any]:
     """What the states depend on, but for the weights, of which a sample stands for all."""
-    yield from (type(model).__name__, model.config.to_json_string(), str(model.dtype), sorted(sites), final_norm)
-    yield prompts.ids.tolist()
-    yield {name: columns.tolist() for name, columns in prompts.columns.items()}
-    yield next(model.parameters()).flatten()[:64].float().tolist()
+    return [
+        *(type(model).__name__, model.config.to_json_string(), str(model.dtype), sorted(sites), final_norm),
+        prompts.ids.tolist(),
+        {name: columns.tolist() for name, columns in prompts.columns.items()},
+        next(model.parameters()).flatten()[:64].float().tolist(),
+    ]

@@ -9,7 +9,7 @@ other half is tested. The control is a random direction of the norm of the
 edit's own change.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -106,7 +106,8 @@ def patch_effects(
     within_codes = [patched.labels[name] for name in shared] if within is not None else []
     groups = torch.stack([patched.labels[label], *within_codes], dim=1).unique(dim=0, return_inverse=True)[1]
     base, source = _pairs(patched, label, shared, groups, n_pairs, generator)
-    raw = _raw_states(patched)
+    every = _suffixes(patched, torch.arange(len(patched.prompts)))
+    raw = torch.cat([suffixes.states.float().cpu() for _, suffixes in every], dim=1)  # before the final norm
     targets, controls = [], []
     for layer in asked:
         target = _edited(edit, raw[layer], groups, base, source, alpha)
@@ -117,12 +118,15 @@ def patch_effects(
     answers = _answers(patched, base, asked * 2, targets + controls)
     a, b = patched.answers[base], patched.answers[source]
     rows = [
-        (layer, *(float((after == known).float().mean()) for after, known in ((edited, b), (edited, a), (random, b))))
+        {"layer": layer, "flipped": _share(edited, b), "kept": _share(edited, a), "random": _share(random, b)}
         for layer, edited, random in zip(asked, answers[: len(asked)], answers[len(asked) :], strict=True)
     ]
-    schema = {"layer": polars.Int64, "flipped": polars.Float64, "kept": polars.Float64, "random": polars.Float64}
-    effects = polars.DataFrame(rows, schema=schema, orient="row")
+    effects = polars.DataFrame(rows)
     return PatchEffects(label, edit, position, tuple(shared), len(base), effects)
+
+
+def _share(answers: Tensor, of: Tensor) -> float:
+    return float((answers == of).float().mean())
 
 
 def _shared(patched: Patched, label: str, within: str | Sequence[str] | None) -> list[str]:
@@ -175,30 +179,22 @@ def _edited(edit: PatchEdit, states: Tensor, group: Tensor, base: Tensor, source
     return states[base] + alpha * (centroids[group[source]] - centroids[group[base]])
 
 
-def _chunks(patched: Patched, n: int) -> Sequence[Tensor]:
-    return torch.arange(n).split(runs_at_once(patched.network, patched.prompts.ids.shape[1]))
-
-
-def _suffixes(patched: Patched, examples: Tensor) -> Suffixes:
-    prompts, device = patched.prompts, patched.network.device
-    run = Prompts(patched.network, prompts.ids[examples].to(device), prompts.mask[examples].to(device))
-    return run.at((prompts.ids.shape[1] - 1 - patched.columns[examples]).to(device))
-
-
-def _raw_states(patched: Patched) -> Tensor:
-    """The states of each prompt at the edited place, before the final norm, (L+1, E, D), on the CPU."""
-    with evaluation(patched.network):
-        parts = [_suffixes(patched, chunk).states.float().cpu() for chunk in _chunks(patched, len(patched.prompts))]
-    return torch.cat(parts, dim=1)
+def _suffixes(patched: Patched, examples: Tensor) -> Iterator[tuple[Tensor, Suffixes]]:
+    """Chunk after chunk of N prompts, given by number, which of the N (B,), and what follows the edited places."""
+    network, prompts, columns, device = patched.network, patched.prompts, patched.columns, patched.network.device
+    length = prompts.ids.shape[1]
+    with evaluation(network):
+        for chunk in torch.arange(len(examples)).split(runs_at_once(network, length)):
+            lines = examples[chunk]
+            run = Prompts(network, prompts.ids[lines].to(device), prompts.mask[lines].to(device))
+            yield chunk, run.at((length - 1 - columns[lines]).to(device))
 
 
 def _answers(patched: Patched, base: Tensor, layers: Sequence[int], states: Sequence[Tensor]) -> list[Tensor]:
     """The likeliest next token (P,) of base prompts (P,) for each of `layers` whose states become `states` (P, D)."""
     parts = []
-    with evaluation(patched.network):
-        for chunk in _chunks(patched, len(base)):
-            suffixes = _suffixes(patched, base[chunk])
-            put = [each[chunk].to(suffixes.states) for each in states]
-            logits = (suffixes.edited(layer, each) for layer, each in zip(layers, put, strict=True))
-            parts.append(torch.stack([each.argmax(1).cpu() for each in logits]))
+    for chunk, suffixes in _suffixes(patched, base):
+        put = [each[chunk].to(suffixes.states) for each in states]
+        logits = (suffixes.edited(layer, each) for layer, each in zip(layers, put, strict=True))
+        parts.append(torch.stack([each.argmax(1).cpu() for each in logits]))
     return [*torch.cat(parts, dim=1)]

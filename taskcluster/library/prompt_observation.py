@@ -21,7 +21,7 @@ from taskcluster.library.patch_effects import Patched, PatchEdit, PatchEffects, 
 from taskcluster.library.saved_states import Store
 from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
-from taskcluster.measures.edited_prompts import Answers, AppliedEdits, Edit
+from taskcluster.measures.edited_prompts import Answers, AppliedEdits, Edit, logits_of
 from taskcluster.measures.measure import Measure
 from taskcluster.measures.observation import ANSWERS, Observation
 from taskcluster.models.block_sites import Site
@@ -88,9 +88,7 @@ class PromptObservation(Observation):
 
     def logits(self, position: str | None = None) -> Tensor:
         """The logits at a position, by default the last, (N, V) float32, on the CPU. The model runs again."""
-        if self.network is None:
-            raise UserError(WITHOUT_MODEL)
-        return super().logits(self.position(position))
+        return logits_of(self.model, self.prompts, self.position(position), self.applied)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -169,8 +167,17 @@ class PromptObservation(Observation):
         labels = {name: self.codes(name, each) for name in self.labels[each]}
         self.codes(label, each)
         columns = prompts.columns[at][prompts.states_of(at, torch.arange(len(prompts)))]
-        patched = Patched(self.model, prompts, columns, labels, self.answer_tokens)
-        return patch_effects(patched, label, edit, within, at, layers, n_pairs, alpha, seed)
+        return patch_effects(
+            Patched(self.model, prompts, columns, labels, self.answer_tokens),
+            label,
+            edit,
+            within,
+            at,
+            layers,
+            n_pairs,
+            alpha,
+            seed,
+        )
 
     @property
     def _each_prompt(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from taskcluster.data.tokenized import TokenizedPrompts, grid
+from taskcluster.data.tokenized import TokenizedPrompts, padded_prompts
 from taskcluster.library.positions import Positions, TokenizedText, named, resolve
 from taskcluster.validation import UserError
 
@@ -27,29 +27,28 @@ def tokenized(
     if not getattr(tokenizer, "is_fast", False):
         raise UserError("tokenizer must be a fast one, which knows the characters of each token")
     texts = [_text(tokenizer, prompt, number) for number, prompt in enumerate(prompts)]
-    chats = [not isinstance(prompt, str) for prompt in prompts]
     encoded = [
-        _encode(tokenizer, text, number, chat) for number, (text, chat) in enumerate(zip(texts, chats, strict=True))
+        _encode(tokenizer, text, number, chat=not isinstance(prompt, str))
+        for number, (text, prompt) in enumerate(zip(texts, prompts, strict=True))
     ]
     if answers is not None and len(answers) != len(texts):
         raise UserError(f"answers has {len(answers)} entries for {len(texts)} prompts; give one for each")
-    first = None if answers is None else torch.tensor([_first_token(tokenizer, answer) for answer in answers])
+    lengths = [len(ids) for ids, _ in encoded]
+    if most and most < max(lengths):
+        raise UserError(
+            f"prompt {lengths.index(max(lengths))} has {max(lengths)} tokens, and the model reads {most}; shorten it"
+        )
     tokens = [
         TokenizedText(text, tokenizer.convert_ids_to_tokens(ids), offsets)
         for text, (ids, offsets) in zip(texts, encoded, strict=True)
     ]
-    ids, mask = grid([ids for ids, _ in encoded], pad=tokenizer.pad_token_id or 0)
-    if most and most < ids.shape[1]:
-        longest = int(mask.sum(1).argmax())
-        raise UserError(f"prompt {longest} has {ids.shape[1]} tokens, and the model reads {most}; shorten it")
-    padding = ids.shape[1] - mask.sum(1)
     reads = {name: resolve(name, where, tokens) for name, where in named(positions).items()}
-    return TokenizedPrompts(
-        ids=ids,
-        mask=mask,
-        columns={name: read + padding for name, read in reads.items()},
+    return padded_prompts(
+        [ids for ids, _ in encoded],
+        tokenizer.pad_token_id or 0,
+        reads,
         examples={name: torch.arange(len(texts)) for name in reads},
-        answers=first,
+        answers=None if answers is None else torch.tensor([_first_token(tokenizer, answer) for answer in answers]),
         tokenizer=tokenizer,
     )
 

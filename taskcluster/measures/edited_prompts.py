@@ -57,9 +57,8 @@ def answers_by(prompts: TokenizedPrompts, examples: Tensor, logits: Tensor) -> A
 
 
 def answers_of(network: PreTrainedModel, prompts: TokenizedPrompts, applied: AppliedEdits | None) -> Answers:
-    every = torch.arange(len(prompts))
-    last = torch.full_like(every, prompts.ids.shape[1] - 1)
-    parts = [answers_by(prompts, *part) for part in _logits(network, prompts, every, last, applied)]
+    places = torch.arange(len(prompts)), torch.full((len(prompts),), prompts.ids.shape[1] - 1)
+    parts = [answers_by(prompts, *part) for part in _logits(network, prompts, *places, applied)]
     return Answers(*map(torch.cat, zip(*parts, strict=True)))
 
 

@@ -185,9 +185,9 @@ def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool =
     tiles = _tiles(marks.layers_axis(), None, FIELDS) if single else _tiles(x, y, FIELDS)
     panel = tiles.properties(width=320, height=34 if single else 200)
     where = map_panels(metrics)
-    in_rows = marks.rows(by_condition)
-    chart = _side_by_side(panel, where.values(), data, in_rows).transform_filter(alt.datum.split == "val")
-    return marks.named(chart, where=where).properties(title=f"By layer{'' if single else ' and step'}, on validation")
+    chart = _side_by_side(panel, where.values(), data, marks.rows(by_condition))
+    chart = marks.named(chart.transform_filter(alt.datum.split == "val"), where=where)
+    return chart.properties(title=f"By layer{'' if single else ' and step'}, on validation")
 
 
 def map_panels(metrics: Sequence[Metric]) -> dict[str, str]:

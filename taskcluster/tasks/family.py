@@ -190,9 +190,12 @@ class TaskFamily:
     def values(self) -> dict[str, list[str]]:
         """The texts of the labels "x" and "y", and "task" where every task has a name of its own, in the order of their
         numbers."""
-        texts = {"x": self._inputs, "y": sorted({y for task in self.tasks for y in task.mapping.values()})}
         names = [task.name for task in self.tasks]
-        return texts | ({"task": names} if all(names) and len({*names}) == len(names) else {})
+        return {
+            "x": self._inputs,
+            "y": sorted({y for task in self.tasks for y in task.mapping.values()}),
+            **({"task": names} if all(names) and len({*names}) == len(names) else {}),
+        }
 
     @property
     def _inputs(self) -> list[str]:

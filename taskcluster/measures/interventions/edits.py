@@ -36,9 +36,10 @@ def group_means(states: Tensor, groups: Tensor, n_groups: int) -> Tensor:
 def alternating(groups: Tensor) -> Tensor:
     """Whether each of N is the first, third, ... of its group (N,): these give centroids, and the others are tested."""
     order, counts = groups.argsort(stable=True), torch.bincount(groups)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    return rank % 2 == 0
+    rank = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(
+        counts
+    )  # within its group, in order
+    return torch.empty_like(order).scatter_(0, order, rank) % 2 == 0
 
 
 def match_clusters(centroids: Tensor, states: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:

@@ -31,8 +31,8 @@ class Curves:
 
     keys: K keys of the journal. points: step -> {"n", "mean", "lower", "upper": (K,), "runs": (K, R)}, NaN for what is
     not a number. n is one number where it is the same for all; runs, the values of every run, only for few runs; lower
-    and upper only from three runs on. maps: {"SPLIT/METRIC": mean matrix of layers by layers}, of every run as
-    last measured. version: see `Watcher`. encoded: all of it as JSON.
+    and upper only from three runs on. version: see `Watcher`. encoded: all of it as JSON, with "maps": {"SPLIT/METRIC":
+    mean matrix of layers by layers}, of every run as last measured.
     """
 
     def __init__(self, runs: Sequence[LiveRun]) -> None:
@@ -40,7 +40,6 @@ class Curves:
         self.version = 0
         self.keys: list[str] = []
         self.points: dict[int, Point] = {}
-        self.maps: dict[str, np.ndarray] = {}
         self.encoded = b"{}"
         self._rows: dict[int, list[dict[str, float]]] = {}
         self._revisions: list[int] = []
@@ -60,8 +59,8 @@ class Curves:
         self.keys, self.version, self._rows, self._revisions = keys, version, rows, revisions
         columns = {name: [point[name] for point in self.points.values()] for name in next(iter(points.values()), {})}
         means = mean_matrices([run.matrices for run in self.runs], self._known)
-        self.maps = {f"{split}/{key}": mean.round(DIGITS) for (key, split), mean in means.items()}
-        content = {"keys": keys, "steps": steps, "maps": self.maps, **columns}
+        maps = {f"{split}/{key}": mean.round(DIGITS) for (key, split), mean in means.items()}
+        content = {"keys": keys, "steps": steps, "maps": maps, **columns}
         self.encoded = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
         return True
 

@@ -6,7 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from planted import SIMILARITY, begin, line, measure
 
@@ -182,5 +181,4 @@ def test_the_last_matrices_of_runs_are_averaged(tmp_path: Path) -> None:
         run.append(line(10) | {"cka/val": [[1.0, seed], [math.nan, 3.0]]}, elapsed=1, measuring=1)
         run.append(line(20), elapsed=2, measuring=1)  # a step at which the measure was not due
     curves = only_curves(Watcher(tmp_path))
-    np.testing.assert_array_equal(curves.maps["val/cka"], [[1, 0.5], [math.nan, 3]])
     assert json.loads(curves.encoded)["maps"] == {"val/cka": [[1, 0.5], [None, 3]]}
