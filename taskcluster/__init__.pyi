@@ -1,9 +1,9 @@
 from .data.places import TokenPlaces as TokenPlaces
 from .library.cluster_scores import ClusterScores as ClusterScores
+from .library.loaded_states import load_states as load_states
 from .library.observing import observe as observe
 from .library.patch_effects import PatchEffects as PatchEffects
 from .library.prompt_observation import PromptObservation as PromptObservation
-from .library.prompt_observation import load_states as load_states
 from .measures.clusterers.clusterer import Clusterer as Clusterer
 from .measures.clusterers.clusterer import Clusters as Clusters
 from .measures.clusterers.kmeans import KMeans as KMeans

@@ -9,8 +9,8 @@ position at the last step, likewise, for effects of edits; "instruments": beside
 report, with how far they agree; "beside": beside the metric that it is compared with; "end": printed at the end of a
 run, beside those of "runs".
 
-"matrix": a number for every pair of layers at the last step, in figures and report; "examples": how the numbers of
-examples are distributed at the last step, in figures.
+"matrix": a number for every pair of layers at the last step, in figures, report and dashboard; "examples": how the
+numbers of examples are distributed at the last step, in figures.
 """
 
 import re

@@ -27,6 +27,8 @@ for name in [name for name in os.environ if name.startswith("WANDB_")]:
     del os.environ[name]
 os.environ |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_CONFIG_DIR": os.devnull, "NETRC": os.devnull}
 
+CHROMIUM = Path("/usr/bin/chromium")
+
 LONGEST = (
     "test_end_to_end", "test_engines", "test_wandb", "test_faults", "test_docs", "test_group", "test_live_page",
     "test_resume", "test_cli", "test_places", "test_damage", "test_custom", "test_experiment",
@@ -129,6 +131,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def small_run(trained: RunFolder, tmp_path: Path) -> RunFolder:
     """What `taskcluster_train(*SMALL, "hydra.run.dir=run")` leaves, in the test's folder."""
     return RunFolder(Path(shutil.copytree(trained.path, tmp_path / "run")))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real Chromium."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"no {CHROMIUM}")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from taskcluster.config import Node, RunConfig, Trainer
 from taskcluster.measures.baselines import surface_metrics
 from taskcluster.measures.controls import chance_metrics, nuisance_metrics
 from taskcluster.measures.interventions.edits import effect_metrics
-from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN
+from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN, Metric
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import writing
@@ -26,6 +26,7 @@ EFFECTS = tuple(  # of interventions, for maps
     effect_metrics(edit, position)[0]
     for edit, position in (("add", "input"), ("interchange", "input"), ("interchange", "instruction_end"))
 )
+SIMILARITY = Metric("cka", "CKA", "at x", by_two_layers=True, low=0, high=1)
 LAYERS = 3  # of a run that begins here and grows
 FACTS = {"machine": "a machine", "device": "cpu", "threads": 2, "versions": {"python": "3.11", "torch": "2.13"}}
 

@@ -53,15 +53,16 @@ class TokenizedPrompts:
     @cached_property
     def strings(self) -> list[list[str]]:
         """The token strings of each prompt."""
-        return [self.tokenizer.convert_ids_to_tokens(ids) for ids in self._unpadded]
+        return [self.tokenizer.convert_ids_to_tokens(ids) for ids in self.unpadded]
 
     @cached_property
     def texts(self) -> list[str]:
         """The text of each prompt, as its tokens spell it."""
-        return [self.tokenizer.decode(ids) for ids in self._unpadded]
+        return [self.tokenizer.decode(ids) for ids in self.unpadded]
 
     @property
-    def _unpadded(self) -> list[list[int]]:
+    def unpadded(self) -> list[list[int]]:
+        """The token ids of each prompt."""
         return [ids[mask.bool()].tolist() for ids, mask in zip(self.ids, self.mask, strict=True)]
 
     def reads(self, position: str) -> Tensor:
@@ -86,6 +87,10 @@ class TokenizedPrompts:
         if self.hidden and self.ends is not None:
             inputs["hidden_keys"] = hidden_keys(self.hidden, mask, self.ends[examples])
         return inputs
+
+    def states_of(self, position: str, examples: Tensor) -> Tensor:
+        """Which state at a position is that of each prompt (B,), as prompts that share one follow each other."""
+        return torch.searchsorted(self.examples[position], examples, right=True) - 1
 
     def words(self, ids: Sequence[int]) -> list[str]:
         """Tokens as text, one string each."""
@@ -120,12 +125,22 @@ def prompts_of_rows(
     )
 
 
-def grid(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """ids and mask (E, T) of prompts, filled up on the left to the T of the longest."""
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), pad)
-    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
-    for line, prompt in enumerate(prompts):
-        ids[line, longest - len(prompt) :] = torch.tensor(prompt)
+def padded_prompts(
+    ids: Sequence[Sequence[int]],
+    pad: int,
+    reads: Mapping[str, Tensor],
+    examples: Mapping[str, Tensor],
+    answers: Tensor | None,
+    tokenizer: Any,
+) -> TokenizedPrompts:
+    """Prompts of these token ids. reads: {position: (N,)}, the number of the token that is read of each state; the
+    others as in `TokenizedPrompts`."""
+    longest = max(map(len, ids))
+    grid = torch.full((len(ids), longest), pad)
+    mask = torch.zeros(len(ids), longest, dtype=torch.long)
+    for line, prompt in enumerate(ids):
+        grid[line, longest - len(prompt) :] = torch.tensor(prompt)
         mask[line, longest - len(prompt) :] = 1
-    return ids, mask
+    padding = longest - mask.sum(1)
+    columns = {name: read + padding[examples[name]] for name, read in reads.items()}
+    return TokenizedPrompts(grid, mask, columns, examples, answers, tokenizer)

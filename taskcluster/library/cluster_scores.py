@@ -47,27 +47,10 @@ class ClusterScores:
 
     def table(self) -> polars.DataFrame:
         """A row for each layer (and head): ari, chance, n_clusters."""
-        heads = range(self.ari.shape[1]) if self.ari.ndim == 2 else [None]
-        rows = [
-            (
-                layer,
-                head,
-                float(self.ari[k] if head is None else self.ari[k, head]),
-                float(self.chance[k] if head is None else self.chance[k, head]),
-                self.n_clusters,
-            )
-            for k, layer in enumerate(self.layers)
-            for head in heads
-        ]
-        schema = {
-            "layer": polars.Int64,
-            "head": polars.Int64,
-            "ari": polars.Float64,
-            "chance": polars.Float64,
-            "n_clusters": polars.Float64,
-        }
-        table = polars.DataFrame(rows, schema=schema, orient="row")
-        return table if self.ari.ndim == 2 else table.drop("head")
+        layer, *head = np.indices(self.ari.shape).reshape(self.ari.ndim, -1)
+        columns = {"layer": np.array(self.layers)[layer], **dict(zip(["head"], head, strict=False))}
+        scores = {"ari": self.ari.flatten(), "chance": self.chance.flatten(), "n_clusters": self.n_clusters}
+        return polars.DataFrame({**columns, **scores})
 
     @property
     def title(self) -> str:

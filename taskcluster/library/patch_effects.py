@@ -9,7 +9,7 @@ other half is tested. The control is a random direction of the norm of the
 edit's own change.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -20,14 +20,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.tokenized import TokenizedPrompts
-from taskcluster.measures.observation import evaluation
-from taskcluster.models.architecture import blocks
-from taskcluster.models.patching import Prompts, Suffixes
+from taskcluster.measures.interventions.edits import alternating, group_means
+from taskcluster.measures.interventions.sites import edited_layers
+from taskcluster.models.hidden_states import evaluation
+from taskcluster.models.patching import Prompts, Suffixes, runs_at_once
 from taskcluster.validation import UserError
 
 PatchEdit = Literal["add", "centroid", "replace"]
-
-CHUNK = 64  # pairs that are run at once
 
 
 @dataclass(frozen=True)
@@ -101,16 +100,14 @@ def patch_effects(
     """See `PromptObservation.patch`. Raises UserError where no pairs exist or a layer does not."""
     if edit not in get_args(PatchEdit):
         raise UserError(f"edit={edit!r}: choose from {', '.join(get_args(PatchEdit))}")
-    n_layer = len(blocks(patched.network))
-    if wrong := [layer for layer in layers or () if not 0 <= layer <= n_layer]:
-        raise UserError(f"layers: {wrong[0]} does not exist; the model has layers 0 to {n_layer}")
+    asked = edited_layers(patched.network, layers, "layers")
     generator = torch.Generator().manual_seed(seed)
     shared = _shared(patched, label, within)
     within_codes = [patched.labels[name] for name in shared] if within is not None else []
     groups = torch.stack([patched.labels[label], *within_codes], dim=1).unique(dim=0, return_inverse=True)[1]
     base, source = _pairs(patched, label, shared, groups, n_pairs, generator)
-    raw = _raw_states(patched)
-    asked = list(range(n_layer + 1)) if layers is None else list(layers)
+    every = _suffixes(patched, torch.arange(len(patched.prompts)))
+    raw = torch.cat([suffixes.states.float().cpu() for _, suffixes in every], dim=1)  # before the final norm
     targets, controls = [], []
     for layer in asked:
         target = _edited(edit, raw[layer], groups, base, source, alpha)
@@ -121,12 +118,15 @@ def patch_effects(
     answers = _answers(patched, base, asked * 2, targets + controls)
     a, b = patched.answers[base], patched.answers[source]
     rows = [
-        (layer, *(float((after == known).float().mean()) for after, known in ((edited, b), (edited, a), (random, b))))
+        {"layer": layer, "flipped": _share(edited, b), "kept": _share(edited, a), "random": _share(random, b)}
         for layer, edited, random in zip(asked, answers[: len(asked)], answers[len(asked) :], strict=True)
     ]
-    schema = {"layer": polars.Int64, "flipped": polars.Float64, "kept": polars.Float64, "random": polars.Float64}
-    effects = polars.DataFrame(rows, schema=schema, orient="row")
+    effects = polars.DataFrame(rows)
     return PatchEffects(label, edit, position, tuple(shared), len(base), effects)
+
+
+def _share(answers: Tensor, of: Tensor) -> float:
+    return float((answers == of).float().mean())
 
 
 def _shared(patched: Patched, label: str, within: str | Sequence[str] | None) -> list[str]:
@@ -139,30 +139,24 @@ def _shared(patched: Patched, label: str, within: str | Sequence[str] | None) ->
             )
         return names
     others = [name for name in patched.labels if name != label]
+    return others if bool(_differing(patched, label, others).any()) else []
+
+
+def _differing(patched: Patched, label: str, shared: Sequence[str]) -> Tensor:
+    """Whether each two prompts have different values of the label, and the same of those that are shared, (E, E)."""
     truth = patched.labels[label]
-    same = truth[:, None] != truth
-    for name in others:
-        same &= patched.labels[name][:, None] == patched.labels[name]
-    return others if bool(same.any()) else []
-
-
-def _alternating(group: Tensor) -> Tensor:
-    """Whether each prompt is the first, third, ... of its group, (E,): these give centroids."""
-    even = torch.zeros(len(group), dtype=torch.bool)
-    for value in group.unique():
-        even[(group == value).nonzero().squeeze(1)[::2]] = True
-    return even
+    differing = truth[:, None] != truth
+    for name in shared:
+        differing &= patched.labels[name][:, None] == patched.labels[name]
+    return differing
 
 
 def _pairs(
     patched: Patched, label: str, shared: Sequence[str], groups: Tensor, n_pairs: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Numbers of base and source prompts, (P,) each: bases are those that give no centroids."""
-    truth, answers = patched.labels[label], patched.answers
-    possible = (truth[:, None] != truth) & (answers[:, None] != answers)
-    for name in shared:
-        possible &= patched.labels[name][:, None] == patched.labels[name]
-    possible[_alternating(groups)] = False
+    possible = _differing(patched, label, shared) & (patched.answers[:, None] != patched.answers)
+    possible[alternating(groups)] = False
     pairs = possible.nonzero()
     if not len(pairs):
         raise UserError(
@@ -178,34 +172,29 @@ def _edited(edit: PatchEdit, states: Tensor, group: Tensor, base: Tensor, source
     """The states (P, D) that are put in the place of those of the bases, given those of all prompts (E, D)."""
     if edit == "replace":
         return states[source]
-    even, n_groups = _alternating(group), int(group.max()) + 1
-    sums = torch.zeros(n_groups, states.shape[1]).index_add_(0, group[even], states[even])
-    centroids = sums / torch.bincount(group[even], minlength=n_groups)[:, None]
+    first = alternating(group)
+    centroids = group_means(states[first], group[first], int(group.max()) + 1)
     if edit == "centroid":
         return centroids[group[source]]
     return states[base] + alpha * (centroids[group[source]] - centroids[group[base]])
 
 
-def _suffixes(patched: Patched, examples: Tensor) -> Suffixes:
-    prompts, device = patched.prompts, patched.network.device
-    run = Prompts(patched.network, prompts.ids[examples].to(device), prompts.mask[examples].to(device))
-    return run.at((prompts.ids.shape[1] - 1 - patched.columns[examples]).to(device))
-
-
-def _raw_states(patched: Patched) -> Tensor:
-    """The states of each prompt at the edited place, before the final norm, (L+1, E, D), on the CPU."""
-    chunks = torch.arange(len(patched.prompts)).split(CHUNK)
-    with evaluation(patched.network):
-        return torch.cat([_suffixes(patched, chunk).states.float().cpu() for chunk in chunks], dim=1)
+def _suffixes(patched: Patched, examples: Tensor) -> Iterator[tuple[Tensor, Suffixes]]:
+    """Chunk after chunk of N prompts, given by number, which of the N (B,), and what follows the edited places."""
+    network, prompts, columns, device = patched.network, patched.prompts, patched.columns, patched.network.device
+    length = prompts.ids.shape[1]
+    with evaluation(network):
+        for chunk in torch.arange(len(examples)).split(runs_at_once(network, length)):
+            lines = examples[chunk]
+            run = Prompts(network, prompts.ids[lines].to(device), prompts.mask[lines].to(device))
+            yield chunk, run.at((length - 1 - columns[lines]).to(device))
 
 
 def _answers(patched: Patched, base: Tensor, layers: Sequence[int], states: Sequence[Tensor]) -> list[Tensor]:
     """The likeliest next token (P,) of base prompts (P,) for each of `layers` whose states become `states` (P, D)."""
     parts = []
-    with evaluation(patched.network):
-        for chunk in torch.arange(len(base)).split(CHUNK):
-            suffixes = _suffixes(patched, base[chunk])
-            put = [each[chunk].to(suffixes.states) for each in states]
-            logits = (suffixes.edited(layer, each) for layer, each in zip(layers, put, strict=True))
-            parts.append(torch.stack([each.argmax(1).cpu() for each in logits]))
+    for chunk, suffixes in _suffixes(patched, base):
+        put = [each[chunk].to(suffixes.states) for each in states]
+        logits = (suffixes.edited(layer, each) for layer, each in zip(layers, put, strict=True))
+        parts.append(torch.stack([each.argmax(1).cpu() for each in logits]))
     return [*torch.cat(parts, dim=1)]

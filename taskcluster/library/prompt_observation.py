@@ -4,7 +4,7 @@ import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.data.tokenized import TokenizedPrompts, grid
+from taskcluster.data.tokenized import TokenizedPrompts
 from taskcluster.library.cluster_scores import ClusterScores, cluster_scores
+from taskcluster.library.marked_prompts import marked_prompts
 from taskcluster.library.patch_effects import Patched, PatchEdit, PatchEffects, patch_effects
-from taskcluster.library.saved_states import Store, read_folder
+from taskcluster.library.saved_states import Store
 from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
-from taskcluster.measures.edited_prompts import AppliedEdits, Edit
+from taskcluster.measures.edited_prompts import Answers, AppliedEdits, Edit, logits_of
 from taskcluster.measures.measure import Measure
-from taskcluster.measures.observation import Observation
+from taskcluster.measures.observation import ANSWERS, Observation
 from taskcluster.models.block_sites import Site
 from taskcluster.validation import UserError, did_you_mean
 
@@ -42,24 +43,15 @@ class PromptObservation(Observation):
     Attributes, beside those of `Observation`:
         activations: {site: {position: (layers, N, ...)}}. "resid_post" has layers 0 to L, other sites 1 to L;
             "heads" is (L, N, H, d).
-        answer_tokens: the likeliest next token of each prompt, (E,).
-        losses: the loss of each prompt's expected answer, (E,), in nats; NaN where none is known.
         clusterer: what `cluster` uses by default.
     """
 
     activations: Activations
-    answer_tokens: Tensor
-    losses: Tensor
     clusterer: Clusterer = field(default_factory=lambda: KMeans(n_clusters=None, n_init=16, seed=0))
 
     @property
     def positions(self) -> tuple[str, ...]:
         return tuple(self.states)
-
-    @cached_property
-    def answers(self) -> list[str]:
-        """The likeliest next token of each prompt, as text."""
-        return self.prompts.words(self.answer_tokens.tolist())
 
     def at(self, position: str | None = None, site: Site = "resid_post") -> Tensor:
         """Activations (layers, N, ...), on the CPU; of the last position by default. Raises UserError where they were
@@ -96,9 +88,7 @@ class PromptObservation(Observation):
 
     def logits(self, position: str | None = None) -> Tensor:
         """The logits at a position, by default the last, (N, V) float32, on the CPU. The model runs again."""
-        if self.network is None:
-            raise UserError(WITHOUT_MODEL)
-        return super().logits(self.position(position))
+        return logits_of(self.model, self.prompts, self.position(position), self.applied)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -176,12 +166,18 @@ class PromptObservation(Observation):
         prompts, each = self.prompts, self._each_prompt
         labels = {name: self.codes(name, each) for name in self.labels[each]}
         self.codes(label, each)
-        columns = prompts.columns[at]
-        if len(columns) != len(prompts):  # prompts that share a state follow each other
-            begins = torch.zeros(len(prompts), dtype=torch.long).index_fill_(0, prompts.examples[at], 1)
-            columns = columns[begins.cumsum(0) - 1]
-        patched = Patched(self.model, prompts, columns, labels, self.answer_tokens)
-        return patch_effects(patched, label, edit, within, at, layers, n_pairs, alpha, seed)
+        columns = prompts.columns[at][prompts.states_of(at, torch.arange(len(prompts)))]
+        return patch_effects(
+            Patched(self.model, prompts, columns, labels, self.answer_tokens),
+            label,
+            edit,
+            within,
+            at,
+            layers,
+            n_pairs,
+            alpha,
+            seed,
+        )
 
     @property
     def _each_prompt(self) -> str:
@@ -218,14 +214,14 @@ class PromptObservation(Observation):
             f"{site}/{position}": values for site, by in self.activations.items() for position, values in by.items()
         }
         store = Store(Path(folder), [self.prompts.ids.tolist(), sorted(parts)])
-        store.keep(0, {**parts, "tokens": self.answer_tokens, "losses": self.losses})
+        store.keep(0, {**parts, **self._answers._asdict()})
         self.describe(store)
         return store.folder
 
     def describe(self, store: Store) -> None:
         """Write all but the activations."""
         prompts, positions = self.prompts, self.positions
-        ids = [ids[mask.bool()].tolist() for ids, mask in zip(prompts.ids, prompts.mask, strict=True)]
+        ids = prompts.unpadded
         extra = polars.DataFrame({"ids": ids, "tokens": self.tokens, "words": [prompts.words(line) for line in ids]})
         store.finish(
             polars.concat([self.table(), extra], how="horizontal"),
@@ -239,94 +235,12 @@ class PromptObservation(Observation):
         )
 
     def page(self, n: int | None = None) -> str:
-        """HTML of the prompts, the read tokens marked."""
-        chosen = range(len(self.prompts) if n is None else min(n, len(self.prompts)))
-        marks: list[dict[int, list[str]]] = [{} for _ in range(len(self.prompts))]
-        for position in self.positions:
-            reads = self.prompts.reads(position).tolist()
-            for example, read in zip(self.prompts.examples[position].tolist(), reads, strict=True):
-                marks[example].setdefault(read, []).append(position)
-        lines = [
-            _marked(self.prompts.words(self.prompts.ids[e][self.prompts.mask[e].bool()].tolist()), marks[e])
-            for e in chosen
-        ]
-        more = len(self.prompts) - len(lines)
-        return f"{STYLE}<div class='tc-prompts'>{''.join(lines)}{f'<p>and {more} more</p>' if more else ''}</div>"
+        """HTML of the prompts, or of the first n, the read tokens marked."""
+        return marked_prompts(self.prompts, n)
 
     def _repr_html_(self) -> str:
         shape = ", ".join(f"{site} {tuple(next(iter(by.values())).shape)}" for site, by in self.activations.items())
         return f"<p>{len(self.prompts)} prompts; {html.escape(shape)}</p>{self.page(SHOWN)}"
-
-
-STYLE = (
-    "<style>.tc-prompts p{margin:.3em 0;white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace}"
-    ".tc-prompts mark{background:#ffd54f;color:#000;border-radius:2px}</style>"
-)
-
-
-def _marked(words: Sequence[str], marks: Mapping[int, Sequence[str]]) -> str:
-    parts = [
-        f"<mark title='{html.escape(', '.join(marks[k]), quote=True)}'>{html.escape(word)}</mark>"
-        if k in marks
-        else html.escape(word)
-        for k, word in enumerate(words)
-    ]
-    return f"<p>{''.join(parts)}</p>"
-
-
-def coded(labels: Mapping[str, Sequence[Any]], n: int) -> dict[str, tuple[Tensor, list[Any]]]:
-    """{label: (codes (n,), the value of each code)}, codes in the order of first appearance. Raises UserError for
-    labels of another length."""
-    known: dict[str, tuple[Tensor, list[Any]]] = {}
-    for name, values in labels.items():
-        each = values.tolist() if hasattr(values, "tolist") else list(values)
-        if isinstance(values, str) or len(each) != n:
-            raise UserError(f"labels[{name!r}] has {len(each)} values for {n} prompts; give one for each")
-        distinct = list(dict.fromkeys(each))
-        code = {value: k for k, value in enumerate(distinct)}
-        known[name] = torch.tensor([code[value] for value in each]), distinct
-    return known
-
-
-def load_states(folder: str | Path) -> PromptObservation:
-    """The observation in a folder, mapped to its files and without its model: it can be clustered, not patched.
-
-    Raises UserError for a folder that holds none, or one that is not finished.
-    """
-    facts, table, whole = read_folder(Path(folder))
-    ids, mask = grid(table["ids"].to_list(), pad=0)
-    padding = ids.shape[1] - mask.sum(1)
-    examples = {name: torch.tensor(k) for name, k in facts["examples"].items()}
-    prompts = TokenizedPrompts(
-        ids=ids,
-        mask=mask,
-        columns={name: torch.tensor(read) + padding[examples[name]] for name, read in facts["reads"].items()},
-        examples=examples,
-        answers=None if facts["expected"] is None else torch.tensor(facts["expected"]),
-        tokenizer=SavedWords.of(table, whole["tokens"].tolist()),
-    )
-    labels = {at: {name: torch.tensor(codes) for name, codes in by.items()} for at, by in facts["labels"].items()}
-    return observation(None, prompts, labels, facts["values"], whole)
-
-
-class SavedWords:
-    """The strings of tokens in a table of saved prompts, in place of their tokenizer."""
-
-    def __init__(self, strings: Mapping[int, tuple[str, str]]) -> None:
-        self._strings = strings
-
-    @classmethod
-    def of(cls, table: polars.DataFrame, answers: Sequence[int]) -> "SavedWords":
-        columns = (table[name].explode().to_list() for name in ("ids", "tokens", "words"))
-        words = table["answer"].to_list()
-        in_prompts = {token: (string, word) for token, string, word in zip(*columns, strict=True)}
-        return cls({**dict(zip(answers, zip(words, words, strict=True), strict=True)), **in_prompts})
-
-    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
-        return [self._strings[token][0] for token in ids]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return "".join(self._strings[int(token)][1] for token in ids)
 
 
 def observation(
@@ -344,28 +258,23 @@ def observation(
         site, slash, position = key.partition("/")
         if slash:
             activations.setdefault(cast(Site, site), {})[position] = tensor
-    answers, known = parts["tokens"], prompts.answers
+    answers, right = Answers(parts["tokens"], parts["losses"]), prompts.answers
     return PromptObservation(
         split="prompts",
         states=activations["resid_post"],
         labels=labels,
         n_tasks=len(next(iter(values.values()))) if values else 1,
-        loss=float(parts["losses"].mean()),
-        correct=answers == known if known is not None else torch.full((len(prompts),), math.nan),
-        edited=edited or (_already_edited if applied else _without_model),
+        loss=float(answers.losses.mean()),
+        correct=answers.tokens == right if right is not None else torch.full((len(prompts),), math.nan),
+        edited=edited or partial(_refuse, ALREADY_EDITED if applied else WITHOUT_MODEL),
         network=cast(PreTrainedModel, model),
         read_prompts=lambda: prompts,
         activations=activations,
         values=values,
-        answer_tokens=answers,
-        losses=parts["losses"],
         applied=applied,
+        kept={ANSWERS: answers},
     )
 
 
-def _already_edited(position: str, edits: Mapping[int, Edit]) -> Observation:
-    raise UserError(ALREADY_EDITED)
-
-
-def _without_model(position: str, edits: Mapping[int, Edit]) -> Observation:
-    raise UserError(WITHOUT_MODEL)
+def _refuse(reason: str, position: str, edits: Mapping[int, Edit]) -> Observation:
+    raise UserError(reason)

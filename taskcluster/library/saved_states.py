@@ -12,18 +12,19 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from taskcluster.measures.edited_prompts import Answers
 from taskcluster.runs.atomic_files import replace_file
 from taskcluster.validation import UserError
 
 META, PROMPTS = "observation.json", "prompts.parquet"
-FIELDS = ("tokens", "losses")  # of a batch, beside activations
+FIELDS = Answers._fields  # of a batch, beside activations
 
 
 class Store:
@@ -60,16 +61,11 @@ class Store:
         replace_file(self.folder / META, json.dumps({"fingerprint": self.fingerprint, **facts}, default=str).encode())
 
 
-class Saved(NamedTuple):
-    """What is in a folder: facts and the table as `Store.finish` wrote them, activations of all batches joined."""
+def read_folder(folder: Path) -> tuple[dict[str, Any], polars.DataFrame, dict[str, Tensor]]:
+    """Facts and the table, as `Store.finish` wrote them, and the activations, answers and losses of all batches joined;
+    those of a single batch stay mapped to its file.
 
-    facts: dict[str, Any]
-    table: polars.DataFrame
-    activations: dict[str, Tensor]
-
-
-def read_folder(folder: Path) -> Saved:
-    """Raises UserError for a folder that holds no observation, or one that is not finished."""
+    Raises UserError for a folder that holds no observation, or one that is not finished."""
     try:
         facts = json.loads((folder / META).read_text())
     except FileNotFoundError:
@@ -77,10 +73,9 @@ def read_folder(folder: Path) -> Saved:
     if "labels" not in facts:
         raise UserError(f"the observation in {str(folder)!r} is not finished; run the same observe(..., folder=) again")
     batches = [load_file(file) for file in sorted(folder.glob("batch=*.safetensors"))]
-    whole = {key: _joined([batch[key] for batch in batches], 0 if key in FIELDS else 1) for key in batches[0]}
-    return Saved(facts, polars.read_parquet(folder / PROMPTS), whole)
-
-
-def _joined(parts: list[Tensor], dim: int) -> Tensor:
-    """One tensor; a single part stays mapped to its file."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
+    parts = {key: [batch[key] for batch in batches] for key in batches[0]}
+    whole = {
+        key: values[0] if len(values) == 1 else torch.cat(values, dim=0 if key in FIELDS else 1)
+        for key, values in parts.items()
+    }
+    return facts, polars.read_parquet(folder / PROMPTS), whole

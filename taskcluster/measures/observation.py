@@ -4,8 +4,7 @@ in:  a network, a datamodule with its probe set, the positions whose states are 
 out: Observation: states {position: (L+1, N, D)}, labels {position: {name: (N,)}}, loss, which answers are right
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast
@@ -20,15 +19,16 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.places import Hidden
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
-from taskcluster.measures.edited_prompts import AppliedEdits, Edit, logits_of, with_indices
+from taskcluster.measures.edited_prompts import Answers, AppliedEdits, Edit, answers_of, logits_of, with_indices
 from taskcluster.models.architecture import is_placed
-from taskcluster.models.hidden_states import forward_with_states
+from taskcluster.models.hidden_states import evaluation, forward_with_states, numbers_held
 from taskcluster.models.prefix_cache import prefix_cache
 from taskcluster.validation import UserError
 from taskcluster.work import each
 
 CHUNK = 256  # rows a forward pass, at most
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
+ANSWERS = "answers"  # of an observation, kept by `once`
 SHORTEST = 8  # tokens of a shared prefix that is worth computing by itself
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Observation:
             rows. An edit is a function of states (M, D) and of their indices among the N, (M,).
         network: the network itself.
         read_prompts: makes `prompts`.
-        values: {label: the value of each code in `labels`}, of x and y.
+        values: {label: the value of each code in `labels`}, of x, of y, and of tasks that have names.
         applied: the edits under which the network ran; None without.
         executor: computes work for several items, n_workers of them at a time.
         kept: what `once` computed.
@@ -113,16 +113,36 @@ class Observation:
         """The token strings of each prompt. `prompts.reads(position)` says which of them is read for each state."""
         return self.prompts.strings
 
+    @property
+    def answers(self) -> list[str]:
+        """The likeliest next token of each prompt, as text."""
+        return self.prompts.words(self.answer_tokens.tolist())
+
+    @property
+    def answer_tokens(self) -> Tensor:
+        """The likeliest next token of each prompt, (E,), on the CPU. The network runs again, prompt by prompt, when
+        answers or losses are first asked for."""
+        return self._answers.tokens
+
+    @property
+    def losses(self) -> Tensor:
+        """The loss of the first token of each right answer, (E,), in nats, on the CPU; NaN where none is known."""
+        return self._answers.losses
+
+    @property
+    def _answers(self) -> Answers:
+        return self.once(ANSWERS, lambda: answers_of(self.network, self.prompts, self.applied))
+
     def label(self, name: str, position: str) -> list[Any]:
-        """The values of a label, for each state at a position: x and y as texts, others as numbers."""
+        """The values of a label, for each state at a position: x, y and the names of tasks as texts, others as
+        numbers."""
         codes = self.labels[position][name].tolist()
         return [self.values[name][code] for code in codes] if name in self.values else codes
 
     def logits(self, position: str) -> Tensor:
         """The logits at a position, for each state, (N, V) float32, on the CPU. The network runs again, prompt by
         prompt."""
-        with evaluation(self.network):
-            return logits_of(self.network, self.prompts, position, self.applied)
+        return logits_of(self.network, self.prompts, position, self.applied)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, called only the first time with `key`: what several measures of an observation need.
@@ -138,17 +158,6 @@ class Observation:
         n = min(self.n_workers, len(states))
         parts = self.executor(work, [states[k::n] for k in range(n)])
         return [parts[k % n][k // n] for k in range(len(states))]
-
-
-@contextmanager
-def evaluation(network: PreTrainedModel) -> Iterator[None]:
-    """A context in which the network does not drop out."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
 
 
 @torch.no_grad()
@@ -260,11 +269,8 @@ def shared_prefix(network: PreTrainedModel, rows: Rows, fewer: int = 0) -> tuple
 def rows_at_once(network: PreTrainedModel, rows: Rows, loss_on: LossOn, padding: Padding | None, skip: int = 0) -> int:
     """How many rows a forward pass takes, so that what it holds besides the weights is bounded: states of a layer, the
     attention of a layer, and logits with their logarithms."""
-    config = network.config
-    width, heads = getattr(config, "hidden_size", 0), getattr(config, "num_attention_heads", 0)
     examples, unpadded = int(rows.counts.max()), (1, rows.lengths.max())
     lines, longest = (examples, rows.prefixes[:-1].max() + rows.reads.max()) if padding else unpadded
     length = int(longest) - skip
     logits = lines * length if loss_on == "sequence" else examples * int(rows.answers.max())
-    of_row = lines * length * (16 * width + heads * (skip + length)) + 3 * logits * config.vocab_size
-    return min(CHUNK, max(1, AT_ONCE // of_row))
+    return min(CHUNK, max(1, AT_ONCE // numbers_held(network, length, lines, skip, logits)))

@@ -17,10 +17,11 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position, Rows
 from taskcluster.measures.interventions.edits import group_means
 from taskcluster.measures.measure import Measure, Values, configured
-from taskcluster.measures.observation import CHUNK, Observation, evaluation
+from taskcluster.measures.observation import CHUNK, Observation
 from taskcluster.metrics import Metric
 from taskcluster.models.architecture import accepted
 from taskcluster.models.attention import attend_selectively
+from taskcluster.models.hidden_states import evaluation
 
 BETWEEN = "from x to the separator"
 ATTENTION = Metric(

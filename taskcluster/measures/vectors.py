@@ -26,9 +26,10 @@ from taskcluster.measures.few_shot import FewShot, Questions, correct, few_shot,
 from taskcluster.measures.interventions.edits import group_means, match_clusters
 from taskcluster.measures.interventions.sites import Layers, ProbePrompts, chunks, edited_layers
 from taskcluster.measures.measure import Values, configured
-from taskcluster.measures.observation import Observation, evaluation
+from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric, ends
 from taskcluster.models.heads import added, reading, replacing
+from taskcluster.models.hidden_states import evaluation
 from taskcluster.results.intervals import interval
 from taskcluster.validation import Seed
 from taskcluster.work import each

@@ -25,14 +25,13 @@ from transformers import PreTrainedModel
 
 from taskcluster.models.architecture import accepted, alike, blocks, sample
 from taskcluster.models.heads import projections
-from taskcluster.models.hidden_states import Places
+from taskcluster.models.hidden_states import EVERYWHERE, Places, forward_with_states
 from taskcluster.validation import UserError
 
 Site = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "heads"]
 
 SITES: tuple[Site, ...] = get_args(Site)
 STREAM: tuple[Site, ...] = ("resid_post", "resid_pre")  # which every block has
-EVERYWHERE: Places = (slice(None), slice(None))
 
 
 class Part(NamedTuple):
@@ -125,23 +124,12 @@ def check_sites(network: PreTrainedModel, sites: Sequence[Site]) -> None:
     if not asked:
         return
     name, n_layer = type(network).__name__, len(blocks(network))
-    inputs = sample(network, 2, 3)
-    whole: list[Tensor] = []
-    with ExitStack() as hooks:
-        for block in blocks(network):
-            hooks.enter_context(
-                block.register_forward_pre_hook(
-                    lambda module, args, kwargs: whole.append(args[0] if args else kwargs["hidden_states"]),
-                    with_kwargs=True,
-                )
-            )
-        hooks.enter_context(
-            blocks(network)[-1].register_forward_hook(lambda module, args, output: whole.append(_tensor(output)))
-        )
-        seen = hooks.enter_context(reading_sites(network, ("attn_out", "mlp_out"), EVERYWHERE))
-        network(**accepted(network, inputs))
+    inputs: dict[str, Any] = {**sample(network, 2, 3)}
+    with reading_sites(network, ("attn_out", "mlp_out"), EVERYWHERE) as seen:
+        _, whole = forward_with_states(network, EVERYWHERE, final_norm=False, **inputs)
     for layer in range(n_layer):
-        added = whole[layer].float() + seen["attn_out"][layer].float() + seen["mlp_out"][layer].float()
+        attention, mlp = (seen[site][layer].to(whole.device).float() for site in ("attn_out", "mlp_out"))
+        added = whole[layer].float() + attention + mlp
         if not alike(added.to(whole[layer].dtype), whole[layer + 1]):
             raise UserError(
                 f"sites={asked[0]}: in {name} attention and MLP do not add up to the output of a block, so what they "

@@ -11,8 +11,8 @@ An edit of layer l changes the states that block l+1 reads, and by them all that
 the output of the last block, before the final norm.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from taskcluster.validation import UserError
 Places = tuple[Tensor, Tensor] | tuple[slice, slice]
 Edits = Mapping[int, Callable[[Tensor], Tensor]]  # layer -> a function of its states (M, D) at the edited places
 
+EVERYWHERE: Places = (slice(None), slice(None))
 NO_EDITS: Edits = {}
 
 
@@ -99,16 +100,34 @@ def logits_at(network: PreTrainedModel, places: Places, **inputs: Any) -> Tensor
     return logits[0]
 
 
+def numbers_held(network: PreTrainedModel, length: int, lines: int = 1, skip: int = 0, logits: int = 1) -> int:
+    """How many numbers a pass holds at once, besides the weights, of lines of so many tokens after `skip` that the
+    network need not read again, and so many logits: states of a layer, the attention of a layer, and logits with their
+    logarithms."""
+    config = network.config
+    width, heads = getattr(config, "hidden_size", 0), getattr(config, "num_attention_heads", 0)
+    return int(lines * length * (16 * width + heads * (skip + length)) + 3 * logits * config.vocab_size)
+
+
+@contextmanager
+def evaluation(network: PreTrainedModel) -> Iterator[None]:
+    """A context in which the network does not drop out."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
 @torch.no_grad()
 def check(network: PreTrainedModel) -> None:
     """Raise UserError for a network whose logits are NaN, and for one whose states cannot be read or edited: where an
     edit that changes nothing does not leave every logit the same to the bit, or one that changes the states of a layer
     changes no logit.
     """
-    training = network.training
-    network.eval()
-    reason = _unreadable(network)
-    network.train(training)
+    with evaluation(network):
+        reason = _unreadable(network)
     if reason:
         raise UserError(
             f"model: the states of {type(network).__name__} cannot be read and edited, as {reason}; choose another "

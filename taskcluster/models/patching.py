@@ -19,12 +19,13 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 
 from taskcluster.models.architecture import accepted, blocks, blocks_from
-from taskcluster.models.hidden_states import NO_EDITS, Edits, Places, forward_with_states
+from taskcluster.models.hidden_states import EVERYWHERE, NO_EDITS, Edits, Places, forward_with_states
 from taskcluster.models.prefix_cache import FixedLayer, copied, keys_and_values
 from taskcluster.validation import UserError
 
-EVERYWHERE: Places = (slice(None), slice(None))
 NOWHERE: Places = (slice(0), slice(0))
+CHUNK = 512  # prompts that are run at once, at most
+ROOM = 2**29  # bytes
 
 
 class _Kept(FixedLayer):
@@ -126,6 +127,14 @@ class Prompts:
             "use_cache": True,
             "logits_to_keep": self._last or 1,
         }
+
+
+def runs_at_once(network: PreTrainedModel, length: int) -> int:
+    """How many prompts of so many tokens to give to `Prompts`: at most CHUNK, fewer where keys, values and states need
+    ROOM."""
+    config = network.config
+    size = 12 * length * getattr(config, "hidden_size", 1) * (config.num_hidden_layers + 1)  # of a prompt, in bytes
+    return max(1, min(CHUNK, ROOM // size))
 
 
 def _with_prefix(values: Tensor, mask: Tensor, n: int) -> Tensor:

@@ -1,6 +1,6 @@
 // Charts: specifications of the server, fitted to the page, fed with rows, drawn only while they are near the screen.
 
-import { lastCommonStep, rows } from "./store.js";
+import { lastCommonStep, rows, tiles } from "./store.js";
 
 const PALETTE = [
   "#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#ff9da6", "#9d755d", "#bab0ac",
@@ -167,8 +167,9 @@ export class Chart {
   }
 
   #rows(condition, steps) {
-    const { entry: { one_layer: one, chosen, height }, context: { view } } = this;
+    const { entry: { one_layer: one, chosen, height, widest }, context: { view } } = this;
     const metrics = this.#metrics();
+    if (widest) return tiles(condition, steps[0], metrics);
     const layers = condition.curves.map((curve) => (curve.metric === chosen ? curve.layer : 0));
     const layer = view.layer === "last" ? Math.max(...layers) : view.layer;
     const all = rows(condition, steps, (curve) => metrics.has(curve.metric) && (!one || curve.layer === layer));
@@ -215,7 +216,7 @@ export class Chart {
     const panels = this.#columns();
     const axes = 52 * (this.entry.spec.concat ? panels : 1);
     const room = this.plot.clientWidth - (this.entry.words ?? 0) - legend - axes - 22 * (panels - 1);
-    return Math.max(84, Math.floor(room / panels) - 4);
+    return Math.max(84, Math.min(this.entry.widest ?? Infinity, Math.floor(room / panels) - 4));
   }
 
   // How many columns a legend of layers has.

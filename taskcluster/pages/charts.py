@@ -13,33 +13,14 @@ from typing import Any, NamedTuple
 import altair as alt
 
 from taskcluster.metrics import Catalogue, Kind, Metric, belonging
-from taskcluster.pages import comparison_charts
+from taskcluster.pages import comparison_charts, marks
 from taskcluster.pages.layout import CONDITIONS
-from taskcluster.pages.marks import (
-    Chart,
-    Points,
-    axis,
-    band,
-    column,
-    curve,
-    dodged,
-    each_run,
-    inline,
-    layers_axis,
-    named,
-    place,
-    places,
-    rows,
-    stroke_legend,
-    tooltip,
-)  # fmt: skip
+from taskcluster.pages.marks import Chart, Points
 from taskcluster.views import mapped, shown
 
 PER_ROW = 4  # panels of metrics by layer
 BESIDE: dict[str, Kind] = {"baselines": "baseline", "nuisance": "nuisance"}  # charts of what metrics are compared with
-OVER_STEPS = ("learning", "map")  # charts that a single step does not have
 RAMP = ["#3f6fd6", "#1f97b5", "#2fa36b", "#9aa02a", "#dd8a1f", "#d8533f", "#c23a8b"]  # on light and dark ground
-SPLIT = "datum.value == 'val' ? 'validation' : datum.value"  # in words
 FIELDS = ("condition:N", "split:N", "layer:O", "step:Q")  # in tooltips
 
 
@@ -71,7 +52,7 @@ def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
     def data(metrics: Sequence[Metric], last: bool = False, across: bool = False) -> alt.Data:
         keys = {metric.key for metric in metrics}
         chosen = [p for p in points if p["metric"] in keys and (not last or p["step"] == last_step[p["condition"]])]
-        return inline(dodged(chosen, known, "layer" if last else "step") if across and several else chosen)
+        return marks.inline(marks.dodged(chosen, known, "layer" if last else "step") if across and several else chosen)
 
     over_steps: dict[str, Chart] = {}
     curves: dict[str, Chart] = {}
@@ -81,12 +62,8 @@ def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
         if several:
             chosen = data([metric], across=True)
             over_steps[f"{metric.key}_over_steps"] = _of_one_layer(chosen, layer_by_condition(chosen, metric), metric)
-    drawn = drawings(known, shown(known, "layers", by_layer=True), several, bands=True)
-    charts = {
-        name: drawing.draw(data(drawing.metrics, drawing.last, drawing.across))
-        for name, drawing in drawn.items()
-        if not (single and name in OVER_STEPS)
-    }
+    drawn = drawings(known, shown(known, "layers", by_layer=True), several, bands=True, single=single)
+    charts = {name: one.draw(data(one.metrics, one.last, one.across)) for name, one in drawn.items()}
     first = dict([*(over_steps or curves).items()][:1])
     return first | charts | over_steps | curves
 
@@ -103,19 +80,24 @@ def _of_one_layer(data: alt.Data, chart: Any, metric: Metric) -> Chart:
 
 
 def drawings(
-    known: Catalogue, layered: Sequence[Metric], by_condition: bool = False, bands: bool = False
+    known: Catalogue,
+    layered: Sequence[Metric],
+    by_condition: bool = False,
+    bands: bool = False,
+    single: bool = False,
 ) -> dict[str, Drawing]:
     """The charts that a page has beside the curves by layer, by name. layered: the metrics drawn by layer at the last
-    step; by_condition: whether a chart has a row for each condition; bands: see `against_step`."""
+    step; by_condition: whether a chart has a row for each condition; bands: see `against_step`; single: whether every
+    condition has a single step."""
     found = {}
-    if once := shown(known, "curves", by_layer=False):
+    if not single and (once := shown(known, "curves", by_layer=False)):
         draw, panels = partial(learning, metrics=once, bands=bands), {metric.key: metric.key for metric in once}
         found["learning"] = Drawing(draw, once, panels, once, last=False, across=True)
     for group in alike(layered):
         draw, panels = partial(by_layer_at_the_end, metrics=group), {metric.key: metric.where for metric in group}
         found[f"{group[0].key}_by_layer"] = Drawing(draw, group, panels, group, across=True)
     if tiled := mapped(known, "map"):
-        draw = partial(by_layer_and_step, metrics=tiled, by_condition=by_condition)
+        draw = partial(by_layer_and_step, metrics=tiled, by_condition=by_condition, single=single)
         found["map"] = Drawing(draw, tiled, map_panels(tiled), shown(known, "map"), last=False)
     if tiled := mapped(known, "path"):
         draw = partial(by_layer_and_position, metrics=tiled, by_condition=by_condition)
@@ -156,18 +138,20 @@ def against_step(
     """One line a layer with the band of its interval, or with few runs as thin lines, train beside validation;
     `by_condition`: a row for each; baselines: each a dashed rule; `bands`: behind it, lighter, the band that holds at
     all steps at once."""
-    color = alt.Color("layer:O", title="layer", legend=stroke_legend())
-    panel = _lines(color, axis(metric, data), bands)
+    color = alt.Color("layer:O", title="layer", legend=marks.stroke_legend())
+    panel = _lines(color, marks.axis(metric, data), bands)
     if baselines:
         panel = alt.layer(panel.transform_filter(alt.datum.metric == metric.key), comparison_charts.rules(baselines))
     panel = panel.properties(width=320, height=240 - 60 * by_condition).add_params(_zoom())
-    return panel.facet(column=_splits(), **rows(by_condition), data=data).properties(title=_title(metric))
+    return panel.facet(column=marks.splits(), **marks.rows(by_condition), data=data).properties(
+        title=marks.title(metric)
+    )
 
 
 def layer_by_condition(data: Any, metric: Metric) -> Chart:
     """One layer: a line a condition, train beside validation."""
-    panel = _lines(_conditions(), axis(metric, data)).properties(width=320, height=240)
-    return panel.add_params(_zoom()).facet(column=_splits(), data=data).properties(title=_title(metric))
+    panel = _lines(_conditions(), marks.axis(metric, data)).properties(width=320, height=240)
+    return panel.add_params(_zoom()).facet(column=marks.splits(), data=data).properties(title=marks.title(metric))
 
 
 def learning(data: Any, metrics: Sequence[Metric], bands: bool = False) -> Chart:
@@ -175,7 +159,7 @@ def learning(data: Any, metrics: Sequence[Metric], bands: bool = False) -> Chart
     `against_step`."""
     panels = []
     for metric in metrics:
-        y = axis(metric, data, alone=True)
+        y = marks.axis(metric, data, alone=True)
         panel = _lines(_conditions(), y, bands, strokeDash=_dashes()).properties(width=320, height=240)
         panels.append(panel.transform_filter(alt.datum.metric == metric.key).add_params(_zoom(metric.key)))
     title = ", and ".join(metric.label for metric in metrics)
@@ -185,21 +169,25 @@ def learning(data: Any, metrics: Sequence[Metric], bands: bool = False) -> Chart
 def by_layer_at_the_end(data: Any, metrics: Sequence[Metric]) -> Chart:
     """Metrics of one axis by layer, a column for each: a line a condition with intervals, train dashed."""
     where = {metric.key: metric.where for metric in metrics}
-    base = alt.Chart().encode(x=layers_axis(), color=_conditions(), detail="split:N")
-    panel = curve(base, axis(metrics[0], data), FIELDS, strokeDash=_dashes()).properties(width=240, height=240)
-    chart = named(_side_by_side(panel, where.values(), data), where=where)
+    base = alt.Chart().encode(x=marks.layers_axis(), color=_conditions(), detail="split:N")
+    panel = marks.curve(base, marks.axis(metrics[0], data), FIELDS, strokeDash=_dashes()).properties(
+        width=240, height=240
+    )
+    chart = marks.named(_side_by_side(panel, where.values(), data), where=where)
     return chart.properties(title=f"{metrics[0].name} by layer at the last step")
 
 
-def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool = False) -> Chart:
+def by_layer_and_step(data: Any, metrics: Sequence[Metric], by_condition: bool = False, single: bool = False) -> Chart:
     """Metrics between 0 and 1 on validation as maps, layer against step, a column for each; `by_condition`: a row for
-    each."""
+    each; `single`: a strip of layers, as there is one step."""
     x = alt.X("step:O", title="step (optimizer updates)", axis=alt.Axis(labelAngle=0, labelOverlap="greedy"))
     y = alt.Y("layer:O", title="layer (0: embedding)", sort="descending", axis=alt.Axis(labelOverlap="greedy"))
-    panel = _tiles(x, y, FIELDS).properties(width=320, height=200)
+    tiles = _tiles(marks.layers_axis(), None, FIELDS) if single else _tiles(x, y, FIELDS)
+    panel = tiles.properties(width=320, height=34 if single else 200)
     where = map_panels(metrics)
-    chart = _side_by_side(panel, where.values(), data, rows(by_condition)).transform_filter(alt.datum.split == "val")
-    return named(chart, where=where).properties(title="By layer and step, on validation")
+    chart = _side_by_side(panel, where.values(), data, marks.rows(by_condition))
+    chart = marks.named(chart.transform_filter(alt.datum.split == "val"), where=where)
+    return chart.properties(title=f"By layer{'' if single else ' and step'}, on validation")
 
 
 def map_panels(metrics: Sequence[Metric]) -> dict[str, str]:
@@ -212,11 +200,13 @@ def by_layer_and_position(data: Any, metrics: Sequence[Metric], by_condition: bo
     `by_condition`: a row for each. Metrics of one name are at different positions, in the order of the prompt.
     """
     gap = alt.Scale(paddingInner=0.03)  # tells neighbours of one colour apart
-    y = alt.Y("place:N", title=None, scale=gap, sort=places(metrics), axis=alt.Axis(labelLimit=320))
-    panel = _tiles(layers_axis().scale(gap), y, ("place:N", *FIELDS)).properties(width=320, height=alt.Step(34))
+    y = alt.Y("place:N", title=None, scale=gap, sort=marks.places(metrics), axis=alt.Axis(labelLimit=320))
+    panel = _tiles(marks.layers_axis().scale(gap), y, ("place:N", *FIELDS)).properties(width=320, height=alt.Step(34))
     name = path_panels(metrics)
-    chart = panel.facet(column=column("name", name.values()), **rows(by_condition), data=data)
-    chart = named(chart.transform_filter(alt.datum.split == "val"), name=name, place={m.key: place(m) for m in metrics})
+    chart = panel.facet(column=marks.column("name", name.values()), **marks.rows(by_condition), data=data)
+    chart = marks.named(
+        chart.transform_filter(alt.datum.split == "val"), name=name, place={m.key: marks.place(m) for m in metrics}
+    )
     return chart.properties(title="By position and layer at the last step, on validation")
 
 
@@ -225,7 +215,7 @@ def path_panels(metrics: Sequence[Metric]) -> dict[str, str]:
     is the same for all metrics of the name."""
     edits: dict[str, set[str]] = {}
     for metric in metrics:
-        edits.setdefault(metric.name, set()).add(metric.where.removeprefix(place(metric)))
+        edits.setdefault(metric.name, set()).add(metric.where.removeprefix(marks.place(metric)))
     return {m.key: m.name + (min(edits[m.name]) if len(edits[m.name]) == 1 else "") for m in metrics}
 
 
@@ -244,15 +234,19 @@ def _lines(color: alt.Color, y: alt.Y, bands: bool = False, **dashes: alt.Stroke
     `against_step`."""
     x = alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False))
     base = alt.Chart().encode(x=x, color=color, detail="split:N")
-    behind = [band(base, "lower_over_steps", "upper_over_steps", 0.07)] if bands else []
-    points = tooltip(base.mark_circle(size=18, opacity=1).encode(y=y), FIELDS)
+    behind = [marks.band(base, "lower_over_steps", "upper_over_steps", 0.07)] if bands else []
+    points = marks.tooltip(base.mark_circle(size=18, opacity=1).encode(y=y), FIELDS)
     line = base.mark_line().encode(y=y, **dashes)
-    return alt.layer(*behind, band(base, "lower", "upper", 0.2), *each_run(base, False, **dashes), line, points)
+    return alt.layer(
+        *behind, marks.band(base, "lower", "upper", 0.2), *marks.each_run(base, False, **dashes), line, points
+    )
 
 
-def _tiles(x: alt.X, y: alt.Y, fields: Sequence[str]) -> Any:
+def _tiles(x: alt.X, y: alt.Y | None, fields: Sequence[str]) -> Any:
     color = alt.Color("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], scheme="viridis", clamp=True))
-    return tooltip(alt.Chart().mark_rect().encode(x=x, y=y, color=color), fields, ("_over_map", "in all cells"))
+    return marks.tooltip(
+        alt.Chart().mark_rect().encode(x=x, y=y or alt.Undefined, color=color), fields, ("_over_map", "in all cells")
+    )
 
 
 def _zoom(panel: str = "") -> alt.Parameter:
@@ -260,28 +254,20 @@ def _zoom(panel: str = "") -> alt.Parameter:
     return alt.selection_interval(name=f"steps_{panel}", bind="scales", encodings=["x"])
 
 
-def _title(metric: Metric) -> str:
-    return f"{metric.label}, {metric.where}".rstrip(", ")
-
-
 def _conditions() -> alt.Color:
-    return alt.Color("condition:N", title=None, sort=None, legend=stroke_legend(labelLimit=300))
+    return alt.Color("condition:N", title=None, sort=None, legend=marks.stroke_legend(labelLimit=300))
 
 
 def _side_by_side(panel: Any, values: Any, data: Any, in_rows: Any = None) -> Any:
     """A column for each value of the field "where"; without rows, more than PER_ROW are in several lines."""
     order = [*dict.fromkeys(values)]
     if in_rows or len(order) <= PER_ROW:
-        return panel.facet(column=column("where", order), **(in_rows or {}), data=data)
+        return panel.facet(column=marks.column("where", order), **(in_rows or {}), data=data)
     facet = alt.Facet("where:N", title=None, sort=order, header=alt.Header(labelLimit=320))
     return panel.facet(facet=facet, columns=PER_ROW, data=data)
 
 
-def _splits() -> alt.Column:
-    return alt.Column("split:N", title=None, header=alt.Header(labelExpr=SPLIT))
-
-
 def _dashes() -> alt.StrokeDash:
     scale = alt.Scale(domain=["train", "val"], range=[[4, 3], [1, 0]])
-    legend = stroke_legend(symbolStrokeColor="gray", labelExpr=SPLIT)
+    legend = marks.stroke_legend(symbolStrokeColor="gray", labelExpr=marks.SPLIT)
     return alt.StrokeDash("split:N", title=None, scale=scale, legend=legend)

@@ -10,23 +10,8 @@ from typing import Any
 import altair as alt
 
 from taskcluster.metrics import Catalogue, Kind, Metric
-from taskcluster.pages.marks import (
-    Chart,
-    Points,
-    axis,
-    bars,
-    column,
-    curve,
-    each_run,
-    inline,
-    layers_axis,
-    named,
-    place,
-    places,
-    rows,
-    stroke_legend,
-    tooltip,
-)
+from taskcluster.pages import marks
+from taskcluster.pages.marks import Chart, Points
 from taskcluster.results.correlations import ALL, LAST, Agreement, instruments
 from taskcluster.runs.journal import finite
 from taskcluster.views import shown
@@ -63,34 +48,34 @@ def labels(groups: Sequence[Group], kind: Kind) -> dict[str, dict[str, str]]:
 def beside_by_layer(data: Any, groups: Sequence[Group], kind: Kind, by_condition: bool = False) -> Chart:
     """A column for each metric, with the others as dashed lines; `by_condition`: a row for each."""
     fields = labels(groups, kind)
-    y = axis(groups[0][0], data)
+    y = marks.axis(groups[0][0], data)
     order = [*dict.fromkeys(fields["label"].values())]
-    color = alt.Color("label:N", title=None, sort=order, legend=stroke_legend(labelLimit=240))
+    color = alt.Color("label:N", title=None, sort=order, legend=marks.stroke_legend(labelLimit=240))
     base = alt.Chart().encode(color=color)
-    layered = base.transform_filter("isValid(datum.layer)").encode(x=layers_axis())
+    layered = base.transform_filter("isValid(datum.layer)").encode(x=marks.layers_axis())
     itself, others = "datum.role === 'itself'", "datum.role === 'beside'"
     words = ("label:N", "condition:N", "layer:O")
-    rule = tooltip(base.mark_rule(strokeWidth=1.5, strokeDash=THIN).encode(y=y), words)
+    rule = marks.tooltip(base.mark_rule(strokeWidth=1.5, strokeDash=THIN).encode(y=y), words)
     panel = alt.layer(
-        bars(layered),
-        *(line.transform_filter(itself) for line in each_run(layered)),
+        marks.bars(layered),
+        *(line.transform_filter(itself) for line in marks.each_run(layered)),
         layered.mark_line(strokeWidth=1.5, strokeDash=THIN).encode(y=y).transform_filter(others),
         layered.mark_line(strokeWidth=3).encode(y=y).transform_filter(itself),
-        tooltip(layered.mark_circle(size=30, opacity=1).encode(y=y), words),
+        marks.tooltip(layered.mark_circle(size=30, opacity=1).encode(y=y), words),
         rule.transform_filter("!isValid(datum.layer)"),
     ).properties(width=300, height=240)
-    chart = panel.facet(column=column("where", fields["where"].values()), **rows(by_condition), data=data)
-    return named(chart.transform_filter(alt.datum.split == "val"), **fields).properties(title=TITLES[kind])
+    chart = panel.facet(column=marks.column("where", fields["where"].values()), **marks.rows(by_condition), data=data)
+    return marks.named(chart.transform_filter(alt.datum.split == "val"), **fields).properties(title=TITLES[kind])
 
 
 def rules(metrics: Sequence[Metric]) -> Any:
     """Across a panel of validation against the step, each metric's one number, with dashes of its own."""
     names = {metric.key: metric.where for metric in metrics}
-    legend = stroke_legend(symbolStrokeColor="gray", symbolSize=600, labelLimit=240)
+    legend = marks.stroke_legend(symbolStrokeColor="gray", symbolSize=600, labelLimit=240)
     dashes = alt.Scale(domain=[*names.values()], range=[[7, 2], [3, 2], [1, 2], [7, 2, 1, 2], [4, 1]])
     dash = alt.StrokeDash("baseline:N", title="baseline", scale=dashes, legend=legend)
     rule = alt.Chart().mark_rule(color="gray", strokeWidth=1.2).encode(y="mean:Q", strokeDash=dash)
-    return named(rule.transform_filter(alt.FieldOneOfPredicate("metric", [*names])), baseline=names)
+    return marks.named(rule.transform_filter(alt.FieldOneOfPredicate("metric", [*names])), baseline=names)
 
 
 def instrument_charts(
@@ -104,8 +89,8 @@ def instrument_charts(
     ends = [p for p in points if p["split"] == "val" and p["step"] == last_step[p["condition"]]]
     keys, several = {metric.key for metric in metrics}, len(agreements) > 1
     return {
-        "instruments": instruments_by_layer(inline([p for p in ends if p["metric"] in keys]), metrics, several),
-        "agreement": agreement(inline(_cells(agreements, metrics)), metrics, several),
+        "instruments": instruments_by_layer(marks.inline([p for p in ends if p["metric"] in keys]), metrics, several),
+        "agreement": agreement(marks.inline(_cells(agreements, metrics)), metrics, several),
     }
 
 
@@ -114,12 +99,12 @@ def instruments_by_layer(data: alt.Data, metrics: Sequence[Metric], by_condition
     `by_condition`: a row for each."""
     order = [*dict.fromkeys(metric.name for metric in metrics)]
     scale = alt.Scale(domain=order, scheme="tableau10")
-    color = alt.Color("name:N", title=None, sort=order, scale=scale, legend=stroke_legend(labelLimit=300))
+    color = alt.Color("name:N", title=None, sort=order, scale=scale, legend=marks.stroke_legend(labelLimit=300))
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(domain=[0, 1], clamp=True))
-    base = alt.Chart().encode(x=layers_axis(), color=color, detail="metric:N")
-    panel = curve(base, y, ("condition:N", "name:N", "layer:O"), opacity=0.5).properties(width=320, height=240)
-    chart = panel.facet(column=column("place", places(metrics)), **rows(by_condition), data=data)
-    chart = named(chart, name={m.key: m.name for m in metrics}, place={m.key: place(m) for m in metrics})
+    base = alt.Chart().encode(x=marks.layers_axis(), color=color, detail="metric:N")
+    panel = marks.curve(base, y, ("condition:N", "name:N", "layer:O"), opacity=0.5).properties(width=320, height=240)
+    chart = panel.facet(column=marks.column("place", marks.places(metrics)), **marks.rows(by_condition), data=data)
+    chart = marks.named(chart, name={m.key: m.name for m in metrics}, place={m.key: marks.place(m) for m in metrics})
     return chart.properties(title="Instruments by layer at the last step, on validation")
 
 
@@ -132,11 +117,11 @@ def agreement(data: alt.Data, metrics: Sequence[Metric], by_condition: bool) -> 
     )
     scale = alt.Scale(domain=[-1, 1], scheme="redblue")
     tiles = base.mark_rect().encode(color=alt.Color("mean:Q", title="rank correlation", scale=scale))
-    tiles = tooltip(tiles, ("condition:N", "one:N", "other:N", "over:N"))
+    tiles = marks.tooltip(tiles, ("condition:N", "one:N", "other:N", "over:N"))
     ink = alt.when(f"abs(datum.mean) > {DARK}").then(alt.value("white")).otherwise(alt.value("black"))
     numbers = base.mark_text(fontSize=10).encode(text=alt.Text("mean:Q", format=".2f"), color=ink)
     panel = alt.layer(tiles, numbers).properties(width=alt.Step(34), height=alt.Step(24))
-    chart = panel.facet(column=column("over", (ALL, LAST)), **rows(by_condition), data=data)
+    chart = panel.facet(column=marks.column("over", (ALL, LAST)), **marks.rows(by_condition), data=data)
     return chart.properties(title="Do the instruments agree? Spearman's rank correlation")
 
 

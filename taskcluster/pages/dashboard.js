@@ -287,7 +287,7 @@ function tooltip(event, point) {
   const { mean, lower, upper, n } = point;
   const ends = lower === upper ? "the same in all runs" : `${number(lower)} to ${number(upper)}`;
   const interval = mean == null ? null : lower == null ? "too few runs" : ends;
-  const facts = ["condition", "split", "layer", "step", "task"].map((key) => [key, point[key]]);
+  const facts = ["condition", "split", "layer", "other_layer", "step", "task"].map((key) => [key, point[key]]);
   facts.push(["mean", mean], ["95 % interval", interval], ["runs", n]);
   shown.replaceChildren(...facts.filter(([, value]) => value != null).flatMap(([key, value]) => [
     element("span", { className: "quiet", textContent: key }), element("span", { textContent: number(value) }),

@@ -13,8 +13,10 @@ import altair as alt
 from taskcluster.metrics import Metric
 from taskcluster.pages import charts
 from taskcluster.pages.marks import Chart
+from taskcluster.pages.matrix_charts import by_two_layers
 from taskcluster.views import shown
 
+MAP = 180  # pixels of a map of layers by layers
 POINTS = alt.NamedData("points")  # which the page feeds
 OPTIONS = {  # pixels: the height of a map, positions and a legend beside a panel
     "map": {"height": 130},
@@ -39,6 +41,8 @@ def live_charts(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     for name, (draw, drawn, panels, needs, last, across) in charts.drawings(known, layered).items():
         part, options = "across" if across else "each", OPTIONS.get(name, {})
         entries += [entry(draw(POINTS), part, drawn, panels, needs, last=last, **options)]
+    for metric in shown(known, "matrix"):
+        entries += [entry(by_two_layers(POINTS, metric), "each", [metric], last=True, height=MAP, widest=MAP)]
     return {
         "charts": entries,
         "metrics": [{"key": metric.key, "short": metric.short, "title": metric.title} for metric in curves],
@@ -60,7 +64,7 @@ def entry(
     part: "across" for one of all conditions, "each" for one a condition. panels: {metric: panel}; None for a panel for
     each split. needs: a condition without any of them has no such chart; by default the metrics. Options: chosen, the
     metric for which the chart is shown; one_layer, whether it shows the chosen layer; last, whether only the last step;
-    height, of the tiles of a map; words, legend: pixels beside the panels.
+    height, of the tiles of a map; widest, of a panel; words, legend: pixels beside the panels.
     """
     keys = [metric.key for metric in needs or metrics]
     ranges = [{"key": metric.key, "low": metric.low, "high": metric.high} for metric in metrics]

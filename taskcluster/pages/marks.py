@@ -17,6 +17,7 @@ Points = Sequence[dict[str, Any]]
 Chart = alt.FacetChart | alt.ConcatChart | alt.LayerChart
 
 DIGITS = ".3f"
+SPLIT = "datum.value == 'val' ? 'validation' : datum.value"  # in words
 DODGE = 0.012  # of an axis between two curves that are the same
 MOST_MOVED = 5  # curves that are the same and are drawn beside each other
 SAME = 0.004  # of an axis: curves nowhere farther apart are the same
@@ -88,6 +89,14 @@ def axis(metric: Metric, data: Any, alone: bool = False) -> alt.Y:
     room = 0.0 if most > least else abs(most) / 10 or 1.0
     domain = [least - room * (low is None), most + room * (high is None)]
     return alt.Y("mean:Q", title=metric.axis, scale=alt.Scale(domain=domain, nice=True, zero=False))
+
+
+def title(metric: Metric) -> str:
+    return f"{metric.label}, {metric.where}".rstrip(", ")
+
+
+def splits() -> alt.Column:
+    return alt.Column("split:N", title=None, header=alt.Header(labelExpr=SPLIT))
 
 
 def layers_axis() -> alt.X:

@@ -12,24 +12,22 @@ import numpy as np
 import polars
 
 from taskcluster.metrics import Catalogue, Metric
-from taskcluster.pages.marks import DIGITS, Chart, Points, rows
+from taskcluster.pages.marks import DIGITS, Chart, Points, layers_axis, rows, splits, title
 from taskcluster.runs.journal import finite
 from taskcluster.views import shown
 
 BINS = 30
-SPLITS = alt.Column(
-    "split:N", title=None, header=alt.Header(labelExpr="datum.value == 'val' ? 'validation' : datum.value")
-)
 
 
 def matrix_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
     """A map for each metric by two layers; a row for each condition if there are several."""
     several = len({point["condition"] for point in points}) > 1
     of_metrics = ((m, [p for p in points if p["metric"] == m.key]) for m in shown(known, "matrix"))
-    return {metric.key: _matrix(chosen, metric, several) for metric, chosen in of_metrics if chosen}
+    return {m.key: by_two_layers(alt.Data(values=chosen), m, several) for m, chosen in of_metrics if chosen}
 
 
-def _matrix(points: Points, metric: Metric, by_condition: bool) -> Chart:
+def by_two_layers(data: Any, metric: Metric, by_condition: bool = False) -> Chart:
+    """A map of layers by layers, train beside validation; `by_condition`: a row for each."""
     low, high = metric.low, metric.high
     ends = alt.Undefined if low is None or high is None else [low, high]
     scale = alt.Scale(scheme="viridis", domain=ends, clamp=True)
@@ -37,15 +35,15 @@ def _matrix(points: Points, metric: Metric, by_condition: bool) -> Chart:
         alt.Chart()
         .mark_rect()
         .encode(
-            x=alt.X("layer:O", title="layer (0: embedding)", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            x=layers_axis(),
             y=alt.Y("other_layer:O", title="layer", sort="descending", axis=alt.Axis(labelOverlap=True)),
             color=alt.Color("mean:Q", title=None, scale=scale),
             tooltip=["condition:N", "split:N", "layer:O", "other_layer:O", alt.Tooltip("mean:Q", format=DIGITS)],
         )
         .properties(width=260, height=260)
     )
-    chart = panel.facet(column=SPLITS, **rows(by_condition), data=alt.Data(values=[*points]))
-    return chart.properties(title=_title(metric))
+    chart = panel.facet(column=splits(), **rows(by_condition), data=data)
+    return chart.properties(title=title(metric))
 
 
 def example_charts(examples: polars.DataFrame, known: Catalogue) -> dict[str, Chart]:
@@ -84,9 +82,5 @@ def _histogram(bars: Sequence[dict[str, Any]], metric: Metric) -> Chart:
         .properties(width=320, height=80 if metric.by_layer else 160)
     )
     layers = {"row": alt.Row("layer:O", title="layer")} if metric.by_layer else {}
-    chart = panel.facet(column=SPLITS, **layers, data=alt.Data(values=[*bars]))
-    return chart.properties(title=f"{_title(metric)}: examples at the last step")
-
-
-def _title(metric: Metric) -> str:
-    return f"{metric.label}, {metric.where}".rstrip(", ")
+    chart = panel.facet(column=splits(), **layers, data=alt.Data(values=[*bars]))
+    return chart.properties(title=f"{title(metric)}: examples at the last step")

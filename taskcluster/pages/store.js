@@ -13,7 +13,7 @@ export class Store {
   metrics = ""; // the keys of all metrics
   columns = []; // the metrics of the table
   runs = new Map(); // id -> run, in order
-  conditions = new Map(); // id -> {id, sweep, label, runs, name, keys, curves, metrics, steps: step -> point}
+  conditions = new Map(); // id -> {id, sweep, label, runs, name, keys, curves, maps, metrics, steps: step -> point}
 
   // Take an answer of /view. Gives {points: Map(condition id -> its changed steps, null for all), names, metrics:
   // whether the names of conditions, and the metrics, changed}; null if nothing is new.
@@ -41,15 +41,15 @@ export class Store {
   }
 
   // The steps that changed, null for all.
-  #take(id, { keys, steps, n, mean, lower, upper, runs }) {
+  #take(id, { keys, steps, maps, n, mean, lower, upper, runs }) {
     const condition = this.conditions.get(id);
     const point = (k) => ({ n: n[k], mean: mean[k], lower: lower[k], upper: upper[k], runs: runs[k] });
     const [before, after] = [condition.steps, new Map(steps.map((step, k) => [step, point(k)]))];
-    const others = keys.join() !== condition.keys.join();
-    condition.steps = after;
+    const all = [...keys, ...Object.keys(maps)];
+    const others = all.join() !== condition.keys.join();
+    Object.assign(condition, { maps, steps: after });
     if (others) {
-      const curves = keys.map(parse);
-      Object.assign(condition, { keys, curves, metrics: new Set(curves.map(({ metric }) => metric)) });
+      Object.assign(condition, { keys: all, curves: keys.map(parse), metrics: new Set(all.map((key) => parse(key).metric)) });
       return null;
     }
     return [...new Set([...before.keys(), ...steps])].filter((step) => !same(before.get(step), after.get(step)));
@@ -69,6 +69,15 @@ export function rows(condition, steps, wanted) {
       condition: condition.name, metric, split, layer, step, n: n[k] ?? n,
       mean: mean[k], lower: lower?.[k] ?? null, upper: upper?.[k] ?? null, runs: runs?.[k] ?? null,
     }));
+  });
+}
+
+// Rows for a map of layers by layers, as it was last measured.
+export function tiles({ name: condition, maps }, step, metrics) {
+  return Object.entries(maps).flatMap(([key, matrix]) => {
+    const where = { condition, ...parse(key), step };
+    const row = (means, layer) => means.map((mean, other_layer) => ({ ...where, layer, other_layer, mean }));
+    return metrics.has(where.metric) ? matrix.flatMap(row) : [];
   });
 }
 

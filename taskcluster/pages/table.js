@@ -11,7 +11,7 @@ const COLUMNS = [ // before those of metrics
   { name: "status", of: (run) => run.state, show: showState, kind: "left" },
   { name: "sweep", of: (run) => run.sweep, kind: "left words wider", spare: (runs) => !several(runs, "sweep") },
   { name: "condition", of: (run) => run.condition, kind: "left words" },
-  { name: "seed", of: (run) => run.seed, show: showSeed, kind: "wide" },
+  { name: "seed", of: ({ seed }) => seed, show: ({ seed }) => span("seed", seed, seed), kind: "wide" },
   { name: "step", of: (run) => run.step, show: showStep },
   {
     name: "steps/s", of: (run) => run.steps_per_second, show: (run) => fixed(run.steps_per_second, 2), kind: "wider",
@@ -20,6 +20,7 @@ const COLUMNS = [ // before those of metrics
   { name: "time left", of: (run) => run.seconds_left, show: showTimeLeft, kind: "wide" },
 ];
 
+const span = (className, textContent, title = "") => element("span", { className, textContent, title });
 const several = (runs, key) => new Set(runs.map((run) => run[key])).size > 1;
 
 export class Table {
@@ -99,23 +100,17 @@ function compare(one, other) {
 }
 
 function showState(run, table) {
-  const { state, problem: title } = run;
-  const shown = element("span", { className: `state ${state}`, textContent: state, title });
+  const shown = span(`state ${run.state}`, run.state, run.problem);
   if (!run.has_tsne) return shown;
   const button = element("button", { type: "button", className: "link", textContent: "t-SNE" });
   button.addEventListener("click", () => table.openTsne(run.id));
   return [shown, button];
 }
 
-function showSeed({ seed }) {
-  return element("span", { className: "seed", textContent: seed, title: seed });
-}
-
 function showStep({ step, max_steps: steps }) {
   if (step == null || !steps) return step ?? "";
   const bar = element("progress", { ariaLabel: "progress", max: steps, value: step });
-  const of = element("span", { className: "quiet", textContent: ` / ${steps}` });
-  return element("span", { className: "progress" }, bar, element("span", {}, `${step}`, of));
+  return element("span", { className: "progress" }, bar, element("span", {}, `${step}`, span("quiet", ` / ${steps}`)));
 }
 
 function sparkline(trend, { low, high }) {

@@ -54,19 +54,21 @@ def matrices(row: Row, known: Catalogue) -> Iterator[tuple[Metric, str, list[lis
     yield from ((m, split, row[m.stem(split)]) for m in declared for split in SPLITS if m.stem(split) in row)
 
 
-def matrix_points(lines: Sequence[Row], known: Catalogue) -> list[Point]:
-    """A point {"metric", "split", "layer", "other_layer", "mean"} for each two layers: the mean over lines, one of each
-    run, in which the number is defined."""
+def mean_matrices(lines: Sequence[Row], known: Catalogue) -> dict[tuple[str, str], np.ndarray]:
+    """{(metric, split): mean (L+1, L+1)} over lines, one of each run, in which a number is defined; NaN without any."""
     values: dict[tuple[str, str], list[np.ndarray]] = {}
     for metric, split, matrix in chain.from_iterable(matrices(line, known) for line in lines):
         values.setdefault((metric.key, split), []).append(np.array(matrix, dtype=float))
-    points: list[Point] = []
-    for (key, split), of_runs in values.items():
-        mean = np.ma.filled(np.ma.masked_invalid(of_runs).mean(0), np.nan)
-        cells = [{"layer": layer, "other_layer": other} for layer, other in np.ndindex(mean.shape)]
-        means = map(finite, mean.flatten().tolist())
-        points += [{"metric": key, "split": split, **c, "mean": m} for c, m in zip(cells, means, strict=True)]
-    return points
+    return {key: np.ma.filled(np.ma.masked_invalid(of_runs).mean(0), np.nan) for key, of_runs in values.items()}
+
+
+def matrix_points(lines: Sequence[Row], known: Catalogue) -> list[Point]:
+    """A point {"metric", "split", "layer", "other_layer", "mean"} for each two layers, of `mean_matrices`."""
+    return [
+        {"metric": key, "split": split, "layer": layer, "other_layer": other, "mean": finite(float(value))}
+        for (key, split), mean in mean_matrices(lines, known).items()
+        for (layer, other), value in np.ndenumerate(mean)
+    ]
 
 
 def ranges(metrics: Sequence[str], known: Catalogue) -> tuple[np.ndarray, np.ndarray]:

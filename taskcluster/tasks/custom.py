@@ -17,8 +17,9 @@ LISTED = "listed"  # the description of instructions that were not drawn from an
 
 
 class TaskSpec(BaseModel, strict=True, extra="forbid"):
-    """A task as a user writes it: its regexes or its instructions, and f as {x: y}."""
+    """A task as a user writes it: its regexes or its instructions, f as {x: y}, and what it is called."""
 
+    name: str = ""
     regexes: Annotated[list[str], Field(min_length=1)] | None = None
     instructions: Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(min_length=1)] | None = None
     mapping: Annotated[dict[str, str], Field(min_length=1)]
@@ -56,9 +57,15 @@ def custom_family(
         remedy="widen it, let it overlap less with the others, or lower instructions_per_task",
     )
     made = tuple(
-        Task(task_id, tuple(task.regexes), drawer.instructions(task.regexes, instructions_per_task), task.mapping)
+        Task(
+            task_id,
+            tuple(task.regexes),
+            drawer.instructions(task.regexes, instructions_per_task),
+            task.mapping,
+            task.name,
+        )
         if task.regexes
-        else Task(task_id, (LISTED,), (tuple(task.instructions or ()),), task.mapping)
+        else Task(task_id, (LISTED,), (tuple(task.instructions or ()),), task.mapping, task.name)
         for task_id, task in enumerate(tasks)
     )
     refuse_shared(made)

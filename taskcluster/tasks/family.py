@@ -30,7 +30,7 @@ class Task:
         descriptions: what instructions were drawn from, as text: regexes, templates, sets of demonstrations.
         instructions: a group for each description; no instruction occurs twice in a task.
         mapping: f as {x: y}.
-        name: what people call it, "" for none. Nothing depends on it.
+        name: what people call it, the value of the label "task"; "" for none. Nothing that is computed depends on it.
     """
 
     task_id: int
@@ -188,8 +188,14 @@ class TaskFamily:
 
     @property
     def values(self) -> dict[str, list[str]]:
-        """The texts of the labels "x" and "y", in the order of their numbers."""
-        return {"x": self._inputs, "y": sorted({y for task in self.tasks for y in task.mapping.values()})}
+        """The texts of the labels "x" and "y", and "task" where every task has a name of its own, in the order of their
+        numbers."""
+        names = [task.name for task in self.tasks]
+        return {
+            "x": self._inputs,
+            "y": sorted({y for task in self.tasks for y in task.mapping.values()}),
+            **({"task": names} if all(names) and len({*names}) == len(names) else {}),
+        }
 
     @property
     def _inputs(self) -> list[str]:

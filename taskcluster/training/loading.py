@@ -5,7 +5,7 @@ out: LoadedRun, whose `measure` reproduces the numbers of the journal
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -14,9 +14,9 @@ from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
 from taskcluster.library.prompt_observation import PromptObservation
-from taskcluster.library.run_observation import observe_run
 from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.measure import Keep, Measurement, not_kept
+from taskcluster.measures.observation import Observation, observe
 from taskcluster.runs.checkpoints import put_weights
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training.experiment import measuring, prepare
@@ -71,8 +71,12 @@ class LoadedRun:
             positions: out of "instruction_end", "input", "answer" and, of few-shot prompts, "demonstrations".
             final_norm: whether the last layer is read after the final norm; by default as data.probe_final_norm.
         """
-        clusterer = self.config.clusterer.build(Clusterer)  # type: ignore[type-abstract]
-        return observe_run(self.network, self.data, split, positions, final_norm, clusterer)
+        seen = observe(self.network, self.data, split, positions, final_norm=final_norm)
+        return PromptObservation(
+            **{field.name: getattr(seen, field.name) for field in fields(Observation)},
+            activations={"resid_post": {at: states.cpu() for at, states in seen.states.items()}},
+            clusterer=self.config.clusterer.build(Clusterer),  # type: ignore[type-abstract]
+        )
 
     def measure(self, keep: Keep = not_kept) -> dict[str, float]:
         """The metrics of the step by their keys: on the machine that trained, the same bits as in the journal. keep:

@@ -161,8 +161,9 @@ def test_a_killed_observation_resumes(
     llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from taskcluster.library import observing
+    from taskcluster.measures import edited_prompts
 
-    monkeypatch.setattr(observing, "BATCH", 4)
+    monkeypatch.setattr(edited_prompts, "AT_ONCE", 4)
     whole = tc.observe(llama, tokenizer, PROMPTS, LABELS, folder=tmp_path)
     files = sorted(tmp_path.glob("batch=*"))
     assert len(files) == 3

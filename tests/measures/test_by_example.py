@@ -130,3 +130,33 @@ def test_logits_follow_edits_and_answer_as_the_model_does() -> None:
         edited = seen.edited(position, edits)
         assert (edited.logits("answer").argmax(1) == edited.prompts.answers).tolist() == edited.correct.tolist()
         assert not torch.equal(edited.logits("answer"), seen.logits("answer"))
+
+
+class Surprise(Counting):
+    metrics, positions = (NUMBER,), ()
+
+    def measure(self, observation: Observation) -> Mapping[Metric, Any]:
+        return {NUMBER: observation.losses}
+
+
+def test_a_measure_reads_losses_and_answers_of_examples_clean_and_edited() -> None:
+    data, network = built("gpt2", "data.loss_on=y")
+    seen = observe(network, data, "val", ["answer"])
+    assert seen.prompts.answers is not None
+    ids = torch.tensor(data.tokenizer.convert_tokens_to_ids(seen.tokens[0]))
+    alone = torch.nn.functional.cross_entropy(network(ids[None]).logits[0, -1], seen.prompts.answers[0])
+    assert float(seen.losses[0]) == pytest.approx(alone.item(), rel=1e-4)
+    edited = seen.edited("answer", {1: lambda states, which: states * 2})
+    for one in (seen, edited):
+        log_p, right = one.logits("answer").log_softmax(1), seen.prompts.answers
+        assert torch.equal(one.losses, -log_p.gather(1, right[:, None]).squeeze(1))
+        assert one.answers == one.prompts.words(log_p.argmax(1).tolist())
+    assert not torch.equal(edited.losses, seen.losses)
+    measured = Measurement(data, {"surprise": Surprise()})(network)
+    assert measured["examples"]["val"]["number"] == pytest.approx(seen.losses.numpy())
+
+
+def test_losses_cost_nothing_until_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, network = built("gpt2")
+    monkeypatch.setattr("taskcluster.measures.observation.answers_of", lambda *_: pytest.fail("ran again"))
+    assert Measurement(data, {"counting": Counting()})(network)

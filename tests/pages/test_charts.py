@@ -140,3 +140,11 @@ def test_the_live_page_has_the_charts_of_all_metrics_and_feeds_them() -> None:
     assert path["panels"]["ari"] == path["panels"]["ari_within_x"] == "ARI"
     assert altair.Chart.from_dict(made["tsne"])
     assert ARI.title in [entry["spec"]["title"] for entry in made["charts"]]
+
+
+def test_the_map_of_a_single_step_is_a_strip_of_layers() -> None:
+    last = [point for point in ALONE if point["step"] == 200]
+    strip, whole = (with_effects(points, ADDED)["map"].to_dict() for points in (last, ALONE))
+    assert "y" not in strip["spec"]["encoding"]
+    assert strip["spec"]["height"] < whole["spec"]["height"] / 4
+    assert "step" not in strip["title"]

@@ -4,7 +4,6 @@ PICTURES=FOLDER pytest tests/pages/test_pictures.py also writes the pictures, fo
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from taskcluster.training import figures
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = Path("/usr/bin/chromium")
 WIDTHS = (420, 1000, 1400)
 RUNS = [(1, 6, True), (1, 30, False), (2, 30, True), (3, 3, True), (5, 6, False), (20, 6, True)]
 
@@ -50,17 +48,6 @@ WRONG = """() => {
   }
   return wrong;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no {CHROMIUM}")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 def shown_wrong(browser: Any, page: Path, name: str) -> list[str]:

@@ -123,6 +123,16 @@ def test_listed_instructions_go_with_regexes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "values"),
+    [(("capital", "language"), ["capital", "language"]), (("capital", ""), None), (("capital", "capital"), None)],
+)
+def test_tasks_are_labelled_by_names_where_each_has_one(names: tuple[str, str], values: list[str] | None) -> None:
+    family = custom([task | {"name": name} for task, name in zip(LISTS, names, strict=True)])
+    assert family.values.get("task") == values
+    assert family.fingerprint() == custom(LISTS).fingerprint()
+
+
+@pytest.mark.parametrize(
     ("second", "reason"),
     [
         ({"instructions": ["main city of", "x"]}, "instruction 'main city of' belongs to tasks 0 and 1"),

@@ -32,8 +32,9 @@ from taskcluster.measures.interventions.sites import (
     task_pairs,
 )
 from taskcluster.measures.measure import Values, configured
-from taskcluster.measures.observation import Observation, evaluation, shared_prefix
+from taskcluster.measures.observation import Observation, shared_prefix
 from taskcluster.metrics import Metric
+from taskcluster.models.hidden_states import evaluation
 from taskcluster.validation import Seed
 from taskcluster.work import each
 

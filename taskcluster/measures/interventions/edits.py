@@ -33,6 +33,15 @@ def group_means(states: Tensor, groups: Tensor, n_groups: int) -> Tensor:
     return sums / torch.bincount(groups, minlength=n_groups).clamp(min=1)[:, None]
 
 
+def alternating(groups: Tensor) -> Tensor:
+    """Whether each of N is the first, third, ... of its group (N,): these give centroids, and the others are tested."""
+    order, counts = groups.argsort(stable=True), torch.bincount(groups)
+    rank = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(
+        counts
+    )  # within its group, in order
+    return torch.empty_like(order).scatter_(0, order, rank) % 2 == 0
+
+
 def match_clusters(centroids: Tensor, states: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
     """Groups and the clusters for them, so that most states (M, D) of groups (M,) are nearest to the centroid (K, D) of
     the cluster for their group (Hungarian method)."""

@@ -11,7 +11,7 @@ At one position a prompt has one state. All tokens of an instruction are edited 
 state, and it is compared with tokens at the same place of instructions of the same length.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
@@ -24,12 +24,9 @@ from transformers.cache_utils import Cache
 from taskcluster.data.places import Hidden
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import hidden_keys
-from taskcluster.measures.interventions.edits import EDITS
-from taskcluster.models.patching import Prompts, Suffixes
+from taskcluster.measures.interventions.edits import EDITS, alternating
+from taskcluster.models.patching import Prompts, Suffixes, runs_at_once
 from taskcluster.validation import UserError
-
-CHUNK = 512  # prompts that are run at once, at most
-ROOM = 2**29  # bytes
 
 Layers = Annotated[list[NonNegativeInt], Field(min_length=1)] | PositiveInt | None
 
@@ -78,7 +75,7 @@ SITES |= {
 }
 
 
-def edited_layers(network: PreTrainedModel, layers: Layers, key: str) -> list[int]:
+def edited_layers(network: PreTrainedModel, layers: Sequence[int] | int | None, key: str) -> list[int]:
     """All layers for None; for a number as many, spread evenly from 1 to L. Raises UserError, naming `key`, for a layer
     that the network does not have."""
     n_layer = network.config.num_hidden_layers
@@ -86,16 +83,14 @@ def edited_layers(network: PreTrainedModel, layers: Layers, key: str) -> list[in
         return [*range(n_layer + 1)]
     if isinstance(layers, int):
         return sorted({round(1 + k * (n_layer - 1) / max(1, layers - 1)) for k in range(layers)})
-    if max(layers) > n_layer:
-        raise UserError(f"{key}={max(layers)}: the model has layers 0 to {n_layer}; lower it")
+    if wrong := [layer for layer in layers if not 0 <= layer <= n_layer]:
+        raise UserError(f"{key}={wrong[0]}: the model has layers 0 to {n_layer}; choose from these")
     return sorted({*layers})
 
 
 def chunks(network: PreTrainedModel, rows: Rows, examples: Tensor) -> list[Tensor]:
-    """Examples (E,) in parts that are run at once: at most CHUNK, fewer where keys, values and states need ROOM."""
-    config, length = network.config, int(rows.prefixes.max() + rows.reads.max())
-    size = 12 * length * getattr(config, "hidden_size", 1) * (config.num_hidden_layers + 1)  # of an example, in bytes
-    return list(examples.split(max(1, min(CHUNK, ROOM // size))))
+    """Examples (E,) in parts that are run at once."""
+    return list(examples.split(runs_at_once(network, int(rows.prefixes.max() + rows.reads.max()))))
 
 
 class ProbePrompts:
@@ -170,9 +165,7 @@ class Pairs:
 
 def halves(rows: Rows) -> tuple[Tensor, Tensor]:
     """The examples of the first, third, ... instruction of every task, and those of the others."""
-    task = rows.numbers[rows.first_examples, 0].long()
-    rank = torch.nn.functional.one_hot(task).cumsum(0).gather(1, task[:, None]).squeeze(1)  # within the task, from 1
-    odd = (rank % 2 == 1).repeat_interleave(rows.counts[:-1])
+    odd = alternating(rows.numbers[rows.first_examples, 0].long()).repeat_interleave(rows.counts[:-1])
     return odd.nonzero().squeeze(1), (~odd).nonzero().squeeze(1)
 
 

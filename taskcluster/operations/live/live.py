@@ -16,6 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from taskcluster.metrics import Catalogue, Metric, View
 from taskcluster.results.conditions import sweep_of
+from taskcluster.results.points import matrices
 from taskcluster.runs import records
 from taskcluster.runs.condition import seeds_of
 from taskcluster.runs.folder import RunFolder
@@ -92,8 +93,8 @@ class Live:
 
 
 class LiveRun:
-    """A run folder that is read again and again. rows: {step: {key: value}} of its curves; revision: grows whenever
-    they change.
+    """A run folder that is read again and again. rows: {step: {key: value}} of its curves; matrices: the last line of
+    its journal that has any; revision: grows whenever they change.
     """
 
     def __init__(self, path: Path, root: Path) -> None:
@@ -102,6 +103,7 @@ class LiveRun:
         self.sweep = sweep_of(path, root)
         self.live = Live(digest(below), text(path.name if below == "." else below), text(self.sweep))
         self.rows: dict[int, dict[str, float]] = {}
+        self.matrices: Row = {}
         self.revision = 0
         status = path / "status.json"
         self.config: Document[Row] = Document(path / "config.yaml", self._parse_config, {})
@@ -136,6 +138,7 @@ class LiveRun:
         rows = _lines(content, self.folder.journal.name)
         kept = frozenset(metric.key for view in VIEWS for metric in shown(self.catalogue.value, view))
         self.rows = {row["step"]: {key: number(row, key) for key in _chosen(tuple(row), kept)} for row in rows}
+        self.matrices = next((row for row in reversed(rows) if any(matrices(row, self.catalogue.value))), {})
         self.revision += 1
         return [_timed(row) for row in rows]
 

@@ -17,7 +17,7 @@ from taskcluster.metrics import Catalogue
 from taskcluster.operations.live.live import Live, LiveRun, digest
 from taskcluster.results.conditions import Condition, conditions, find_runs, task_set
 from taskcluster.results.intervals import DRAWN, FEWEST, intervals
-from taskcluster.results.points import ranges
+from taskcluster.results.points import mean_matrices, ranges
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import parse
 
@@ -31,7 +31,8 @@ class Curves:
 
     keys: K keys of the journal. points: step -> {"n", "mean", "lower", "upper": (K,), "runs": (K, R)}, NaN for what is
     not a number. n is one number where it is the same for all; runs, the values of every run, only for few runs; lower
-    and upper only from three runs on. version: see `Watcher`. encoded: all of it as JSON.
+    and upper only from three runs on. version: see `Watcher`. encoded: all of it as JSON, with "maps": {"SPLIT/METRIC":
+    mean matrix of layers by layers}, of every run as last measured.
     """
 
     def __init__(self, runs: Sequence[LiveRun]) -> None:
@@ -57,16 +58,22 @@ class Curves:
         self.points = {step: points[step] for step in steps}
         self.keys, self.version, self._rows, self._revisions = keys, version, rows, revisions
         columns = {name: [point[name] for point in self.points.values()] for name in next(iter(points.values()), {})}
-        self.encoded = orjson.dumps({"keys": keys, "steps": steps, **columns}, option=orjson.OPT_SERIALIZE_NUMPY)
+        means = mean_matrices([run.matrices for run in self.runs], self._known)
+        maps = {f"{split}/{key}": mean.round(DIGITS) for (key, split), mean in means.items()}
+        content = {"keys": keys, "steps": steps, "maps": maps, **columns}
+        self.encoded = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
         return True
+
+    @property
+    def _known(self) -> Catalogue:
+        return {key: metric for run in self.runs for key, metric in run.catalogue.value.items()}
 
     def _points(self, rows: Mapping[int, Sequence[dict[str, float]]], keys: Sequence[str]) -> dict[int, Point]:
         """The points of S steps, from the R rows of each."""
         if not rows:
             return {}
         values = np.array([[[row.get(key, math.nan) for row in at_step] for key in keys] for at_step in rows.values()])
-        known = {key: metric for run in self.runs for key, metric in run.catalogue.value.items()}
-        low, high = ranges([named.metric for key in keys if (named := parse(key))], known)
+        low, high = ranges([named.metric for key in keys if (named := parse(key))], self._known)
         task_sets = [task_set(run.config.value) for run in self.runs]
         flat = np.moveaxis(values, 2, 0).reshape(len(self.runs), -1)
         over_runs = intervals(flat, np.tile(low, len(rows)), np.tile(high, len(rows)), task_sets)

@@ -8,27 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import EFFECTS, LAYERS, begin, leave_tsne, line, measure
+from planted import EFFECTS, LAYERS, SIMILARITY, begin, leave_tsne, line, measure
 from served import LONG, Server
 
 from taskcluster.metrics import OWN
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = Path("/usr/bin/chromium")
 MARKUP = "<img src=x onerror=owned=1>"
 LOST = "ERR_CONNECTION_REFUSED"  # which Chromium says of a server that has ended
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no {CHROMIUM}")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -180,6 +168,26 @@ def test_conditions_with_interventions_have_maps_that_grow(page: Any, server: Se
     assert {p["step"] for p in curves(page, first + 1)} == {"0", "10", "20"}
     page.locator("#each article").nth(1).locator("canvas").hover(position={"x": 120, "y": 100})
     page.locator("#tooltip").get_by_text("95 % interval").wait_for()
+
+
+def test_a_matrix_of_layers_is_a_map_of_the_latest_step(page: Any, server: Server, root: Path) -> None:
+    run = begin(root / "s" / "seed=0")
+    run.start(run.config(), None, (*OWN, SIMILARITY))
+    measure(run, 0)
+    page.goto(server.url)
+    drawn(page)
+    charts = page.locator("article").count()
+    for step in (10, 20):  # it comes with the second, and changes with the third
+        matrix = {f"cka/{split}": [[1.0, step / 100], [None, 1.0]] for split in ("train", "val")}
+        run.append(line(step) | matrix, elapsed=step / 10, measuring=0.5)
+        listed(page, step)
+    assert page.locator("article").count() > charts
+    tiles = next(rows for k in range(page.locator("article").count()) if "other_layer" in (rows := curves(page, k))[0])
+    assert {(t["split"], t["layer"], t["other_layer"], t["step"], t["mean"]) for t in tiles if t["mean"]} == {
+        (split, *where, "20", mean)
+        for split in ("train", "val")
+        for *where, mean in (("0", "0", "1"), ("0", "1", "0.2"), ("1", "1", "1"))
+    }
 
 
 @pytest.mark.parametrize("width", [1400, 1000, 420])

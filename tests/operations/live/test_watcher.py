@@ -1,12 +1,13 @@
 """Run folders that appear, grow, break and go, as a watcher sees them."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from planted import begin, line, measure
+from planted import SIMILARITY, begin, line, measure
 
 from taskcluster.metrics import OWN, catalogue
 from taskcluster.operations.live.live import Live
@@ -170,3 +171,14 @@ def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     piped.training.unlink()
     os.mkfifo(piped.training)
     assert [(live.state, live.step) for live in scanned(Watcher(root))] == [("damaged", None), ("damaged", None)]
+
+
+def test_the_last_matrices_of_runs_are_averaged(tmp_path: Path) -> None:
+    runs = [begin(tmp_path / "s" / f"seed={seed}", seed) for seed in range(2)]
+    for seed, run in enumerate(runs):
+        run.start(run.config(), None, (*OWN, SIMILARITY))
+        run.append(line(0) | {"cka/val": [[9.0, 9.0], [9.0, 9.0]]}, elapsed=0, measuring=1)
+        run.append(line(10) | {"cka/val": [[1.0, seed], [math.nan, 3.0]]}, elapsed=1, measuring=1)
+        run.append(line(20), elapsed=2, measuring=1)  # a step at which the measure was not due
+    curves = only_curves(Watcher(tmp_path))
+    assert json.loads(curves.encoded)["maps"] == {"val/cka": [[1, 0.5], [None, 3]]}
