@@ -160,7 +160,7 @@ def _legend(encoding: Specification, spec: Specification, letters: int, known: C
         longest = max((len(line) for lines in shown.values() for line in lines), default=1)
         if field != "split":
             legend |= {"labelExpr": _lookup(shown), "labelLimit": 0, "symbolLimit": 0}
-            for name in shown:  # a colour that the chart does not have yet: it is the same in charts of the same names
+            for name in shown if field != "baseline" else ():  # in the first colour that the chart does not have
                 used = [known[one] for one in shown if one in known]
                 known.setdefault(
                     name, next((one for one in OTHERS if one not in used), OTHERS[len(used) % len(OTHERS)])
