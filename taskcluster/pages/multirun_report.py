@@ -73,7 +73,7 @@ def _fill(findings: Findings, title: str, folder: Path) -> None:
     for name, table in written.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
-    made = [_shortened(table, shown.names) for table in tables(shown, points)]
+    made = tables(shown, points)
     content = {
         "title": title,
         "asked": _asked(findings),
@@ -83,14 +83,15 @@ def _fill(findings: Findings, title: str, folder: Path) -> None:
         "n_shown": len(shown.names),
         "gaps": findings.gaps[:MOST_GAPS],
         "n_more_gaps": max(len(findings.gaps) - MOST_GAPS, 0),
-        "tables": made,
         "open": [table.title for table in made if table.title in OPEN and len(table.rows) <= MOST_ROWS],
         "charts": rendering.draw(_charts(shown, points), folder, FORMATS, short_names(shown.names)),
         "formats": FORMATS,
         "n_numbers": len(numbers),
     }
-    for name, template in (("report.md", "report.md"), ("index.html", "report.html")):
-        (folder / name).write_bytes(rendering.render(template, **content).encode(errors="replace"))
+    on_page = [_shortened(table, shown.names) for table in made]  # the summary has the names of table.csv
+    for name, template, listed in (("report.md", "report.md", made), ("index.html", "report.html", on_page)):
+        page = rendering.render(template, **content, tables=listed)
+        (folder / name).write_bytes(page.encode(errors="replace"))
 
 
 def _shortened(table: Table, names: Sequence[str]) -> Table:
