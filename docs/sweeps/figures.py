@@ -12,6 +12,8 @@ from sweeps.depths import of_sequences
 
 from taskcluster.pages import charts, comparison_charts, rendering, sweep_chart
 from taskcluster.results.findings import Findings
+from taskcluster.runs.folder import RunFolder
+from taskcluster.training import figures
 
 
 class Figure(NamedTuple):
@@ -19,6 +21,10 @@ class Figure(NamedTuple):
 
     chart: str
     conditions: Callable[[Findings], Sequence[Runs]] = lambda found: found.conditions
+
+
+def by_label(found: Findings) -> list[Runs]:
+    return sorted(found.conditions, key=lambda condition: condition.label)
 
 
 OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
@@ -31,8 +37,8 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     },
     "causal": {
         "map": Figure("map", lambda found: of_sequences(found, 6)),
-        "effect_by_layer": Figure("effect_add_instruction_by_layer"),
-        "path": Figure("path"),
+        "effect_by_layer": Figure("effect_add_instruction_by_layer", by_label),
+        "path": Figure("path", by_label),
     },
     "regexes": {"regexes": Figure("baselines", lambda found: [select(found, regexes.THREE_REGEXES)])},
     "n_instructions": {"instructions": Figure("against")},
@@ -44,8 +50,11 @@ OF_DEFAULT_RUN = ("ari", "baselines", "nuisance", "tsne")
 def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
     """Write the figures of a sweep in `runs` to the folder `images`."""
     if name == "reproduce":
-        for figure in OF_DEFAULT_RUN:
-            shutil.copyfile(runs / name / "seed=0" / "figures" / f"{figure}.png", images / f"{figure}.png")
+        with TemporaryDirectory() as folder:  # drawn again: a kept run has the figures of the code that trained it
+            run = shutil.copytree(runs / name / "seed=0", Path(folder, "run"), ignore=shutil.ignore_patterns("*.ckpt*"))
+            figures.draw(RunFolder(run))
+            for figure in OF_DEFAULT_RUN:
+                shutil.copyfile(run / "figures" / f"{figure}.png", images / f"{figure}.png")
     for image, figure in OF_SWEEPS.get(name, {}).items():
         shown = restricted(found, figure.conditions(found))
         points = [point for _, of_condition in shown.points() for point in of_condition]

@@ -1,38 +1,75 @@
 """A context in which transformers reads a pretrained model and its tokenizer, and refuses what it cannot read.
 
 in:  a folder or a name on Hugging Face's hub, a revision, a GGUF file
-out: what transformers reads; or one sentence that begins with the key at fault and gives transformers' own reason
+out: what transformers reads, and meanwhile how far a download is; or one sentence that begins with the key at fault and
+     gives transformers' own reason
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
-from taskcluster.work import doing
+from tqdm import tqdm
+
+from taskcluster.work import Part, doing
 
 HUB = "Hugging Face's hub"
+MB = 1_000_000
 
 
 @contextmanager
-def reading(path: str, revision: str | None, key: str, advice: str) -> Iterator[None]:
+def reading(path: str, revision: str | None, key: str, advice: str) -> Iterator[dict[str, Any]]:
     """A context in which transformers reads a model or a tokenizer, without its bars and reports.
 
     path: a folder or a name on the hub; revision: a branch, tag or commit on the hub; key: what the path is called in
-    sentences; advice: what to do where a folder cannot be read. Raises ValueError, beginning with the key.
+    sentences; advice: what to do where a folder cannot be read. Gives what a model's `from_pretrained` needs for a
+    download to say how far it is. Raises ValueError, beginning with the key.
     """
+    here = Path(path).is_dir()
     try:
-        with quietly(), doing(f"{'loading' if Path(path).is_dir() else 'downloading'} {path}"):
-            yield
+        with quietly(), doing(f"{'loading' if here else 'downloading'} {path}") as part:
+            yield {} if here else _bars(part)
     except Exception as error:  # transformers and its parsers raise many kinds
         first_line = str(error).strip().split("\n")[0]
         reason = " ".join(first_line.split()) or type(error).__name__
-        if not Path(path).is_dir():
+        if not here:
             reason = f"it is not a folder, and not to be had from {HUB}: {reason}"
             advice = "correct the name, with the home folder written out, or give another folder or model"
         at = f" at revision {revision!r}" if revision else ""
         raise ValueError(f"{key}={path!r}{at} cannot be loaded ({reason}); {advice}") from None
+
+
+def _bars(part: Part) -> dict[str, Any]:
+    """The argument that makes huggingface_hub count the bytes of a download in `part`; none in transformers that do not
+    take it."""
+    from transformers.utils import hub
+
+    class Bar(tqdm):  # type: ignore[misc]
+        """Not drawn: what is being done is shown elsewhere."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options | {"disable": True})
+            self.counted = options.get("unit") == "B"
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if self.counted and (total := round((self.total or 0) / MB)) > 1:
+                if not part.total:
+                    part.what, part.began = f"{part.what}, MB", time.monotonic()
+                part.total, part.done = max(part.total, total), max(part.done, int(self.n / MB))
+
+        def close(self) -> None:
+            part.what, part.total, part.done = part.what.removesuffix(", MB"), 0, 0
+
+    return (
+        {"tqdm_class": Bar}
+        if "tqdm_class" in getattr(getattr(hub, "DownloadKwargs", None), "__annotations__", {})
+        else {}
+    )
 
 
 @lru_cache

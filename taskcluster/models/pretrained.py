@@ -65,7 +65,7 @@ def pretrained(
         raise ValueError("path=None: give a folder, or a model's name on Hugging Face's hub")
     if bits and not find_spec("bitsandbytes"):
         raise ValueError(f"bits={bits} needs the package bitsandbytes; install it, or leave model.bits out")
-    with reading(path, revision, "path", ADVICE):
+    with reading(path, revision, "path", ADVICE) as bars:
         if not gguf_file:
             _config(path, revision, trust_remote_code)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -79,6 +79,7 @@ def pretrained(
             output_loading_info=True,
             device_map=device_map,
             quantization_config=_quantization(bits, dtype),
+            **bars,
         )
     network: Any = loaded[0]
     _refuse_other_weights(f"path={path!r}{f' at revision {revision!r}' if revision else ''}", *loaded)

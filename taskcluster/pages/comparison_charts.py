@@ -112,7 +112,7 @@ def agreement(data: alt.Data, metrics: Sequence[Metric], by_condition: bool) -> 
     """The rank correlation of every two instruments, as a map with numbers: a column for what it is over."""
     between = alt.Scale(domain=[metric.title for metric in metrics], paddingInner=0.03)
     base = alt.Chart().encode(
-        x=alt.X("other:N", title=None, scale=between, axis=alt.Axis(labelAngle=-40, labelLimit=240)),
+        x=alt.X("other:N", title=None, scale=between, axis=alt.Axis(labelAngle=-60, labelLimit=300)),
         y=alt.Y("one:N", title=None, scale=between, axis=alt.Axis(labelLimit=240)),
     )
     scale = alt.Scale(domain=[-1, 1], scheme="redblue")

@@ -148,7 +148,8 @@ function conditionItem({ id, label, name, runs }) {
   });
   const swatch = element("span", { className: "swatch", ariaHidden: "true" });
   swatch.style.background = context.colors.get(id);
-  const title = element("span", { className: "name", textContent: label, title: name });
+  const title = element("span", { className: "name", title: name });
+  label.split(/(?<==)/).forEach((part) => title.append(part, element("wbr", {}))); // broken before a value, not in it
   const count = element("span", { className: "quiet", textContent: runs.length, title: "runs" });
   const item = element("li", {}, element("label", {}, box, swatch, title, count));
   item.dataset.condition = id;

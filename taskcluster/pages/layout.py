@@ -52,12 +52,12 @@ def fitted(specification: Specification, width: int, known: Colours) -> Specific
     longest = max((len(line) for field in lines.values() for broken in field.values() for line in broken), default=0)
     labels = max(0.0, longest * LETTER - NUMBERS / 2)
     columns, panel = _columns(spec, len(names), width - labels, spec.get("columns"))
-    for axis in _nominal(spec, "x"):
-        _break(axis, spec, 30)
     if "facet" in spec:
         broken = {name: _header(name, int(panel / LETTER)) for name in names}
         header = {"labelExpr": _lookup(broken), "labelLimit": 0, "title": None}
         spec |= {"columns": columns, "facet": {**spec["facet"], "header": header}}
+        if len(names) % columns:  # or the empty places of the last row would have axes
+            spec["resolve"] = {**spec.get("resolve", {}), "axis": {"x": "independent"}}
     elif "concat" in spec:
         spec["columns"] = columns
     tallest = max((len(broken) for field in lines.values() for broken in field.values()), default=1)
@@ -160,8 +160,11 @@ def _legend(encoding: Specification, spec: Specification, letters: int, known: C
         longest = max((len(line) for lines in shown.values() for line in lines), default=1)
         if field != "split":
             legend |= {"labelExpr": _lookup(shown), "labelLimit": 0, "symbolLimit": 0}
-            for name in shown:
-                known.setdefault(name, OTHERS[sum(one in OTHERS for one in known.values()) % len(OTHERS)])
+            for name in shown if field != "baseline" else ():  # in the first colour that the chart does not have
+                used = [known[one] for one in shown if one in known]
+                known.setdefault(
+                    name, next((one for one in OTHERS if one not in used), OTHERS[len(used) % len(OTHERS)])
+                )
     if field not in ("layer", "split", "baseline"):
         encoding["scale"] = {"domain": names, "range": [known[str(name)] for name in names]}
     if field == "condition" and len(names) == 1:

@@ -4,6 +4,7 @@ in:  the metrics of all runs
 out: {"charts": [`entry`], "metrics": those that can be chosen, "tsne": a specification, "themes": {"light", "dark"}}
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -31,6 +32,7 @@ def live_charts(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     """The charts for these metrics."""
     known = {metric.key: metric for metric in metrics}
     curves = shown(known, "curves", by_layer=True)
+    times = Counter(metric.short for metric in curves)
     entries = []
     for metric in curves:
         by_condition = charts.layer_by_condition(POINTS, metric).properties(title=metric.title)
@@ -45,7 +47,9 @@ def live_charts(metrics: tuple[Metric, ...]) -> dict[str, Any]:
         entries += [entry(by_two_layers(POINTS, metric), "each", [metric], last=True, height=MAP, widest=MAP)]
     return {
         "charts": entries,
-        "metrics": [{"key": metric.key, "short": metric.short, "title": metric.title} for metric in curves],
+        "metrics": [
+            {"key": m.key, "short": m.short if times[m.short] == 1 else m.title, "title": m.title} for m in curves
+        ],
         "tsne": charts.tsne(POINTS, n_tasks=1, title="").to_dict(),
         "themes": {"light": charts.theme(), "dark": charts.theme(dark=True)},
     }

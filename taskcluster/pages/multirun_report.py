@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 import polars
@@ -13,6 +14,7 @@ from taskcluster.pages.matrix_charts import matrix_charts
 from taskcluster.pages.sweep_chart import sweep_chart
 from taskcluster.results import frame
 from taskcluster.results.answers import asked, compared
+from taskcluster.results.cells import Table
 from taskcluster.results.conditions import short_names
 from taskcluster.results.findings import Findings
 from taskcluster.results.points import Point
@@ -81,14 +83,24 @@ def _fill(findings: Findings, title: str, folder: Path) -> None:
         "n_shown": len(shown.names),
         "gaps": findings.gaps[:MOST_GAPS],
         "n_more_gaps": max(len(findings.gaps) - MOST_GAPS, 0),
-        "tables": made,
         "open": [table.title for table in made if table.title in OPEN and len(table.rows) <= MOST_ROWS],
         "charts": rendering.draw(_charts(shown, points), folder, FORMATS, short_names(shown.names)),
         "formats": FORMATS,
         "n_numbers": len(numbers),
     }
-    for name, template in (("report.md", "report.md"), ("index.html", "report.html")):
-        (folder / name).write_bytes(rendering.render(template, **content).encode(errors="replace"))
+    on_page = [_shortened(table, shown.names) for table in made]  # the summary has the names of table.csv
+    for name, template, listed in (("report.md", "report.md", made), ("index.html", "report.html", on_page)):
+        page = rendering.render(template, **content, tables=listed)
+        (folder / name).write_bytes(page.encode(errors="replace"))
+
+
+def _shortened(table: Table, names: Sequence[str]) -> Table:
+    """The table with the short names of conditions, which may be a part of a column's name."""
+    short = dict(zip(names, short_names(names), strict=True))
+    columns = [
+        reduce(lambda column, name: column.replace(name, short[name]), names, column) for column in table.columns
+    ]
+    return table._replace(columns=columns, rows=[[short.get(cell, cell) for cell in row] for row in table.rows])
 
 
 def _charts(shown: Findings, points: Sequence[Point]) -> dict[str, Chart]:

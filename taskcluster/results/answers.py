@@ -29,15 +29,12 @@ def asked(config: Mapping[str, Any], last_step: int) -> str:
     sizes = [f"{model[key]} {word}" for key, word in (("n_layer", "layers"), ("n_embd", "wide")) if model.get(key)]
     name = _last_part(model.get("path")) or _last_part(model.get("_target_"), ".") or "not recorded"
     kind = str(task.get("_target_", "")).split(".")[-2:][0] or "not recorded"
-    number_of = f"{task['n_tasks']} of " if task.get("n_tasks") else ""
-    where = f" from {_last_part(task['path'])}" if task.get("path") else ""
+    kind += f" from {_last_part(task['path'])}" if task.get("path") else ""
+    kind = f"{task['n_tasks']} ({kind})" if task.get("n_tasks") else kind
     measures = ", ".join(key.replace("_", " ") for key, measure in parts["measures"].items() if measure)
     trained = f"{last_step} updates" if last_step else "no training"
     in_brackets = f" ({', '.join(sizes)})" if sizes else ""
-    return (
-        f"Model: {name}{in_brackets}, {trained}. Tasks: {number_of}{kind}{where}."
-        f" Measures: {measures or 'not recorded'}."
-    )
+    return f"Model: {name}{in_brackets}, {trained}. Tasks: {kind}. Measures: {measures or 'not recorded'}."
 
 
 def answer(rows: Sequence[Row], known: Catalogue) -> list[str]:
@@ -46,10 +43,11 @@ def answer(rows: Sequence[Row], known: Catalogue) -> list[str]:
     for metric in _main(known, [last]):
         values = layers_of(last, metric.stem("val")) if metric.by_layer else [number(last, metric.stem("val"))]
         highest = max((value for value in values if math.isfinite(value)), default=math.nan)
-        said = f"{metric.title}: {fixed(values[-1], 2)}"
+        said = f"{metric.title[:1].upper()}{metric.title[1:]}: {fixed(values[-1], 2)}"
         if metric.by_layer:
             at = values.index(highest) if highest in values else len(values) - 1
-            said += f" in the last layer, highest {fixed(highest, 2)} at layer {at}"
+            other = f"highest {fixed(highest, 2)} at layer {at}" if values[at] != values[-1] else "the highest"
+            said += f" in the last layer, {other}" if highest in values else " in the last layer"
         sentences.append(said + ("" if metric.chance is None else f" (chance {metric.chance:g})") + ".")
     return sentences
 

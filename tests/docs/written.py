@@ -135,6 +135,8 @@ def clone(folder: Path) -> None:
             assert old in text, f"{name} has no {old!r}"
             text = text.replace(old, new)
         (folder / name).write_text(text)
+    if (models := ROOT / ".models").is_dir():  # as `make smollm2` would have fetched them
+        (folder / models.name).symlink_to(models)
     environment(folder)
 
 

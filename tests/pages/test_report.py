@@ -140,7 +140,7 @@ def test_the_page_has_every_cell_of_the_summary_and_loads_nothing(sweep: Path) -
         for r in rows
         for cell in r
     ]
-    assert cells == said
+    assert cells == [re.sub(r"^model\.(?=n_layer=)", "", cell) for cell in said]  # conditions have short names there
     markup = re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)
     for loading in ("<script", "<link", "@import", "<img", "src=", "url("):
         assert loading not in markup

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from taskcluster.operations.tracking.mirror import rows_of
 from taskcluster.operations.tracking.upload import upload
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.names import group
+from taskcluster.views import headlines
 
 pytestmark = pytest.mark.slow
 
@@ -207,9 +209,20 @@ def test_tensorboard_has_every_step_once_after_a_crash(run: RunFolder, tmp_path:
     command = [*RUN, "hydra.run.dir=run", "logger=tensorboard"]
     Command(tmp_path, *command).until(lambda: len(run.rows()) > 2).kill()
     train(tmp_path, *command)
-    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"images": 0})
+    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"images": 0, "tensors": 0})
     events.Reload()
     assert set(events.Tags()["images"]) == {f"figures/{file.stem}" for file in run.figures.glob("*.png")}
+    rows, overview = rows_of(run), []
+    times = Counter(name for _, row in rows for name in row)
     for name in events.Tags()["scalars"]:
         shown = [(event.step, event.value) for event in events.Scalars(name)]
-        assert shown == [(step, pytest.approx(row[name])) for step, row in rows_of(run) if name in row]
+        overview += [name] * name.startswith("Overview/")
+        key = name.removeprefix("Overview/")
+        assert shown == [(step, pytest.approx(row[key])) for step, row in rows if key in row]
+        assert len(shown) > 1
+    assert min(events.Tags()["scalars"]) == "Overview/ari/val/layer_2"
+    assert sorted(overview) == [f"Overview/{key}" for key in sorted(headlines(run.catalogue(), times))]
+    (text,) = events.Tensors("measured once/text_summary")
+    assert re.findall(r"^\| (\w+/\S+) ", text.tensor_proto.string_val[0].decode(), re.MULTILINE) == sorted(
+        key for key, count in times.items() if count == 1
+    )
