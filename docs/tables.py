@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps import causal, controls, depths, figures, pretrained, regexes, shots, single, varied
+from sweeps import causal, causes, controls, depths, figures, pretrained, regexes, shots, single, varied
 
 from taskcluster.results.cells import Table
 from taskcluster.results.findings import Findings
@@ -50,6 +50,12 @@ SWEEPS = {
     "few_shot": Sweep(2, pretrained.few_shot),
     "vectors_seeds": Sweep(3, pretrained.vectors_seeds),
     "shots": Sweep(25, shots.tables),
+    "bottleneck": Sweep(42, causes.bottleneck),
+    "sources": Sweep(36, causes.sources),
+    "pull": Sweep(39, causes.pull),
+    "tightness": Sweep(10, causes.tightness),
+    "words": Sweep(10, causes.words),
+    "breadth": Sweep(45, causes.breadth),
 }
 
 

@@ -1,4 +1,4 @@
-"""Why clusters form and when they matter, of docs/causes.md: experiment=sources, bottleneck and pull.
+"""Why clusters form and when they matter, of docs/causes.md: the six experiments of that page.
 
 in:  the runs of a sweep
 out: its tables, and the figure of the bottleneck
@@ -10,14 +10,16 @@ from itertools import combinations
 
 import altair as alt
 import numpy as np
+import polars
 from sweeps.cells import Runs, by_layer, depth, last, numbered, printed
 
 from taskcluster.metrics import ARI
 from taskcluster.pages.marks import Chart
 from taskcluster.results.cells import Table, estimate
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.intervals import Interval, interval
+from taskcluster.results.intervals import UNBOUNDED, Interval, interval
 from taskcluster.runs.condition import decisive
+from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import number
 
 SOURCES = {
@@ -218,3 +220,110 @@ def _named(condition: Runs, *keys: str) -> tuple:
 
 def _last(run: Finished, key: str) -> float:
     return number(run.last, run.keys(run.catalogue[key])[-1])
+
+
+PREDICTED = {"tightness": "tightness at the separator", "tightness_at_x": "tightness at x"}
+
+
+def tightness(found: Findings) -> Mapping[str, Table]:
+    """How much the tightness of a task at a step says of its held-out accuracy at the next, in standard deviations."""
+    (condition,) = found.conditions
+    panels = [_panel(RunFolder(found.root / run.path), depth(condition)) for run in condition.runs]
+    rows = []
+    for key, words in PREDICTED.items():
+        for given in ((), ("accuracy", "train_accuracy", "train_loss")):
+            slopes = [_slope(panel, key, given) for panel in panels]
+            cell = printed(interval(slopes, UNBOUNDED, 1, [run.task_set for run in condition.runs]), 3)
+            rows.append(
+                [words, ", ".join(given).replace("_", " of ").replace("train of", "training") or "nothing", cell]
+            )
+    return {
+        "tightness": Table("", ["predictor at a step", "given, at that step", "change of accuracy at the next"], rows)
+    }
+
+
+def _panel(run: RunFolder, n_layer: int) -> polars.DataFrame:
+    """A row for each task and step: means over its examples, and the held-out accuracy at the next step."""
+    layer = f"layer_{n_layer}"
+    steps = []
+    for step in sorted(row["step"] for row in run.rows()):
+        examples = run.examples(step)
+        by_task = {
+            split: examples.filter(polars.col("split") == split).group_by("task").agg(polars.col(columns).mean())
+            for split, columns in (
+                ("val", ["correct", f"tightness/{layer}", f"tightness_at_x/{layer}"]),
+                ("train", ["correct", "answer_loss"]),
+            )
+        }
+        named = by_task["val"].rename(
+            {"correct": "accuracy", f"tightness/{layer}": "tightness", f"tightness_at_x/{layer}": "tightness_at_x"}
+        )
+        trained = by_task["train"].rename({"correct": "train_accuracy", "answer_loss": "train_loss"})
+        steps.append(named.join(trained, on="task").with_columns(polars.lit(step).alias("step")))
+    panel = polars.concat(steps).sort("task", "step")
+    return panel.with_columns(polars.col("accuracy").shift(-1).over("task").alias("next")).drop_nulls()
+
+
+def _slope(panel: polars.DataFrame, key: str, given: Sequence[str]) -> float:
+    """By least squares over tasks and steps, each variable less its mean of the step and in its standard deviations."""
+    columns = ["next", key, *given]
+    centred = panel.select("step", *(polars.col(c) - polars.col(c).mean().over("step") for c in columns)).to_numpy()
+    standard = centred[:, 1:] / centred[:, 1:].std(0)
+    return float(np.linalg.lstsq(standard[:, 1:], standard[:, 0], rcond=None)[0][0])
+
+
+def words(found: Findings) -> Mapping[str, Table]:
+    """Facts with and without a bottleneck."""
+    named = {"next_token": "without", "next_token+bottleneck": "with a bottleneck"}
+    chosen = {named[_named(c, "objective")[0]]: c for c in found.conditions}
+    metrics = {
+        "accuracy": ("accuracy", None),
+        "ARI before x, last layer": ("ari", -1),
+        "ARI at x within x, last layer": ("ari_within_x", -1),
+        "ARI at the answer, last layer": ("ari_at_answer", -1),
+        "effect of the last token before x, all layers": (STREAM.format(1), 0),
+        "effect of the other tokens before x, all layers": ("effect_interchange_from_instruction_without_end", 0),
+    }
+    rows = [
+        [name, *(last(found, c, key) if layer is None else by_layer(found, c, key)[layer] for c in chosen.values())]
+        for name, (key, layer) in metrics.items()
+    ]
+    return {"words": Table("", ["facts in words", *chosen], rows)}
+
+
+def breadth(found: Findings) -> Mapping[str, Table]:
+    """Architecture and width: what the default run says of itself, again."""
+    sizes = {"Llama, 128 wide": ("llama", 128), "GPT-2, 64 wide": ("gpt2", 64), "GPT-2, 256 wide": ("gpt2", 256)}
+    cells = {
+        (_named(c, "model._target_")[0].rpartition(".")[2], _named(c, "model.n_embd")[0], _named(c, "objective")[0]): c
+        for c in found.conditions
+    }
+    objectives = {
+        "next_token": "default",
+        "next_token+bottleneck": "bottleneck",
+        "answer+detached": "y, separator detached",
+    }
+    rows = []
+    for words, size in sizes.items():
+        for objective, name in objectives.items():
+            c = cells[*size, objective]
+            aris = [last(found, c, key) for key in ("accuracy", "ari")]
+            effects = [
+                by_layer(found, c, key)[0]
+                for key in (STREAM.format(1), "effect_interchange_from_instruction_without_end")
+            ]
+            rows.append([words, name, *aris, *effects])
+    return {
+        "breadth": Table(
+            "",
+            [
+                "model",
+                "training",
+                "accuracy",
+                "ARI at the separator, last layer",
+                "effect of the separator, all layers",
+                "of the other tokens",
+            ],
+            rows,
+        )
+    }

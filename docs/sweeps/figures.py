@@ -6,11 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from sweeps import regexes, shots
+from sweeps import causes, regexes, shots
 from sweeps.cells import Runs, restricted, select
 from sweeps.depths import of_sequences
 
 from taskcluster.pages import charts, comparison_charts, rendering, sweep_chart
+from taskcluster.pages.marks import Chart
 from taskcluster.results.findings import Findings
 from taskcluster.runs.folder import RunFolder
 from taskcluster.training import figures
@@ -43,7 +44,9 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     "regexes": {"regexes": Figure("baselines", lambda found: [select(found, regexes.THREE_REGEXES)])},
     "n_instructions": {"instructions": Figure("against")},
     "shots": {"shots": Figure("shots")},
+    "bottleneck": {"bottleneck": Figure("bottleneck")},
 }
+OWN: Mapping[str, Callable[[Findings], Mapping[str, Chart]]] = {"shots": shots.charts, "bottleneck": causes.charts}
 OF_DEFAULT_RUN = ("ari", "baselines", "nuisance", "tsne")
 
 
@@ -61,7 +64,7 @@ def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
         made = sweep_chart.sweep_chart(points, [*shown.named()], shown.catalogue)
         made |= charts.condition_charts(points, shown.catalogue)
         made |= comparison_charts.instrument_charts(points, shown.agreements(), shown.catalogue)
-        made |= shots.charts(shown) if name == "shots" else {}
+        made |= OWN[name](shown) if name in OWN else {}
         with TemporaryDirectory() as folder:
             rendering.draw({image: made[figure.chart]}, Path(folder), ("png",), shown.names)
             shutil.copyfile(Path(folder) / f"{image}.png", images / f"{image}.png")

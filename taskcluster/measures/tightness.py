@@ -1,7 +1,8 @@
 """How tight the cluster of its task is around each example: nearer to its own task's centroid than to any other?
 
 in:  states at the separator (L+1, N, D), one for each instruction, and at x (L+1, E, D)
-out: for each example and layer, its cosine similarity to the centroid of its own task less that to the nearest other
+out: for each example and layer, its cosine similarity to the centroid of its own task less that to the nearest other;
+     and the loss of its answer, beside which tightness is read
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ TIGHTNESS, TIGHTNESS_AT_X = (
     Metric(key, "tightness", PLACES[at], label=f"Tightness {PLACES[at]}", by_example=True, position=at, low=-2, high=2)
     for key, at in (("tightness", "instruction_end"), ("tightness_at_x", "input"))
 )
+
+ANSWER_LOSS = Metric("answer_loss", "loss of the answer", axis="loss (nats)", by_layer=False, by_example=True, low=0)
 
 
 def tightness(states: Tensor, groups: Tensor, cells: Tensor) -> Tensor:
@@ -48,7 +51,7 @@ class Tightness(Measure):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return (TIGHTNESS, TIGHTNESS_AT_X)
+        return (TIGHTNESS, TIGHTNESS_AT_X, ANSWER_LOSS)
 
     @property
     def positions(self) -> tuple[Position, ...]:
@@ -63,4 +66,5 @@ class Tightness(Measure):
         return {
             TIGHTNESS: torch.stack([tightness(k, of_row, torch.zeros_like(of_row))[row] for k in at_end]),
             TIGHTNESS_AT_X: torch.stack([tightness(k, task, x) for k in at_x]),
+            ANSWER_LOSS: observation.losses,
         }

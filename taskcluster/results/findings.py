@@ -85,7 +85,7 @@ class Findings:
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
             raise UserError(f"{root} is not a folder; give the folder of a multirun")
-        self.gaps: list[str] = []
+        self.root, self.gaps = root, list[str]()
         read = (self._read(folder, root) for folder in find_runs(root))
         self.runs: list[Finished] = self._once([run for run in read if run])
         if not self.runs:

@@ -121,6 +121,12 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     [
         *([f"optimizer={optimizer}"] for optimizer in ("muon", "sgd", "adafactor", "radam")),
         ["trainer.accumulate_grad_batches=2", "model.dropout=0.1", "data.layout=sequences"],
+        [
+            "objective=[next_token,bottleneck,detached,pull]",
+            "objective.bottleneck.probability=0.5",
+            "objective.pull.layers=[1]",
+            "objective.pull.at=input",
+        ],
     ],
     ids=" ".join,
 )
@@ -149,7 +155,11 @@ def test_a_branch_with_nothing_left_to_train_is_measured(
 
 @pytest.mark.parametrize(
     "changes",
-    [["trainer.accumulate_grad_batches=3", "data.batch_size=8"], ["data.layout=sequences"], ["trainer=ddp"]],
+    [
+        ["trainer.accumulate_grad_batches=3", "data.batch_size=8"],
+        ["data.layout=sequences"],
+        ["trainer=ddp", "objective=[answer,pull]", "objective.pull.layers=[1]"],
+    ],
     ids=" ".join,
 )
 def test_a_branch_with_other_batches_resumes_exactly(tmp_path: Path, changes: list[str]) -> None:
