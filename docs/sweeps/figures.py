@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from sweeps import regexes, shots
+from sweeps import regexes, separator_and_x, shots
 from sweeps.cells import Runs, restricted, select
 from sweeps.depths import of_sequences
 
@@ -55,6 +55,8 @@ def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
             figures.draw(RunFolder(run))
             for figure in OF_DEFAULT_RUN:
                 shutil.copyfile(run / "figures" / f"{figure}.png", images / f"{figure}.png")
+    if name == "causal":
+        rendering.draw({"separator_and_x": separator_and_x.chart()}, images, ("png",))
     for image, figure in OF_SWEEPS.get(name, {}).items():
         shown = restricted(found, figure.conditions(found))
         points = [point for _, of_condition in shown.points() for point in of_condition]
