@@ -6,8 +6,8 @@
 in:  docs/results/NAME.csv: the columns, then the rows, cells as the page prints them
 out: in a page, below every line <!-- results: NAME -->, the table; docs/images, the figures of these sweeps
 
-<!-- results: NAME, rows 1 3 --> shows only these rows, counted from 1 below the columns. <!-- numbers: NAME NAME --> shows
-no table: it names files whose numbers the text quotes. A sweep that is not in RUNS, or not all of whose runs are
+<!-- results: NAME, rows 1 3 --> shows only these rows, counted from 1 below the columns. <!-- numbers: NAME NAME -->
+shows no table: it names files whose numbers the text quotes. A sweep that is not in RUNS, or not all of whose runs are
 finished, keeps its files.
 """
 

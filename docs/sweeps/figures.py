@@ -31,7 +31,6 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     "seeds_layers": {
         "report": Figure("ari", of_sequences),
         "ari_by_layer": Figure("ari_by_layer", of_sequences),
-        "ari_within_x": Figure("ari_within_x", of_sequences),
         "instruments": Figure("instruments", lambda found: of_sequences(found, 6)),
         "agreement": Figure("agreement", lambda found: of_sequences(found, 6)),
     },
@@ -44,7 +43,7 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     "n_instructions": {"instructions": Figure("against")},
     "shots": {"shots": Figure("shots")},
 }
-OF_DEFAULT_RUN = ("ari", "baselines", "nuisance", "tsne")
+OF_DEFAULT_RUN = ("ari", "baselines", "nuisance")
 
 
 def draw(name: str, found: Findings, runs: Path, images: Path) -> None:

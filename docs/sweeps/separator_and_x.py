@@ -1,7 +1,7 @@
-"""The finding of docs/found.md in two panels: clusters at the separator that do nothing, clusters at x that answer.
+"""The finding of docs/found.md in two panels: clusters at the separator change no answers, clusters at x do.
 
 in:  kept files of docs/results
-out: a chart of ARI and causal effect by layer, at the separator and at x; means alone, as the tables have the intervals
+out: a chart of ARI and causal effect by layer, at the separator and at x; means only, as the tables have the intervals
 """
 
 import csv
@@ -30,7 +30,9 @@ def chart() -> Chart:
     base = alt.Chart().encode(
         x=marks.layers_axis(),
         y=alt.Y("mean:Q", title=None, scale=alt.Scale(domain=[0, 1])),
-        color=alt.Color("name:N", title=None, sort=[ARI, EFFECT], scale=scale, legend=marks.stroke_legend(labelLimit=400)),
+        color=alt.Color(
+            "name:N", title=None, sort=[ARI, EFFECT], scale=scale, legend=marks.stroke_legend(labelLimit=400)
+        ),
     )
     panel = alt.layer(base.mark_line(strokeWidth=3), base.mark_circle(size=40, opacity=1))
     panel = panel.properties(width=320, height=200)
