@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from sweeps import causes, regexes, shots
+from sweeps import causes, regexes, separator_and_x, shots
 from sweeps.cells import Runs, restricted, select
 from sweeps.depths import of_sequences
 
@@ -32,7 +32,6 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     "seeds_layers": {
         "report": Figure("ari", of_sequences),
         "ari_by_layer": Figure("ari_by_layer", of_sequences),
-        "ari_within_x": Figure("ari_within_x", of_sequences),
         "instruments": Figure("instruments", lambda found: of_sequences(found, 6)),
         "agreement": Figure("agreement", lambda found: of_sequences(found, 6)),
     },
@@ -47,7 +46,7 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     "bottleneck": {"bottleneck": Figure("bottleneck")},
 }
 OWN: Mapping[str, Callable[[Findings], Mapping[str, Chart]]] = {"shots": shots.charts, "bottleneck": causes.charts}
-OF_DEFAULT_RUN = ("ari", "baselines", "nuisance", "tsne")
+OF_DEFAULT_RUN = ("ari", "baselines", "nuisance")
 
 
 def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
@@ -58,6 +57,8 @@ def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
             figures.draw(RunFolder(run))
             for figure in OF_DEFAULT_RUN:
                 shutil.copyfile(run / "figures" / f"{figure}.png", images / f"{figure}.png")
+    if name == "causal":
+        rendering.draw({"separator_and_x": separator_and_x.chart()}, images, ("png",))
     for image, figure in OF_SWEEPS.get(name, {}).items():
         shown = restricted(found, figure.conditions(found))
         points = [point for _, of_condition in shown.points() for point in of_condition]
