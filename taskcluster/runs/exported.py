@@ -1,4 +1,4 @@
-"""What an exported run brings with its model: its tasks, prompts, clusterer, measures and seeds. Free of torch.
+"""What an exported run brings with its model: tasks, prompts, objective, clusterer, measures and seeds. Free of torch.
 
 in:  the overrides of one job, of which model.path names a folder that holds taskcluster.yaml, or checkpoints that do
 out: the override that chooses this configuration, as options of Hydra that come after model=pretrained in the list of
@@ -17,10 +17,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from taskcluster.runs.atomic_files import EXPORTED_CONFIG
 from taskcluster.runs.condition import FOLLOWS, differing_keys, digest
 from taskcluster.runs.options import option
+from taskcluster.runs.records import NEXT_TOKEN
 from taskcluster.validation import UserError
 
 GROUP = "exported"
-PARTS = ("task", "data", "clusterer", "measures")
+PARTS = ("task", "data", "objective", "clusterer", "measures")
+LISTS = ("objective", "measures")  # groups of several parts
 
 
 def follow(words: Sequence[str], told: bool = True) -> list[str]:
@@ -41,7 +43,8 @@ def follow(words: Sequence[str], told: bool = True) -> list[str]:
         _register(name, config)
         if told:
             print(
-                f"Tasks, data, clusterer, measures and seeds are those of {files[0]}, unless given otherwise",
+                f"Tasks, data, objective, clusterer, measures and seeds are those of {files[0]}, unless given "
+                "otherwise",
                 flush=True,
             )
     return [f"{GROUP}={name}"]
@@ -60,7 +63,7 @@ def _files(words: Sequence[str]) -> list[Path]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(file.read_bytes())
+        config = {"objective": {"next_token": NEXT_TOKEN}, **yaml.safe_load(file.read_bytes())}
         return {key: config[key] for key in (*PARTS, "seed", "seeds")}
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         raise UserError(
@@ -71,7 +74,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _register(name: str, config: dict[str, Any]) -> None:
     """Store an option of each part under this name, and one of the group `exported` that chooses them."""
     parts: dict[str, Any] = {group: config[group] for group in PARTS}
-    for key, source in (FOLLOWS | _seeds_of_measures(parts["measures"])).items():
+    for key, source in (FOLLOWS | _seeds_of_options(parts)).items():
         *path, last = key.split(".")
         node = reduce(lambda node, part: node.get(part, {}), path, parts)
         if node.get(last) == config["seeds"][source]:  # not set by itself
@@ -81,17 +84,18 @@ def _register(name: str, config: dict[str, Any]) -> None:
     store = ConfigStore.instance()
     for group, node in parts.items():
         store.store(name=name, group=group, node=node)
-    chosen = [{f"override /{group}": [name] if group == "measures" else name} for group in parts]
+    chosen = [{f"override /{group}": [name] if group in LISTS else name} for group in parts]
     seeds = {key: value for key, value in config["seeds"].items() if value != config["seed"]}
     node = {"defaults": [*chosen, "_self_"], "seed": config["seed"], "seeds": seeds}
     store.store(name=name, group=GROUP, package="_global_", node=node)
 
 
-def _seeds_of_measures(measures: dict[str, Any]) -> dict[str, str]:
-    """Dotted key -> source of randomness, as in the options of these measures."""
+def _seeds_of_options(parts: dict[str, Any]) -> dict[str, str]:
+    """Dotted key -> source of randomness, as in the options of these measures and objectives."""
     return {
-        f"measures.{name}.{key}": value.removeprefix("${seeds.").removesuffix("}")
-        for name in measures
-        for key, value in (option("measures", name) or {}).get(name, {}).items()
+        f"{group}.{name}.{key}": value.removeprefix("${seeds.").removesuffix("}")
+        for group in LISTS
+        for name in parts[group]
+        for key, value in (option(group, name) or {}).get(name, {}).items()
         if str(value).startswith("${seeds.")
     }

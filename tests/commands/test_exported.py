@@ -29,6 +29,7 @@ RUNS = {
     "template, loss on y": (*SMALL, "data.template={instruction}<sep>{x}:{y}", "data.loss_on=y"),
     "padded llama": (*SMALL, "model=llama", "data.layout=padded", "data.padding_side=left"),
     "before the final norm": (*SMALL, "data.probe_final_norm=false", "data.prefix=ab<sep>"),
+    "bottleneck": (*SMALL, "objective=[next_token,bottleneck,pull]", "objective.pull.layers=[1]"),
     "measures": (*SMALL, "measures=[clustering_at_answer,probe,interventions]", "measures.interventions.n_pairs=20"),
 }
 SLOW = {"demonstrations", "pairs", "padded llama", "template, loss on y"}
