@@ -51,11 +51,11 @@ SWEEPS = {
     "few_shot": Sweep(2, pretrained.few_shot),
     "vectors_seeds": Sweep(3, pretrained.vectors_seeds),
     "shots": Sweep(25, shots.tables),
-    "bottleneck": Sweep(42, causes.bottleneck),
-    "sources": Sweep(36, causes.sources),
-    "pull": Sweep(39, causes.pull),
+    "bottleneck": Sweep(18, causes.bottleneck),
+    "sources": Sweep(24, causes.sources),
+    "pull": Sweep(21, causes.pull),
     "tightness": Sweep(10, causes.tightness),
-    "words": Sweep(10, causes.words),
+    "words": Sweep(6, causes.words),
     "breadth": Sweep(45, causes.breadth),
 }
 

@@ -87,6 +87,8 @@ def bottleneck(found: Findings) -> Mapping[str, Table]:
     tables = {}
     for k in (1, 2, 4):
         conditions = _by_probability(found, k)
+        if len(conditions) < 2:
+            continue  # a sweep of k = 1 alone
         rows = [[words, *(last(found, c, key) for c in conditions.values())] for key, words in OF_BOTTLENECK.items()]
         stream, others = STREAM.format(k), "effect_interchange_from_instruction_without_end"
         tokens = "separator" if k == 1 else f"last {k} tokens"
