@@ -66,7 +66,7 @@ def _variance(cells: Mapping[tuple[str, int], Runs]) -> Table:
     factors = {
         "predicting x (loss on every token or on y)": lambda name, n: name.startswith("next_token"),
         "being read (separator detached or not)": lambda name, n: "detached" in name,
-        "inputs (5, 20, 250)": lambda name, n: n,
+        "number of inputs": lambda name, n: n,
     }
     levels = [tuple(level(*cell) for level in factors.values()) for cell in cells for _ in cells[cell].runs]
     values = np.array([_last(run, "ari") for condition in cells.values() for run in condition.runs])
