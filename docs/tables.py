@@ -6,8 +6,9 @@
 in:  docs/results/NAME.csv: the columns, then the rows, cells as the page prints them
 out: in a page, below every line <!-- results: NAME -->, the table; docs/images, the figures of these sweeps
 
-A line <!-- numbers: NAME --> puts no table on the page: it names a file whose numbers the text quotes. A sweep that is
-not in RUNS, or not all of whose runs are finished, keeps its files.
+<!-- results: NAME, rows 1 3 --> shows only these rows, counted from 1 below the columns. <!-- numbers: NAME NAME -->
+shows no table: it names files whose numbers the text quotes. A sweep that is not in RUNS, or not all of whose runs are
+finished, keeps its files.
 """
 
 import csv
@@ -26,7 +27,7 @@ from taskcluster.validation import UserError
 
 ROOT = Path(__file__).parents[1]
 FOLDER, IMAGES = ROOT / "docs" / "results", ROOT / "docs" / "images"
-MARKED = re.compile(r"^(<!-- results: (\w+) -->\n)(?:\|.*\n)*", re.MULTILINE)
+MARKED = re.compile(r"^(<!-- results: (\w+)(?:, rows ([\d ]+))? -->\n)(?:\|.*\n)*", re.MULTILINE)
 
 
 class Sweep(NamedTuple):
@@ -89,6 +90,7 @@ def rendered(page: str) -> str:
 
     def table(found: re.Match[str]) -> str:
         columns, *rows = [[cell.translate(ESCAPED) for cell in row] for row in read(found[2])]
+        rows = [rows[int(row) - 1] for row in found[3].split()] if found[3] else rows
         lines = ["|".join(f" {cell} " if cell else " " for cell in row) for row in (columns, *rows)]
         lines.insert(1, "|".join(["---"] * len(columns)))
         return found[1] + "".join(f"|{line}|\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Baselines of six layers, shuffled outputs, and instruments, on the pages of these names: experiment=seeds_layers."""
+"""Baselines of six layers, shuffled outputs and other measures, of docs/measures.md, from experiment=seeds_layers."""
 
 from collections.abc import Mapping
 

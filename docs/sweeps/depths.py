@@ -1,5 +1,6 @@
 """Three depths, of docs/results.md, from experiment=seeds_layers."""
 
+import re
 from collections.abc import Mapping
 
 from sweeps.cells import Runs, columns, depth, last, report, restricted, select
@@ -27,10 +28,15 @@ def tables(found: Findings) -> Mapping[str, Table]:
     noise = made["Controls of the ARI, at the separator"]
     accuracy = [[name, last(found, c, "accuracy")] for name, c in zip(names, conditions, strict=True)]
     return {
-        "depth_claims": columns(made["The paper's claims"], [*CLAIMS, *names]),
+        "depth_claims": _exceptions(columns(made["The paper's claims"], [*CLAIMS, *names])),
         "depth_ari": columns(made["ARI by layer, at the separator"], ["layer", *names]),
         "depth_ari_within_x": columns(made["ARI by layer, at x, within each value of x"], ["layer", *names]),
         "depth_emergence": emergence._replace(title="", rows=[row for row in emergence.rows if row[1] in CLUSTERS]),
         "depth_kmeans": Table("", noise.columns, [row for row in noise.rows if (row[0], row[1]) in deepest]),
         "depth_accuracy": Table("", ["", "accuracy"], accuracy),
     }
+
+
+def _exceptions(claims: Table) -> Table:
+    """Claims that hold in all runs say so no more: "holds in 4 of 5" remains, "holds in 5 of 5" goes."""
+    return claims._replace(rows=[[re.sub(r", holds in (\d+) of \1$", "", cell) for cell in row] for row in claims.rows])

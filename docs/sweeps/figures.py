@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from sweeps import regexes, shots
+from sweeps import regexes, separator_and_x, shots
 from sweeps.cells import Runs, restricted, select
 from sweeps.depths import of_sequences
 
@@ -31,7 +31,6 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     "seeds_layers": {
         "report": Figure("ari", of_sequences),
         "ari_by_layer": Figure("ari_by_layer", of_sequences),
-        "ari_within_x": Figure("ari_within_x", of_sequences),
         "instruments": Figure("instruments", lambda found: of_sequences(found, 6)),
         "agreement": Figure("agreement", lambda found: of_sequences(found, 6)),
     },
@@ -44,7 +43,7 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     "n_instructions": {"instructions": Figure("against")},
     "shots": {"shots": Figure("shots")},
 }
-OF_DEFAULT_RUN = ("ari", "baselines", "nuisance", "tsne")
+OF_DEFAULT_RUN = ("ari", "baselines", "nuisance")
 
 
 def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
@@ -55,6 +54,8 @@ def draw(name: str, found: Findings, runs: Path, images: Path) -> None:
             figures.draw(RunFolder(run))
             for figure in OF_DEFAULT_RUN:
                 shutil.copyfile(run / "figures" / f"{figure}.png", images / f"{figure}.png")
+    if name == "causal":
+        rendering.draw({"separator_and_x": separator_and_x.chart()}, images, ("png",))
     for image, figure in OF_SWEEPS.get(name, {}).items():
         shown = restricted(found, figure.conditions(found))
         points = [point for _, of_condition in shown.points() for point in of_condition]

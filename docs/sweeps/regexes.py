@@ -1,4 +1,4 @@
-"""Three regexes a task, of docs/harder.md, from experiment=regexes."""
+"""Three regexes a task, of docs/results.md, from experiment=regexes."""
 
 from collections.abc import Mapping
 

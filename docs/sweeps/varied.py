@@ -1,4 +1,4 @@
-"""Numbers of instructions, of docs/harder.md; facts, of docs/tasks.md."""
+"""Numbers of instructions, of docs/results.md; facts, of docs/tasks.md."""
 
 from collections.abc import Mapping
 
