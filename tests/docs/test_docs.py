@@ -14,6 +14,7 @@ from typing import NamedTuple
 import nbformat
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import SMALL, Outcome
 from omegaconf import OmegaConf
@@ -202,6 +203,16 @@ def test_the_examples_of_measures_that_read_texts_and_return_matrices_and_number
         again = [value for split in ("train", "val") for value in measured["examples"][split]["margin"].tolist()]
         assert again == run.examples(step)["margin"].to_list()
     assert "Similarity of layers (CKA), at x" in write(run.path).read_text()
+
+
+def test_the_examples_of_measures_give_known_answers(own_code: None) -> None:
+    sys.path.append(str(DOCS / "examples" / "measure"))
+    from margin import margins
+    from prompt_length import shared_variance
+
+    lengths = torch.arange(100)
+    assert shared_variance(lengths[:, None] * torch.randn(16) + 7, lengths) > 0.999
+    assert margins(torch.tensor([[3.0, 1.0], [2.0, 6.0]]), torch.tensor([0, 0])).tolist() == [2.0, -4.0]
 
 
 @pytest.mark.slow
