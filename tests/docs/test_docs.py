@@ -305,8 +305,8 @@ def test_a_guide_shows_its_example_whole(site: Path) -> None:
 
 
 def test_the_notebook_is_a_page_with_what_it_printed_and_drew(site: Path) -> None:
-    assert 'src="data:image/png' in (site / "library.html").read_text()
-    assert "instead of" in shown(site / "library.html")
+    assert 'src="data:image/png' in (site / "api.html").read_text()
+    assert "instead of" in shown(site / "api.html")
 
 
 @pytest.mark.slow
