@@ -47,16 +47,16 @@ def _file(file: Path, prefix: str) -> Iterator[str]:
     first = root.start_mark.line
     yield from _top(lines[:first])
     chosen = [item for item in content.get("defaults", ()) if item != "_self_"]
-    if all(isinstance(item, str) for item in chosen):
-        yield from (f"All other keys are those of `{file.parent.name}={option}`." for option in chosen)
-    else:
+    for option in (item for item in chosen if isinstance(item, str)):
+        yield f"All other keys are those of `{file.parent.name}={option}`."
+    groups = [(name, value) for item in chosen if isinstance(item, dict) for name, value in item.items()]
+    if groups:
         said = {line.strip(" -").split(":")[0]: COMMENT.search(line) for line in lines if line.startswith("  - ")}
-        options = [(name, value) for item in chosen for name, value in item.items()]
-        rows = [
+        options = [
             (name.removeprefix("override "), _flow(value), found[1] if (found := said[name]) else "")
-            for name, value in options
+            for name, value in groups
         ]
-        yield "\n".join(["| group | default | options |", "| --- | --- | --- |", *(_row(*row) for row in rows)])
+        yield "\n".join(["| group | default | options |", "| --- | --- | --- |", *(_row(*row) for row in options)])
     rows = list(_keys(root, lines, first, prefix))
     if rows:
         yield "\n".join(["| key | default | meaning |", "| --- | --- | --- |", *(_row(*row) for row in rows)])
