@@ -1,10 +1,9 @@
-"""A pretrained model, probed: the tables of docs/pretrained.md, from its two recipes, with several seeds of prompts.
+"""A pretrained model, measured: the tables of docs/pretrained.md, from its two recipes, with several seeds of prompts.
 
-in:  the runs of the questions about countries; those of tasks told by demonstrations, of one pool and disjoint
+in:  the runs of the questions about countries; those of few-shot prompts, with demonstrations from one pool or disjoint
 out: ARIs by layer beside those of random weights, and of texts; effects of edits; vectors
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
@@ -17,24 +16,23 @@ from taskcluster.runs.journal import fixed, layers_of, number
 
 ARIS = {
     "ari_at_answer": "ARI with the task",
-    "ari_at_answer_untrained": "ARI with the task, random weights",
-    "ari_within_x_at_answer": "within each x",
-    "ari_within_x_at_answer_untrained": "within each x, random weights",
+    "ari_at_answer_untrained": "random weights",
+    "ari_within_x_at_answer": "ARI within each x",
+    "ari_within_x_at_answer_untrained": "random weights, within each x",
 }
 EFFECTS = {
-    "effect_add_answer": "answers of B: difference of centroids added",
-    "effect_cluster_answer": "difference of KMeans' centroids added",
-    "effect_interchange_answer": "replaced by a state of B",
+    "effect_add_answer": "answers flipped to B's: difference of centroids added",
+    "effect_interchange_answer": "state replaced by one of B's",
     "effect_random_answer": "control: random direction",
-    "effect_shuffled_answer": "control: shuffled labels",
     "effect_third_task_answer": "control: a third relation",
 }
+SHOWN = (1, 7, 14, 20, 24, 30)  # of the 30 layers
 TEXTS = {"symbols": "bag of tokens", "bigrams": "bag of bigrams", "mean_embedding": "mean embedding"}
 TEXTS |= {"edit_distance": "edit distance"}
 VECTORS = {
-    "task_vector": "task vector: the state of one prompt put in",
+    "task_vector": "task vector: the state of one prompt patched in",
     "function_vector": "function vector: mean outputs of ten heads added",
-    "mean": "mean of the task put in",
+    "mean": "mean of the task patched in",
     "difference": "difference of means added",
     "cluster": "difference of KMeans' centroids added",
     "random": "control: random direction",
@@ -53,11 +51,9 @@ ACCURACIES = {  # words -> of the first token, of the whole answer, the layer
 
 def countries(found: Findings) -> Mapping[str, Table]:
     (runs,) = found.conditions
-    edited = [k for k, value in enumerate(_layers(runs, "effect_add_answer")) if math.isfinite(value)]
-    shown = [1, *edited[1:]]
-    rows = [_row(found, runs, key, words, shown) for key, words in (ARIS | EFFECTS).items()]
+    rows = [_row(found, runs, key, words, SHOWN) for key, words in (ARIS | EFFECTS).items()]
     return {
-        "countries": Table("", ["layer", *map(str, shown)], rows),
+        "countries": Table("", ["layer", *map(str, SHOWN)], rows),
         "countries_texts": _texts(found, {"questions": runs}),
         "countries_answers": _answers(found, {"questions": runs}),
     }
@@ -73,7 +69,7 @@ def few_shot(found: Findings) -> Mapping[str, Table]:
     ]
     return {
         "few_shot": Table("", ["layer", *map(str, shown)], rows),
-        "few_shot_texts": _texts(found, named),
+        "few_shot_texts": _texts(found, named, best=True),
         "few_shot_answers": _answers(found, named),
         "vectors": _vectors(found, shared),
     }
@@ -99,11 +95,16 @@ def _vectors(found: Findings, runs: Runs) -> Table:
     return Table("", ["", "first token", "whole answer", "layer"], rows)
 
 
-def _texts(found: Findings, named: Mapping[str, Runs]) -> Table:
-    """ARIs of texts, of all prompts and within each x."""
+def _texts(found: Findings, named: Mapping[str, Runs], best: bool = False) -> Table:
+    """ARIs of texts, of all prompts and within each x; with best, below those of the best layer of each network."""
     columns = [f"{name}{within}" for name in named for within in ("", ", within each x")]
     of = ("ari_at_answer", "ari_within_x_at_answer")
     rows = [
+        [f"{words}, highest of all layers", *(_highest(runs, f"{ari}{end}") for runs in named.values() for ari in of)]
+        for words, end in (("the model", ""), ("random weights", "_untrained"))
+        if best
+    ]
+    rows += [
         [words, *(_cell(found, runs, f"{ari}_{key}") for runs in named.values() for ari in of)]
         for key, words in TEXTS.items()
     ]
@@ -123,6 +124,10 @@ def _answers(found: Findings, named: Mapping[str, Runs]) -> Table:
 
 def _row(found: Findings, runs: Runs, key: str, words: str, shown: Sequence[int]) -> list[str]:
     return [words, *(_cell(found, runs, key, layer) for layer in shown)]
+
+
+def _highest(runs: Runs, key: str) -> str:
+    return fixed(max(_layers(runs, key)), 2)
 
 
 def _layers(runs: Runs, key: str) -> list[float]:

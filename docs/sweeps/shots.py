@@ -20,14 +20,12 @@ LAYER = 22  # in the middle of the three that vectors are added at
 ANSWERS = {
     "first_token_few_shot": "with demonstrations",
     "first_token_shuffled": "with their labels shuffled",
-    "first_token_zero_shot": "without demonstrations",
-    "vector_difference_chosen": "without, difference of means added",
-    "vector_random_chosen": "control: random direction added",
-    "vector_other_task_chosen": "control: another task's difference added",
+    "vector_difference_chosen": "steered by the difference of means",
+    "vector_other_task_chosen": "steered by another task's difference (control)",
 }
 ARIS = {"ari_at_answer": "", "ari_at_answer_untrained": ", random weights"}
-TEXTS = {"symbols": "bag of tokens", "bigrams": "bag of bigrams", "mean_embedding": "mean embedding"}
-LAYERS = (1, 10, 18, LAYER, 26, 30)
+TEXTS = {"symbols": "bag of tokens", "mean_embedding": "mean embedding"}
+LAYERS = (18, LAYER, 30)
 ALONG = (0, 10, 18, LAYER, 30)
 CURVES = {
     "first_token_few_shot": "right answers with demonstrations",
@@ -40,10 +38,10 @@ CURVES = {
 
 
 def tables(found: Findings) -> Mapping[str, Table]:
-    conditions = _by_number(found)
-    rows = [[f"right first tokens: {words}", *_row(found, conditions, key)] for key, words in ANSWERS.items()]
+    conditions = {n: c for n, c in _by_number(found).items() if n}  # without any, the prompts of all tasks are the same
+    rows = [[f"right, {words}", *_row(found, conditions, key)] for key, words in ANSWERS.items()]
     for key, words in ARIS.items():
-        layers = LAYERS if key == "ari_at_answer" else (1, LAYER)
+        layers = LAYERS if key == "ari_at_answer" else (LAYER,)
         rows += [[f"ARI, layer {layer}{words}", *_row(found, conditions, key, layer)] for layer in layers]
     rows += [[f"ARI, {words}", *_row(found, conditions, f"ari_at_answer_{key}")] for key, words in TEXTS.items()]
     return {

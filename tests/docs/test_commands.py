@@ -46,8 +46,8 @@ def test_what_is_not_run_is_listed_with_its_reason_and_still_written() -> None:
 
 
 def test_a_page_is_one_script_of_the_shell_with_its_python() -> None:
-    (library,) = (page for page in pages() if page.name == "library.md")
-    assert script(library).startswith("python - <<'END'\nfrom taskcluster import load_run")
+    (api,) = (page for page in pages() if page.name == "api.md")
+    assert script(api).startswith("python - <<'END'\nimport taskcluster as tc")
     (pretrained,) = (page for page in pages() if page.name == "pretrained.md")
     lines = script(pretrained).splitlines()
     assert "taskcluster-export $RUN checkpoints/step0 step=0" in lines

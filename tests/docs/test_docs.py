@@ -14,6 +14,7 @@ from typing import NamedTuple
 import nbformat
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import SMALL, Outcome
 from omegaconf import OmegaConf
@@ -204,6 +205,16 @@ def test_the_examples_of_measures_that_read_texts_and_return_matrices_and_number
     assert "Similarity of layers (CKA), at x" in write(run.path).read_text()
 
 
+def test_the_examples_of_measures_give_known_answers(own_code: None) -> None:
+    sys.path.append(str(DOCS / "examples" / "measure"))
+    from margin import margins
+    from prompt_length import shared_variance
+
+    lengths = torch.arange(100)
+    assert shared_variance(lengths[:, None] * torch.randn(16) + 7, lengths) > 0.999
+    assert margins(torch.tensor([[3.0, 1.0], [2.0, 6.0]]), torch.tensor([0, 0])).tolist() == [2.0, -4.0]
+
+
 @pytest.mark.slow
 def test_numbers_of_examples_and_matrices_are_the_same_after_resuming(taskcluster_train: Train, own_code: None) -> None:
     run = train_example(taskcluster_train, "measure", *ASKED, own="")
@@ -294,8 +305,8 @@ def test_a_guide_shows_its_example_whole(site: Path) -> None:
 
 
 def test_the_notebook_is_a_page_with_what_it_printed_and_drew(site: Path) -> None:
-    assert 'src="data:image/png' in (site / "library.html").read_text()
-    assert "instead of" in shown(site / "library.html")
+    assert 'src="data:image/png' in (site / "api.html").read_text()
+    assert "instead of" in shown(site / "api.html")
 
 
 @pytest.mark.slow

@@ -225,7 +225,7 @@ SEVERAL = "{} gives several values: add -m for one run of each, or write KEY=[A,
 
 # What Hydra says, and what it means here.
 MEANINGS: dict[str, Callable[[str], str]] = {
-    r"(Unknown plugin class)": "this launcher is not installed; docs/engines.md says what it needs".format,
+    r"(Unknown plugin class)": "this launcher is not installed; docs/run_elsewhere.md says what it needs".format,
     r"Interpolation key '(.*)' not found": "${{{}}} refers to no key of the configuration; correct it".format,
     r".* raised while resolving interpolation: \"?(.*?)\"?(?:\n|$)": str,
     r"Config group override must be a string or a list. Got (.*)": (

@@ -66,7 +66,7 @@ def missing_processes(trainer: Trainer) -> int:
     if trainer.num_nodes != 1:
         raise UserError(
             f"trainer.num_nodes={trainer.num_nodes}, but this process was started alone; start the same command on "
-            "every node with torchrun, srun or hydra/launcher=submitit_slurm (see docs/engines.md), or leave "
+            "every node with torchrun, srun or hydra/launcher=submitit_slurm (see docs/run_elsewhere.md), or leave "
             "trainer.num_nodes out"
         )
     if trainer.devices in ("auto", "-1", -1) and trainer.accelerator != "cpu":
