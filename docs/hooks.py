@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 COMMENT = re.compile(r"(?:^|\s)#\s?(.*)")
 GROUPS = (
-    *("task", "data", "model", "optimizer", "scheduler", "trainer", "clusterer", "measures", "callbacks", "logger"),
+    *("task", "data", "model", "objective", "optimizer", "scheduler", "trainer", "clusterer", "measures"),
+    *("callbacks", "logger"),
     *("experiment", "hydra/launcher", "hydra/sweeper"),
 )
 
