@@ -45,7 +45,7 @@ INSTEAD = {  # of keys of Lightning's Trainer that would take a run out of our h
             "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "use_distributed_sampler",
             "reload_dataloaders_every_n_epochs",
         ),
-        "leave it out, as taskcluster sets it",
+        "leave it out; taskcluster sets it",
     ),
     "logger": "use the group logger",
 }  # fmt: skip
@@ -246,8 +246,8 @@ def _refuse_no_choice(group: str, value: object) -> None:
         return
     if "_target_" in value:
         raise UserError(
-            f"{group}._target_={value['_target_']!r} has no name; indent all keys of that file below a name of its "
-            f"own, so that it is {group}.NAME._target_"
+            f"{group}._target_={value['_target_']!r} has no name; indent all keys of that file under a name, so that "
+            f"the key becomes {group}.NAME._target_"
         )
     if missing := [name for name in PARTS[group] if not value.get(name)]:
         raise UserError(f"{group} has no {' and no '.join(missing)}; write {group}={EXAMPLES[group]}")

@@ -73,7 +73,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z]\w*", self.key, re.ASCII):
-            raise ValueError(f"a metric's key is made of letters, digits and _, and begins with a letter: {self.key!r}")
+            raise ValueError(f"a metric's key must be letters, digits and _, and begin with a letter: {self.key!r}")
         if self.by_two_layers and self.by_example:
             raise ValueError(f"the metric {self.key!r} is by two layers and by example; choose one")
         object.__setattr__(self, "short", self.short or self.name)
@@ -200,7 +200,7 @@ def catalogue(*declared: Iterable[Metric]) -> Catalogue:
     known = {metric.key: metric for metric in ALWAYS}
     for metric in chain.from_iterable(declared):
         if known.setdefault(metric.key, metric) != metric:
-            raise ValueError(f"two measures declare the metric {metric.key!r} in different ways; rename one")
+            raise ValueError(f"two measures declare the metric {metric.key!r} differently; rename one")
     return known
 
 

@@ -57,8 +57,8 @@ class Template:
         before, *between, self._after = fixed_texts(
             text,
             ("instruction", "y") if self.x_inside else ("instruction", "x", "y"),
-            f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without "
-            "{x} if instructions hold it); braces of the text itself are doubled",
+            f"template={text!r} must contain {{instruction}}, {{x}} and {{y}} once each, in this order (without {{x}} "
+            "if instructions contain it); write literal braces twice",
         )
         last = between[-1].rstrip() if opening or closing else between[-1]
         self._before, self._between, self._last = opening + prefix + before, between[0], last + closing
@@ -107,9 +107,11 @@ class Prompts:
     def __init__(self, family: TaskFamily, tokenizer: PreTrainedTokenizerFast, template: Template) -> None:
         if template.x_inside != family.x_inside:
             wanted = (
-                "{instruction} and {y} alone, as instructions hold" if family.x_inside else "{x}, as instructions lack"
+                "only {instruction} and {y}, because instructions contain"
+                if family.x_inside
+                else "{x}, because instructions lack"
             )
-            raise ValueError(f"template={template.text!r} must hold {wanted} the place of x")
+            raise ValueError(f"template={template.text!r} must contain {wanted} the place of x")
         self._tokenizer, self._template = tokenizer, template
         self._layout = Layout(family.layout) if family.layout else None
         self._instructions = {instruction: k for k, instruction in enumerate(family.instructions)}
@@ -138,10 +140,13 @@ class Prompts:
             raise ValueError(f"template gives {'y' if x else 'x'} no token in {text!r}; give it a text that has one")
         if x[0] < (before[1] if before else 1):
             raise ValueError(
-                f"template gives no token that ends before x begins in {text!r}; put a space or a sign before {{x}}"
+                f"template gives no token that ends before x begins in {text!r}; put a space or punctuation before "
+                f"{{x}}"
             )
         if y[0] < x[1]:
-            raise ValueError(f"template gives a token to both x and y in {text!r}; put a space or a sign between them")
+            raise ValueError(
+                f"template merges x and y into one token in {text!r}; put a space or punctuation between them"
+            )
         labels = Labels(
             example.task_id,
             example.description,
@@ -187,8 +192,8 @@ def encoded(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[En
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise ValueError(
             f"tokenizer={tokenizer.name_or_path!r} has no token for {', '.join(map(repr, sorted(missing)[:NAMED]))}"
-            f"{more}, which the prompts hold; choose tasks, data.template and data.prefix in its symbols; of an "
-            "exported run, leave out task=, data= and experiment="
+            f"{more}, which the prompts contain; choose tasks, data.template and data.prefix from its vocabulary; for "
+            "an exported run, leave out task=, data= and experiment="
         )
     return encodings
 

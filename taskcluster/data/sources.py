@@ -37,8 +37,8 @@ def reading(path: str, revision: str | None, key: str, advice: str) -> Iterator[
         first_line = str(error).strip().split("\n")[0]
         reason = " ".join(first_line.split()) or type(error).__name__
         if not here:
-            reason = f"it is not a folder, and not to be had from {HUB}: {reason}"
-            advice = "correct the name, with the home folder written out, or give another folder or model"
+            reason = f"it is not a folder, and it cannot be downloaded from {HUB}: {reason}"
+            advice = "correct the name, with the home folder written out, or choose another folder or model"
         at = f" at revision {revision!r}" if revision else ""
         raise ValueError(f"{key}={path!r}{at} cannot be loaded ({reason}); {advice}") from None
 

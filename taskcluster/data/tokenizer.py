@@ -77,9 +77,9 @@ def load_tokenizer(name: str, revision: str | None = None, gguf_file: str | None
             name, revision=revision or "main", gguf_file=gguf_file, trust_remote_code=False
         )
         if len(tokenizer) < FEWEST:
-            raise ValueError("there is no tokenizer beside the model")
+            raise ValueError("the model comes without a tokenizer")
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ValueError(f"tokenizer={name!r} is not a fast tokenizer; give a folder that holds a tokenizer.json")
+        raise ValueError(f"tokenizer={name!r} is not a fast tokenizer; give a folder that contains a tokenizer.json")
     return tokenizer
 
 
@@ -98,7 +98,9 @@ def render_frame(tokenizer: PreTrainedTokenizerFast) -> Frame:
     Raises ValueError where there is no such frame.
     """
     if not tokenizer.chat_template:
-        raise ValueError("chat=True: the tokenizer has no chat template; leave it out, or use a chat model's")
+        raise ValueError(
+            "chat=True: the tokenizer has no chat template; leave chat out, or use a chat model's tokenizer"
+        )
     turn = [{"role": "user", "content": MARK}]
     try:
         rendered = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
@@ -106,7 +108,7 @@ def render_frame(tokenizer: PreTrainedTokenizerFast) -> Frame:
     except Exception as error:  # whatever a template raises, or a text that it repeats or leaves out
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"chat=True: the tokenizer's chat template does not hold a user's turn once, as it is ({reason}); correct "
+            f"chat=True: the tokenizer's chat template does not render a user's turn exactly once ({reason}); correct "
             "it, or leave chat out"
         ) from None
     bos = tokenizer.bos_token

@@ -91,15 +91,13 @@ def cluster_scores(
     groups = [rows for rows in groups if len(truth[rows].unique()) > 1]
     if not groups:
         inside = f" within any value of {within!r}" if within else ""
-        raise UserError(f"labels[{label!r}] has no two values{inside}, so there is nothing to tell apart")
+        raise UserError(f"labels[{label!r}] has fewer than two values{inside}; give prompts with different values")
     ks = [n_clusters or len(truth[rows].unique()) for rows in groups]
     if fewest := next((len(rows) for rows, k in zip(groups, ks, strict=True) if k > len(rows)), None):
         raise UserError(f"n_clusters={max(ks)} exceeds the {fewest} states to cluster; lower it")
     if all(len(rows) == k for rows, k in zip(groups, ks, strict=True)):
         inside = f" within {within!r}" if within else ""
-        raise UserError(
-            f"labels[{label!r}] has one state a value{inside}, so each is a cluster by itself; give more prompts"
-        )
+        raise UserError(f"labels[{label!r}] has only one state per value{inside}; give more prompts")
     cells = states.movedim(2, 1).flatten(0, 1) if states.ndim == 4 else states  # (layers H, N, d)
     problems = [layer[rows] for layer in cells for rows in groups]
     fits = clusterer.fit_many(problems, ks * len(cells))

@@ -114,7 +114,7 @@ def _coded(labels: Mapping[str, Sequence[Any]], n: int) -> Labels:
     for name, given in labels.items():
         each = given.tolist() if hasattr(given, "tolist") else list(given)
         if isinstance(given, str) or len(each) != n:
-            raise UserError(f"labels[{name!r}] has {len(each)} values for {n} prompts; give one for each")
+            raise UserError(f"labels[{name!r}] has {len(each)} values for {n} prompts; give one per prompt")
         values[name] = list(dict.fromkeys(each))
         code = {value: k for k, value in enumerate(values[name])}
         codes[name] = torch.tensor([code[value] for value in each])

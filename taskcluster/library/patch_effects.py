@@ -63,7 +63,7 @@ class PatchEffects:
             values=self.effects.unpivot(index="layer", variable_name="answers", value_name="share").to_dicts()
         )
         x = alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
-        y = alt.Y("share:Q", title="share of answers", scale=alt.Scale(domain=[0, 1]))
+        y = alt.Y("share:Q", title="fraction of answers", scale=alt.Scale(domain=[0, 1]))
         color = alt.Color("answers:N", title=None, sort=["flipped", "kept", "random"])
         tip = ["layer:O", "answers:N", alt.Tooltip("share:Q", format=".3f")]
         return (
@@ -160,8 +160,8 @@ def _pairs(
     pairs = possible.nonzero()
     if not len(pairs):
         raise UserError(
-            "no two prompts differ in the label and in the model's answer and share the labels of within; give more "
-            "prompts, or other labels to within"
+            "no two prompts differ in the label and in the model's answer while sharing the labels of within; give "
+            "more prompts, or change within"
         )
     chosen = torch.randperm(len(pairs), generator=generator)[:n_pairs].sort().values
     base, source = pairs[chosen].unbind(1)

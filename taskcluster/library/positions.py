@@ -62,7 +62,7 @@ def _token(name: str, one: One, number: int, prompt: TokenizedText) -> int:
         if start < 0:
             raise UserError(
                 f"positions[{name!r}]: {one!r} is not in prompt {number} ({_short(prompt.text)!r}); give a text that "
-                "every prompt holds, or a list with one for each prompt"
+                "every prompt contains, or a list with one text per prompt"
             )
         one = start, start + len(one)
     if isinstance(one, tuple):
@@ -84,7 +84,7 @@ def _at_characters(name: str, span: tuple[int, int], number: int, prompt: Tokeni
     tokens = [k for k, (first, last) in enumerate(prompt.offsets) if first < end and start < last]
     if not tokens or start < 0 or end > len(prompt.text):
         raise UserError(
-            f"positions[{name!r}]={span} holds no token of prompt {number}, which has {len(prompt.text)} characters"
+            f"positions[{name!r}]={span} contains no token of prompt {number}, which has {len(prompt.text)} characters"
         )
     return tokens[-1]
 

@@ -31,7 +31,8 @@ Activations = dict[Site, dict[str, Tensor]]
 
 SHOWN = 20  # prompts of a page in a notebook
 ALREADY_EDITED = (
-    "this observation has edited states; give all edits at once to `edited`, and patch the one without edits"
+    "this observation already has edited states; pass all edits to `edited` at once, and call patch on the observation "
+    "without edits"
 )
 WITHOUT_MODEL = "these states were loaded without their model; patching, edits and logits need observe(model, ...)"
 
@@ -77,7 +78,7 @@ class PromptObservation(Observation):
         label."""
         known = self.labels[self.position(position)]
         if label not in known:
-            choices = ", ".join(known) or "none: give labels= to observe"
+            choices = ", ".join(known) or "none; pass labels= to observe"
             raise UserError(f"label={label!r} is unknown; labels are {choices}{did_you_mean(label, known)}")
         return known[label].long()
 

@@ -248,7 +248,7 @@ def _arrays(name: str, measure: Measure, seen: Observation) -> dict[Metric, np.n
     sizes = {"layer": n_layers, "other_layer": n_layers, "example": len(seen.correct)}
     declared = {metric.key: tuple(sizes[axis] for axis in metric.axes) for metric in measure.metrics}
     if given != declared:
-        raise MeasureFailed(f"the measure {name!r} gives numbers of the shapes {given}, but declares {declared}")
+        raise MeasureFailed(f"the measure {name!r} returns numbers of shapes {given}, but declares {declared}")
     return arrays
 
 

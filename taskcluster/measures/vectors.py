@@ -37,10 +37,10 @@ from taskcluster.work import each
 Vector = Literal["task_vector", "function_vector", "difference", "mean", "cluster", "random", "other_task"]
 
 VECTORS: dict[Vector, str] = {
-    "task_vector": "state of one prompt put in (task vector)",
+    "task_vector": "state of one prompt patched in (task vector)",
     "function_vector": "outputs of heads added (function vector)",
     "difference": "difference of means added",
-    "mean": "mean of the task put in",
+    "mean": "mean of the task patched in",
     "cluster": "difference of KMeans' centroids added",
     "random": "random direction added",
     "other_task": "another task's difference added",

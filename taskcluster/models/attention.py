@@ -84,6 +84,6 @@ def attend_selectively(network: PreTrainedModel) -> None:
     network.train(training)
     if not works:
         raise UserError(
-            f"objective: the attention of {type(network).__name__} cannot be masked from outside; choose model=gpt2, "
+            f"objective: the attention of {type(network).__name__} does not accept a mask; choose model=gpt2, "
             "llama or gpt_neox, or an objective without a mask"
         )

@@ -137,8 +137,8 @@ def check_sites(network: PreTrainedModel, sites: Sequence[Site]) -> None:
             )
     if "resid_mid" in asked and not _mlp_reads_attention(network, inputs):
         raise UserError(
-            f"sites=resid_mid: the blocks of {name} run attention and MLP in parallel, so there is no stream between "
-            f"them; choose from {', '.join(site for site in SITES if site != 'resid_mid')}"
+            f"sites=resid_mid: the blocks of {name} run attention and MLP in parallel, without a stream between them; "
+            f"choose from {', '.join(site for site in SITES if site != 'resid_mid')}"
         )
 
 

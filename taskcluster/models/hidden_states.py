@@ -147,12 +147,12 @@ def _unreadable(network: PreTrainedModel) -> str:
     if len(states) != len(layers):
         return f"{len(states)} layers were seen of {len(layers)}"
     if not torch.equal(same.logits, clean):
-        return "an edit that changes nothing changes its logits"
+        return "an identity edit changes its logits"
     if not alike(logits_at(network, places, **inputs), clean[places]):
-        return "its output layer does not work on each place by itself"
+        return "its output layer does not process each position independently"
     n = len(layers) - 1
     for layer in sorted({0, 1, n // 2, n - 1, n}):  # each is a pass
         other, _ = forward_with_states(network, places, {layer: lambda state: state.flip(-1) + 1}, None, **inputs)
         if torch.equal(other.logits[places], clean[places]):
-            return f"an edit of layer {layer} changes none of its logits"
+            return f"an edit of layer {layer} leaves all of its logits unchanged"
     return ""

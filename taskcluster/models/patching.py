@@ -81,7 +81,8 @@ class Prompts:
         self._kept = [_Kept(*layer) for layer in keys_and_values(cache)]
         if len(self._kept) != len(self._blocks):
             raise UserError(
-                f"model: {type(network).__name__} keeps no keys and values of its layers, which interventions need; "
+                f"model: {type(network).__name__} does not cache the keys and values of its layers, which "
+                "interventions need; "
                 "choose another model"
             )
 

@@ -69,7 +69,7 @@ class Objectives:
         self.weights = Weights(*map(sum, zip(*weights, strict=True))) if weights else Weights(0, 0, 0)
         if not any(self.weights):
             raise UserError(
-                f"objective=[{','.join(parts)}] gives no prediction a weight, so there is no loss; add next_token or "
+                f"objective=[{','.join(parts)}] gives no prediction a weight, so the loss is empty; add next_token or "
                 "answer, or raise a weight"
             )
         self._reads = [*dict.fromkeys(position for part in self._parts for position in part.reads)]

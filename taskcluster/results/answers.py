@@ -78,9 +78,9 @@ def _differences(findings: Findings, main: Sequence[Metric]) -> Iterator[str]:
         said = [_in_words(one, short) for one in certain[:MOST_NAMED]]
         yield f"On the same seeds \N{EN DASH} {'; '.join(said)}{more}."
     elif found:
-        yield "These runs decide no difference between conditions (paired by seed)."
+        yield "These runs do not decide any difference between conditions (paired by seed)."
     else:
-        yield "Conditions have no seed in common, so no difference is paired."
+        yield "The conditions share no seed, so their differences cannot be paired."
 
 
 def _in_words(one: Difference, short: Mapping[str, str]) -> str:

@@ -93,7 +93,7 @@ def judge(rows: Rows) -> list[Claim]:
 def _no_rise(curve: Sequence[float], least: float, name: str) -> tuple[str, str]:
     """Why a curve did not rise by `least` at any step, and why it had not by the end; "" where it did."""
     if len(curve) < 2:
-        return ("measured at one step alone",) * 2
+        return ("measured at one step only",) * 2
     values = [value for value in curve if math.isfinite(value)] or [math.nan]
     if not max(values) - values[0] >= least:
         return (f"{name} did not rise by {least:g}",) * 2

@@ -90,7 +90,7 @@ class Findings:
         self.runs: list[Finished] = self._once([run for run in read if run])
         if not self.runs:
             said = f" ({'; '.join(self.gaps)})" if self.gaps else ""
-            raise UserError(f"{root} holds no finished run{said}; give the folder of a multirun")
+            raise UserError(f"{root} contains no finished run{said}; give the folder of a multirun")
         self.conditions = conditions([(run, run.sweep, run.config) for run in self.runs])
         several = len({condition.sweep for condition in self.conditions}) > 1
         names = [f"{c.sweep}: {c.label}" if several and c.label != c.sweep else c.label for c in self.conditions]

@@ -70,4 +70,4 @@ def filling(folder: Path) -> Iterator[Path]:
 def refuse_taken(folder: Path) -> None:
     """Raise UserError for a folder that holds something, hidden files aside: a kill may have left some."""
     if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
-        raise UserError(f"{folder} holds something already; give a folder that does not exist yet")
+        raise UserError(f"{folder} is not empty; give a folder that does not exist yet")

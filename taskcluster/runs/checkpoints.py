@@ -42,12 +42,13 @@ def load(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise UserError(
-            f"{path} holds more than tensors and plain containers, perhaps code; it was refused, and nothing of it run"
+            f"{path} contains more than tensors and plain containers, possibly code; it was refused, and none of it "
+            "was run"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict) or not {"state_dict", "optimizer_states", "global_step"} <= content.keys():
-        raise UserError(f"{path} is not a checkpoint with the whole state of training; choose another")
+        raise UserError(f"{path} is not a complete training checkpoint; choose another")
     return content
 
 
@@ -74,6 +75,6 @@ def refuse_other_weights(path: object, weights: Mapping[str, torch.Tensor], netw
         there, here = saved.get(name, "missing"), expected.get(name, "missing")
         if there != here:
             raise UserError(
-                f"{path} is of another architecture: {name} is {there} there and {here} here; give the configuration "
-                "that it was trained with"
+                f"{path} has a different architecture: {name} is {there} in the checkpoint and {here} in this model; "
+                "use the configuration that it was trained with"
             )

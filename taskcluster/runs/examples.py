@@ -46,7 +46,7 @@ def read(folder: Path, step: int | None = None) -> "polars.DataFrame":
 
     known = steps(folder)
     if not known or step not in (None, *known):
-        choices = f"choose from: {', '.join(map(str, known))}" if known else "no measure of the run gives any"
+        choices = f"choose from: {', '.join(map(str, known))}" if known else "no measure of the run writes any"
         of_step = "" if step is None else f" of step {step}"
         raise UserError(f"{folder.parent} has no numbers of examples{of_step}; {choices}")
     file = _file(folder, known[-1] if step is None else step)

@@ -36,7 +36,8 @@ def follow(words: Sequence[str], told: bool = True) -> list[str]:
             if differing := differing_keys(config, other):
                 raise UserError(
                     f"model.path={str(file.parents[1])!r}: {files[0].parent.name} and {file.parent.name} were exported "
-                    f"from runs that differ in {differing[0]}; measure each by itself, as in model.path={file.parent}"
+                    f"from runs that differ in {differing[0]}; measure each one separately, as in "
+                    f"model.path={file.parent}"
                 )
         _register(name, config)
         if told:

@@ -61,7 +61,8 @@ def _in_use(folder: Path) -> UserError:
     if other := _holder_elsewhere(folder):
         return UserError(
             f"{folder} is in use by another process, number {other['pid']} on {other['host']}, which was active "
-            f"{other['idle']:.0f} s ago; wait for its end, or end it. If it is certainly dead, rerun the command "
+            f"{other['idle']:.0f} s ago; wait for its end, or end it. If that process is certainly dead, rerun the "
+            "command "
             f"in {SILENCE - other['idle']:.0f} s, or delete {folder / '.holder'}"
         )
     return UserError(f"{folder} is in use by another process; wait for its end, or end it")

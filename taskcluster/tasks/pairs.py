@@ -85,9 +85,9 @@ def pairs_family(
     for name, mapping in queried.items():
         if len(mapping) < (n_pairs or 1):
             raise ValueError(
-                f"n_pairs={n_pairs} leaves task {name} with {len(mapping)} pairs to ask about, of "
-                f"{len(mappings[name])} in its file, as n_pool={prompting.n_shown} inputs of each task are "
-                "demonstrated instead; lower one of them, or raise max_length"
+                f"n_pairs={n_pairs} leaves task {name} with {len(mapping)} pairs to query, of {len(mappings[name])} in "
+                f"its file, because n_pool={prompting.n_shown} inputs of each task are demonstrated; lower one of "
+                "them, or raise max_length"
             )
     wordings = {name: wording_of_name(name) for name in mappings}
     return prompting.family(queried, shown, wordings, holdout, val_fraction, shuffle_outputs)
@@ -119,7 +119,7 @@ def _mapping(file: Path, max_length: int | None, columns: list[str] | None) -> d
     mapping = dict(reversed(pairs))  # the first y of each x
     if ambiguous := [x for x, y in pairs if mapping[x] != y]:
         LOG.warning(
-            "%s gives several outputs to %d of its inputs, such as %r; the first is used (%r)",
+            "%s has several outputs for %d of its inputs, such as %r; the first is used (%r)",
             file.name, len({*ambiguous}), ambiguous[0], mapping[ambiguous[0]],
         )  # fmt: skip
     return mapping

@@ -90,8 +90,8 @@ def demonstration_sets(
     possible = len(shown) // size if disjoint else math.perm(len(shown), size)
     if count > possible:
         raise ValueError(
-            f"n_sets={count} exceeds the {possible} {'disjoint ' * disjoint}sets of n_demonstrations={size} that the "
-            f"{len(shown)} pairs to show give; raise n_pool, or lower n_sets or n_demonstrations"
+            f"n_sets={count} exceeds the {possible} {'disjoint ' * disjoint}sets of n_demonstrations={size} that can "
+            f"be drawn from {len(shown)} demonstration pairs; raise n_pool, or lower n_sets or n_demonstrations"
         )
     pairs, sets = list(shown.items()), dict[str, None]()
     if disjoint:
@@ -186,7 +186,8 @@ class Prompting:
         wanted = count if self.n_instructions is None else self.n_instructions
         if not len(groups) <= wanted <= count:
             raise ValueError(
-                f"n_instructions={wanted} is not from {len(groups)} to {count}, the paraphrases of {name}; change it"
+                f"n_instructions={wanted} is not between {len(groups)} and {count}, the number of paraphrases of "
+                f"{name}; change it"
             )
         rng = random.Random(f"{self.seed}/instructions/{name}")
         chosen = set(in_rounds([rng.sample(group, len(group)) for group in groups.values()])[:wanted])

@@ -66,7 +66,7 @@ def plan(source: RunFolder, target: RunFolder, steps: list[int] | str, changes: 
     config = RunConfig.of(source.config_with(changes))
     if differing := target.differing_keys(config.as_dict()):
         raise UserError(
-            f"{target.path} was made under another configuration ({', '.join(differing)} differ); choose another name="
+            f"{target.path} was made with another configuration ({', '.join(differing)} differ); choose another name="
         )
     wanted = [] if isinstance(steps, str) else sorted(set(steps))
     measured = {row["step"] for row in source.rows()}

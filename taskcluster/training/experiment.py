@@ -69,7 +69,7 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
     check(network)
     if not data.padding and not takes_mask(network):
         raise UserError(
-            f"model: {type(network).__name__} takes no mask of (T, T), as several sequences in a line need; "
+            f"model: {type(network).__name__} accepts no mask of (T, T), which several sequences in a line need; "
             "choose data.layout=padded"
         )
     asked = objectives(config, data, network)
@@ -106,7 +106,9 @@ def refuse_placed(config: RunConfig, steps: Series) -> None:
     if placed and trainer.max_steps:
         raise UserError(f"{placed[0]} is for a model that is only measured; set trainer.max_steps=0, or leave it out")
     if model.get("bits") and (len(steps) > 1 or str(trainer.precision) in WEIGHTS):
-        asked = "is for one model in its own precision, not for several checkpoints or a trainer.precision of weights"
+        asked = (
+            "needs one model in its own precision, not several checkpoints or a trainer.precision that converts weights"
+        )
         raise UserError(f"{placed[-1]} {asked}; leave it out")
 
 
@@ -202,7 +204,7 @@ class Experiment:
         trained_with = content.get("config", {}).get("optimizer", {}).get("_target_")
         if trained_with != optimizer:
             raise UserError(
-                f"{checkpoint} was trained with {trained_with}, not {optimizer}; choose the optimizer to match"
+                f"{checkpoint} was trained with {trained_with}, not {optimizer}; choose the matching optimizer"
             )
         if content["global_step"] > self.trainer.max_steps:
             raise UserError(

@@ -119,7 +119,7 @@ def _folders(folder: Path) -> dict[str, tuple[str, str | None]]:
     names = sorted({file.parent.name for file in files if re.search(r"\d", file.parent.name)})
     if not names:
         raise UserError(
-            f"model.path={str(folder)!r} holds neither a model (config.json) nor checkpoints (folders such as "
+            f"model.path={str(folder)!r} contains neither a model (config.json) nor checkpoints (folders such as "
             f"{EXAMPLE}, each with its config.json); give a folder that does"
         )
     return {name: (str(folder / name), None) for name in names}
@@ -138,7 +138,7 @@ def _revisions(path: str, given: object) -> dict[str, tuple[str, str | None]]:
         known = revisions_of(path) if re.search(r"[*?[]", revision) else (revision,)
         matching = [name for name in known if name == revision or (fnmatch(name, revision) and re.search(r"\d", name))]
         if not matching:
-            there = f"such as {', '.join(known[:3])}" if known else "or it is not to be had from the hub or its cache"
+            there = f"such as {', '.join(known[:3])}" if known else "or it is neither on the hub nor in its cache"
             raise UserError(f"model.revisions={revision!r} matches no revision of {path}, {there}; change the pattern")
         named |= {name: (path, name) for name in matching}
     return named

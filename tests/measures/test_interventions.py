@@ -206,5 +206,5 @@ def test_centroids_and_tests_come_from_different_instructions() -> None:
 def test_layers_that_do_not_exist_and_tasks_that_agree_are_refused() -> None:
     with pytest.raises(UserError, match=r"measures\.interventions\.layers=3: the model has layers 0 to 2"):
         effects(True, ["add"], layers=[1, 3])
-    with pytest.raises(UserError, match="no two tasks of the probe set share an x and disagree"):
+    with pytest.raises(UserError, match="no two tasks of the probe set share an x but differ"):
         interventions(data(y="same"), ["add"], POSITIONS)

@@ -195,7 +195,7 @@ def test_a_folder_without_finished_runs_is_refused_in_a_sentence(tmp_path: Path,
     command = [sys.executable, "-m", "taskcluster.report", folder]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert re.fullmatch(r"taskcluster-report: .*(holds no finished run|is not a folder).*\n", ended.stderr)
+    assert re.fullmatch(r"taskcluster-report: .*(contains no finished run|is not a folder).*\n", ended.stderr)
 
 
 def test_two_runs_have_no_interval_in_any_file(tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ def learning_rate(run: RunFolder, step: int) -> float:
 def test_never_refuses_a_folder_with_a_run_and_must_one_without(taskcluster_train: Train, run: RunFolder) -> None:
     before = run.journal.read_bytes()
     assert (
-        "holds a run already (finished); choose another name="
+        "already contains a run (finished); choose another name="
         in taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=never").refusal()
     )
     assert (
-        "holds nothing to resume from; leave it out to start a new run"
+        "contains nothing to resume from; leave resume out to start a new run"
         in taskcluster_train(*SMALL, "hydra.run.dir=other", "resume=must").refusal()
     )
     assert taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=must").exit_code == 0
@@ -62,7 +62,9 @@ def test_a_finished_run_is_known_and_one_without_its_configuration_refused(tmp_p
     assert is_finished(run, wanted(0))
     assert not is_finished(run, wanted(1))
     (tmp_path / "config.yaml").unlink()
-    with pytest.raises(ValueError, match=r"holds a run without its config\.yaml; restore it, or choose another folder"):
+    with pytest.raises(
+        ValueError, match=r"contains a run without its config\.yaml; restore it, or choose another folder"
+    ):
         find_start(run, wanted(0))
 
 
@@ -101,10 +103,10 @@ def test_a_run_can_begin_with_the_checkpoint_of_another(
     ("arguments", "sentence"),
     [
         (["ckpt_path=nowhere.ckpt"], "nowhere.ckpt' cannot be used: it does not exist; choose another"),
-        (["ckpt_path=some.ckpt"], "some.ckpt holds more than tensors and plain containers"),
+        (["ckpt_path=some.ckpt"], "some.ckpt contains more than tensors and plain containers"),
         (["trainer.max_steps=3", "ckpt_path=CHECKPOINT"], "was saved at step 6, after trainer.max_steps=3; raise it"),
         (["optimizer=sgd", "ckpt_path=CHECKPOINT"], "was trained with torch.optim.AdamW, not torch.optim.SGD; choose"),
-        (["model.n_layer=1", "ckpt_path=CHECKPOINT"], "is of another architecture: transformer.h.1.attn.c_attn.bias"),
+        (["model.n_layer=1", "ckpt_path=CHECKPOINT"], "has a different architecture: transformer.h.1.attn.c_attn.bias"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(

@@ -138,7 +138,7 @@ def test_the_same_seed_gives_the_same_family(describe: str) -> None:
         ({"n_inputs": 500}, "n_inputs=500 and n_pool=0 inputs to demonstrate exceed the 2.. countries"),
         ({**FEW_SHOT, "n_pool": 500}, "n_pool=500 inputs to demonstrate exceed the 2.. countries"),
         ({**FEW_SHOT, "templates": {"capital": ["{x}"]}}, "does not use templates"),
-        ({"n_instructions": 65}, "n_instructions=65 is not from 6 to 64"),
+        ({"n_instructions": 65}, "n_instructions=65 is not between 6 and 64"),
         ({"templates": {"captal": ["{x}"]}}, "templates='captal' is not the name of a task; did you mean 'capital'"),
         ({"templates": {"capital": ["capital of"]}}, "instruction 'capital of' must hold {x}"),
         ({"templates": {"capital": []}}, "task 0 has task_id=0, 0 descriptions"),

@@ -54,7 +54,8 @@ class LargeKMeans(Clusterer):
         if needed > self.memory:
             raise UserError(
                 f"clusterer.memory={self.memory}: {n_clusters} clusters of {n} states of width {width} may take "
-                f"{needed:.2f} GiB beside the states; raise it, or lower clusterer.n_clusters or data.probe_size"
+                f"{needed:.2f} GiB in addition to the states; raise it, or lower clusterer.n_clusters or "
+                "data.probe_size"
             )
         clusters = undefined(states, n_clusters)
         for precision in (torch.float64,) if states.dtype == torch.float64 else (torch.float32, torch.float64):

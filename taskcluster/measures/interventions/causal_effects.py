@@ -191,7 +191,7 @@ class Interventions(ClusterMeasure):
             pair = of_layer[layers[0]][1]
             for layer in each(layers, f"{site}, layer"):
                 if not torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits):
-                    raise RuntimeError(f"an edit of layer {layer} that changes nothing changes its logits")
+                    raise RuntimeError(f"an edit of layer {layer} that changes nothing changes the logits")
                 for of_site, name, alpha, span in self._declared:
                     together = span_layers(span, layer, len(suffixes.states))
                     if of_site != site or not together:

@@ -202,7 +202,7 @@ EDITS: dict[str, Edit] = {
     "interchange": Edit("replaced by a state of B", lambda s: s.space.states[s.source], "replace"),
     "cluster": Edit("difference of KMeans' centroids added", lambda s: s.moved(s.space.cluster_centroids)),
     "ablate": Edit("subspace of centroids removed", lambda s: s.base - s.within(s.space.bases), "remove"),
-    "keep": Edit("subspace of centroids kept alone", lambda s: s.center() + s.within(s.space.bases), "remove"),
+    "keep": Edit("all but the subspace of centroids removed", lambda s: s.center() + s.within(s.space.bases), "remove"),
     "mean": Edit("replaced by the mean of all tasks", lambda s: s.center(), "remove"),
     "random": Edit("random direction added", lambda s: s.moved_as_far(s.directions)),
     "same_task": Edit("difference within A added", lambda s: s.moved_as_far(s.space.half_differences[s.a])),
@@ -210,9 +210,9 @@ EDITS: dict[str, Edit] = {
         "difference of shuffled labels added", lambda s: s.moved_as_far(s.difference(s.space.shuffled_centroids))
     ),
     "third_task": Edit(
-        "moved to a third task", lambda s: s.moved_as_far(s.space.centroids[s.third] - s.space.centroids[s.a])
+        "steered to a third task", lambda s: s.moved_as_far(s.space.centroids[s.third] - s.space.centroids[s.a])
     ),
-    # As `add`, but what is moved is the state one token earlier
+    # As `add`, one token earlier
     "wrong_position": Edit("difference of centroids added one token earlier", lambda s: s.moved(s.space.centroids)),
     "random_subspace": Edit("random subspace removed", lambda s: s.base - s.within(s.space.random_bases), "remove"),
 }
@@ -234,9 +234,9 @@ def effect_metrics(
         where += f", alpha {alpha:g}"
         ending += f"_alpha_{alpha:g}".replace(".", "_").replace("-", "minus_")
     rate = partial(Metric, where=where, position=site, low=0, high=1, by_layer=not chosen)
-    kept = rate(f"kept_{ending}", "Answers that stay", label="Answers that stay A's")
+    kept = rate(f"kept_{ending}", "Unchanged answers", label="Answers that remain A's")
     if EDITS[edit].kind == "remove":
         return (kept,)
-    effect = rate(f"effect_{ending}", "Causal effect", short=f"effect {place}", label="Answers turned to B's")
+    effect = rate(f"effect_{ending}", "Causal effect", short=f"effect {place}", label="Answers flipped to B's")
     recovered = Metric(f"recovered_{ending}", "logit difference recovered", where, position=site, by_layer=not chosen)
     return effect, kept, recovered

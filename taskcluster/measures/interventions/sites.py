@@ -185,8 +185,8 @@ def task_pairs(rows: Rows, n_pairs: int, generator: torch.Generator) -> Pairs:
     possible = (disagrees & same_task.any(1, keepdim=True)).nonzero()
     if not len(possible):
         raise UserError(
-            "measures.interventions: no two tasks of the probe set share an x and disagree about the first token of y, "
-            "so there is nothing to move from one to the other; choose other tasks, or raise data.probe_size"
+            "measures.interventions: no two tasks of the probe set share an x but differ in the first token of y, so "
+            "no pair of prompts can be patched; choose other tasks, or raise data.probe_size"
         )
     test, b = possible[torch.randperm(len(possible), generator=generator)[:n_pairs].sort().values].unbind(1)
     third = _draw(disagrees[test] & (group_token != group_token[b][:, None]), generator)
@@ -231,8 +231,8 @@ def _token_states(site: Site, rows: Rows, pairs: Pairs, generator: torch.Generat
     of_pair = [torch.where(torch.isin(kind, kinds), kind, -1) for kind in wanted]
     if not (of_pair[1] >= 0).any():
         raise UserError(
-            "measures.interventions.at: 'instruction' needs instructions of one length in two tasks, and the probe set "
-            "has none; leave it out, or raise data.probe_size"
+            "measures.interventions.at: 'instruction' needs two tasks with instructions of equal length, which the "
+            "probe set lacks; leave it out, or raise data.probe_size"
         )
     source = _draw(kinds == of_pair[1][:, None], generator)
 

@@ -194,7 +194,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir= or hydra.sweep.dir="
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read ({said}); put special characters in quotes, as in KEY='\"VALUE\"'"
+        return f"{error.override} cannot be parsed ({said}); put special characters in quotes, as in KEY='\"VALUE\"'"
     for pattern, meaning in MEANINGS.items():
         if match := re.match(pattern, str(error)):
             return meaning(match[1])
@@ -221,7 +221,7 @@ def _unknown_key(key: str) -> str:
     return f"{key} is not a key of the configuration{hint}; --cfg job shows all"
 
 
-SEVERAL = "{} gives several values: add -m for one run of each, or write KEY=[A,B] for a list"
+SEVERAL = "{} gives several values: add -m to run each one, or write KEY=[A,B] for a list"
 
 # What Hydra says, and what it means here.
 MEANINGS: dict[str, Callable[[str], str]] = {
@@ -232,7 +232,7 @@ MEANINGS: dict[str, Callable[[str], str]] = {
         "a group takes the name of one of its options, not {}; --help lists them".format
     ),
     r"Could not override '([^'@]+)": _unknown_key,
-    r"Could not append to config. An item is already at '(.*)'": "{0} is there already; write {0}= without +".format,
+    r"Could not append to config. An item is already at '(.*)'": "{0} exists already; write {0}= without +".format,
     r"Error merging override (.*)": "{} would replace all its keys; set them one by one, as in KEY.NAME=VALUE".format,
     r"Ambiguous value for argument '(.*)'\n": SEVERAL.format,
     r"Sweep parameters '(.*)' requires --multirun": SEVERAL.format,

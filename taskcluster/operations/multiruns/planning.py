@@ -89,7 +89,9 @@ def _values(parser: OverridesParser, words: Sequence[str]) -> list[tuple[str, li
     listed = []
     for override in parser.parse_overrides(list(words)):
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise UserError(f"{override.input_line} has no end of values; list them as in KEY=1,2,3 or KEY=range(1,4)")
+            raise UserError(
+                f"{override.input_line} has infinitely many values; list them as in KEY=1,2,3 or KEY=range(1,4)"
+            )
         key, sweeps = override.get_key_element(), override.is_sweep_override()
         values = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
         listed.append((key, [f"{key}={value}" for value in values]))
@@ -163,7 +165,7 @@ class Planner:
         wandb_id, logger = os.environ.get("WANDB_RUN_ID"), config.logger
         if wandb_id and "wandb" in logger.target and logger.arguments.get("mode") != "disabled":
             raise UserError(
-                f"WANDB_RUN_ID={wandb_id} names one W&B run, and a multirun has one for each of its runs; leave out "
+                f"WANDB_RUN_ID={wandb_id} names one W&B run, but a multirun has one W&B run per run; leave out "
                 "-m, or unset WANDB_RUN_ID"
             )
         condition = digest(decisive(config.as_dict()))
