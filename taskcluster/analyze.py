@@ -1,6 +1,6 @@
 """taskcluster-analyze: measure runs again from their checkpoints, or a pretrained model.
 
-in:  the words of the command: a folder of runs, settings
+in:  the command's arguments: a folder of runs, settings
 out: a job for each run that is not finished, handed to a launcher of Hydra's; a table of the outcomes; an exit code
 """
 
@@ -57,7 +57,7 @@ an exported run without data=, it is experiment=probe_exported: tasks and prompt
 """
 
 SETTINGS = ("name", "steps", "output", "states")
-GROUPS = ("measures", "clusterer")  # of which other options can be chosen
+GROUPS = ("measures", "clusterer")  # groups whose options can be chosen
 PREFIXES = ("measures.", "clusterer.", "data.probe_", "hydra/launcher", "hydra.launcher.")
 
 
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _probe(words: list[str], config_dir: Path | None) -> None:
-    """Become the run that measures a model as it is. Raises UserError for a setting of an analysis."""
+    """Run the experiment that measures a pretrained model. Raises UserError for a setting that only an analysis has."""
     if given := [word for word in words if word.partition("=")[0] in SETTINGS[1:]]:
         raise UserError(f"{given[0]} needs a run; measure the model first, then analyze that run's folder")
     exported = follow([readable(word) for word in words], told=False)
@@ -160,7 +160,7 @@ def _planned(
 
 
 def _launched(overrides: list[str], plans: Sequence[Planned]) -> Multirun:
-    """The analyses with the launcher that the overrides choose."""
+    """Return the analyses with the launcher that the overrides choose."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), job_name="analyze", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
@@ -172,7 +172,7 @@ def _launched(overrides: list[str], plans: Sequence[Planned]) -> Multirun:
 
 
 def job(cfg: DictConfig) -> None:
-    """One run measured again."""
+    """Measure one run again."""
     environment.add_config_folders()
     asked = cfg.analysis
     run, target = RunFolder(Path(asked.run)), RunFolder(Path(asked.target))
@@ -196,7 +196,7 @@ def _is_setting(word: str) -> bool:
 
 
 def _settings(words: Sequence[str]) -> dict[str, str]:
-    """Keys and values. Raises UserError for a key that an analysis cannot set."""
+    """Parse KEY=VALUE words. Raises UserError for a key that an analysis cannot set."""
     for word in words:
         if "=" not in word:
             raise UserError(f"{word!r} is not KEY=VALUE; see --help")
@@ -215,8 +215,8 @@ def _steps(given: str) -> list[int] | str:
 
 
 def _changes(config: Mapping[str, Any], settings: Mapping[str, str], config_dir: Path | None) -> dict[str, object]:
-    """What the settings change of a run's configuration, by dotted key: measures and a clusterer are chosen from their
-    groups, with the run's seeds, and other values replace those of the run."""
+    """Return the changes of a run's configuration by dotted key. Measures and a clusterer come from their groups, with
+    the run's seeds; other values replace the run's."""
     if config_dir:
         environment.add_folder(config_dir)
     groups = [group for group in GROUPS if group in settings]

@@ -63,7 +63,7 @@ def runs_below(root: str) -> Path:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    """Answer until a signal, which uvicorn raises again once it has closed."""
+    """Serve until a signal, which uvicorn raises again once it has closed."""
     root = runs_below(arguments.root)
     listening = _listen(arguments.host, arguments.port)
     address, port = listening.getsockname()[:2]
@@ -74,7 +74,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     app = application(dashboard, [arguments.host, socket.gethostname(), socket.getfqdn(), *arguments.allow_host])
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-    threading.Thread(target=dashboard.charts, daemon=True).start()  # before anybody asks for them
+    threading.Thread(target=dashboard.charts, daemon=True).start()  # before the first request
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     print(f"http://{host}:{port}/ shows the runs below {root}; Ctrl-C ends it", flush=True)
     uvicorn.Server(settings).run(sockets=[listening])

@@ -1,4 +1,4 @@
-"""taskcluster-export: the model of a run as transformers and Hugging Face's hub have it."""
+"""taskcluster-export: write a run's model in the format of transformers and the Hugging Face Hub."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""What a metric is: everything that a reader of the journal must know of one. Free of torch.
+"""The catalogue of metrics: everything that readers of the journal need to know. Free of torch.
 
 in:  the declarations of measures; catalogue.json of a run folder
 out: Metrics: key in the journal, names for readers, range, level of chance
@@ -133,7 +133,7 @@ ACCURACY = Metric(
     "accuracy", "accuracy", label="Accuracy of y, given I and x", axis="accuracy", by_layer=False, low=0, high=1
 )
 LOSS = Metric("loss", "loss", axis="loss (nats)", by_layer=False, low=0)
-ALWAYS = (ACCURACY, LOSS)  # of every measured step, whatever the measures
+ALWAYS = (ACCURACY, LOSS)  # measured at every measured step, with any measures
 
 ARI = Metric(
     "ari",
@@ -172,7 +172,7 @@ ARI_WITHIN_X = at_x("input")[3]
 
 
 def control(of: Metric, key: str, kind: Kind, where: str, by_layer: bool = True) -> Metric:
-    """The declaration of a control of another metric, or of what it is compared with, with the key "METRIC_KEY"."""
+    """Declare a control or baseline of another metric, with the key "METRIC_KEY"."""
     key = f"{of.key}_{key}"
     return replace(of, key=key, kind=kind, where=where, short="", label="", axis="", of=of.key, by_layer=by_layer)
 

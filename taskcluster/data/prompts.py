@@ -1,4 +1,4 @@
-"""Examples as prompts: text with three spans, and the tokens of each.
+"""Turn examples into prompts: text with three spans, and the tokens of each span.
 
 in:  Examples of a task family, a template such as "{instruction} {x} ->{y}", a tokenizer
 out: Prompts: token ids, in which x and y are spans of one or more tokens, and integer labels
@@ -26,14 +26,14 @@ from transformers import PreTrainedTokenizerFast
 from taskcluster.tasks.family import SLOT, Example, TaskFamily
 from taskcluster.tasks.prompting import Layout, fixed_texts
 
-AT_ONCE = 4096  # texts given to the tokenizer: what it finds out about one takes a hundred times the room of its tokens
+AT_ONCE = 4096  # texts given to the tokenizer at once: its output takes a hundred times the memory of the tokens
 NAMED = 5  # missing parts that a sentence names
 
 Span = tuple[int, int]  # first, and one past the last
 
 
 class Rendered(NamedTuple):
-    """A text, and where in it the characters of x and of y are. before: where the last character of the instruction
+    """A text with the character spans of x and y. before: where the last character of the instruction
     that precedes x is, or (0, 0) where instructions hold the place of x."""
 
     text: str
@@ -78,7 +78,7 @@ class Template:
 
 
 class Labels(NamedTuple):
-    """Numbers that say which of the family's tasks, descriptions, instructions, inputs and outputs a prompt has."""
+    """The numbers of a prompt's task, description, instruction, input and output in the family."""
 
     task: int
     description: int
@@ -127,7 +127,7 @@ class Prompts:
         return list(self.stream(examples))
 
     def stream(self, examples: Sequence[Example]) -> Iterator[Prompt]:
-        """The same one by one, so that not all of them are held at once."""
+        """Yield the prompts one by one, so that not all of them are in memory at once."""
         for begin in range(0, len(examples), AT_ONCE):
             chunk = examples[begin : begin + AT_ONCE]
             rendered = [self._template.render(example) for example in chunk]
@@ -150,7 +150,7 @@ class Prompts:
         labels = Labels(
             example.task_id,
             example.description,
-            self._instructions.get(example[:2], len(self._instructions)),  # all others have one number
+            self._instructions.get(example[:2], len(self._instructions)),  # all other values share one number
             self._x[example.x],
             self._y[example.y],
         )
@@ -172,7 +172,7 @@ def _tokens(offsets: Sequence[Span], characters: Span) -> Span | None:
 
 
 def encoded(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[Encoding]:
-    """Texts as tokens, without truncation and padding. Raises ValueError where there is no token for a part of a text.
+    """Tokenize texts without truncation and padding. Raises ValueError for a text with a part that has no token.
 
     A tokenizer answers in one of three ways to what is not in its vocabulary: by an exception (ours does), by one token
     for all that is unknown, or by leaving it out. The last two would change prompts silently.

@@ -1,4 +1,4 @@
-"""A context in which transformers reads a pretrained model and its tokenizer, and refuses what it cannot read.
+"""Let transformers read a pretrained model or tokenizer, show download progress, and report errors in one sentence.
 
 in:  a folder or a name on Hugging Face's hub, a revision, a GGUF file
 out: what transformers reads, and meanwhile how far a download is; or one sentence that begins with the key at fault and
@@ -74,7 +74,7 @@ def _bars(part: Part) -> dict[str, Any]:
 
 @lru_cache
 def revisions_of(name: str) -> tuple[str, ...]:
-    """Branches and tags of a model on the hub; those in the local cache where the hub cannot be asked."""
+    """Branches and tags of a model on the hub; those in the local cache if the hub cannot be reached."""
     from huggingface_hub import list_repo_refs, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 

@@ -1,4 +1,4 @@
-"""Clusters of activations against a label, by layer, with the level of chance.
+"""Score clusters of activations against a label, by layer, with the level of chance.
 
 in:  activations (layers, N, D) or, by head, (layers, N, H, d); a label, and another within whose values is clustered
 out: ClusterScores: ARI, its level of chance, and cluster labels
@@ -31,7 +31,7 @@ class ClusterScores:
         ari: the adjusted Rand index, (L',), or (L', H) where each head is clustered by itself; NaN where a state is not
             finite.
         chance: the 97.5 % quantile of the ARI of the same clusters with the label permuted (within each value of
-            `within`), in the same shape. The mean of these is 0, whatever the number of clusters.
+            `within`), in the same shape. Their mean is 0 for any number of clusters.
         n_clusters: k, of all states or, within, the mean over values.
         cluster_labels: the cluster of each state, (L', N) or (L', H, N). Within, they count up over the values.
     """
@@ -85,7 +85,7 @@ def cluster_scores(
     where: str,
 ) -> ClusterScores:
     """Cluster states (layers, N, D) or (layers, N, H, d) and compare with codes `truth` (N,), within those of
-    `among` (N,). Raises UserError where there is nothing to tell apart, or k exceeds the states."""
+    `among` (N,). Raises UserError for a label with fewer than two values, and for more clusters than states."""
     among = torch.zeros_like(truth) if among is None else among
     groups = [(among == value).nonzero().squeeze(1) for value in among.unique()]
     groups = [rows for rows in groups if len(truth[rows].unique()) > 1]

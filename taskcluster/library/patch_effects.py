@@ -1,4 +1,4 @@
-"""States edited towards another value of a label, and the answers that change.
+"""Edit states towards another value of a label, and count the answers that change.
 
 in:  a model, prompts with labels and the answers that it gives, an edit
 out: PatchEffects: by layer, how many answers become those of the source prompts, and those that stay, beside a control
@@ -77,7 +77,8 @@ class PatchEffects:
 
 
 class Patched(NamedTuple):
-    """The prompts that are edited: columns (E,), where; labels {name: codes (E,)}; answers (E,), likeliest tokens."""
+    """The edited prompts: columns (E,), the edited position of each; labels {name: codes (E,)}; answers (E,), likeliest
+    tokens."""
 
     network: PreTrainedModel
     prompts: TokenizedPrompts
@@ -169,7 +170,7 @@ def _pairs(
 
 
 def _edited(edit: PatchEdit, states: Tensor, group: Tensor, base: Tensor, source: Tensor, alpha: float) -> Tensor:
-    """The states (P, D) that are put in the place of those of the bases, given those of all prompts (E, D)."""
+    """Return the states (P, D) that replace those of the bases, given the states of all prompts (E, D)."""
     if edit == "replace":
         return states[source]
     first = alternating(group)

@@ -1,4 +1,4 @@
-"""Which token of each prompt is read.
+"""Find the token of each prompt that is read.
 
 in:  positions as users write them, the token strings and character offsets of each prompt
 out: the number of one token of each prompt, (N,)
@@ -33,7 +33,7 @@ class TokenizedText(NamedTuple):
 
 
 def named(positions: Positions) -> dict[str, Where]:
-    """Positions by name: one without a name is called after what it says."""
+    """Return positions by name; one without a name is named after its value."""
     if isinstance(positions, Mapping):
         if not positions:
             raise UserError('positions is empty; give "last", or {"name": position}')

@@ -1,4 +1,4 @@
-"""Observations in a folder, written batch by batch and read without their model.
+"""Store observations in a folder: written batch by batch, read without the model.
 
     FOLDER/
       observation.json         what was observed: a fingerprint, positions, labels' values

@@ -1,4 +1,4 @@
-"""Prompts, chats and answers of one's own as tokens, with the token that is read at each position.
+"""Tokenize prompts, chats and answers, and find the token that is read at each position.
 
 in:  texts or chats, a tokenizer, positions
 out: TokenizedPrompts
@@ -61,7 +61,7 @@ def _text(tokenizer: Any, prompt: Any, number: int) -> str:
         raise UserError(f"prompt {number} is a chat, but the tokenizer has no chat template; give texts")
     try:
         return str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # whatever a template raises
+    except Exception as error:  # any error of a template
         reason = " ".join(str(error).split())
         raise UserError(f"prompt {number} is not a chat that the tokenizer's template accepts: {reason}") from None
 

@@ -1,8 +1,8 @@
-"""Pretrained models as they are: from a folder, from Hugging Face's hub, or from a GGUF file.
+"""Load pretrained models from a folder, the Hugging Face Hub or a GGUF file.
 
 in:  a folder or a name on the hub, a revision, a precision
 out: a causal LM with its weights, refused in one sentence where file and architecture do not have the same weights, or
-     where these are not finite or do not suit the prompts; what two checkpoints of one model have in common
+     where these are not finite or do not suit the prompts; the traits that checkpoints of one model share
 
 Weights are read from safetensors or GGUF files alone, which hold no code, as pickles may.
 """
@@ -103,9 +103,9 @@ def _quantization(bits: int | None, dtype: str) -> BitsAndBytesConfig | None:
 
 
 def traits(path: str, revision: str | None, trust_remote_code: bool) -> dict[str, object]:
-    """What the checkpoints of one model have in common: the values of config.json that the architecture reads and that
-    change what it computes, and in a folder the shapes of weights, by their names. Raises ValueError where files cannot
-    be read.
+    """Return the traits that checkpoints of one model share: the values of config.json that the architecture reads and
+    that change what it computes, and in a folder the shapes of weights, by their names. Raises ValueError where files
+    cannot be read.
 
     A key that the architecture's config class does not know is read by nothing; one that is missing has its default.
     """

@@ -1,4 +1,4 @@
-"""KMeans for many clusters of many states, in memory that grows with states and centroids, not with their product.
+"""KMeans for many clusters of many states. Memory grows with states plus centroids, not with their product.
 
 in:  states (N, D), and the number of clusters
 out: Clusters
@@ -35,7 +35,7 @@ class LargeKMeans(Clusterer):
 
     Attributes:
         n_clusters: k over all tasks; None for the number of tasks.
-        memory: GiB that it may take beside the states; more is refused.
+        memory: GiB it may use in addition to the states; more is refused.
         seed: of the starting centroids, and of where clusters are split.
     """
 
@@ -44,7 +44,7 @@ class LargeKMeans(Clusterer):
     seed: Seed
 
     def fit(self, states: Tensor, n_clusters: int) -> Clusters:
-        """In float32, and in float64 where the states are or where rounding may have decided the result.
+        """Cluster in float32; in float64 for float64 states, and where rounding may have decided the result.
 
         Raises UserError for more memory than it may take.
         """

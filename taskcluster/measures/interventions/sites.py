@@ -1,10 +1,10 @@
-"""Sites of interventions: which states are edited, for which pairs of tasks, and which states they are compared with.
+"""Sites of interventions: which states are edited, for which pairs of tasks, and which states give centroids.
 
 in:  the probe set of a split
 out: Pairs (A, B) of tasks that share x and disagree about y; for a site SiteStates: every state that gives centroids
      and every state that is edited, with the group and the cell of each
 
-A pair is an example of task A, tested, and a task B that maps its x to a y with another first token. Centroids and
+A pair is a tested example of task A and a task B that maps its x to a y with another first token. Centroids and
 source prompts come from the other half of the instructions, which no test uses.
 
 At one position a prompt has one state. All tokens of an instruction are edited at once, so there every token has a
@@ -109,7 +109,7 @@ class ProbePrompts:
         prefix: Cache | None = None,
         hidden: Hidden | None = None,
     ) -> None:
-        tokens, mask, back = rows.prompts(examples, pad=0, whole=last is not None)  # what is masked is never read
+        tokens, mask, back = rows.prompts(examples, pad=0, whole=last is not None)  # masked tokens are never read
         ends = mask.sum(1) - 1 - back["instruction_end"]
         masked = hidden_keys(hidden, mask, ends).to(network.device) if hidden else None
         self._prompts = Prompts(network, tokens.to(network.device), mask.to(network.device), last, prefix, masked)
