@@ -1,4 +1,4 @@
-"""taskcluster-report: a multirun's folder into a page, a summary, figures, and the table of every number."""
+"""taskcluster-report: write a page, a summary, figures, and a table of every number from a multirun's folder."""
 
 import sys
 from pathlib import Path
@@ -34,7 +34,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     with environment.large_imports():
-        from taskcluster.pages import multirun_report  # only now, so that --help is quick
+        from taskcluster.pages import multirun_report  # imported here, so that --help is quick
 
     try:
         with speaking(streams.console()), doing("writing the report"):

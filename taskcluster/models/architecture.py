@@ -57,7 +57,7 @@ def _name_of_blocks(network: PreTrainedModel) -> str:
 
 
 def is_placed(network: PreTrainedModel) -> bool:
-    """Whether the network was placed by model.device_map, or has quantized weights, which do not move between devices."""
+    """Whether the network was placed by model.device_map, or has quantized weights; neither can be moved."""
     return bool(getattr(network, "hf_device_map", None)) or bool(getattr(network, "is_quantized", False))
 
 
@@ -73,7 +73,7 @@ def output_layer(network: PreTrainedModel) -> nn.Module:
 
 
 def accepted(network: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs that the network accepts: models that derive positions from the mask accept no `position_ids`."""
+    """Return the inputs that the network accepts: models that derive positions from the mask lack `position_ids`."""
     parameters = inspect.signature(network.forward).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return {name: value for name, value in inputs.items() if anything or name in parameters}

@@ -16,7 +16,7 @@ from taskcluster.results.correlations import ALL, LAST, Agreement, instruments
 from taskcluster.runs.journal import finite
 from taskcluster.views import shown
 
-ITSELF = {"baseline": "trained network", "nuisance": "task"}  # what the metric is called beside others of this kind
+ITSELF = {"baseline": "trained network", "nuisance": "task"}  # the metric's name among others of this kind
 TITLES = {
     "baseline": "ARI beside baselines, by layer at the last step, on validation",
     "nuisance": "Which label the clusters follow: ARI against each label, by layer at the last step, on validation",

@@ -1,4 +1,4 @@
-"""What metrics are compared with, as tables: other conditions, baselines, other labels, chance, repetitions.
+"""Tables that compare metrics with other conditions, baselines, other labels, chance and repetitions.
 
 in:  Findings, a metric
 out: Tables, cells of p values, and a sentence about one run
@@ -40,8 +40,8 @@ inequality)."""
 
 
 class Difference(NamedTuple):
-    """Of a metric between a condition and its reference, over the seeds that both have. alone, together: its mean with
-    the interval by itself, and with that of all comparisons; unit: "" or DIFFERENCE_STEPS."""
+    """The difference of a metric between a condition and its reference, over the seeds that both have. alone, together:
+    its mean with the interval by itself, and with that of all comparisons; unit: "" or DIFFERENCE_STEPS."""
 
     condition: str
     reference: str
@@ -93,7 +93,7 @@ def paired(findings: Findings, emergence: bool = False, metrics: Sequence[Metric
 
 
 def decided(one: Difference) -> bool:
-    """Whether all comparisons of its table leave the sign of a difference without doubt."""
+    """Whether the sign of a difference is decided among all comparisons of its table."""
     return one.together.sd > 0 and (one.together.lower > 0 or one.together.upper < 0)
 
 

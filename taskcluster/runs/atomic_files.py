@@ -1,4 +1,4 @@
-"""Files and folders that are always whole: a reader sees either the old content or all of the new."""
+"""Replace files and folders atomically: a reader sees either the old content or all of the new."""
 
 import errno
 import os
@@ -39,7 +39,7 @@ def replace_file(file: Path, content: bytes | memoryview, writer: str = "") -> N
         raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # or the new name might not survive a loss of power
+        os.fsync(folder)  # otherwise the new name might not survive a power loss
     finally:
         os.close(folder)
 

@@ -1,4 +1,4 @@
-"""Checkpoints that can be trusted: written whole or not at all, with a SHA-256, and read without running their content.
+"""Checkpoints that are written whole or not at all, with a SHA-256, and read without running their content.
 
 in:  Lightning's dictionary of the whole state of training, plain containers and tensors
 out: FILE and FILE.sha256, which `sha256sum --check` reads
@@ -37,7 +37,8 @@ class TrustedCheckpointIO(CheckpointIO):
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A checkpoint, on the CPU. Raises UserError for a file that is none or carries code, none of which is run."""
+    """Load a checkpoint on the CPU. Raises UserError for a file that is not a checkpoint or contains code, which is
+    never run."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
@@ -58,7 +59,7 @@ def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def put_weights(path: Path, network: torch.nn.Module) -> None:
-    """Put a checkpoint's weights into a network, in their precision. Raises UserError where they do not fit."""
+    """Load a checkpoint's weights into a network, in their precision. Raises UserError if they do not fit."""
     weights = network_weights(load(path))
     refuse_other_weights(path, weights, network)
     network.to(dtype=next(weight.dtype for weight in weights.values() if weight.is_floating_point()))

@@ -1,4 +1,4 @@
-"""What an exported run brings with its model: its tasks, prompts, clusterer, measures and seeds. Free of torch.
+"""Read the settings stored with an exported run's model: tasks, prompts, clusterer, measures and seeds. Free of torch.
 
 in:  the overrides of one job, of which model.path names a folder that holds taskcluster.yaml, or checkpoints that do
 out: the override that chooses this configuration, as options of Hydra that come after model=pretrained in the list of
@@ -25,8 +25,8 @@ PARTS = ("task", "data", "clusterer", "measures")
 
 def follow(words: Sequence[str], told: bool = True) -> list[str]:
     """["exported=NAME"] where the words name the folder of an exported run, or of its checkpoints, else []. told:
-    whether it is printed, once. Raises UserError for a file that cannot be read, and for checkpoints of runs that
-    differ."""
+    whether to print it, once. Raises UserError for a file that cannot be read, and for checkpoints of runs that differ.
+    """
     if any(word.startswith(f"{GROUP}=") for word in words) or not (files := _files(words)):
         return []
     name = f"{GROUP}_{digest({'': str(files[0].absolute())})}"
@@ -75,7 +75,7 @@ def _register(name: str, config: dict[str, Any]) -> None:
     for key, source in (FOLLOWS | _seeds_of_measures(parts["measures"])).items():
         *path, last = key.split(".")
         node = reduce(lambda node, part: node.get(part, {}), path, parts)
-        if node.get(last) == config["seeds"][source]:  # not set by itself
+        if node.get(last) == config["seeds"][source]:  # a seed that follows `seed`
             node[last] = f"${{seeds.{source}}}"
     others = {key: None for key in ("tokenizer_revision", "tokenizer_gguf_file") if key in parts["data"]}
     parts["data"] |= {"tokenizer": "${model.path}"} | others

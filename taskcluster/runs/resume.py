@@ -1,4 +1,4 @@
-"""Where a run begins or resumes, and what is recorded of each start. Free of torch, so plans are quick.
+"""Find where a run begins or resumes, and record each start. Free of torch, so plans are quick.
 
 in:  the run folder, the configuration, and the steps of a series of pretrained checkpoints if the model is one
 out: a Start: step 0, the newest intact checkpoint, or the last pretrained checkpoint that was measured
@@ -21,7 +21,7 @@ from taskcluster.validation import UserError
 
 NO_DIGEST = "its SHA-256 is missing"
 
-DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
+DRAWN = ("tsne.json", "index.html")  # the last figure to be written
 
 
 class Start(NamedTuple):
@@ -59,12 +59,12 @@ def is_finished(run: RunFolder, config: RunConfig, steps: Collection[int] = ()) 
 
 
 def is_illustrated(run: RunFolder) -> bool:
-    """Whether a finished run has what is made after its end, its controls and its figures."""
+    """Whether a finished run has its controls and its figures, which are made after its end."""
     return "controls" in run.results() and all((run.figures / name).is_file() for name in DRAWN)
 
 
 def is_concluded(run: RunFolder) -> bool:
-    """Whether nothing remains to be made of a finished run, nor to be logged elsewhere."""
+    """Whether a finished run needs no further figures, controls or uploads."""
     return run.status().get("concluded") is True and is_illustrated(run)
 
 
@@ -103,7 +103,7 @@ def find_start(run: RunFolder, config: RunConfig, steps: Collection[int] = ()) -
 
 
 def damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint's bytes, "" for nothing."""
+    """Return what is wrong with a checkpoint's bytes, "" if they are intact."""
     if not checkpoint.is_file():
         return "it does not exist"
     if not digest_file(checkpoint).is_file():
@@ -160,7 +160,7 @@ def writing(
     """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
 
     A run that begins gets `given_id` or a random id, which it keeps unless another one is given later. Yields a
-    function that records the run as finished before the context ends; then it stays finished, whatever happens.
+    function that records the run as finished before the context ends; then it stays finished, even after a failure.
     """
     before: Row = run.status() if step is not None else {}
     starts = [*before.get("starts", []), {"time": now(), "step": step or 0, **facts}]

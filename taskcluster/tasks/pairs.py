@@ -1,4 +1,4 @@
-"""Tasks from a folder of files with pairs, one file a task, such as the function-vector data sets.
+"""Tasks from a folder of files with pairs, one file per task, such as the function-vector data sets.
 
 in:  the folder, which tasks and pairs of it, and how tasks are specified to the model. A file is .json, a list of
      {"input": ..., "output": ...}; .jsonl, such an object a line; or .csv or .tsv, two columns with or without a first
@@ -30,7 +30,7 @@ LOG = logging.getLogger(__name__)
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (".json", ".jsonl", *DELIMITERS)
-DECODER = json.JSONDecoder(parse_float=str, parse_int=str)  # numbers as they are written
+DECODER = json.JSONDecoder(parse_float=str, parse_int=str)  # numbers keep their spelling
 COMMON = """
     input output x y inputs outputs source target src tgt key value id name label word words text term phrase sentence
     meaning definition translation synonym antonym question answer query response prompt completion category class type
@@ -66,7 +66,7 @@ def pairs_family(
 
     Of each, `n_pairs` pairs of at most `max_length` characters in x and in y, the first y of each x. Tasks choose from
     their inputs in one order, so that those with inputs in common keep them in common. With demonstrations, `n_pool`
-    further inputs of each task are shown, and no task is asked about them. `columns` names the columns or fields of x
+    further inputs of each task are demonstrated and never queried. `columns` names the columns or fields of x
     and y, by default input and output. An input with several outputs is logged once a file.
 
     Raises ValueError, naming the argument, or the file and line, for what cannot be used.

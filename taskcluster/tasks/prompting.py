@@ -113,7 +113,7 @@ def demonstration_sets(
 class Prompting:
     """describe: which of the two. templates: a user's instructions by task, each a description by itself.
     n_instructions: how many paraphrases a task has, None for all. n_demonstrations: pairs in a set, 0 for the query
-    alone; n_sets: sets a task; n_pool: inputs that sets are drawn from and nobody is asked about; layout: of a pair;
+    alone; n_sets: sets a task; n_pool: inputs for demonstrations only; layout: of a pair;
     disjoint: whether no two sets of a task have a pair in common; shuffle_labels: whether the labels of each set are
     permuted within it; order_seed: of the order of pairs in a set, None or `seed` for that in which they are drawn."""
 
@@ -143,8 +143,8 @@ class Prompting:
         val_fraction: float,
         shuffle_outputs: bool,
     ) -> TaskFamily:
-        """A task for each name. queried, shown: {name: {x: y}}, the pairs to ask about and those to demonstrate.
-        Where there are no demonstrations, there are no sets to hold out, so inputs are held out instead.
+        """Return a task for each name. queried, shown: {name: {x: y}}, the pairs to query and those to demonstrate.
+        With n_demonstrations=0 no sets can be held out, so inputs are held out instead.
 
         Raises ValueError, naming the key at fault, for templates and numbers that cannot be used.
         """

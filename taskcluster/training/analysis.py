@@ -1,9 +1,9 @@
-"""A run measured again from its checkpoints: other measures, other probe sets, steps chosen later. torch is imported
-only to measure, so plans are quick.
+"""Measure a run again from its checkpoints: other measures, other probe sets, other steps. torch is imported only to
+measure, so plans are quick.
 
 in:  a run folder, changes of its configuration, steps
 out: RUN/analysis/NAME, a run folder without checkpoints, which report and dashboard show beside the run itself;
-     the measured states in a folder of their own, where they are asked for
+     the measured states in a separate folder, if requested
 """
 
 import time
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is measured of a run.
+    """An analysis of a run: its steps, changes and target.
 
     Attributes:
         source: the run.
@@ -53,7 +53,7 @@ class Analysis:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing remains to be measured, judged or drawn."""
+        """Whether all steps are measured, judged and drawn."""
         return self.target.state == "finished" and self.done == self.steps and "controls" in self.target.results()
 
 

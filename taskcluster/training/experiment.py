@@ -36,7 +36,7 @@ from taskcluster.training.snapshots import spread
 from taskcluster.validation import UserError
 from taskcluster.work import doing
 
-OURS = {  # what the Trainer must leave to the other modules
+OURS = {  # features of the Trainer that other modules replace
     "max_epochs": -1,
     "use_distributed_sampler": False,  # the batches divide themselves
     "num_sanity_val_steps": 0,
@@ -48,11 +48,11 @@ OURS = {  # what the Trainer must leave to the other modules
 
 WEIGHTS = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}  # by precision
 
-STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")  # others start processes themselves, or split the model
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")  # others start processes themselves or split the model
 
 
 class TrainingStopped(RuntimeError):
-    """Training ended before its last step, though neither a signal nor a limit asked for it."""
+    """Training ended before its last step without a signal or a limit."""
 
 
 def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
@@ -80,7 +80,7 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
 
 
 def objectives(config: RunConfig, data: SequenceDataModule, network: PreTrainedModel) -> Objectives:
-    """What training asks of the network. Raises UserError."""
+    """Build the objectives. Raises UserError."""
     offered = {"data": data, "n_layer": network.config.num_hidden_layers}
     return Objectives({name: node.build(Objective, offered=offered) for name, node in config.objective.items()})
 
@@ -113,7 +113,7 @@ def refuse_placed(config: RunConfig, steps: Series) -> None:
 
 
 def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
-    """All that is measured of a run; of a model that nothing is trained on, validation alone. Raises UserError."""
+    """Build the measurement of a run; without training, of validation alone. Raises UserError."""
     offered = {"data": data, "clusterer": config.clusterer.build(Clusterer)}  # type: ignore[type-abstract]
     measures = {
         name: node.build(Measure, offered=offered)  # type: ignore[type-abstract]
@@ -192,7 +192,7 @@ class Experiment:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     def broadcast(self, start: Start) -> Start:
-        """What the first process gives, in all processes of the run."""
+        """Return the first process's value in all processes of the run."""
         if self.trainer.world_size > 1:
             self.trainer.strategy.setup_environment()
         return self.trainer.strategy.broadcast(start)

@@ -26,8 +26,8 @@ from taskcluster.runs.verdicts import judged
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import AT, Snapshots, drawn, layers, spread
 
-MOST_HUES = 12  # tasks that colours tell apart
-FEWEST = 4  # distinct states that t-SNE is given
+MOST_HUES = 12  # most tasks that colours distinguish
+FEWEST = 4  # most distinct states that t-SNE receives
 
 
 def draw(run: RunFolder) -> None:

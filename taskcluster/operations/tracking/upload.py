@@ -17,7 +17,7 @@ from taskcluster.validation import UserError
 
 
 def upload(run: RunFolder, console: Console) -> None:
-    """Raises UserError where a folder cannot be uploaded."""
+    """Upload the runs. Raises UserError for a folder that cannot be uploaded."""
     config, status = run.config(), run.status()
     logger = {**config.get("logger", {}), "mode": "online"}
     reason = hindrance() if "wandb" in logger.get("_target_", "") else "it contains no run with logger=wandb"
