@@ -7,7 +7,10 @@ from updates import ours
 
 BESIDE = {
     "bottleneck": ("objective=[next_token,bottleneck]",),
-    "bottleneck in half of the sequences": ("objective=[next_token,bottleneck]", "objective.bottleneck.probability=0.5"),
+    "bottleneck in half of the sequences": (
+        "objective=[next_token,bottleneck]",
+        "objective.bottleneck.probability=0.5",
+    ),
     "detached": ("objective=[next_token,detached]",),
     "pull at the separator": ("objective=[next_token,pull]",),
     "pull at x": ("objective=[next_token,pull]", "objective.pull.at=input"),

@@ -49,9 +49,8 @@ def main() -> None:
         refuse_taken(arguments.folder)
         with filling(arguments.folder) as folder, speaking(streams.console()), doing("writing the model"):
             with environment.large_imports():
-                from taskcluster.training.exporting import (
-                    export,
-                )  # late, so that --help and refusals are quick
+                # Imported late, so that --help and refusals are quick.
+                from taskcluster.training.exporting import export
 
             exported = export(arguments.run, folder, None if step == "last" else int(step))
         print(f"The model of step {exported} is in {text(str(arguments.folder))}", flush=True)

@@ -1,4 +1,4 @@
-"""Why clusters form and when they matter, of docs/causes.md: experiment=sources, bottleneck and pull.
+"""Tables of docs/causes.md, why clusters form and when they matter: experiment=sources, bottleneck and pull.
 
 in:  the runs of a sweep
 out: its tables, and the figure of the bottleneck

@@ -1,6 +1,6 @@
 """A pretrained model, probed: the tables of docs/pretrained.md, from its two recipes, with several seeds of prompts.
 
-in:  the runs of the questions about countries; those of tasks told by demonstrations, of one pool and disjoint
+in:  the runs of the questions about countries; those of tasks specified by demonstrations, of one pool and disjoint
 out: ARIs by layer beside those of random weights, and of texts; effects of edits; vectors
 """
 

@@ -114,8 +114,9 @@ class PromptObservation(Observation):
             label: the label that clusters are compared with.
             within: another label, inside each value of which states are clustered by themselves; the ARI is the mean
                 over its values, weighted by their states.
-            position, site: which activations; by default the last position and the states after each block. Of "heads",
-                each head is clustered by itself.
+            position: of the activations; by default the last.
+            site: of the activations; by default the states after each block. Of "heads", each head is clustered
+                separately.
             n_clusters: by default the number of distinct values of `label` (within each value of `within`).
             clusterer: by default that of the run, or KMeans with 16 restarts and seed 0.
         """

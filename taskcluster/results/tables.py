@@ -37,7 +37,7 @@ thresholds are ours. A claim is decided only in runs in which its precondition, 
 AGREEMENT = """Spearman's rank correlation on validation, within each run over the layers and steps at which both
 were measured, or over the layers of the last of these steps; mean and interval over runs by Fisher's z. Over layers
 and steps, any two metrics that grow with training and depth correlate; the last step is more informative."""
-TOGETHER = f"""so that all intervals cover their means at once with {CONFIDENCE:.0%}, whatever their dependence
+TOGETHER = f"""so that all intervals cover their means at once with {CONFIDENCE:.0%}, under any dependence
 (Bonferroni's inequality: each is at the level 1 - {1 - CONFIDENCE:.2g} / their number)."""
 
 

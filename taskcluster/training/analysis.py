@@ -60,8 +60,8 @@ class Analysis:
 def plan(source: RunFolder, target: RunFolder, steps: list[int] | str, changes: Mapping[str, object]) -> Analysis:
     """The analysis of a run at `steps`, "all" or "last", written to `target`.
 
-    Raises UserError where there is nothing to measure, for a configuration that cannot be, and for a target that was
-    made under another configuration.
+    Raises UserError for a run without a step to measure, an invalid configuration, and a target that was made under
+    another configuration.
     """
     config = RunConfig.of(source.config_with(changes))
     if differing := target.differing_keys(config.as_dict()):

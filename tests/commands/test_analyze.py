@@ -1,4 +1,4 @@
-"""Runs measured again from their checkpoints: the same numbers, other ones, and beside the run everywhere."""
+"""Runs measured again from their checkpoints: the same numbers, other measures, and analyses in reports."""
 
 import os
 import shutil

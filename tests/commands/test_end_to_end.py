@@ -1,4 +1,4 @@
-"""Whole runs: what they leave behind, that they repeat to the bit, and that the default one shows the result."""
+"""Whole runs: their files, bit-exact repetition, and the result of the default run."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""taskcluster-export: what transformers loads again is the model of the run, to the bit."""
+"""taskcluster-export: transformers loads the model of the run, bit-equal."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""A task family, a model and measures that belong to a user, in files outside the package: found everywhere."""
+"""A user's task family, model and measures, in files outside the package, work in every command."""
 
 import re
 import sys

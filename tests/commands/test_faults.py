@@ -1,4 +1,4 @@
-"""What happens to a run when it is killed, starved or corrupted, and what the same command makes of the rest."""
+"""Runs that are killed, starved or corrupted, and the same command afterwards."""
 
 import hashlib
 import os

@@ -221,7 +221,7 @@ def test_x_inside_a_sentence_is_found_by_our_tokenizer(family: TaskFamily) -> No
      "{instruction} {x} {z} {y}", "{instruction} {x!r} {y}", "{instruction} {x} {y", "{} {} {}"],
 )  # fmt: skip
 def test_a_template_that_lacks_a_part_is_refused(template: str) -> None:
-    with pytest.raises(ValueError, match=r"template=.* must hold \{instruction\}, \{x\} and \{y\}, once each"):
+    with pytest.raises(ValueError, match=r"template=.* must contain \{instruction\}, \{x\} and \{y\} once each"):
         Template(template)
 
 

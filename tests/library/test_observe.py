@@ -1,4 +1,4 @@
-"""One's own prompts: what is read, where, and what comes of clusters and patches with known answers."""
+"""A user's prompts: which states are read, and clusters and patches with known answers."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where a run begins, and what is refused."""
+"""Where a run begins or resumes, and which folders and checkpoints are refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,9 @@ def learning_rate(run: RunFolder, step: int) -> float:
     return float(state["param_groups"][0]["lr"])
 
 
-def test_never_refuses_a_folder_with_a_run_and_must_one_without(taskcluster_train: Train, run: RunFolder) -> None:
+def test_resume_never_refuses_a_folder_with_a_run_and_must_one_without(
+    taskcluster_train: Train, run: RunFolder
+) -> None:
     before = run.journal.read_bytes()
     assert (
         "already contains a run (finished); choose another name="
@@ -92,7 +94,7 @@ def test_a_run_can_begin_with_the_checkpoint_of_another(
     assert timeless(same) == timeless(run)[2:]
     for key in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert_equal(load(same.checkpoint(6))[key], load(run.checkpoint(6))[key], at=key)
-    assert same.results()["claims"][0]["value"] is None  # what is said of step 0 is not known
+    assert same.results()["claims"][0]["value"] is None  # a claim about step 0
     changes = ("optimizer.lr=0.0001", "trainer.max_steps=8")
     taskcluster_train(*SMALL, checkpoint, "hydra.run.dir=slower", *changes).output()
     groups = load(RunFolder(tmp_path / "slower").checkpoint(8))["optimizer_states"][0]["param_groups"]
@@ -139,7 +141,7 @@ def test_every_kind_of_training_resumes_exactly(taskcluster_train: Train, tmp_pa
 def test_a_branch_with_nothing_left_to_train_is_measured(
     taskcluster_train: Train, run: RunFolder, tmp_path: Path
 ) -> None:
-    """Claims that need a row which is not there are neither held nor failed."""
+    """Claims about a missing row are undecided."""
     command = [*SMALL, f"ckpt_path={run.checkpoint(6)}", "hydra.run.dir=again"]
     taskcluster_train(*command).output()
     again = RunFolder(tmp_path / "again")

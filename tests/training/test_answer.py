@@ -1,4 +1,4 @@
-"""What is printed at the end of a run answers what was asked."""
+"""The summary that a run prints at its end."""
 
 from io import StringIO
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the server of the live page answers, and to whom."""
+"""Responses of the live page's server, and which hosts it accepts."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""Which runs a sweep has, which of them begin, and what is refused."""
+"""The runs of a sweep: which start, and which are refused."""
 
 from collections.abc import Callable
 
