@@ -120,8 +120,8 @@ class Vectors(ClusterMeasure):
         return numbers
 
     def _states(self, network: PreTrainedModel, part: str, heads: bool = False) -> tuple[Tensor, Tensor]:
-        """At the last token of prompts with demonstrations: raw states of every layer, (L+1, N, D); where `heads` are
-        asked for, their outputs, (L, N, H, d)."""
+        """Return, at the last token of prompts with demonstrations, the raw states of every layer, (L+1, N, D), and
+        with `heads` also their outputs, (L, N, H, d)."""
         rows, states, outputs = self._parts[part].few, list[Tensor](), [torch.empty(0)] * (not heads)
         for chunk in chunks(network, rows, torch.arange(rows.n_examples)):
             watched: AbstractContextManager[list[Tensor]] = reading(network) if heads else nullcontext([])
