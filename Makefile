@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help reproduce dashboard test test-all smollm2 commands check format messages tables docs bench bench-end-to-end bench-gpu clean
+.PHONY: help reproduce dashboard test test-all smollm2 commands check format messages tables reference docs docs-serve bench bench-end-to-end bench-gpu clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -46,8 +46,14 @@ messages: .venv/installed-dev ## tests/messages.txt, every sentence a user can g
 tables: .venv/installed ## tables of results on the pages, from the runs in multirun/
 	$(BIN)/python docs/tables.py multirun
 
+reference: .venv/installed-docs ## the generated pages of the reference, from conf/, the measures and the notebook
+	$(BIN)/python docs/reference.py
+
 docs: .venv/installed-docs ## the documentation as a site: open site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/zensical build --strict --clean
+
+docs-serve: .venv/installed-docs ## the same on http://localhost:8000, built again when a page changes
+	$(BIN)/zensical serve
 
 RUN := outputs/reproduce/seed=0
 

@@ -1,6 +1,6 @@
 """How often intervals cover what they estimate, in simulated experiments: those of the report, and others.
 
-python benchmarks/coverage.py        about two minutes; 2,000 experiments for each number, 95 % is asked for
+python benchmarks/coverage.py        about two minutes; 2,000 experiments for each number, 95 % is the target
 """
 
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""From the command to the claims: the default run beside the script a user would write, by turns, each a process.
+"""From the command to the claims: the default run and the script a user would write, alternately, each in its own
+process.
 
 out: rows of results.json: seconds from the command until a measurement first shows each claim, and until the last one;
 medians over seeds. A claim that the peer never shows counts with its whole time: the ratio is a lower bound.

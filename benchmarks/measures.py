@@ -1,7 +1,7 @@
 """Seconds that each measure takes at the last step of a run, on one thread: what it costs a run to have it.
 
 in:  the folder of a finished run, and names of measures
-out: a table in Markdown: processor time of one measurement of all splits that the measure is asked about, the least of
+out: a table in Markdown: processor time of one measurement of all splits of the measure, the least of
      REPEATS. Clusters are computed by the first measure of a step that reads them, so each measure has two numbers.
      times: how often a run of these steps measures it; in a run: seconds of all of them, without the clusters
      that another measure of the run computes anyway

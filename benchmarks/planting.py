@@ -1,4 +1,4 @@
-"""Folders of finished runs that nobody trained: what `taskcluster-train -m` would leave, with made-up numbers.
+"""Planted folders of finished runs, as `taskcluster-train -m` would write them, with made-up numbers.
 
 in:  a folder, how many conditions and seeds
 out: run folders whose configurations are those of the command `words`, so that a multirun skips them

@@ -1,4 +1,4 @@
-"""Ours beside a peer: timed by turns in one process, medians, and what is written down of them."""
+"""Time taskcluster and a peer alternately in one process, and record the medians."""
 
 import json
 import statistics
@@ -26,7 +26,7 @@ def seconds_of(work: Callable[[], object], clock: Clock = time.perf_counter) -> 
 
 
 def alternate(timed: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """The median of what each returns, called by turns so that all meet the same noise, after one round to warm up."""
+    """Return the median of each function's results; they are called alternately, so that all meet the same noise."""
     found: dict[str, list[float]] = {name: [] for name in timed}
     for repeat in range(repeats + 1):
         for name, run in timed.items():

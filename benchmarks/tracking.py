@@ -1,4 +1,4 @@
-"""What W&B costs a small run, beside logger=none, by turns: seconds that it adds to the start and to the whole.
+"""What W&B costs a small run, compared with logger=none, alternately: seconds added to the start and to the whole.
 
 The server is that of the tests, on this machine. out: printed medians of three rounds
 

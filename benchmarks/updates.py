@@ -33,7 +33,7 @@ class Stopwatch(pl.Callback):
 
 
 def wait() -> None:
-    """Until a GPU, if there is one, has done what it was asked."""
+    """Wait until the GPU, if any, has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

@@ -1,4 +1,4 @@
-"""What a user would write instead: Lightning, GPT2LMHeadModel, a shuffling DataLoader, output_hidden_states, KMeans.
+"""The script a user would write: Lightning, GPT2LMHeadModel, a shuffling DataLoader, output_hidden_states, KMeans.
 
 The same tasks, number of updates and of sequences in each, schedule and measurements as the default run of a seed,
 computed the straightforward way. RECIPE "same" takes the default run's optimizer and initial weights too, "usual" those

@@ -108,7 +108,7 @@ ESCAPED = str.maketrans({"|": "&#124;", "<": "&lt;"})
 
 
 def main(arguments: list[str]) -> None:
-    """Raises UserError where a sweep is not whole, after all others and the pages are written."""
+    """Write files and pages. Raises UserError afterwards if a sweep is incomplete."""
     missing = [*write(Path(arguments[0]))] if arguments else []
     for page in pages():
         text = page.read_text()

@@ -1,4 +1,5 @@
-"""Hydra finds sweepers in this namespace alone. What ours does is in taskcluster.operations.multiruns."""
+"""Register the sweeper: Hydra looks for sweepers in this namespace only. The code is in
+taskcluster.operations.multiruns."""
 
 from collections.abc import Sequence
 
@@ -10,7 +11,8 @@ from omegaconf import DictConfig, ListConfig
 
 
 class ResumingSweeper(Sweeper):
-    """Every combination, as Hydra's own sweeper, but what is finished is skipped and a table at the end lists all.
+    """Run every combination, as Hydra's own sweeper does, but skip finished runs and print a table of all runs at the
+    end.
 
     max_batch_size: jobs handed to the launcher at once, None for all. params, grids: values to sweep, beside those of
     the command, which planning.jobs reads from the configuration.

@@ -1,6 +1,6 @@
 """taskcluster-analyze: measure runs again from their checkpoints, or a pretrained model.
 
-in:  the words of the command: a folder of runs, settings
+in:  the command's arguments: a folder of runs, settings
 out: a job for each run that is not finished, handed to a launcher of Hydra's; a table of the outcomes; an exit code
 """
 
@@ -57,7 +57,7 @@ an exported run without data=, it is experiment=probe_exported: tasks and prompt
 """
 
 SETTINGS = ("name", "steps", "output", "states")
-GROUPS = ("measures", "clusterer")  # of which other options can be chosen
+GROUPS = ("measures", "clusterer")  # groups whose options can be chosen
 PREFIXES = ("measures.", "clusterer.", "data.probe_", "hydra/launcher", "hydra.launcher.")
 
 
@@ -68,14 +68,14 @@ def main() -> None:
         prog=PROGRAM,
         usage=f"{PROGRAM} FOLDER [name=NAME] [steps=all|last|[STEP,...]] [output=DIR] [states=DIR] [KEY=VALUE ...]\n"
         f"       {PROGRAM} model=pretrained model.path=FOLDER [KEY=VALUE ...]",
-        description="Measure runs again from their checkpoints, or a pretrained model.",
+        description="Measure runs again from their checkpoints, or measure a pretrained model.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "words", nargs="*", metavar="FOLDER KEY=VALUE", help="a run, a multirun, or any folder of runs; what to measure"
     )
-    parser.add_argument("--config-dir", type=Path, help="a folder of your own with groups such as measures/")
+    parser.add_argument("--config-dir", type=Path, help="your folder with configuration groups such as measures/")
     given = parser.parse_intermixed_args()
     with cli.answering(), Interrupts():
         if all(map(_is_override, given.words)) and not all(map(_is_setting, given.words)):
@@ -84,9 +84,9 @@ def main() -> None:
 
 
 def _probe(words: list[str], config_dir: Path | None) -> None:
-    """Become the run that measures a model as it is. Raises UserError for a setting of an analysis."""
+    """Run the experiment that measures a pretrained model. Raises UserError for a setting that only an analysis has."""
     if given := [word for word in words if word.partition("=")[0] in SETTINGS[1:]]:
-        raise UserError(f"{given[0]} is for runs; measure the model first, then analyze the folder of that run")
+        raise UserError(f"{given[0]} needs a run; measure the model first, then analyze that run's folder")
     exported = follow([readable(word) for word in words], told=False)
     if exported and not any(word.startswith("data=") for word in words):
         experiment = "probe_exported"
@@ -103,14 +103,14 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
     from taskcluster.training.answer import show
 
     if not words or _is_setting(words[0]):
-        raise UserError("no folder is given; give a run folder, or a folder of runs, before KEY=VALUE; see --help")
+        raise UserError("no folder given; write a run folder or a folder of runs before KEY=VALUE; see --help")
     folder, settings = Path(os.path.abspath(words[0])), _settings(words[1:])
     runs = [run for run in find_runs(folder) if run.path.parent.name != "analysis"] if folder.is_dir() else []
     if not runs:
-        raise UserError(f"{words[0]} holds no run; give a run folder, or a folder of runs")
+        raise UserError(f"{words[0]} contains no run; give a run folder, or a folder of runs")
     name, steps = settings.pop("name", "default"), _steps(settings.pop("steps", "all"))
     if not re.fullmatch(r"\w[\w.=+-]*", name):
-        raise UserError(f"name={name!r} cannot be the name of a folder; use letters, digits and _.=+-")
+        raise UserError(f"name={name!r} cannot be a folder name; use letters, digits and _.=+-")
     root = Path(os.path.abspath(settings.pop("output", "") or folder))
     states = os.path.abspath(settings.pop("states")) if settings.get("states") else ""
     launcher = {key: settings.pop(key) for key in [*settings] if key.lstrip("+").startswith("hydra")}
@@ -160,7 +160,7 @@ def _planned(
 
 
 def _launched(overrides: list[str], plans: Sequence[Planned]) -> Multirun:
-    """The analyses with the launcher that the overrides choose."""
+    """Return the analyses with the launcher that the overrides choose."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), job_name="analyze", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
@@ -172,7 +172,7 @@ def _launched(overrides: list[str], plans: Sequence[Planned]) -> Multirun:
 
 
 def job(cfg: DictConfig) -> None:
-    """One run measured again."""
+    """Measure one run again."""
     environment.add_config_folders()
     asked = cfg.analysis
     run, target = RunFolder(Path(asked.run)), RunFolder(Path(asked.target))
@@ -196,7 +196,7 @@ def _is_setting(word: str) -> bool:
 
 
 def _settings(words: Sequence[str]) -> dict[str, str]:
-    """Keys and values. Raises UserError for a key that an analysis cannot set."""
+    """Parse KEY=VALUE words. Raises UserError for a key that an analysis cannot set."""
     for word in words:
         if "=" not in word:
             raise UserError(f"{word!r} is not KEY=VALUE; see --help")
@@ -210,13 +210,13 @@ def _settings(words: Sequence[str]) -> dict[str, str]:
 
 def _steps(given: str) -> list[int] | str:
     if not re.fullmatch(r"all|last|\[?\d+(, ?\d+)*\]?", given):
-        raise UserError(f"steps={given} is neither all, last nor a list such as [0,600]")
+        raise UserError(f"steps={given} is not all, last or a list such as [0,600]")
     return given if given.isalpha() else [int(step) for step in re.findall(r"\d+", given)]
 
 
 def _changes(config: Mapping[str, Any], settings: Mapping[str, str], config_dir: Path | None) -> dict[str, object]:
-    """What the settings change of a run's configuration, by dotted key: measures and a clusterer are chosen from their
-    groups, with the run's seeds, and other values replace those of the run."""
+    """Return the changes of a run's configuration by dotted key. Measures and a clusterer come from their groups, with
+    the run's seeds; other values replace the run's."""
     if config_dir:
         environment.add_folder(config_dir)
     groups = [group for group in GROUPS if group in settings]

@@ -1,4 +1,5 @@
-"""What Hydra composed, checked once and read as one typed object. A user's mistake becomes a UserError of one sentence.
+"""Check the configuration that Hydra composed, and read it into one typed object. A user's mistake raises a UserError
+of one sentence.
 
 in:  the resolved configuration of a job: dictionaries, lists, texts and numbers
 out: RunConfig: the run's own keys as attributes, and its parts as Nodes, each of which can be built. Free of torch
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 FOLLOWED = {"tokenizer": "path", "tokenizer_revision": "revision", "tokenizer_gguf_file": "gguf_file"}  # in data=text
 
-INSTEAD = {  # of keys of Lightning's Trainer that would take a run out of our hands
+INSTEAD = {  # keys of Lightning's Trainer that taskcluster sets itself
     **dict.fromkeys(
         (
             "max_epochs", "min_epochs", "min_steps", "limit_train_batches", "overfit_batches", "fast_dev_run",
@@ -45,7 +46,7 @@ INSTEAD = {  # of keys of Lightning's Trainer that would take a run out of our h
             "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "use_distributed_sampler",
             "reload_dataloaders_every_n_epochs",
         ),
-        "leave it out, as taskcluster sets it",
+        "leave it out; taskcluster sets it",
     ),
     "logger": "use the group logger",
 }  # fmt: skip
@@ -73,7 +74,7 @@ class _Strict(BaseModel):
 
 
 class Node(_Strict, extra="allow"):
-    """A part as it was chosen: `_target_`, the dotted name of what builds it, and the arguments of that.
+    """One part of the configuration: `_target_`, the dotted name of what builds it, and its arguments.
 
     Subclasses name arguments that are read before the part is built, or that it would not refuse as clearly.
     """
@@ -94,11 +95,11 @@ class Node(_Strict, extra="allow"):
 
     @property
     def arguments(self) -> dict[str, object]:
-        """Those that were given."""
+        """The arguments that were given."""
         return self.model_dump(exclude={"target"}, exclude_unset=True)
 
     def named(self, message: str) -> str:
-        """A sentence that may begin with an argument at fault, with the whole key to correct."""
+        """Prefix a sentence that begins with an argument by the whole key to correct."""
         name, equals, rest = message.partition("=")
         if name not in self.model_fields_set:
             return f"{self._key}: {message}"
@@ -113,7 +114,7 @@ class Node(_Strict, extra="allow"):
         offered: Mapping[str, object] = MappingProxyType({}),
         **kwargs: object,
     ) -> T:
-        """What the target makes of its own and these arguments, which has to be of the class `kind`.
+        """Call the target with its arguments and these; the result must be of the class `kind`.
 
         leave_out: an argument that is not the target's; offered: arguments that the target gets if it `needs` them.
         Raises UserError for an argument that it does not take, and for what it refuses as ValueError or TypeError.
@@ -234,7 +235,7 @@ class RunConfig(_Strict):
         return self.of(composed)
 
     def as_dict(self) -> dict[str, object]:
-        """As it was composed: for config.yaml, checkpoints, other processes, and whatever compares runs."""
+        """The composed dictionary, for config.yaml, checkpoints, other processes and comparisons of runs."""
         return deepcopy(self._composed)
 
 
@@ -246,8 +247,8 @@ def _refuse_no_choice(group: str, value: object) -> None:
         return
     if "_target_" in value:
         raise UserError(
-            f"{group}._target_={value['_target_']!r} has no name; indent all keys of that file below a name of its "
-            f"own, so that it is {group}.NAME._target_"
+            f"{group}._target_={value['_target_']!r} has no name; indent all keys of that file under a name, so that "
+            f"the key becomes {group}.NAME._target_"
         )
     if missing := [name for name in PARTS[group] if not value.get(name)]:
         raise UserError(f"{group} has no {' and no '.join(missing)}; write {group}={EXAMPLES[group]}")

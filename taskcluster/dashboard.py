@@ -48,7 +48,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         help="answer under this name too, as a proxy asks for it: hub.example.org, or *.example.org for every name "
         "below example.org. Can be repeated",
     )  # fmt: skip
-    parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0 takes one that is free")
+    parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0 picks a free port")
     return parser.parse_args(words)
 
 
@@ -56,14 +56,14 @@ def runs_below(root: str) -> Path:
     """The folder to watch. Raises UserError for anything but a folder that can be read."""
     if not os.path.isdir(root):
         reason = "is a file" if os.path.exists(root) else "does not exist"
-        raise UserError(f"{root} {reason}; name the folder that holds the runs, such as multirun or outputs")
+        raise UserError(f"{root} {reason}; name the folder that contains the runs, such as multirun or outputs")
     if not os.access(root, os.R_OK | os.X_OK):
-        raise UserError(f"{root} cannot be read; name a folder that you may read")
+        raise UserError(f"{root} cannot be read; choose a folder that you can read")
     return Path(root).resolve()
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    """Answer until a signal, which uvicorn raises again once it has closed."""
+    """Serve until a signal, which uvicorn raises again once it has closed."""
     root = runs_below(arguments.root)
     listening = _listen(arguments.host, arguments.port)
     address, port = listening.getsockname()[:2]
@@ -74,7 +74,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     app = application(dashboard, [arguments.host, socket.gethostname(), socket.getfqdn(), *arguments.allow_host])
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-    threading.Thread(target=dashboard.charts, daemon=True).start()  # before anybody asks for them
+    threading.Thread(target=dashboard.charts, daemon=True).start()  # before the first request
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     print(f"http://{host}:{port}/ shows the runs below {root}; Ctrl-C ends it", flush=True)
     uvicorn.Server(settings).run(sockets=[listening])
@@ -92,9 +92,7 @@ def _host(text: str) -> str:
     """A name as a Host header has it, without the port."""
     parts = HOST.fullmatch(text.removeprefix("*."))
     if not parts:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not the name of a host, such as hub.example.org or *.example.org"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host name such as hub.example.org or *.example.org")
     return "*." * text.startswith("*.") + parts[1]
 
 

@@ -1,4 +1,4 @@
-"""taskcluster-export: the model of a run as transformers and Hugging Face's hub have it."""
+"""taskcluster-export: write a run's model in the format of transformers and the Hugging Face Hub."""
 
 import argparse
 import sys
@@ -28,28 +28,29 @@ def main() -> None:
     parser = Parser(
         prog="taskcluster-export",
         usage="taskcluster-export RUN DIR [step=STEP]",
-        description="Write the model of a run as transformers loads it, with its tokenizer and a model card.",
+        description="Export a run's model in transformers' format, with its tokenizer and a model card.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that does not exist yet, or is empty")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a new or empty folder")
     parser.add_argument(
         "step",
         nargs="?",
         default="step=last",
         metavar="step=STEP",
-        help="a step with a checkpoint; by default the last one",
+        help="a step with a checkpoint (default: the last one)",
     )
     arguments = parser.parse_args()
     try:
         key, _, step = arguments.step.partition("=")
         if key != "step" or not (step == "last" or step.isdecimal()):
-            raise UserError(f"{arguments.step} is not step=STEP; write step=240, say")
+            raise UserError(f"{arguments.step} is not step=STEP; write, for example, step=240")
         refuse_taken(arguments.folder)
         with filling(arguments.folder) as folder, speaking(streams.console()), doing("writing the model"):
             with environment.large_imports():
-                from taskcluster.training.exporting import export  # only now, so that --help and refusals are quick
+                # Imported late, so that --help and refusals are quick.
+                from taskcluster.training.exporting import export
 
             exported = export(arguments.run, folder, None if step == "last" else int(step))
         print(f"The model of step {exported} is in {text(str(arguments.folder))}", flush=True)

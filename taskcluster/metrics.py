@@ -1,4 +1,4 @@
-"""What a metric is: everything that a reader of the journal must know of one. Free of torch.
+"""The catalogue of metrics: everything that readers of the journal need to know. Free of torch.
 
 in:  the declarations of measures; catalogue.json of a run folder
 out: Metrics: key in the journal, names for readers, range, level of chance
@@ -73,7 +73,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z]\w*", self.key, re.ASCII):
-            raise ValueError(f"a metric's key is made of letters, digits and _, and begins with a letter: {self.key!r}")
+            raise ValueError(f"a metric's key must be letters, digits and _, and begin with a letter: {self.key!r}")
         if self.by_two_layers and self.by_example:
             raise ValueError(f"the metric {self.key!r} is by two layers and by example; choose one")
         object.__setattr__(self, "short", self.short or self.name)
@@ -133,7 +133,7 @@ ACCURACY = Metric(
     "accuracy", "accuracy", label="Accuracy of y, given I and x", axis="accuracy", by_layer=False, low=0, high=1
 )
 LOSS = Metric("loss", "loss", axis="loss (nats)", by_layer=False, low=0)
-ALWAYS = (ACCURACY, LOSS)  # of every measured step, whatever the measures
+ALWAYS = (ACCURACY, LOSS)  # measured at every measured step, with any measures
 
 ARI = Metric(
     "ari",
@@ -172,7 +172,7 @@ ARI_WITHIN_X = at_x("input")[3]
 
 
 def control(of: Metric, key: str, kind: Kind, where: str, by_layer: bool = True) -> Metric:
-    """The declaration of a control of another metric, or of what it is compared with, with the key "METRIC_KEY"."""
+    """Declare a control or baseline of another metric, with the key "METRIC_KEY"."""
     key = f"{of.key}_{key}"
     return replace(of, key=key, kind=kind, where=where, short="", label="", axis="", of=of.key, by_layer=by_layer)
 
@@ -200,7 +200,7 @@ def catalogue(*declared: Iterable[Metric]) -> Catalogue:
     known = {metric.key: metric for metric in ALWAYS}
     for metric in chain.from_iterable(declared):
         if known.setdefault(metric.key, metric) != metric:
-            raise ValueError(f"two measures declare the metric {metric.key!r} in different ways; rename one")
+            raise ValueError(f"two measures declare the metric {metric.key!r} differently; rename one")
     return known
 
 

@@ -1,4 +1,4 @@
-"""taskcluster-report: a multirun's folder into a page, a summary, figures, and the table of every number."""
+"""taskcluster-report: write a page, a summary, figures, and a table of every number from a multirun's folder."""
 
 import sys
 from pathlib import Path
@@ -22,15 +22,19 @@ def main() -> None:
         "folder", type=Path, metavar="FOLDER", help="a multirun, as in multirun/seeds, or any folder of runs"
     )
     parser.add_argument(
-        "--figure", metavar="NAME", help="instead write one chart of the report, as ari_by_layer, to FOLDER/figures"
+        "--figure",
+        metavar="NAME",
+        help="write one chart of the report, such as ari_by_layer, to FOLDER/figures instead of the report",
     )
-    parser.add_argument("--width", default="3.3in", help="of that figure, as 3.3in, 84mm or 240pt (default: 3.3in)")
     parser.add_argument(
-        "--layer", default="last", type=_layer, help="of a chart over steps: last (default) or a number"
+        "--width", default="3.3in", help="width of that figure, such as 3.3in, 84mm or 240pt (default: 3.3in)"
+    )
+    parser.add_argument(
+        "--layer", default="last", type=_layer, help="layer shown in a chart over steps: last (default) or a number"
     )
     arguments = parser.parse_args()
     with environment.large_imports():
-        from taskcluster.pages import multirun_report  # only now, so that --help is quick
+        from taskcluster.pages import multirun_report  # imported here, so that --help is quick
 
     try:
         with speaking(streams.console()), doing("writing the report"):

@@ -41,7 +41,7 @@ def job(cfg: DictConfig) -> None:
 
 def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> None:
     """Train a run from where its folder was left, unless it is finished, and conclude it. All processes of a run call
-    this; the first one writes. Imports what trains only here, so that --help is quick.
+    this; the first one writes. Training code is imported here, so that --help is quick.
 
     Raises UserError before anything is written where the configuration or the folder cannot be used.
     """

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, validate_call
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and scikit-learn take
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # seeds that numpy and scikit-learn accept
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Bounds = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]  # [smallest, largest]
 
@@ -64,7 +64,7 @@ def sentences(
         read = "a truth value" if isinstance(value, bool) else "a number"
         return f"{key}={value!r} is read as {read}, not as text; write '{key}=\"TEXT\"', with both pairs of quotes"
     message = problem["msg"].removeprefix("Value error, ")
-    if kind == "value_error" and isinstance(value, dict) and "=" in message.split(" ")[0]:  # about one key of several
+    if kind == "value_error" and isinstance(value, dict) and "=" in message.split(" ")[0]:  # a problem of one key
         return f"{key}.{message}"
     message = message.removesuffix(f" or instance of {problem.get('ctx', {}).get('class_name')}")  # of ours
     choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"]) if kind == "literal_error" else []

@@ -79,8 +79,7 @@ def shown(known: Catalogue, view: View, by_layer: bool | None = None) -> list[Me
 
 
 def headlines(known: Catalogue, keys: Iterable[str]) -> list[str]:
-    """Of the journal's keys those that matter most: accuracy and loss on validation, and of each metric that stands for
-    a run the last layer."""
+    """Return the main keys of the journal: accuracy and loss on validation, and the last layer of each main metric."""
     there, chosen = [*keys], [metric.stem("val") for metric in ALWAYS]
     for metric in shown(known, "runs", by_layer=True):
         layers = [key for key in there if key.startswith(f"{metric.stem('val')}/layer_")]

@@ -1,4 +1,4 @@
-"""What this process is doing, and how far it is. Long work says so here; whoever shows progress reads it.
+"""Track the progress of this process. Long work registers here; progress displays read it.
 
     with doing("loading the model"): ...
     for layer in each(layers, "layer"): ...        layer 7 of 30, about 4 min
@@ -44,7 +44,7 @@ _parts: list[Part] = []  # outermost first
 
 @contextmanager
 def doing(what: str, total: int = 0, done: int = 0) -> Iterator[Part]:
-    """A context of work on `total` items, `done` of them before; whoever works keeps `Part.done` up to date."""
+    """A context of work on `total` items, of which `done` are finished; the work updates `Part.done`."""
     part = Part(what, total, done, done)
     _parts.append(part)
     try:
@@ -63,7 +63,7 @@ def each(items: Collection[T], what: str = "") -> Iterator[T]:
 
 
 def stages() -> list[Stage]:
-    """What is being done, outermost first."""
+    """The current stages, outermost first."""
     now, found = time.monotonic(), list[Stage]()
     inside, steps = 0.0, math.nan  # shares that are done: of the current item, and of all by unnamed steps inside
     for part in reversed([*_parts]):
@@ -83,12 +83,12 @@ def stages() -> list[Stage]:
 
 
 def sentence() -> str:
-    """The same in a line: "validation, layer 7 of 30, about 4 min"; "" where nothing is being done."""
+    """The current stages in a line: "validation, layer 7 of 30, about 4 min"; "" without work."""
     return ", ".join(f"{s.text}, about {duration(s.left)}" if (s.left or 0) > SOON else s.text for s in stages())
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person would say them, "" for None."""
+    """Format seconds for a reader; "" for None."""
     if seconds is None:
         return ""
     minutes, hours = seconds / 60, seconds / 3600

@@ -1,4 +1,4 @@
-"""Networks built by hand, so that what every layer knows is known, and with it the effect of every edit."""
+"""Networks with hand-set weights, so that the content of every layer and the effect of every edit are known."""
 
 from typing import Any
 

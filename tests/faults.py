@@ -1,4 +1,4 @@
-"""Real runs as processes of their own, to be killed, starved and corrupted, and what they leave compared to the bit.
+"""Real runs in separate processes, to be killed, starved and corrupted, and comparisons of their files to the bit.
 
 A server that has imported everything forks each process, so a run starts in a second and is killed in its own time, not
 while it imports.

@@ -1,4 +1,4 @@
-"""Run folders whose numbers are known, as if they had been trained, or still were."""
+"""Planted run folders with known numbers, finished or in training."""
 
 import json
 from dataclasses import asdict

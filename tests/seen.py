@@ -1,4 +1,4 @@
-"""Observations whose states and labels are known, and data whose instructions are."""
+"""Observations with known states and labels, and data with known instructions."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace

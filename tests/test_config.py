@@ -1,4 +1,4 @@
-"""Every YAML composes with every other, and what it builds is what it says."""
+"""Every YAML composes with every other and builds what its name says."""
 
 import re
 from itertools import product
@@ -68,7 +68,7 @@ def test_an_experiment_sweeps_under_its_own_name(experiment: str) -> None:
             assert [composed(f"experiment={experiment}", f"{key}={value}") for value in str(values).split(",")]
 
 
-def test_every_key_has_a_comment_or_a_name_that_says_all() -> None:
+def test_every_key_has_a_comment_or_a_clear_name() -> None:
     plain = "_target_ defaults seed probe_seed n_layer n_head n_embd accelerator devices precision strategy"
     plain += " momentum nesterov project max_steps n_tasks instructions_per_task n_seeds n_shuffles"
     for file in cli.CONF.rglob("*.yaml"):

@@ -109,7 +109,7 @@ def test_packages_hold_no_logic_in_their_init() -> None:
         assert [type(node) for node in TREES[_name(file)].body] == [ast.Expr], file
 
 
-def test_results_is_a_function_whatever_was_imported_before() -> None:
+def test_results_is_a_function_after_any_import() -> None:
     for before in ("taskcluster.results.claims", "taskcluster"):
         code = (
             f"import {before}, taskcluster; assert callable(taskcluster.results); import taskcluster.results.frame as f"

@@ -1,4 +1,4 @@
-"""Long work says what it is doing, how far it is and how long it will take."""
+"""Long work reports its stage, its progress and the time left."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def _idle() -> Iterator[None]:
     assert sentence() == ""
 
 
-def test_a_counted_loop_says_which_item_it_is_at_and_the_time_left() -> None:
+def test_a_counted_loop_reports_its_item_and_the_time_left() -> None:
     with doing("validation"), doing("layer", 30) as part:
         assert sentence() == "validation, layer 1 of 30"
         part.done, part.began = 6, part.began - 60
@@ -62,7 +62,7 @@ class Listening(Clusterer):
         return Clusters(torch.zeros(len(states), dtype=torch.long), states[:1], 0.0)
 
 
-def test_a_clusterer_says_which_layer_it_is_at() -> None:
+def test_a_clusterer_reports_its_layer() -> None:
     clusterer = Listening()
     fit_layers(torch.zeros(3, 4, 2), clusterer, 1)
     assert clusterer.heard == ["layer 1 of 3", "layer 2 of 3", "layer 3 of 3"]

@@ -1,4 +1,4 @@
-"""Imported by the server that faults.py forks runs from: what the first run in a process would have to do by itself.
+"""Imported by the server that faults.py forks runs from, so that each run starts with its imports done.
 
 Nothing here may start a thread, as a fork takes only one along.
 """

@@ -1,4 +1,4 @@
-"""Why clusters form and when they matter, of docs/causes.md: the six experiments of that page.
+"""Tables of docs/causes.md, why clusters form and when they matter: the six experiments of that page.
 
 in:  the runs of a sweep
 out: its tables, and the figure of the bottleneck

@@ -1,14 +1,14 @@
-"""Rows as one batch of a causal language model, and the loss over it.
+"""Build batches for a causal language model from rows, and compute the loss.
 
 in:  Rows, and the numbers of those to take
 out: Batch: a grid of B x T places, packed or padded
 
-Packed, rows come one behind the other, so that few places stay empty, and the prefix of a row is computed once for all
+Packed batches put several rows in a line, so that few places stay empty, and compute the prefix of a row once for all
 its continuations. Each continuation begins at the same position, right after the prefix, and sees the prefix and itself
 alone, so every state, the loss and its gradient are those of its C sequences one by one: the prefix's own tokens count
 C times, and its last one predicts the first of every continuation. This needs a model that takes a mask of (T, T).
 
-Padded, every sequence has a line of its own, as any causal model takes it: same states, same loss, same gradient.
+Padded batches have one line per sequence, which any causal model accepts: same states, same loss, same gradient.
 
 Where the network has a cache of the tokens that all rows begin with, a batch can begin after these.
 """
@@ -29,7 +29,7 @@ Padding = Literal["left", "right"]
 
 
 class Weights(NamedTuple):
-    """What predicting a token of each part weighs in the loss. x: with the text around it that is not of y."""
+    """The weight of each part's tokens in the loss. x: includes the text around it that does not belong to y."""
 
     instruction: float
     x: float
@@ -40,8 +40,8 @@ WEIGHTS: dict[LossOn, Weights] = {"sequence": Weights(1.0, 1.0, 1.0), "y": Weigh
 
 
 class Batch(NamedTuple):
-    """Where the network is, but for `origin` and `roles`: these are on the CPU, so that nobody waits for a device to
-    know how many places there are.
+    """Where the network is, but for `origin` and `roles`: these are on the CPU, so that their number is known without
+    waiting for the device.
 
     tokens, positions (B, T). mask: packed, (B, 1, T, S + T), True where a place (third axis) may look at another
     (fourth); padded, (B, S + T), 1 where there is a token and 0 elsewhere. S: tokens of the shared prefix, if any.

@@ -1,4 +1,4 @@
-"""A task family as training batches and as the fixed probe set.
+"""Turn a task family into training batches and the fixed probe set.
 
 in:  TaskFamily
 out: the Batch of every step, a pure function of (seed, step)
@@ -46,7 +46,7 @@ class TrainingBatches(Dataset[Batch]):
         self._pack = Packer(rows, weights, trainer.strategy.root_device, padding)
         self._n, self._n_rows, self._seed = len(rows), n_rows, seed
         self._share = trainer.global_rank, trainer.world_size
-        self._shuffled: tuple[int, Tensor] = (-1, torch.empty(0))  # the last epoch asked for
+        self._shuffled: tuple[int, Tensor] = (-1, torch.empty(0))  # the last epoch requested
 
     def __getitem__(self, step: int) -> Batch:
         return self._pack(self.rows(step), *self._share)
@@ -79,7 +79,7 @@ class SequenceDataModule(pl.LightningDataModule):
     where a state cannot depend on x; examples of these, drawn evenly over (task, x), at "input".
     probe_final_norm: whether measured states of the last layer are after the final norm, or before it.
 
-    loss_on: what the measured loss counts and, unless its objective says otherwise, training.
+    loss_on: what the measured loss counts; the training loss too, unless the objective sets other weights.
 
     probe: {split: Rows} with the splits "train" and "val"; chat_frame: a Frame, None without chat.
     weights: of the parts of a sequence in training, and hidden: which tokens are hidden from which when the model is
@@ -144,7 +144,7 @@ class SequenceDataModule(pl.LightningDataModule):
         return DataLoader(batches, batch_size=None, sampler=count(trainer.global_step * per_step))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """As it is: every tensor of a batch is where it is read."""
+        """Return the batch unchanged: every tensor is already on the device that reads it."""
         return batch
 
 

@@ -1,6 +1,6 @@
-"""Where the tokens of a pass are in their sequences: what masks of attention are made from.
+"""The position of each token of a forward pass in its sequence, from which attention masks are made.
 
-in:  the tokens that a network reads, Q, and those that it can look at, K, of which the last Q are the same
+in:  Q query tokens, and K key tokens that they can attend to, of which the last Q are the same
 out: TokenPlaces
 """
 

@@ -1,4 +1,4 @@
-"""Examples as prompts: text with three spans, and the tokens of each.
+"""Turn examples into prompts: text with three spans, and the tokens of each span.
 
 in:  Examples of a task family, a template such as "{instruction} {x} ->{y}", a tokenizer
 out: Prompts: token ids, in which x and y are spans of one or more tokens, and integer labels
@@ -26,14 +26,14 @@ from transformers import PreTrainedTokenizerFast
 from taskcluster.tasks.family import SLOT, Example, TaskFamily
 from taskcluster.tasks.prompting import Layout, fixed_texts
 
-AT_ONCE = 4096  # texts given to the tokenizer: what it finds out about one takes a hundred times the room of its tokens
+AT_ONCE = 4096  # texts given to the tokenizer at once: its output takes a hundred times the memory of the tokens
 NAMED = 5  # missing parts that a sentence names
 
 Span = tuple[int, int]  # first, and one past the last
 
 
 class Rendered(NamedTuple):
-    """A text, and where in it the characters of x and of y are. before: where the last character of the instruction
+    """A text with the character spans of x and y. before: where the last character of the instruction
     that precedes x is, or (0, 0) where instructions hold the place of x."""
 
     text: str
@@ -57,8 +57,8 @@ class Template:
         before, *between, self._after = fixed_texts(
             text,
             ("instruction", "y") if self.x_inside else ("instruction", "x", "y"),
-            f"template={text!r} must hold {{instruction}}, {{x}} and {{y}}, once each and in this order (without "
-            "{x} if instructions hold it); braces of the text itself are doubled",
+            f"template={text!r} must contain {{instruction}}, {{x}} and {{y}} once each, in this order (without {{x}} "
+            "if instructions contain it); write literal braces twice",
         )
         last = between[-1].rstrip() if opening or closing else between[-1]
         self._before, self._between, self._last = opening + prefix + before, between[0], last + closing
@@ -78,7 +78,7 @@ class Template:
 
 
 class Labels(NamedTuple):
-    """Numbers that say which of the family's tasks, descriptions, instructions, inputs and outputs a prompt has."""
+    """The numbers of a prompt's task, description, instruction, input and output in the family."""
 
     task: int
     description: int
@@ -107,9 +107,11 @@ class Prompts:
     def __init__(self, family: TaskFamily, tokenizer: PreTrainedTokenizerFast, template: Template) -> None:
         if template.x_inside != family.x_inside:
             wanted = (
-                "{instruction} and {y} alone, as instructions hold" if family.x_inside else "{x}, as instructions lack"
+                "only {instruction} and {y}, because instructions contain"
+                if family.x_inside
+                else "{x}, because instructions lack"
             )
-            raise ValueError(f"template={template.text!r} must hold {wanted} the place of x")
+            raise ValueError(f"template={template.text!r} must contain {wanted} the place of x")
         self._tokenizer, self._template = tokenizer, template
         self._layout = Layout(family.layout) if family.layout else None
         self._instructions = {instruction: k for k, instruction in enumerate(family.instructions)}
@@ -125,7 +127,7 @@ class Prompts:
         return list(self.stream(examples))
 
     def stream(self, examples: Sequence[Example]) -> Iterator[Prompt]:
-        """The same one by one, so that not all of them are held at once."""
+        """Yield the prompts one by one, so that not all of them are in memory at once."""
         for begin in range(0, len(examples), AT_ONCE):
             chunk = examples[begin : begin + AT_ONCE]
             rendered = [self._template.render(example) for example in chunk]
@@ -138,14 +140,17 @@ class Prompts:
             raise ValueError(f"template gives {'y' if x else 'x'} no token in {text!r}; give it a text that has one")
         if x[0] < (before[1] if before else 1):
             raise ValueError(
-                f"template gives no token that ends before x begins in {text!r}; put a space or a sign before {{x}}"
+                f"template gives no token that ends before x begins in {text!r}; put a space or punctuation before "
+                f"{{x}}"
             )
         if y[0] < x[1]:
-            raise ValueError(f"template gives a token to both x and y in {text!r}; put a space or a sign between them")
+            raise ValueError(
+                f"template merges x and y into one token in {text!r}; put a space or punctuation between them"
+            )
         labels = Labels(
             example.task_id,
             example.description,
-            self._instructions.get(example[:2], len(self._instructions)),  # all others have one number
+            self._instructions.get(example[:2], len(self._instructions)),  # all other values share one number
             self._x[example.x],
             self._y[example.y],
         )
@@ -167,7 +172,7 @@ def _tokens(offsets: Sequence[Span], characters: Span) -> Span | None:
 
 
 def encoded(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[Encoding]:
-    """Texts as tokens, without truncation and padding. Raises ValueError where there is no token for a part of a text.
+    """Tokenize texts without truncation and padding. Raises ValueError for a text with a part that has no token.
 
     A tokenizer answers in one of three ways to what is not in its vocabulary: by an exception (ours does), by one token
     for all that is unknown, or by leaving it out. The last two would change prompts silently.
@@ -187,8 +192,8 @@ def encoded(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[En
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise ValueError(
             f"tokenizer={tokenizer.name_or_path!r} has no token for {', '.join(map(repr, sorted(missing)[:NAMED]))}"
-            f"{more}, which the prompts hold; choose tasks, data.template and data.prefix in its symbols; of an "
-            "exported run, leave out task=, data= and experiment="
+            f"{more}, which the prompts contain; choose tasks, data.template and data.prefix from its vocabulary; for "
+            "an exported run, leave out task=, data= and experiment="
         )
     return encodings
 

@@ -1,4 +1,4 @@
-"""Prompts back to back, as tensors: what batches are made of and measures read labels from.
+"""Store prompts back to back as tensors, from which batches are built and labels are read.
 
 in:  Prompts
 out: Rows: an instruction with one or several of the examples that continue it
@@ -38,7 +38,7 @@ class Rows:
 
     Of each token, (S,): tokens, its id; targets, the token that follows in its sequence, pad at instruction_end, where
     every continuation of the row follows; row_of; example_of, E in a prefix; positions, its place in its sequence;
-    roles, as bits: whether it is at a named position, and whether it predicts a token of y.
+    roles, bits that tell whether it is at a named position and whether it predicts a token of y.
     Of each row, (N,): starts, its first token; prefixes, how long that is; counts, C.
     Of each example, (E,): firsts, the first token of its continuation; reads, how many tokens that has; answers, how
     many tokens y has; numbers, its Labels (E, 5).
@@ -70,12 +70,12 @@ class Rows:
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each row, (N,)."""
+        """The number of tokens in each row, (N,)."""
         return self.starts.diff()
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence, with the last one, which no row holds."""
+        """The length of the longest sequence, including its last token, which no row holds."""
         return int((self.prefixes[self.row_of[self.firsts].long()] + self.reads).max()) + 1
 
     @property
@@ -96,11 +96,11 @@ class Rows:
 
     @property
     def n_demonstrations(self) -> int:
-        """Of the row that has most."""
+        """The number of demonstrations in the row that has most."""
         return int(torch.bincount(self.row_of[self.at("demonstrations")], minlength=1).max())
 
     def labels(self, position: Position) -> dict[str, Tensor]:
-        """What the states at a position can be grouped by, as numbers in the order of `at`.
+        """Return the labels of the states at a position, as numbers in the order of `at`.
 
         At instruction_end, where a state does not depend on x: task, description and instruction, (N,). At
         demonstrations also demonstration, which counts them from 1 along the prompt. At input and answer: task,

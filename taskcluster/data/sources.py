@@ -1,4 +1,4 @@
-"""A context in which transformers reads a pretrained model and its tokenizer, and refuses what it cannot read.
+"""Let transformers read a pretrained model or tokenizer, show download progress, and report errors in one sentence.
 
 in:  a folder or a name on Hugging Face's hub, a revision, a GGUF file
 out: what transformers reads, and meanwhile how far a download is; or one sentence that begins with the key at fault and
@@ -37,8 +37,8 @@ def reading(path: str, revision: str | None, key: str, advice: str) -> Iterator[
         first_line = str(error).strip().split("\n")[0]
         reason = " ".join(first_line.split()) or type(error).__name__
         if not here:
-            reason = f"it is not a folder, and not to be had from {HUB}: {reason}"
-            advice = "correct the name, with the home folder written out, or give another folder or model"
+            reason = f"it is not a folder, and it cannot be downloaded from {HUB}: {reason}"
+            advice = "correct the name, with the home folder written out, or choose another folder or model"
         at = f" at revision {revision!r}" if revision else ""
         raise ValueError(f"{key}={path!r}{at} cannot be loaded ({reason}); {advice}") from None
 
@@ -74,7 +74,7 @@ def _bars(part: Part) -> dict[str, Any]:
 
 @lru_cache
 def revisions_of(name: str) -> tuple[str, ...]:
-    """Branches and tags of a model on the hub; those in the local cache where the hub cannot be asked."""
+    """Branches and tags of a model on the hub; those in the local cache if the hub cannot be reached."""
     from huggingface_hub import list_repo_refs, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 

@@ -1,4 +1,5 @@
-"""Prompts as a grid of tokens with the places that are read: what measures read texts from, and edits run again.
+"""Prompts as a padded grid of tokens, with the positions that are read. Measures read texts from it; edits run it
+again.
 
 in:  token ids of prompts
 out: TokenizedPrompts: ids and mask (E, T), filled up on the left; the columns of named positions; texts; token strings
@@ -89,7 +90,7 @@ class TokenizedPrompts:
         return inputs
 
     def states_of(self, position: str, examples: Tensor) -> Tensor:
-        """Which state at a position is that of each prompt (B,), as prompts that share one follow each other."""
+        """The index of each prompt's state at a position, (B,); prompts that share a state follow each other."""
         return torch.searchsorted(self.examples[position], examples, right=True) - 1
 
     def words(self, ids: Sequence[int]) -> list[str]:

@@ -1,12 +1,12 @@
 """The tokenizer of a run: made from the task family, or another model's.
 
-in:  a TaskFamily and a Template; or where another model's tokenizer is
+in:  a TaskFamily and a Template; or the location of another model's tokenizer
 out: a fast tokenizer of Hugging Face's, which `save_pretrained` writes and AutoTokenizer reads
 
-Ours has a token for each symbol or, where the family's texts are words, for each word; where these are sentences, which
-hold the place of x, also for each punctuation mark and each new line. Where the template marks them,
-as SYMBOL_TEMPLATE does, x and y are one token each, written <x:red> and <y:blue>: a symbol, an input and an output of
-one name are then different tokens. It refuses what is not in its vocabulary.
+A tokenizer made from the family has a token for each symbol or, where the family's texts are words, for each word;
+where these are sentences, which hold the place of x, also for each punctuation mark and each new line. Where the
+template marks them, as SYMBOL_TEMPLATE does, x and y are one token each, written <x:red> and <y:blue>: a symbol, an
+input and an output of one name are then different tokens. It refuses what is not in its vocabulary.
 """
 
 import re
@@ -77,9 +77,9 @@ def load_tokenizer(name: str, revision: str | None = None, gguf_file: str | None
             name, revision=revision or "main", gguf_file=gguf_file, trust_remote_code=False
         )
         if len(tokenizer) < FEWEST:
-            raise ValueError("there is no tokenizer beside the model")
+            raise ValueError("the model comes without a tokenizer")
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ValueError(f"tokenizer={name!r} is not a fast tokenizer; give a folder that holds a tokenizer.json")
+        raise ValueError(f"tokenizer={name!r} is not a fast tokenizer; give a folder that contains a tokenizer.json")
     return tokenizer
 
 
@@ -95,18 +95,20 @@ def render_frame(tokenizer: PreTrainedTokenizerFast) -> Frame:
     in front of every text anyway is left out.
 
     Limitation: a filter of the template, such as one that strips spaces at the ends of a turn, is not applied.
-    Raises ValueError where there is no such frame.
+    Raises ValueError for a template without such a frame.
     """
     if not tokenizer.chat_template:
-        raise ValueError("chat=True: the tokenizer has no chat template; leave it out, or use a chat model's")
+        raise ValueError(
+            "chat=True: the tokenizer has no chat template; leave chat out, or use a chat model's tokenizer"
+        )
     turn = [{"role": "user", "content": MARK}]
     try:
         rendered = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
         opening, closing = rendered.split(MARK)
-    except Exception as error:  # whatever a template raises, or a text that it repeats or leaves out
+    except Exception as error:  # any error of a template, or a text that it repeats or leaves out
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"chat=True: the tokenizer's chat template does not hold a user's turn once, as it is ({reason}); correct "
+            f"chat=True: the tokenizer's chat template does not render a user's turn exactly once ({reason}); correct "
             "it, or leave chat out"
         ) from None
     bos = tokenizer.bos_token

@@ -1,1 +1,1 @@
-"""The library's front door: one's own model, prompts and labels."""
+"""The library: observe your own model with your own prompts and labels."""

@@ -1,4 +1,4 @@
-"""Clusters of activations against a label, by layer, with the level of chance.
+"""Score clusters of activations against a label, by layer, with the level of chance.
 
 in:  activations (layers, N, D) or, by head, (layers, N, H, d); a label, and another within whose values is clustered
 out: ClusterScores: ARI, its level of chance, and cluster labels
@@ -31,7 +31,7 @@ class ClusterScores:
         ari: the adjusted Rand index, (L',), or (L', H) where each head is clustered by itself; NaN where a state is not
             finite.
         chance: the 97.5 % quantile of the ARI of the same clusters with the label permuted (within each value of
-            `within`), in the same shape. The mean of these is 0, whatever the number of clusters.
+            `within`), in the same shape. Their mean is 0 for any number of clusters.
         n_clusters: k, of all states or, within, the mean over values.
         cluster_labels: the cluster of each state, (L', N) or (L', H, N). Within, they count up over the values.
     """
@@ -85,21 +85,19 @@ def cluster_scores(
     where: str,
 ) -> ClusterScores:
     """Cluster states (layers, N, D) or (layers, N, H, d) and compare with codes `truth` (N,), within those of
-    `among` (N,). Raises UserError where there is nothing to tell apart, or k exceeds the states."""
+    `among` (N,). Raises UserError for a label with fewer than two values, and for more clusters than states."""
     among = torch.zeros_like(truth) if among is None else among
     groups = [(among == value).nonzero().squeeze(1) for value in among.unique()]
     groups = [rows for rows in groups if len(truth[rows].unique()) > 1]
     if not groups:
         inside = f" within any value of {within!r}" if within else ""
-        raise UserError(f"labels[{label!r}] has no two values{inside}, so there is nothing to tell apart")
+        raise UserError(f"labels[{label!r}] has fewer than two values{inside}; give prompts with different values")
     ks = [n_clusters or len(truth[rows].unique()) for rows in groups]
     if fewest := next((len(rows) for rows, k in zip(groups, ks, strict=True) if k > len(rows)), None):
         raise UserError(f"n_clusters={max(ks)} exceeds the {fewest} states to cluster; lower it")
     if all(len(rows) == k for rows, k in zip(groups, ks, strict=True)):
         inside = f" within {within!r}" if within else ""
-        raise UserError(
-            f"labels[{label!r}] has one state a value{inside}, so each is a cluster by itself; give more prompts"
-        )
+        raise UserError(f"labels[{label!r}] has only one state per value{inside}; give more prompts")
     cells = states.movedim(2, 1).flatten(0, 1) if states.ndim == 4 else states  # (layers H, N, d)
     problems = [layer[rows] for layer in cells for rows in groups]
     fits = clusterer.fit_many(problems, ks * len(cells))

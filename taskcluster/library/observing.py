@@ -1,4 +1,4 @@
-"""The hidden states of one's own prompts in any causal LM.
+"""Read the hidden states of prompts in any causal LM.
 
 in:  a Hugging Face causal LM, its tokenizer, prompts, labels; positions and sites to read
 out: a PromptObservation: activations {site: {position: (layers, N, ...)}}, on the CPU
@@ -114,7 +114,7 @@ def _coded(labels: Mapping[str, Sequence[Any]], n: int) -> Labels:
     for name, given in labels.items():
         each = given.tolist() if hasattr(given, "tolist") else list(given)
         if isinstance(given, str) or len(each) != n:
-            raise UserError(f"labels[{name!r}] has {len(each)} values for {n} prompts; give one for each")
+            raise UserError(f"labels[{name!r}] has {len(each)} values for {n} prompts; give one per prompt")
         values[name] = list(dict.fromkeys(each))
         code = {value: k for k, value in enumerate(values[name])}
         codes[name] = torch.tensor([code[value] for value in each])
@@ -137,7 +137,7 @@ def run_batch(
     final_norm: bool = False,
     applied: AppliedEdits | None = None,
 ) -> dict[str, Tensor]:
-    """What a pass over the prompts `lines` (B,) gives, on the CPU: activations {"SITE/POSITION": (layers, B, ...)} in
+    """Run the prompts `lines` (B,) and return, on the CPU: activations {"SITE/POSITION": (layers, B, ...)} in
     float32; "tokens" (B,), the likeliest next tokens; "losses" (B,), those of the expected answers in nats, NaN where
     none are known. applied: edits of states on the way.
     """
@@ -159,7 +159,7 @@ def run_batch(
 
 
 def _facts(model: PreTrainedModel, prompts: TokenizedPrompts, sites: Sequence[Site], final_norm: bool) -> list[Any]:
-    """What the states depend on, but for the weights, of which a sample stands for all."""
+    """Return what the states depend on, for a fingerprint; of the weights, only a sample."""
     return [
         *(type(model).__name__, model.config.to_json_string(), str(model.dtype), sorted(sites), final_norm),
         prompts.ids.tolist(),

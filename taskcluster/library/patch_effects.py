@@ -1,4 +1,4 @@
-"""States edited towards another value of a label, and the answers that change.
+"""Edit states towards another value of a label, and count the answers that change.
 
 in:  a model, prompts with labels and the answers that it gives, an edit
 out: PatchEffects: by layer, how many answers become those of the source prompts, and those that stay, beside a control
@@ -63,7 +63,7 @@ class PatchEffects:
             values=self.effects.unpivot(index="layer", variable_name="answers", value_name="share").to_dicts()
         )
         x = alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
-        y = alt.Y("share:Q", title="share of answers", scale=alt.Scale(domain=[0, 1]))
+        y = alt.Y("share:Q", title="fraction of answers", scale=alt.Scale(domain=[0, 1]))
         color = alt.Color("answers:N", title=None, sort=["flipped", "kept", "random"])
         tip = ["layer:O", "answers:N", alt.Tooltip("share:Q", format=".3f")]
         return (
@@ -77,7 +77,8 @@ class PatchEffects:
 
 
 class Patched(NamedTuple):
-    """The prompts that are edited: columns (E,), where; labels {name: codes (E,)}; answers (E,), likeliest tokens."""
+    """The edited prompts: columns (E,), the edited position of each; labels {name: codes (E,)}; answers (E,), likeliest
+    tokens."""
 
     network: PreTrainedModel
     prompts: TokenizedPrompts
@@ -160,8 +161,8 @@ def _pairs(
     pairs = possible.nonzero()
     if not len(pairs):
         raise UserError(
-            "no two prompts differ in the label and in the model's answer and share the labels of within; give more "
-            "prompts, or other labels to within"
+            "no two prompts differ in the label and in the model's answer while sharing the labels of within; give "
+            "more prompts, or change within"
         )
     chosen = torch.randperm(len(pairs), generator=generator)[:n_pairs].sort().values
     base, source = pairs[chosen].unbind(1)
@@ -169,7 +170,7 @@ def _pairs(
 
 
 def _edited(edit: PatchEdit, states: Tensor, group: Tensor, base: Tensor, source: Tensor, alpha: float) -> Tensor:
-    """The states (P, D) that are put in the place of those of the bases, given those of all prompts (E, D)."""
+    """Return the states (P, D) that replace those of the bases, given the states of all prompts (E, D)."""
     if edit == "replace":
         return states[source]
     first = alternating(group)

@@ -1,4 +1,4 @@
-"""Which token of each prompt is read.
+"""Find the token of each prompt that is read.
 
 in:  positions as users write them, the token strings and character offsets of each prompt
 out: the number of one token of each prompt, (N,)
@@ -33,7 +33,7 @@ class TokenizedText(NamedTuple):
 
 
 def named(positions: Positions) -> dict[str, Where]:
-    """Positions by name: one without a name is called after what it says."""
+    """Return positions by name; one without a name is named after its value."""
     if isinstance(positions, Mapping):
         if not positions:
             raise UserError('positions is empty; give "last", or {"name": position}')
@@ -62,7 +62,7 @@ def _token(name: str, one: One, number: int, prompt: TokenizedText) -> int:
         if start < 0:
             raise UserError(
                 f"positions[{name!r}]: {one!r} is not in prompt {number} ({_short(prompt.text)!r}); give a text that "
-                "every prompt holds, or a list with one for each prompt"
+                "every prompt contains, or a list with one text per prompt"
             )
         one = start, start + len(one)
     if isinstance(one, tuple):
@@ -84,7 +84,7 @@ def _at_characters(name: str, span: tuple[int, int], number: int, prompt: Tokeni
     tokens = [k for k, (first, last) in enumerate(prompt.offsets) if first < end and start < last]
     if not tokens or start < 0 or end > len(prompt.text):
         raise UserError(
-            f"positions[{name!r}]={span} holds no token of prompt {number}, which has {len(prompt.text)} characters"
+            f"positions[{name!r}]={span} contains no token of prompt {number}, which has {len(prompt.text)} characters"
         )
     return tokens[-1]
 

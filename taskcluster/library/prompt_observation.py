@@ -1,4 +1,4 @@
-"""What a model computes for prompts, and the questions asked of it: clusters, patching, measures of one's own."""
+"""What a model computes for prompts, with methods to cluster states, patch them and run your own measures."""
 
 import html
 import math
@@ -31,14 +31,15 @@ Activations = dict[Site, dict[str, Tensor]]
 
 SHOWN = 20  # prompts of a page in a notebook
 ALREADY_EDITED = (
-    "this observation has edited states; give all edits at once to `edited`, and patch the one without edits"
+    "this observation already has edited states; pass all edits to `edited` at once, and call patch on the observation "
+    "without edits"
 )
 WITHOUT_MODEL = "these states were loaded without their model; patching, edits and logits need observe(model, ...)"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PromptObservation(Observation):
-    """An observation of prompts, of one's own or of a run's probe set.
+    """An observation of your own prompts, or of a run's probe set.
 
     Attributes, beside those of `Observation`:
         activations: {site: {position: (layers, N, ...)}}. "resid_post" has layers 0 to L, other sites 1 to L;
@@ -61,7 +62,7 @@ class PromptObservation(Observation):
         return self.activations[site][self.position(position)]
 
     def numpy(self, position: str | None = None, site: Site = "resid_post") -> np.ndarray:
-        """The same as a numpy array."""
+        """Return activations as a numpy array; see `at`."""
         return self.at(position, site).numpy()
 
     def position(self, name: str | None) -> str:
@@ -77,7 +78,7 @@ class PromptObservation(Observation):
         label."""
         known = self.labels[self.position(position)]
         if label not in known:
-            choices = ", ".join(known) or "none: give labels= to observe"
+            choices = ", ".join(known) or "none; pass labels= to observe"
             raise UserError(f"label={label!r} is unknown; labels are {choices}{did_you_mean(label, known)}")
         return known[label].long()
 
@@ -186,8 +187,8 @@ class PromptObservation(Observation):
         return next(name for name in reversed(self.positions) if len(self.prompts.examples[name]) == len(self.prompts))
 
     def measure(self, measure: Measure) -> polars.DataFrame:
-        """The numbers of a measure of one's own: a row for each metric and layer, with columns for the other layer and
-        the example where a metric is by two layers or by example."""
+        """Run your own measure and return its numbers: a row for each metric and layer, with columns for the other
+        layer and the example where a metric is by two layers or by example."""
         parts = []
         for metric, numbers in measure.measure(self).items():
             array = np.asarray(numbers, dtype=float)

@@ -1,4 +1,4 @@
-"""Observations in a folder, written batch by batch and read without their model.
+"""Store observations in a folder: written batch by batch, read without the model.
 
     FOLDER/
       observation.json         what was observed: a fingerprint, positions, labels' values
@@ -37,8 +37,8 @@ class Store:
         meta = folder / META
         if meta.exists() and json.loads(meta.read_text())["fingerprint"] != self.fingerprint:
             raise UserError(
-                f"folder={str(folder)!r} holds an observation of other prompts, positions or sites, or of another "
-                "model; choose another folder"
+                f"folder={str(folder)!r} contains an observation of different prompts, positions, sites or model; "
+                "choose another folder"
             )
         replace_file(meta, json.dumps({"fingerprint": self.fingerprint}).encode())
 
@@ -69,7 +69,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], polars.DataFrame, dict[st
     try:
         facts = json.loads((folder / META).read_text())
     except FileNotFoundError:
-        raise UserError(f"{str(folder)!r} holds no observation; PromptObservation.save writes one") from None
+        raise UserError(f"{str(folder)!r} contains no observation; PromptObservation.save writes one") from None
     if "labels" not in facts:
         raise UserError(f"the observation in {str(folder)!r} is not finished; run the same observe(..., folder=) again")
     batches = [load_file(file) for file in sorted(folder.glob("batch=*.safetensors"))]

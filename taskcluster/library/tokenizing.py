@@ -1,4 +1,4 @@
-"""Prompts, chats and answers of one's own as tokens, with the token that is read at each position.
+"""Tokenize prompts, chats and answers, and find the token that is read at each position.
 
 in:  texts or chats, a tokenizer, positions
 out: TokenizedPrompts
@@ -23,7 +23,7 @@ def tokenized(
     lacks.
     """
     if isinstance(prompts, str) or not len(prompts):
-        raise UserError("prompts must be a list of texts or of chats, with at least one of them")
+        raise UserError("prompts must be a non-empty list of texts or of chats")
     if not getattr(tokenizer, "is_fast", False):
         raise UserError("tokenizer must be a fast one, which knows the characters of each token")
     texts = [_text(tokenizer, prompt, number) for number, prompt in enumerate(prompts)]
@@ -36,7 +36,8 @@ def tokenized(
     lengths = [len(ids) for ids, _ in encoded]
     if most and most < max(lengths):
         raise UserError(
-            f"prompt {lengths.index(max(lengths))} has {max(lengths)} tokens, and the model reads {most}; shorten it"
+            f"prompt {lengths.index(max(lengths))} has {max(lengths)} tokens, but the model reads at most {most}; "
+            "shorten it"
         )
     tokens = [
         TokenizedText(text, tokenizer.convert_ids_to_tokens(ids), offsets)
@@ -60,9 +61,9 @@ def _text(tokenizer: Any, prompt: Any, number: int) -> str:
         raise UserError(f"prompt {number} is a chat, but the tokenizer has no chat template; give texts")
     try:
         return str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # whatever a template raises
+    except Exception as error:  # any error of a template
         reason = " ".join(str(error).split())
-        raise UserError(f"prompt {number} is not a chat that the tokenizer's template takes: {reason}") from None
+        raise UserError(f"prompt {number} is not a chat that the tokenizer's template accepts: {reason}") from None
 
 
 def _encode(tokenizer: Any, text: str, number: int, chat: bool) -> tuple[list[int], list[tuple[int, int]]]:
@@ -71,7 +72,7 @@ def _encode(tokenizer: Any, text: str, number: int, chat: bool) -> tuple[list[in
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in encoding["input_ids"]:
         start, end = encoding["offset_mapping"][encoding["input_ids"].index(tokenizer.unk_token_id)]
         raise UserError(
-            f"prompt {number} holds {text[start:end]!r}, for which the tokenizer has no token; leave it out"
+            f"prompt {number} holds {text[start:end]!r}, which the tokenizer has no token for; leave it out"
         )
     if not encoding["input_ids"]:
         raise UserError(f"prompt {number} ({text!r}) has no token; give it a text")

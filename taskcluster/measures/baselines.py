@@ -4,7 +4,8 @@ in:  the prompts of the probe set; of the network, its architecture, or the inpu
 out: the ARI of tasks and clusters of random states, bags of symbols, bags of n symbols in a row, mean embeddings, and
      edit distances
 
-A text is all that the model has read at the position, in tokens. Where x follows the whole instruction, the text at the
+A text is everything that the model has read at the position, in tokens. Where x follows the whole instruction, the text
+at the
 separator and at x is the instruction alone, in its symbols or words: within an x the rest is the same for all.
 """
 

@@ -1,4 +1,4 @@
-"""Whether states form clusters of tasks: those of the states of every layer, found without labels, scored against them.
+"""Whether states form clusters of tasks: cluster the states of every layer without labels, then score the clusters.
 
 in:  an Observation, a position, a clusterer; k, or the number of tasks
 out: clusters(): Clusters for each layer; clusters_within(): Within for each layer, Clusters for each value of x
@@ -73,13 +73,13 @@ class Score(NamedTuple):
         return (clusters_within if self.within else clusters)(seen, self.position, clusterer)
 
     def chosen(self, labels: Mapping[str, Tensor]) -> Tensor:
-        """Which states at the position, with these labels, it is about, (N,)."""
+        """Mask of the states at the position, with these labels, that the score is about, (N,)."""
         if self.demonstration is None:
             return torch.ones_like(labels["task"], dtype=torch.bool)
         return labels["demonstration"] == self.demonstration
 
     def labels(self, labels: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Those of the states that it is about."""
+        """The labels of the states that the score is about."""
         chosen = self.chosen(labels)
         return {name: values[chosen] for name, values in labels.items()}
 
@@ -88,8 +88,8 @@ class Score(NamedTuple):
         return [layer.ari(tasks) for layer in self.clusters(seen, clusterer)]
 
 
-# The ARIs at each position that baselines are about. At x all states group by x first, so there it is that within x.
-# At demonstrations, those at the label of each come before.
+# The ARIs at each position that baselines are about. At x all states group by x first, so the ARI is computed within x.
+# At demonstrations, the ARIs at the labels come first.
 SCORES: dict[Scored, tuple[Score, ...]] = {
     "demonstrations": (Score(at_x("answer")[0], "answer", within=False),),
     "instruction_end": (Score(ARI, "instruction_end", within=False),),
@@ -114,7 +114,7 @@ def along_prompt(n_demonstrations: int) -> list[Score]:
 
 @configured
 class ClusterMeasure(Measure):
-    """A measure of what the run's clusterer finds. Raises UserError for more clusters than there are states."""
+    """A measure of the run's clusters. Raises UserError for more clusters than states."""
 
     needs = ("data", "clusterer")
     data: SequenceDataModule
@@ -131,7 +131,7 @@ class ClusterMeasure(Measure):
 
 @configured
 class Comparison(ClusterMeasure):
-    """A measure of what ARIs on validation are compared with.
+    """A baseline or control of ARIs on validation.
 
     Attributes:
         at: positions of the ARIs; at x, that within each x; at demonstrations, that at the label of each, and that at
@@ -153,9 +153,9 @@ class Comparison(ClusterMeasure):
 
 @configured
 class Clustering(ClusterMeasure):
-    """Clusters of the states at the separator, where the model has read an instruction and nothing else (the paper's
-    measure): ARI and NMI with the task, and the inertia; where tasks have several descriptions, the ARI within a
-    description and across those of a task too."""
+    """Clusters of the states at the separator, where the model has read only the instruction (the paper's measure): ARI
+    and NMI with the task, and the inertia; where tasks have several descriptions, the ARI within a description and
+    across those of a task too."""
 
     positions = ("instruction_end",)
 
@@ -235,7 +235,7 @@ def split_metrics(words: bool) -> tuple[Metric, Metric]:
 
 
 def clusters(seen: Observation, position: Position, clusterer: Clusterer, k: int | None = None) -> list[Clusters]:
-    """Of all states at a position, in every layer; k: by default the clusterer's own for the number of tasks."""
+    """Cluster all states at a position, in every layer; k: by default the clusterer's own for the number of tasks."""
     n_clusters = clusterer.k(seen.n_tasks) if k is None else k
     work = partial(fit_layers, clusterer=clusterer, n_clusters=n_clusters)
     key = ("clusters", position, clusterer, n_clusters)
@@ -243,7 +243,7 @@ def clusters(seen: Observation, position: Position, clusterer: Clusterer, k: int
 
 
 def clusters_within(seen: Observation, position: Position, clusterer: Clusterer, label: str = "x") -> list[Within]:
-    """Of the states with each value of a label, with as many clusters as there are tasks among them, in every layer."""
+    """Cluster the states of each value of a label, into as many clusters as they have tasks, in every layer."""
     labels = seen.labels[position]
     work = partial(fit_layers_within, clusterer=clusterer, among=labels[label], tasks=labels["task"])
     key = ("clusters within", position, clusterer, label)
@@ -251,13 +251,13 @@ def clusters_within(seen: Observation, position: Position, clusterer: Clusterer,
 
 
 def fit_layers(states: Tensor, clusterer: Clusterer, n_clusters: int) -> list[Clusters]:
-    """Of states (L+1, N, D), one for each layer."""
+    """Cluster states (L+1, N, D), layer by layer."""
     with doing("layer", len(states)):
         return _on_cpu(clusterer.fit_many(list(states), [n_clusters] * len(states)))
 
 
 def fit_layers_within(states: Tensor, clusterer: Clusterer, among: Tensor, tasks: Tensor) -> list[Within]:
-    """Of states (L+1, N, D) with each value of `among` (N,), as many clusters as they have `tasks` (N,)."""
+    """Cluster states (L+1, N, D) for each value of `among` (N,), into as many clusters as they have `tasks` (N,)."""
     members = [(among == value).nonzero().squeeze(1) for value in among.unique()]
     n_clusters = [len(tasks[rows].unique()) for rows in members]
     order = torch.cat(members).to(states.device, non_blocking=True)
@@ -268,7 +268,7 @@ def fit_layers_within(states: Tensor, clusterer: Clusterer, among: Tensor, tasks
 
 
 def _on_cpu(fitted: Sequence[Clusters]) -> list[Clusters]:
-    """The same without centroids; their labels come from the device together."""
+    """Return clusters without centroids; all labels leave the device in one transfer."""
     labels = torch.cat([clusters.cluster_labels for clusters in fitted]).cpu()
     parts = labels.split([len(clusters.cluster_labels) for clusters in fitted])
     return [Clusters(part.clone(), torch.empty(0), c.inertia) for part, c in zip(parts, fitted, strict=True)]

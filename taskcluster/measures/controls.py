@@ -1,4 +1,4 @@
-"""Controls of the ARI: other seeds of the clusterer, what it is by chance, and the clusters against other labels."""
+"""Controls of the ARI: variance across seeds of the clusterer, the ARI by chance, and clusters against other labels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ from taskcluster.validation import UserError
 
 @configured
 class KMeansNoise(Comparison, Control):
-    """The same states clustered with `n_seeds` seeds, the first of them the run's own.
+    """Variance across KMeans seeds: the same states clustered with `n_seeds` seeds, the first of them the run's.
 
-    In the journal: the standard deviation over seeds; 0 for a clusterer in which nothing is random.
+    The journal has the standard deviation over seeds, 0 for a deterministic clusterer.
 
     Attributes:
         at: positions whose ARI it is about; at x, that within each x.
@@ -46,7 +46,7 @@ class KMeansNoise(Comparison, Control):
 
 @configured
 class Chance(Comparison):
-    """What the ARI of the run's own clusters is by chance, for their number and sizes as KMeans made them.
+    """The ARI of the run's clusters by chance, given their number and sizes.
 
     The clusters against task labels in `n_shuffles` random orders, within x among the states of an x: the mean and the
     largest ARI, and the p value of a permutation test (Phipson and Smyth, "Permutation p-values should never be zero",
@@ -70,7 +70,7 @@ class Chance(Comparison):
         return numbers
 
     def _by_layer(self, seen: Observation, score: Score, random: torch.Generator) -> list[tuple[float, ...]]:
-        """The mean and the largest ARI of shuffled labels, p, and the ARI for fixed k, of each layer."""
+        """Return the mean and the largest ARI of shuffled labels, p, and the ARI for fixed k, of each layer."""
         labels, layers = score.labels(seen.labels[score.position]), score.clusters(seen, self.clusterer)
         tasks = labels["task"]
         shuffles = permuted(tasks, labels["x"] if score.within else torch.zeros_like(tasks), self.n_shuffles, random)
@@ -106,7 +106,7 @@ class Nuisance(Comparison):
             "last": [p[-1:] for p in parts],
             "length": [len(p) for p in parts],
         }
-        # For each instruction a number, equal for equal values
+        # One number per instruction, equal for equal values
         self._numbers = {name: np.unique([*map(str, of)], return_inverse=True)[1] for name, of in values.items()}
 
     @property

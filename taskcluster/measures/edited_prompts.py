@@ -1,4 +1,4 @@
-"""Prompts run again one by one, with edited states: the logits of an observation, its answers and their losses.
+"""Run prompts again with edited states: the logits of an observation, its answers and their losses.
 
 in:  a network, prompts, edits of states at a position
 out: logits (N, V), for each state at a position; the likeliest answer of each prompt, and the loss of the right one
@@ -18,7 +18,7 @@ from taskcluster.models.hidden_states import evaluation, forward_with_states, nu
 from taskcluster.models.patching import NOWHERE
 
 AT_ONCE = 64  # prompts of a pass, at most
-ROOM = 2**24  # numbers that a pass may hold besides the weights
+ROOM = 2**24  # numbers a pass may hold in addition to the weights
 
 Edit = Callable[[Tensor, Tensor], Tensor]  # states (M, D), and which of the N at the position they are (M,) -> (M, D)
 
@@ -30,7 +30,7 @@ class AppliedEdits(NamedTuple):
     edits: Mapping[int, Edit]
 
     def changes(self, prompts: TokenizedPrompts, examples: Tensor) -> dict[str, Any]:
-        """Arguments of `forward_with_states` for prompts with numbers `examples` (B,)."""
+        """Return the arguments of `forward_with_states` for prompts with numbers `examples` (B,)."""
         which = prompts.states_of(self.position, examples)
         at = torch.arange(len(examples)), prompts.columns[self.position][which]
         return {"edits": {k: partial(with_indices, edit, which) for k, edit in self.edits.items()}, "at": at}
@@ -49,7 +49,7 @@ class Answers(NamedTuple):
 
 
 def answers_by(prompts: TokenizedPrompts, examples: Tensor, logits: Tensor) -> Answers:
-    """Of prompts with numbers `examples` (B,), given the logits (B, V) at their last tokens."""
+    """Return the answers of prompts with numbers `examples` (B,), given the logits (B, V) at their last tokens."""
     losses = torch.full((len(logits),), math.nan)
     if prompts.answers is not None:
         losses = -logits.log_softmax(1).gather(1, prompts.answers[examples, None]).squeeze(1)
@@ -65,7 +65,7 @@ def answers_of(network: PreTrainedModel, prompts: TokenizedPrompts, applied: App
 def logits_of(
     network: PreTrainedModel, prompts: TokenizedPrompts, position: str, applied: AppliedEdits | None
 ) -> Tensor:
-    """The logits at a position (N, V) float32, on the CPU."""
+    """Return the logits at a position, (N, V) float32, on the CPU."""
     at = prompts.examples[position], prompts.columns[position]
     return torch.cat([logits for _, logits in _logits(network, prompts, *at, applied)])
 
@@ -85,5 +85,5 @@ def _logits(
 
 
 def prompts_at_once(network: PreTrainedModel, length: int) -> int:
-    """How many prompts of so many tokens a pass takes, so that what it holds besides the weights is bounded."""
+    """Return the number of prompts of this length per pass that bounds its memory."""
     return min(AT_ONCE, max(1, ROOM // numbers_held(network, length)))

@@ -1,4 +1,4 @@
-"""Few-shot prompts of tasks, and how many of their answers are right.
+"""Few-shot prompts of tasks, and which of their answers are right.
 
 in:  a family specified by demonstrations
 out: examples with different x for vectors, for the choice of a layer, and for the test; their prompts with

@@ -52,7 +52,7 @@ class Instruments(ClusterMeasure):
     among the states with the same x.
 
     Attributes:
-        n_neighbors: of a state, that vote.
+        n_neighbors: how many neighbours vote for the task of a state.
     """
 
     metrics = (
@@ -94,11 +94,10 @@ class Instruments(ClusterMeasure):
 
 @configured
 class NumberOfClusters(ClusterMeasure):
-    """The number of clusters at the separator that has the highest silhouette, and the ARI with this and with other
-    numbers.
+    """The number of clusters at the separator with the highest silhouette, and the ARI with this and other numbers.
 
     Attributes:
-        multiples: the numbers that are tried, as multiples of the number of tasks.
+        multiples: the numbers of clusters to try, as multiples of the number of tasks.
     """
 
     positions = ("instruction_end",)

@@ -1,4 +1,4 @@
-"""What a measure is, and what is measured of a run: an Observation in, named numbers out.
+"""The protocol of measures, and the measurement of a run: an Observation in, named numbers out.
 
 in:  a network at a step
 out: {"ari/val/layer_3": 0.7, "val/accuracy": 0.9, ...}
@@ -39,7 +39,7 @@ SPLITS = ("train", "val")
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 def configured(cls: type[T]) -> type[T]:
-    """Make the annotated attributes of a class the keys of its configuration: arguments by name, checked by type."""
+    """Make the annotated attributes of a class its configuration keys: keyword arguments, checked by type."""
     made = dataclass(kw_only=True, eq=False)(cls)
     made.__init__ = validated(made.__init__)  # type: ignore[method-assign]
     return made
@@ -50,7 +50,7 @@ def not_kept(name: str, compute: Callable[[], Mapping[str, float]]) -> Mapping[s
 
 
 class MeasureFailed(RuntimeError):
-    """A measure raised an exception, or returned something else than it declares."""
+    """A measure raised an exception, or returned something other than it declares."""
 
 
 @configured
@@ -119,7 +119,7 @@ class Control(Measure):
 
 
 class Measurement:
-    """All that is measured of a run.
+    """All measures of a run.
 
     Attributes:
         measures: by name.
@@ -224,7 +224,7 @@ def _check(name: str, measure: Measure) -> None:
 
 
 def _answers(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: Observation) -> Mapping[Metric, T]:
-    """What a measure returns. Raises MeasureFailed for any exception but a user's mistake or a signal."""
+    """Run a measure. Raises MeasureFailed for any exception except a user's mistake or a signal."""
     try:
         with doing(f"measuring {name}"):
             return ask(seen)
@@ -237,7 +237,7 @@ def _answers(name: str, ask: Callable[[Observation], Mapping[Metric, T]], seen: 
 
 
 def _arrays(name: str, measure: Measure, seen: Observation) -> dict[Metric, np.ndarray]:
-    """What a measure returns, as arrays. Raises MeasureFailed where that is not as declared."""
+    """Return a measure's numbers as arrays. Raises MeasureFailed for shapes other than declared."""
     answers = _answers(name, measure.measure, seen)
     arrays = {metric: np.asarray(values, dtype=float) for metric, values in answers.items()}
     n_layers = next(
@@ -248,7 +248,7 @@ def _arrays(name: str, measure: Measure, seen: Observation) -> dict[Metric, np.n
     sizes = {"layer": n_layers, "other_layer": n_layers, "example": len(seen.correct)}
     declared = {metric.key: tuple(sizes[axis] for axis in metric.axes) for metric in measure.metrics}
     if given != declared:
-        raise MeasureFailed(f"the measure {name!r} gives numbers of the shapes {given}, but declares {declared}")
+        raise MeasureFailed(f"the measure {name!r} returns numbers of shapes {given}, but declares {declared}")
     return arrays
 
 
@@ -275,7 +275,8 @@ def _of_examples(metric: Metric, array: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _described(seen: Observation) -> dict[str, Any]:
-    """What examples are: prompts, which answers are right, and the labels of a position that no two share, if any."""
+    """Return the columns that describe examples: prompt, whether the answer is right, and labels, if each example has
+    its own."""
     each = next((labels for labels in seen.labels.values() if "x" in labels), {})
     labels = {name: values.numpy() for name, values in each.items()}
     return {"prompt": seen.texts, "correct": seen.correct.numpy(), **labels}

@@ -28,8 +28,8 @@ from taskcluster.work import each
 
 CHUNK = 256  # rows a forward pass, at most
 AT_ONCE = 2**27  # numbers that a forward pass may hold besides the weights: half a GiB in float32
-ANSWERS = "answers"  # of an observation, kept by `once`
-SHORTEST = 8  # tokens of a shared prefix that is worth computing by itself
+ANSWERS = "answers"  # most results of an observation that `once` keeps
+SHORTEST = 8  # shortest shared prefix worth computing separately
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -99,7 +99,7 @@ class Observation:
 
     @property
     def prompts(self) -> TokenizedPrompts:
-        """What the network reads: token ids, texts, token strings, and which token is read for each state."""
+        """The prompts: token ids, texts, token strings, and which token is read for each state."""
         return self.once("prompts", self.read_prompts)
 
     @property
@@ -147,7 +147,7 @@ class Observation:
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, called only the first time with `key`: what several measures of an observation need.
 
-        It is kept as long as the observation, so let it be small.
+        The result is kept as long as the observation, so it should be small.
         """
         if key not in self.kept:
             self.kept[key] = compute()
@@ -260,15 +260,15 @@ def _run_rows(
 
 
 def shared_prefix(network: PreTrainedModel, rows: Rows, fewer: int = 0) -> tuple[int, Cache | None]:
-    """How many tokens of all rows, less some, the network need not read again, and the cache by which it knows them."""
+    """Return the number of prefix tokens that the network need not read again, and the cache that holds them."""
     n = shared_prefix_length(rows) - fewer
     shared = prefix_cache(network, rows.tokens[:n].long().to(network.device)) if n >= SHORTEST else None
     return (n, shared) if shared else (0, None)
 
 
 def rows_at_once(network: PreTrainedModel, rows: Rows, loss_on: LossOn, padding: Padding | None, skip: int = 0) -> int:
-    """How many rows a forward pass takes, so that what it holds besides the weights is bounded: states of a layer, the
-    attention of a layer, and logits with their logarithms."""
+    """Return the number of rows per forward pass that bounds its memory: states of a layer, the attention of a layer,
+    and logits with their logarithms."""
     examples, unpadded = int(rows.counts.max()), (1, rows.lengths.max())
     lines, longest = (examples, rows.prefixes[:-1].max() + rows.reads.max()) if padding else unpadded
     length = int(longest) - skip

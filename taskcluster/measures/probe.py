@@ -45,9 +45,9 @@ Fold = tuple[Tensor, Tensor, Tensor]
 
 @configured
 class Probe(Measure):
-    """A linear probe of the task, trained on the training split and tested on validation, at x also on values of x that
-    it was not trained on; and its selectivity: how much better it is at the task than at a control task, in which every
-    instruction has a random task.
+    """A linear probe of the task, trained on the training split and tested on validation, at x also on held-out values
+    of x; and its selectivity: how much better it is at the task than at a control task, in which every instruction has
+    a random task.
 
     Attributes:
         at: the positions of the states.

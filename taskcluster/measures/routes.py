@@ -1,4 +1,4 @@
-"""Do cheap numbers tell whether x reads the task at the separator? Three that no intervention is needed for.
+"""Three cheap numbers that may tell, without interventions, whether x reads the task at the separator.
 
 in:  states of instructions at the separator (L+1, N, D) and of examples at x (L+1, E, D); the network, for attention
 out: the attention of x to the separator; how far the map of tasks is the same at both; how far what distinguishes two

@@ -1,4 +1,4 @@
-"""How tight the cluster of its task is around each example: nearer to its own task's centroid than to any other?
+"""How tight clusters are: whether each example is nearer to its task's centroid than to any other.
 
 in:  states at the separator (L+1, N, D), one for each instruction, and at x (L+1, E, D)
 out: for each example and layer, its cosine similarity to the centroid of its own task less that to the nearest other;

@@ -1,4 +1,4 @@
-"""Vectors of tasks: can a state taken from few-shot prompts make the model do the task without any demonstration?
+"""Task vectors: can a state from few-shot prompts make the model do the task without demonstrations?
 
 in:  a family specified by demonstrations; for each method a vector of every task and layer
 out: accuracy in prompts without demonstrations, after the vector is patched into their last token: of the first token
@@ -37,10 +37,10 @@ from taskcluster.work import each
 Vector = Literal["task_vector", "function_vector", "difference", "mean", "cluster", "random", "other_task"]
 
 VECTORS: dict[Vector, str] = {
-    "task_vector": "state of one prompt put in (task vector)",
+    "task_vector": "state of one prompt patched in (task vector)",
     "function_vector": "outputs of heads added (function vector)",
     "difference": "difference of means added",
-    "mean": "mean of the task put in",
+    "mean": "mean of the task patched in",
     "cluster": "difference of KMeans' centroids added",
     "random": "random direction added",
     "other_task": "another task's difference added",
@@ -62,14 +62,14 @@ Patch = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, states there (
 
 @configured
 class Vectors(ClusterMeasure):
-    """What a vector of a task does at every layer of a prompt without demonstrations, and without any vector.
+    """Accuracy without demonstrations, with a task's vector patched in at each layer, and without any vector.
 
     Attributes:
         methods: those of VECTORS; the controls come in addition.
-        layers: those that vectors are patched into, or how many; None for all.
+        layers: the patched layers, or how many; None for all.
         n_prompts: for each task, a quarter of them tested, a quarter to choose a layer.
         n_heads: of a function vector; n_trials: prompts of each task that heads are tried on.
-        seed: of the choice of prompts, and of what is random in controls.
+        seed: of the choice of prompts, and of random controls.
 
     Raises:
         UserError: the family is not specified by demonstrations, or has too few inputs; a layer that does not exist.
@@ -120,8 +120,8 @@ class Vectors(ClusterMeasure):
         return numbers
 
     def _states(self, network: PreTrainedModel, part: str, heads: bool = False) -> tuple[Tensor, Tensor]:
-        """At the last token of prompts with demonstrations: raw states of every layer, (L+1, N, D); where `heads` are
-        asked for, their outputs, (L, N, H, d)."""
+        """Return, at the last token of prompts with demonstrations, the raw states of every layer, (L+1, N, D), and
+        with `heads` also their outputs, (L, N, H, d)."""
         rows, states, outputs = self._parts[part].few, list[Tensor](), [torch.empty(0)] * (not heads)
         for chunk in chunks(network, rows, torch.arange(rows.n_examples)):
             watched: AbstractContextManager[list[Tensor]] = reading(network) if heads else nullcontext([])
@@ -185,7 +185,7 @@ class Vectors(ClusterMeasure):
         self, network: PreTrainedModel, part: str, patches: Mapping[Vector, Patch], layers: Sequence[int]
     ) -> dict[tuple[Vector, int], Tensor]:
         """{(method, layer): which answers are right without demonstrations, (N, 2)}; of those by which a layer is
-        chosen, the first token stands for all."""
+        chosen, only the first token counts."""
         rows, whole = self._parts[part].zero, part == "test"
         right = {key: torch.zeros(rows.n_examples, 2, dtype=torch.float64) for key in product(patches, layers)}
         for chunk in each(question_chunks(network, rows, whole), "part"):

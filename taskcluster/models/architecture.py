@@ -1,9 +1,9 @@
-"""What must be known of a causal LM to read and edit its states: where its blocks are, and which masks it takes.
+"""What reading and editing states needs to know about a causal LM: where its blocks are, and which masks it accepts.
 
 in:  a Hugging Face causal LM, of any architecture
 out: its blocks in order, its output layer, the inputs that it takes; a UserError where they cannot be found
 
-An architecture that is not in KNOWN is looked into and tried. An extension to another is a line in KNOWN, or nothing.
+Architectures that are not in KNOWN are inspected and tested. Most work without changes; others need a line in KNOWN.
 """
 
 import inspect
@@ -57,13 +57,12 @@ def _name_of_blocks(network: PreTrainedModel) -> str:
 
 
 def is_placed(network: PreTrainedModel) -> bool:
-    """Whether the network was loaded onto devices of its own, by model.device_map, or with quantized weights, which do
-    not move."""
+    """Whether the network was placed by model.device_map, or has quantized weights; neither can be moved."""
     return bool(getattr(network, "hf_device_map", None)) or bool(getattr(network, "is_quantized", False))
 
 
 def output_layer(network: PreTrainedModel) -> nn.Module:
-    """What turns the states of the last layer into logits. Raises UserError where there is none."""
+    """The output layer, which maps the last layer's states to logits. Raises UserError for a network without one."""
     head = network.get_output_embeddings()
     if not isinstance(head, nn.Module):
         raise UserError(
@@ -74,7 +73,7 @@ def output_layer(network: PreTrainedModel) -> nn.Module:
 
 
 def accepted(network: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Those inputs that the network takes: models that know positions from the mask take no `position_ids`."""
+    """Return the inputs that the network accepts: models that derive positions from the mask lack `position_ids`."""
     parameters = inspect.signature(network.forward).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return {name: value for name, value in inputs.items() if anything or name in parameters}
@@ -82,7 +81,7 @@ def accepted(network: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, A
 
 @torch.no_grad()
 def takes_mask(network: PreTrainedModel) -> bool:
-    """Whether the network takes a mask for every pair of tokens, so that several sequences fit into one line."""
+    """Whether the network accepts a mask for every pair of tokens, so that several sequences fit into one line."""
     if network.config.model_type in KNOWN:
         return True
     inputs = sample(network, 2, 3)
@@ -99,7 +98,7 @@ def takes_mask(network: PreTrainedModel) -> bool:
 
 
 def alike(some: Tensor, other: Tensor) -> bool:
-    """Whether these are the same logits but for rounding, of the precision that they have."""
+    """Whether logits are equal up to rounding in their precision."""
     tolerance = torch.finfo(other.dtype).eps ** 0.5
     return some.shape == other.shape and bool((some - other).abs().max() <= other.abs().max() * tolerance)
 

@@ -1,7 +1,7 @@
 """Attention in which an objective hides tokens from others, or lets no gradient flow between them.
 
 in:  a network with scaled dot-product attention; among its inputs `hidden_keys`, `detached_keys` or `weights_kept`
-out: the same network, whose attention honours them
+out: the same network, whose attention applies them
 
 They travel as keyword arguments of the network, which transformers hands to the attention of every block.
 """
@@ -65,7 +65,7 @@ AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 
 @torch.no_grad()
 def attend_selectively(network: PreTrainedModel) -> None:
-    """Give a network this attention. Raises UserError for one that does not hand it its arguments."""
+    """Install this attention in a network. Raises UserError for a network that does not pass the arguments on."""
     network.set_attn_implementation(NAME)
     inputs, training = sample(network, 1, 3), network.training
     network.eval()
@@ -84,6 +84,6 @@ def attend_selectively(network: PreTrainedModel) -> None:
     network.train(training)
     if not works:
         raise UserError(
-            f"objective: the attention of {type(network).__name__} cannot be masked from outside; choose model=gpt2, "
+            f"objective: the attention of {type(network).__name__} does not accept a mask; choose model=gpt2, "
             "llama or gpt_neox, or an objective without a mask"
         )

@@ -1,4 +1,4 @@
-"""The sites of a block whose activations can be read, besides its output.
+"""Read activations inside a block, not only its output.
 
 in:  a causal LM, its inputs of (B, T), places: M lines and M columns of that grid
 out: {site: activations at the places, layer by layer}, on the CPU
@@ -50,7 +50,7 @@ def parts(network: PreTrainedModel) -> list[Part]:
 
 
 def _child(network: PreTrainedModel, block: nn.Module, words: Sequence[str]) -> nn.Module:
-    """The one child whose name has one of these words and which is no norm or dropout."""
+    """Return the only child whose name contains one of these words, norms and dropout excluded."""
     found = [
         module
         for name, module in block.named_children()
@@ -137,8 +137,8 @@ def check_sites(network: PreTrainedModel, sites: Sequence[Site]) -> None:
             )
     if "resid_mid" in asked and not _mlp_reads_attention(network, inputs):
         raise UserError(
-            f"sites=resid_mid: the blocks of {name} run attention and MLP in parallel, so there is no stream between "
-            f"them; choose from {', '.join(site for site in SITES if site != 'resid_mid')}"
+            f"sites=resid_mid: the blocks of {name} run attention and MLP in parallel, without a stream between them; "
+            f"choose from {', '.join(site for site in SITES if site != 'resid_mid')}"
         )
 
 

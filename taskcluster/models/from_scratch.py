@@ -1,4 +1,4 @@
-"""Shared by all models from scratch: which shapes they refuse, and weights that are a function of a seed.
+"""Shared by all models from scratch: checks of their sizes, and weights that are a function of a seed.
 
 in:  the sizes of a model; a class of transformers and its config
 out: ValueError("KEY=VALUE ...") for sizes that do not fit; the model with fresh weights

@@ -33,8 +33,8 @@ def projections(network: PreTrainedModel) -> list[nn.Module]:
     ]
     if any(len(in_block) != 1 for in_block in maps):
         raise UserError(
-            f"model: {type(network).__name__} does not have one map of attention heads in each block, which is needed "
-            "to tell heads apart; leave function_vector out of measures.vectors.methods"
+            f"model: {type(network).__name__} does not have exactly one output projection of attention heads per "
+            "block, which separating heads needs; leave function_vector out of measures.vectors.methods"
         )
     return [module for (module,) in maps]
 

@@ -1,11 +1,11 @@
-"""The states of every layer at some places of a batch, read and edited in one forward pass.
+"""Read and edit the states of every layer at some places of a batch, in one forward pass.
 
 in:  a Hugging Face causal LM, its inputs of (B, T), places: M lines and M columns of that grid
 out: its output, and hidden states (L+1, M, D)
 
 Layer 0 is the embedding output, layer l the output of block l. As in transformers' `output_hidden_states`, the last
-layer is read after the final norm, unless it is asked for before. Only the asked places are kept of each layer, so
-memory does not grow with T; and where only the logits at some places are asked for, only those are computed.
+layer is read after the final norm by default. Only the requested places of each layer are kept, so memory does not grow
+with T, and logits can be limited to some places.
 
 An edit of layer l changes the states that block l+1 reads, and by them all that follows; in the last layer it changes
 the output of the last block, before the final norm.
@@ -111,7 +111,7 @@ def numbers_held(network: PreTrainedModel, length: int, lines: int = 1, skip: in
 
 @contextmanager
 def evaluation(network: PreTrainedModel) -> Iterator[None]:
-    """A context in which the network does not drop out."""
+    """A context without dropout."""
     training = network.training
     network.eval()
     try:
@@ -122,9 +122,8 @@ def evaluation(network: PreTrainedModel) -> Iterator[None]:
 
 @torch.no_grad()
 def check(network: PreTrainedModel) -> None:
-    """Raise UserError for a network whose logits are NaN, and for one whose states cannot be read or edited: where an
-    edit that changes nothing does not leave every logit the same to the bit, or one that changes the states of a layer
-    changes no logit.
+    """Raise UserError for a network whose logits are NaN, or whose states cannot be read or edited: an identity edit
+    must leave every logit bit-equal, and an edit of a layer's states must change some logit.
     """
     with evaluation(network):
         reason = _unreadable(network)
@@ -136,7 +135,7 @@ def check(network: PreTrainedModel) -> None:
 
 
 def _unreadable(network: PreTrainedModel) -> str:
-    """Why states cannot be read and edited, "" where they can."""
+    """Return why states cannot be read and edited, "" if they can."""
     inputs: dict[str, Any] = {**sample(network, 2, 3)}
     places = torch.tensor([0, 1], device=network.device), torch.tensor([1, 2], device=network.device)
     layers = range(len(blocks(network)) + 1)
@@ -147,12 +146,12 @@ def _unreadable(network: PreTrainedModel) -> str:
     if len(states) != len(layers):
         return f"{len(states)} layers were seen of {len(layers)}"
     if not torch.equal(same.logits, clean):
-        return "an edit that changes nothing changes its logits"
+        return "an identity edit changes its logits"
     if not alike(logits_at(network, places, **inputs), clean[places]):
-        return "its output layer does not work on each place by itself"
+        return "its output layer does not process each position independently"
     n = len(layers) - 1
     for layer in sorted({0, 1, n // 2, n - 1, n}):  # each is a pass
         other, _ = forward_with_states(network, places, {layer: lambda state: state.flip(-1) + 1}, None, **inputs)
         if torch.equal(other.logits[places], clean[places]):
-            return f"an edit of layer {layer} changes none of its logits"
+            return f"an edit of layer {layer} leaves all of its logits unchanged"
     return ""

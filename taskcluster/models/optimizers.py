@@ -1,4 +1,4 @@
-"""Optimizers that torch does not have as one."""
+"""Muon combined with AdamW, which torch does not offer as one optimizer."""
 
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any

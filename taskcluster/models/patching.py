@@ -1,11 +1,11 @@
-"""Prompts run again from a place on, with edited states: activation patching at the cost of what an edit can change.
+"""Activation patching that recomputes only what an edit can change: prompts run again from the edited position.
 
 in:  a causal LM, prompts (B, T) filled up on the left, and of each prompt a place, or several that follow each other
 out: raw states of every layer at these places; logits of the last place of all or the last K, clean or after an edit
 
 A first pass keeps the keys and values of every layer. After an edit of layer l, only the blocks above l are computed,
 only from the first edited place on, and only the logits of the last places. Layer 0 is the embedding output, layer l
-the residual stream after block l; the last layer too is taken before the final norm, since that is where an edit acts.
+the residual stream after block l; the last layer's states, too, are those before the final norm, where edits act.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,7 +81,8 @@ class Prompts:
         self._kept = [_Kept(*layer) for layer in keys_and_values(cache)]
         if len(self._kept) != len(self._blocks):
             raise UserError(
-                f"model: {type(network).__name__} keeps no keys and values of its layers, which interventions need; "
+                f"model: {type(network).__name__} does not cache the keys and values of its layers, which "
+                "interventions need; "
                 "choose another model"
             )
 

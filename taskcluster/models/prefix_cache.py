@@ -1,4 +1,4 @@
-"""The shared prefix of many prompts: computed once, instead of with every prompt.
+"""Compute the shared prefix of many prompts once instead of with every prompt.
 
 in:  a causal LM, the S tokens that all prompts begin with
 out: a cache with its keys and values, from which the network continues at token S, for any number of prompts at a time
@@ -27,7 +27,7 @@ class FixedLayer(DynamicLayer):
 
 
 class _Prefix(FixedLayer):
-    """Keys and values (1, H, S, d), put in front of those of B prompts, which are not kept."""
+    """Keys and values (1, H, S, d), prepended to those of B prompts, which are not kept."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         keys, values = (prefix.expand(len(key_states), -1, -1, -1) for prefix in (self.keys, self.values))

@@ -1,8 +1,8 @@
-"""Pretrained models as they are: from a folder, from Hugging Face's hub, or from a GGUF file.
+"""Load pretrained models from a folder, the Hugging Face Hub or a GGUF file.
 
 in:  a folder or a name on the hub, a revision, a precision
 out: a causal LM with its weights, refused in one sentence where file and architecture do not have the same weights, or
-     where these are not finite or do not suit the prompts; what two checkpoints of one model have in common
+     where these are not finite or do not suit the prompts; the traits that checkpoints of one model share
 
 Weights are read from safetensors or GGUF files alone, which hold no code, as pickles may.
 """
@@ -103,9 +103,9 @@ def _quantization(bits: int | None, dtype: str) -> BitsAndBytesConfig | None:
 
 
 def traits(path: str, revision: str | None, trust_remote_code: bool) -> dict[str, object]:
-    """What the checkpoints of one model have in common: the values of config.json that the architecture reads and that
-    change what it computes, and in a folder the shapes of weights, by their names. Raises ValueError where files cannot
-    be read.
+    """Return the traits that checkpoints of one model share: the values of config.json that the architecture reads and
+    that change what it computes, and in a folder the shapes of weights, by their names. Raises ValueError where files
+    cannot be read.
 
     A key that the architecture's config class does not know is read by nothing; one that is missing has its default.
     """
@@ -131,10 +131,10 @@ def _shapes(folder: Path) -> dict[str, str]:
 def _config(path: str, revision: str | None, trust_remote_code: bool) -> Any:
     """Raises ValueError for what transformers would load without what it holds: adapters and quantized weights."""
     if Path(path, "adapter_config.json").is_file():
-        raise ValueError("it is an adapter, which changes another model, and has to be merged into that one")
+        raise ValueError("it is an adapter, and has to be merged into its base model")
     config = AutoConfig.from_pretrained(path, revision=revision or "main", trust_remote_code=trust_remote_code)
     if getattr(config, "quantization_config", None) is not None:
-        raise ValueError("its weights are quantized, and should be float32, bfloat16 or float16")
+        raise ValueError("its weights are quantized, and must be float32, bfloat16 or float16")
     return config
 
 
@@ -146,7 +146,11 @@ def _refuse_other_weights(source: str, network: Any, report: Mapping[str, Any]) 
         *(f"lacks {name}" for name in sorted(report["missing_keys"])),
         *(f"has {name} of shape {[*a]}, and not {[*b]}" for name, a, b in sorted(report["mismatched_keys"])),
         *(f"has {name} left over" for name in sorted(report["unexpected_keys"]) if not BUFFERS.search(name)),
-        *(["has another output layer than its embedding"] if tied and head.weight is not embedding.weight else []),
+        *(
+            ["has an output layer that differs from its embedding"]
+            if tied and head.weight is not embedding.weight
+            else []
+        ),
     ]
     if differences:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The language model that is trained: a Hugging Face causal LM under Lightning. It knows no tasks.
+"""The Lightning module that trains a Hugging Face causal LM. It knows nothing about tasks.
 
 in:  Batches
 out: one optimizer update a step
@@ -27,14 +27,14 @@ Loss = Callable[[PreTrainedModel, Batch, int], Tensor]  # of a batch, in the upd
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is not finite any more, at step 0 because of the weights that training begins with."""
+    """The loss is no longer finite; at step 0, because of the initial weights."""
 
     def __str__(self) -> str:
         return f"the loss is not finite at step {self.args[0]}"
 
 
 def reseed(seed: int, step: int, rank: int = 0) -> None:
-    """Set every generator to a function of (seed, step) and of the process's rank."""
+    """Seed all random generators with a function of (seed, step) and the process's rank."""
     derived = random.Random(f"{seed}/{step}/{rank}").getrandbits(32)
     random.seed(derived)
     np.random.seed(derived)  # noqa: NPY002

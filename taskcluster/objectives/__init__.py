@@ -1,1 +1,1 @@
-"""What training asks of a model: the loss, what may be seen, where gradients flow, auxiliary losses."""
+"""Training objectives: losses, attention masks, stopped gradients, auxiliary losses."""

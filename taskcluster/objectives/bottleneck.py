@@ -20,8 +20,8 @@ class Bottleneck(Objective):
         last: how many tokens of the instruction stay visible, with the separator that ends it: 1 for this alone.
         probability: the fraction of training sequences with the bottleneck; those that share an instruction in a row
             have it together.
-        until: the step from which training has none; None for never.
-        measured: whether the model is measured through the bottleneck, too; None for yes where all of training has it.
+        until: the first step without the bottleneck; None to keep it.
+        measured: whether measures also run through the bottleneck; None: if all of training has it.
     """
 
     needs = ("data",)

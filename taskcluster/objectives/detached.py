@@ -1,4 +1,4 @@
-"""Myopic training: what is read at the last tokens of the instruction returns no gradient to them."""
+"""Myopic training: reading the last tokens of the instruction sends no gradient to them."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ from taskcluster.validation import validated
 
 
 class Detached(Objective):
-    """Losses on x and y do not teach the last tokens of the instruction to be read.
+    """Losses on x and y send no gradient through the keys and values of the last instruction tokens.
 
     The keys and values of these tokens are constants for the queries that predict later parts, as in the myopic
     training of Wu, Morris and Levine (2024), "Do language models plan ahead for future tokens?", arXiv 2404.00859. A

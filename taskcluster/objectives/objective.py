@@ -1,9 +1,9 @@
-"""What an objective is, and the loss of an update that several of them make together.
+"""The protocol of objectives, and the combined loss of several objectives.
 
 in:  a network and a Batch
 out: the loss, from whose gradient the update is made
 
-Weights of parts add up, masks hide what any of them hides, auxiliary losses are added.
+Weights add up, a token is hidden if any objective hides it, and auxiliary losses are added.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from taskcluster.validation import UserError
 
 
 class Objective:
-    """A part of what training asks. Each method has a default that changes nothing; override what the objective is.
+    """One part of the training objective. Each method's default changes nothing; override those you need.
 
     The constructor takes the keys of the configuration, and raises ValueError("KEY=VALUE ...") for values that cannot
     be used.
@@ -61,7 +61,7 @@ class Objective:
 
 
 class Objectives:
-    """Several objectives as one. Raises UserError where no prediction has a weight."""
+    """Several objectives combined. Raises UserError if no prediction has a weight."""
 
     def __init__(self, parts: Mapping[str, Objective]) -> None:
         self._parts = [*parts.values()]
@@ -69,7 +69,7 @@ class Objectives:
         self.weights = Weights(*map(sum, zip(*weights, strict=True))) if weights else Weights(0, 0, 0)
         if not any(self.weights):
             raise UserError(
-                f"objective=[{','.join(parts)}] gives no prediction a weight, so there is no loss; add next_token or "
+                f"objective=[{','.join(parts)}] gives no prediction a weight, so the loss is empty; add next_token or "
                 "answer, or raise a weight"
             )
         self._reads = [*dict.fromkeys(position for part in self._parts for position in part.reads)]
@@ -78,7 +78,7 @@ class Objectives:
 
     @property
     def measured(self) -> Hidden | None:
-        """What is hidden when the model is measured."""
+        """Which keys are hidden when the model is measured."""
         parts = [part for part in self._parts if part.measured and _overrides(part, "hidden")]
         return (lambda places: _any([part.hidden(places) for part in parts])) if parts else None  # type: ignore[return-value]
 

@@ -31,7 +31,7 @@ def contrastive_loss(states: Tensor, groups: Tensor, cells: Tensor, temperature:
 
 
 class Pull(Objective):
-    """Draws states of one task together, and apart from those of other tasks; a negative weight pushes instead.
+    """Pulls states of one task together and away from those of other tasks; a negative weight pushes instead.
 
     At a position after x, only states of the same x are compared. Each process of several compares its share
     of a batch.
@@ -41,7 +41,7 @@ class Pull(Objective):
         at: the position.
         layers: the mean over these; 0 is the embedding output.
         temperature: what cosine similarities are divided by.
-        labels: "task"; or "random", a control: those of the tasks, dealt to the training instructions at random.
+        labels: "task"; or "random", a control: the tasks' labels, assigned to the training instructions at random.
         seed: of the control.
 
     Raises:

@@ -1,1 +1,1 @@
-"""How runs are started, followed and mirrored: command line, multiruns, processes, tracking, live page."""
+"""Start, follow and mirror runs: command line, multiruns, processes, tracking, live page."""

@@ -42,8 +42,8 @@ class Drawing(NamedTuple):
 
 def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
     """The charts of a page by name, from points of every metric and step, as the catalogue asks for them, the one that
-    answers first: of several conditions, one layer of each against the step; of one, all its layers; of a single step,
-    by layer."""
+    main chart first: for several conditions, one layer of each against the step; for one, all layers; for a single
+    step, by layer."""
     last_step = {point["condition"]: point["step"] for point in points}
     first_step = {point["condition"]: point["step"] for point in reversed(points)}
     several, measured = len(last_step) > 1, {point["metric"] for point in points}
@@ -69,7 +69,7 @@ def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
 
 
 def _of_one_layer(data: alt.Data, chart: Any, metric: Metric) -> Chart:
-    """The chart of a layer that the reader chooses, at first the last of each condition."""
+    """The chart of one layer, which the reader can choose; initially the last layer of each condition."""
     deepest: dict[str, int] = {}
     for point in data.values:
         deepest[point["condition"]] = max(deepest.get(point["condition"], 0), point["layer"])

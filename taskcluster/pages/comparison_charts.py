@@ -16,10 +16,10 @@ from taskcluster.results.correlations import ALL, LAST, Agreement, instruments
 from taskcluster.runs.journal import finite
 from taskcluster.views import shown
 
-ITSELF = {"baseline": "trained network", "nuisance": "task"}  # what the metric is called beside others of this kind
+ITSELF = {"baseline": "trained network", "nuisance": "task"}  # the metric's name among others of this kind
 TITLES = {
     "baseline": "ARI beside baselines, by layer at the last step, on validation",
-    "nuisance": "What the clusters are of: their ARI against each label, by layer at the last step, on validation",
+    "nuisance": "Which label the clusters follow: ARI against each label, by layer at the last step, on validation",
 }
 THIN = [5, 3]  # dashes
 DARK = 0.55  # correlations beyond this are on a dark ground

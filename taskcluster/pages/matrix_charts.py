@@ -1,4 +1,4 @@
-"""Charts of what a measure says of every two layers, and of every example, at the last step. No files.
+"""Charts of metrics by two layers and by example, at the last step. No files.
 
 in:  points of `points.matrix_points` with their condition; the numbers of the examples of a run
 out: a map of layers by layers for each metric; a histogram

@@ -28,7 +28,7 @@ OPEN = ("The paper's claims", "Differences between conditions", "Differences in 
 MOST_ROWS = 12  # or fewer
 POINTS = {"in": 72.0, "cm": 72 / 2.54, "mm": 7.2 / 2.54, "pt": 1.0}  # of a unit of width
 NARROWEST, WIDEST = 1.5 * 72, 20 * 72  # points
-MOST_GAPS = 100  # sentences about what is missing
+MOST_GAPS = 100  # sentences about missing parts
 
 
 def write(root: Path) -> Path:
@@ -104,7 +104,7 @@ def _shortened(table: Table, names: Sequence[str]) -> Table:
 
 
 def _charts(shown: Findings, points: Sequence[Point]) -> dict[str, Chart]:
-    """All charts of a report, the one that answers first. Conditions have their short names."""
+    """All charts of a report, the main one first. Conditions have their short names."""
     short = dict(zip(shown.names, short_names(shown.names), strict=True))
     points = [point | {"condition": short[point["condition"]]} for point in points]
     swept = [(short[name], condition) for name, condition in shown.named()]
@@ -118,7 +118,7 @@ def _charts(shown: Findings, points: Sequence[Point]) -> dict[str, Chart]:
 
 
 def _asked(findings: Findings) -> list[str]:
-    """What all runs were asked, of the first, and the keys in which conditions differ."""
+    """Return the setup of the runs, from the first one, and the keys in which conditions differ."""
     first = findings.runs[0]
     swept = dict.fromkeys(key for condition in findings.conditions for key in condition.settings)
     differ = f"{len(findings.conditions)} conditions differ in {', '.join(swept)}." if swept else ""

@@ -1,4 +1,4 @@
-"""Charts and tables into files: pictures for a paper, and pages that need no network."""
+"""Write charts and tables to files: pictures for a paper, and pages that need no network."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Many runs: their numbers, means with intervals, claims and tables.
 
-Python puts a package in the place of its name as soon as any of its modules is loaded. So that `taskcluster.results` is
-the library's function all the same, the package can be called.
+Python binds a package to its name as soon as any of its modules is loaded. The package is callable so that
+`taskcluster.results` is still the library's function.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""What a run or a report answers, in sentences: what was asked, and what came out. Free of torch.
+"""Summarize a run or a report in sentences: the setup and the outcome. Free of torch.
 
 in:  a run's configuration; its journal and catalogue; the Findings of a folder
-out: plain sentences, which a page begins with
+out: sentences with which a page begins
 """
 
 import math
@@ -18,12 +18,12 @@ from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.views import shown
 
 MOST_NAMED = 4  # conditions or differences in a sentence
-VIEWS: tuple[View, ...] = ("runs", "layers", "tables")  # in which metrics by layer are looked for
+VIEWS: tuple[View, ...] = ("runs", "layers", "tables")  # splits in which metrics by layer are searched
 MOST_METRICS = 3  # that sentences are about
 
 
 def asked(config: Mapping[str, Any], last_step: int) -> str:
-    """The model, the tasks and the measures of a run."""
+    """Describe the model, the tasks and the measures of a run."""
     parts = {key: config.get(key) or {} for key in ("model", "task", "measures")}
     model, task = parts["model"], parts["task"]
     sizes = [f"{model[key]} {word}" for key, word in (("n_layer", "layers"), ("n_embd", "wide")) if model.get(key)]
@@ -38,7 +38,7 @@ def asked(config: Mapping[str, Any], last_step: int) -> str:
 
 
 def answer(rows: Sequence[Row], known: Catalogue) -> list[str]:
-    """The end of a run on validation: a sentence for each metric that stands for it."""
+    """Summarize the end of a run on validation: a sentence for each main metric."""
     last, sentences = rows[-1], []
     for metric in _main(known, [last]):
         values = layers_of(last, metric.stem("val")) if metric.by_layer else [number(last, metric.stem("val"))]
@@ -53,7 +53,7 @@ def answer(rows: Sequence[Row], known: Catalogue) -> list[str]:
 
 
 def compared(findings: Findings) -> list[str]:
-    """The end of the runs of every condition, and which differences between conditions are decided."""
+    """Summarize the end of the runs of every condition, and which differences between conditions are decided."""
     main = _main(findings.catalogue, [run.last for run in findings.runs])
     sentences, names = [], short_names(findings.names)
     for metric in main[:1] if len(names) > 1 else main:
@@ -69,7 +69,7 @@ def compared(findings: Findings) -> list[str]:
 
 
 def _differences(findings: Findings, main: Sequence[Metric]) -> Iterator[str]:
-    """Those whose sign is decided, of the metrics that stand for runs, all of which are compared at once."""
+    """Return the main metrics' differences whose sign is decided when all are compared at once."""
     found = paired(findings, metrics=main) + paired(findings, emergence=True, metrics=main)
     certain = [one for one in found if decided(one)]
     if certain:
@@ -78,9 +78,9 @@ def _differences(findings: Findings, main: Sequence[Metric]) -> Iterator[str]:
         said = [_in_words(one, short) for one in certain[:MOST_NAMED]]
         yield f"On the same seeds \N{EN DASH} {'; '.join(said)}{more}."
     elif found:
-        yield "These runs decide no difference between conditions (paired by seed)."
+        yield "These runs do not decide any difference between conditions (paired by seed)."
     else:
-        yield "Conditions have no seed in common, so no difference is paired."
+        yield "The conditions share no seed, so their differences cannot be paired."
 
 
 def _in_words(one: Difference, short: Mapping[str, str]) -> str:
@@ -93,7 +93,7 @@ def _in_words(one: Difference, short: Mapping[str, str]) -> str:
 
 
 def _main(known: Catalogue, rows: Sequence[Row]) -> list[Metric]:
-    """The metrics that stand for a run, of those that were measured."""
+    """Return the main metrics among those measured."""
     chosen: dict[str, Metric] = {}
     for view in VIEWS:
         if not any(metric.by_layer for metric in chosen.values()):

@@ -17,7 +17,7 @@ Column = Callable[[Finished], float]
 
 
 class Table(NamedTuple):
-    """note: what a reader must know to read it."""
+    """note: explains how to read it."""
 
     title: str
     columns: Sequence[str]

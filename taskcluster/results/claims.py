@@ -17,8 +17,8 @@ from taskcluster.runs.journal import layers_of, number
 
 Rows = Sequence[Mapping[str, Any]]
 
-LEARNED = 0.25  # rise of the accuracy, beyond what knowing x alone gives
-RISE = 0.1  # a curve that rises by less does not emerge
+LEARNED = 0.25  # rise of the accuracy, more than x alone explains
+RISE = 0.1  # smallest rise of a curve that emerges
 
 DIFFERENCE = (0.0, ARI.range[1] - ARI.range[0])  # of two values of the ARI, without its sign
 CORRELATION = (-1.0, 1.0)
@@ -27,7 +27,7 @@ CORRELATION = (-1.0, 1.0)
 @dataclass(frozen=True)
 class Claim:
     """`value` must be on the right side of `threshold` ("<" or ">", as `relation` says). range: the least and the
-    greatest value that it can take. undecided: why it neither holds nor fails, "" where the value decides.
+    greatest value that it can take. undecided: why it neither holds nor fails, "" if the value decides.
     """
 
     name: str
@@ -71,9 +71,9 @@ def judge(rows: Rows) -> list[Claim]:
     Rows may be missing: those before the checkpoint of another run from which this one started, which may be its last.
     The claims are about rows at which clusters were measured; without such a measure, about none.
 
-    A claim is decided only if what it is about has happened. Where the curve starts and ends: if accuracy rose by
-    LEARNED or the last layer's ARI by RISE. The others, which are about the shape of a rise: if both rose; and a curve
-    that fell back by the end can fail them, not pass.
+    A claim is decided only if its precondition is met. Claims about where the curve starts and ends: accuracy rose by
+    LEARNED, or the last layer's ARI by RISE. Claims about the shape of a rise: both rose; a curve that fell back by the
+    end can fail them, not pass.
     """
     rows = [row for row in rows if ARI.at("val", 0) in row]
     accuracy = [number(row, ACCURACY.stem("val")) for row in rows]
@@ -91,9 +91,9 @@ def judge(rows: Rows) -> list[Claim]:
 
 
 def _no_rise(curve: Sequence[float], least: float, name: str) -> tuple[str, str]:
-    """Why a curve did not rise by `least` at any step, and why it had not by the end; "" where it did."""
+    """Return why a curve did not rise by `least` at any step, and why not by the end; "" if it did."""
     if len(curve) < 2:
-        return ("measured at one step alone",) * 2
+        return ("measured at one step only",) * 2
     values = [value for value in curve if math.isfinite(value)] or [math.nan]
     if not max(values) - values[0] >= least:
         return (f"{name} did not rise by {least:g}",) * 2

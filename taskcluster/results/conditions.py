@@ -21,7 +21,7 @@ from taskcluster.runs.folder import RunFolder
 R = TypeVar("R")
 Settings = Mapping[str, Any]
 
-MARKS = {"config.yaml", "status.json"}  # a run folder has at least one of them
+MARKS = {"config.yaml", "status.json"}  # files of which a run folder has at least one
 PARTS = {"checkpoints", "figures", "tensorboard", "wandb"}  # subfolders of a run, which may hold such files too
 
 
@@ -29,7 +29,7 @@ PARTS = {"checkpoints", "figures", "tensorboard", "wandb"}  # subfolders of a ru
 class Condition(Generic[R]):
     """Runs of one sweep that differ in nothing but seeds.
 
-    key: unique, whatever other conditions there are; sweep: see `sweep_of`; label: what distinguishes it from the
+    key: unique among all conditions; sweep: see `sweep_of`; label: what distinguishes it from the
     sweep's other conditions, "model.n_layer=2", or "model.n_layer=6, data.loss_on=y" for a control, or the sweep's name
     if it is the only one; settings: dotted key -> value of every key in which the sweep's conditions differ; runs: in
     the order they were given.

@@ -1,4 +1,4 @@
-"""What metrics are compared with, as tables: other conditions, baselines, other labels, chance, repetitions.
+"""Tables that compare metrics with other conditions, baselines, other labels, chance and repetitions.
 
 in:  Findings, a metric
 out: Tables, cells of p values, and a sentence about one run
@@ -22,26 +22,26 @@ from taskcluster.results.intervals import FEWEST, Interval, interval
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.views import shown
 
-BASELINES = """Validation, last step, last layer where there are several. Baselines are clusters of the texts of
-prompts, and of the states of the same network with random weights, whose other layers are in the table by layer;
-against other labels the clusters are the same as against the task."""
-CONTROLS = """Validation, last step. s.d. of repetitions: of the same measurement of the same states. s.d. of training:
-over runs, less what repetitions add (variance components of one-way random effects: Searle, Casella and McCulloch,
-1992; 0 where they explain it all)."""
+BASELINES = """Validation, last step; last layer of metrics with several layers. Baselines cluster the texts of the
+prompts, and the states of the same network with random weights, whose other layers are in the table by layer.
+Comparisons with other labels use the same clusters as those with the task."""
+CONTROLS = """Validation, last step. s.d. of repetitions: the same states measured again. s.d. of training: over
+runs, minus what repetitions explain (variance components of one-way random effects: Searle, Casella and McCulloch,
+1992; 0 where they explain all of it)."""
 
 DIFFERENCE_STEPS = "steps"  # the unit of differences in emergence
-AT_THE_END = "Validation, last step; in the last layer of each where a metric has several. "
-STEPS_OF_EMERGENCE = """Optimizer updates; negative: the condition's curve makes half of its rise earlier (see when
-accuracy and clusters emerge). Seeds with which both curves rise. """
-DIFFERENCES = """Mean of condition less
-reference over the seeds that both have [95 % interval]. The reference has the values that most conditions of the sweep
-have, and of as many it is the first. All comparisons: the interval at the level 1 - 0.05 / {count}, so that the {count}
-of this table cover their differences at once with 95 % (Bonferroni's inequality)."""
+AT_THE_END = "Validation, last step; last layer of metrics with several layers. "
+STEPS_OF_EMERGENCE = """Optimizer updates. Negative: the condition's curve reaches half of its rise earlier (see when
+accuracy and clusters emerge). Only seeds for which both curves rise. """
+DIFFERENCES = """Mean of condition minus reference over the seeds that both have [95 % interval]. The reference is
+the condition with the most frequent settings of the sweep, the first of equals. All comparisons: the interval at the
+level 1 - 0.05 / {count}, so that the {count} of this table cover their differences at once with 95 % (Bonferroni's
+inequality)."""
 
 
 class Difference(NamedTuple):
-    """Of a metric between a condition and its reference, over the seeds that both have. alone, together: its mean with
-    the interval by itself, and with that of all comparisons; unit: "" or DIFFERENCE_STEPS."""
+    """The difference of a metric between a condition and its reference, over the seeds that both have. alone, together:
+    its mean with the interval by itself, and with that of all comparisons; unit: "" or DIFFERENCE_STEPS."""
 
     condition: str
     reference: str
@@ -93,7 +93,7 @@ def paired(findings: Findings, emergence: bool = False, metrics: Sequence[Metric
 
 
 def decided(one: Difference) -> bool:
-    """Whether all comparisons of its table leave the sign of a difference without doubt."""
+    """Whether the sign of a difference is decided among all comparisons of its table."""
     return one.together.sd > 0 and (one.together.lower > 0 or one.together.upper < 0)
 
 

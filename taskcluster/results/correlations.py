@@ -1,4 +1,4 @@
-"""Whether instruments tell the same story: rank correlations between the metrics of the view "instruments".
+"""Whether instruments agree: rank correlations between the metrics of the view "instruments".
 
 in:  the journals of a condition's runs, and metrics by layer
 out: for each pair of metrics Spearman's rank correlation, over layers and steps and over the layers of the last step,
@@ -65,7 +65,7 @@ def pooled(correlations: Sequence[tuple[float, int]]) -> Interval:
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's rank correlation; NaN where either side is constant, or not a number somewhere."""
-    from scipy.stats import rankdata  # half a second, for which a page need not wait
+    from scipy.stats import rankdata  # imported here: it takes half a second, which pages need not wait for
 
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0 or np.isnan([a, b]).any():
         return math.nan

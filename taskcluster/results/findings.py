@@ -23,7 +23,7 @@ from taskcluster.runs.records import text
 from taskcluster.runs.verdicts import judged
 from taskcluster.validation import UserError
 
-MOST = 50  # conditions that a reader can take in
+MOST = 50  # most conditions that a reader can take in
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Finished:
         return self.rows[-1]
 
     def keys(self, metric: Metric) -> list[str]:
-        """The journal's keys of a metric on validation: one for each layer, or one. [] if it was not measured."""
+        """Return the journal's keys of a metric on validation: one per layer, or one; [] if it was not measured."""
         stem = metric.stem("val")
         if metric.by_layer:
             return [metric.at("val", layer) for layer in range(len(layers_of(self.last, stem)))]
@@ -90,7 +90,7 @@ class Findings:
         self.runs: list[Finished] = self._once([run for run in read if run])
         if not self.runs:
             said = f" ({'; '.join(self.gaps)})" if self.gaps else ""
-            raise UserError(f"{root} holds no finished run{said}; give the folder of a multirun")
+            raise UserError(f"{root} contains no finished run{said}; give the folder of a multirun")
         self.conditions = conditions([(run, run.sweep, run.config) for run in self.runs])
         several = len({condition.sweep for condition in self.conditions}) > 1
         names = [f"{c.sweep}: {c.label}" if several and c.label != c.sweep else c.label for c in self.conditions]
@@ -152,7 +152,7 @@ class Findings:
         return None
 
     def _once(self, runs: list[Finished]) -> list[Finished]:
-        """Without runs that equal another in everything, seeds included: they would count twice."""
+        """Drop runs that equal another one, seeds included: they would count twice."""
         kept: dict[tuple[str, str, str], Finished] = {}
         for run in runs:
             first = kept.setdefault((run.sweep, digest(decisive(run.config)), run.seed), run)

@@ -144,8 +144,8 @@ def critical(freedom: ArrayLike, cells: ArrayLike = 1) -> np.ndarray:
     """The value that |t| exceeds with 5 %; NaN without a degree of freedom.
 
     cells: how many means are looked at together. Intervals of all of them cover at once with 95 %, as each is at the
-    level 1 - 0.05 / cells (Bonferroni's inequality), whatever the dependence between cells.
+    level 1 - 0.05 / cells (Bonferroni's inequality), for any dependence between cells.
     """
-    from scipy.special import stdtrit  # a third of a second, for which a page need not wait
+    from scipy.special import stdtrit  # imported here: it takes a third of a second, which pages need not wait for
 
     return np.asarray(-stdtrit(np.asarray(freedom, dtype=float), (1 - CONFIDENCE) / 2 / np.asarray(cells)))

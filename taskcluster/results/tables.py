@@ -27,17 +27,17 @@ from taskcluster.views import shown
 Ending = Mapping[tuple[str, str, str, int | None], Point]  # points of the last step by condition, metric, split, layer
 
 MADE_WITH = ("machine", "device", "threads")
-P_VALUES = """p: the largest over runs, of a permutation test of each run (Phipson and Smyth, 2010): how often the same
-clusters fit shuffled tasks as well."""
-EMERGENCE = f"""The step at which a curve has made half of its rise, on a line between measured steps: validation
-accuracy, and the metric on validation, in the last layer where it has several. A curve that rises by less than {RISE}
-does not emerge (-)."""
+P_VALUES = """p: the largest over runs, from a permutation test in each run (Phipson and Smyth, 2010): how often the
+same clusters match shuffled task labels equally well."""
+EMERGENCE = f"""The step at which a curve reaches half of its rise, interpolated between measured steps: validation
+accuracy, and the metric on validation (last layer of metrics with several layers). A curve that rises by less than
+{RISE} does not emerge (-)."""
 CLAIMS = """Claims of Wu and Varshney (NAACL Findings 2025) about the ARI of clusters and tasks at the separator; the
-thresholds are ours. A claim is decided in runs in which what it is about has happened, such as a rise."""
-AGREEMENT = """Spearman's rank correlation on validation, within each run over the layers and steps at which both were
-measured, or over the layers of the last of these steps; mean and interval over runs by Fisher's z. All that grows with
-training and depth agrees over layers and steps; the last step tells more."""
-TOGETHER = f"""so that all of them cover their means at once with {CONFIDENCE:.0%}, however they depend on each other
+thresholds are ours. A claim is decided only in runs in which its precondition, such as a rise, is met."""
+AGREEMENT = """Spearman's rank correlation on validation, within each run over the layers and steps at which both
+were measured, or over the layers of the last of these steps; mean and interval over runs by Fisher's z. Over layers
+and steps, any two metrics that grow with training and depth correlate; the last step is more informative."""
+TOGETHER = f"""so that all intervals cover their means at once with {CONFIDENCE:.0%}, under any dependence
 (Bonferroni's inequality: each is at the level 1 - {1 - CONFIDENCE:.2g} / their number)."""
 
 
@@ -79,8 +79,8 @@ def _what_was_run(findings: Findings) -> Table:
     begun, ended = (text(time[:16].replace("T", " ")) for time in (min(starts), max(ends)))
     hours = sum(run.status["wall_seconds"] for run in findings.runs) / 3600
     columns = ["condition", *keys, "runs", "seeds", "steps", "minutes a run"]
-    note = f"Begun {begun} UTC, last measured {ended} UTC; {hours:.2f} hours of runs."
-    return Table("What was run", columns, rows, note + " Every other key is the same in all of a sweep's runs.")
+    note = f"Started {begun} UTC, last measured {ended} UTC; {hours:.2f} hours of runs."
+    return Table("What was run", columns, rows, note + " All other keys are the same in all runs of a sweep.")
 
 
 def _claims(findings: Findings) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Files and folders that are always whole: a reader sees either the old content or all of the new."""
+"""Replace files and folders atomically: a reader sees either the old content or all of the new."""
 
 import errno
 import os
@@ -39,7 +39,7 @@ def replace_file(file: Path, content: bytes | memoryview, writer: str = "") -> N
         raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # or the new name might not survive a loss of power
+        os.fsync(folder)  # otherwise the new name might not survive a power loss
     finally:
         os.close(folder)
 
@@ -70,4 +70,4 @@ def filling(folder: Path) -> Iterator[Path]:
 def refuse_taken(folder: Path) -> None:
     """Raise UserError for a folder that holds something, hidden files aside: a kill may have left some."""
     if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
-        raise UserError(f"{folder} holds something already; give a folder that does not exist yet")
+        raise UserError(f"{folder} is not empty; give a folder that does not exist yet")

@@ -1,4 +1,4 @@
-"""Checkpoints that can be trusted: written whole or not at all, with a SHA-256, and read without running their content.
+"""Checkpoints that are written whole or not at all, with a SHA-256, and read without running their content.
 
 in:  Lightning's dictionary of the whole state of training, plain containers and tensors
 out: FILE and FILE.sha256, which `sha256sum --check` reads
@@ -37,17 +37,19 @@ class TrustedCheckpointIO(CheckpointIO):
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A checkpoint, on the CPU. Raises UserError for a file that is none or carries code, none of which is run."""
+    """Load a checkpoint on the CPU. Raises UserError for a file that is not a checkpoint or contains code, which is
+    never run."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise UserError(
-            f"{path} holds more than tensors and plain containers, perhaps code; it was refused, and nothing of it run"
+            f"{path} contains more than tensors and plain containers, possibly code; it was refused, and none of it "
+            "was run"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict) or not {"state_dict", "optimizer_states", "global_step"} <= content.keys():
-        raise UserError(f"{path} is not a checkpoint with the whole state of training; choose another")
+        raise UserError(f"{path} is not a complete training checkpoint; choose another")
     return content
 
 
@@ -57,7 +59,7 @@ def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def put_weights(path: Path, network: torch.nn.Module) -> None:
-    """Put a checkpoint's weights into a network, in their precision. Raises UserError where they do not fit."""
+    """Load a checkpoint's weights into a network, in their precision. Raises UserError if they do not fit."""
     weights = network_weights(load(path))
     refuse_other_weights(path, weights, network)
     network.to(dtype=next(weight.dtype for weight in weights.values() if weight.is_floating_point()))
@@ -74,6 +76,6 @@ def refuse_other_weights(path: object, weights: Mapping[str, torch.Tensor], netw
         there, here = saved.get(name, "missing"), expected.get(name, "missing")
         if there != here:
             raise UserError(
-                f"{path} is of another architecture: {name} is {there} there and {here} here; give the configuration "
-                "that it was trained with"
+                f"{path} has a different architecture: {name} is {there} in the checkpoint and {here} in this model; "
+                "use the configuration that it was trained with"
             )

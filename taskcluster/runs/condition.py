@@ -1,4 +1,4 @@
-"""What a run studies: its condition (all settings but seeds and those that change no number), and its seeds.
+"""The condition of a run (all settings except seeds and those that change no number), and its seeds.
 
 in:  a run's resolved configuration
 out: dotted keys and values, and a digest of them
@@ -41,12 +41,12 @@ def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
 
 
 def matters(key: str) -> bool:
-    """Whether a dotted key of the configuration has to do with a run's numbers."""
+    """Whether a dotted key of the configuration affects a run's numbers."""
     return not key.startswith(WITHOUT_EFFECT)
 
 
 def differing_keys(one: Config, other: Config) -> list[str]:
-    """Dotted keys that matter and have different values."""
+    """Return the dotted keys that affect a run's numbers and have different values."""
     old, new = flatten(one), flatten(other)
     return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and matters(key))
 
@@ -57,13 +57,13 @@ def is_seed(key: str) -> bool:
 
 
 def content(config: Config) -> dict[str, Any]:
-    """Dotted key -> value of all that matters to a run's numbers, seeds included."""
+    """Return dotted key -> value of all settings that affect a run's numbers, seeds included."""
     return {key: value for key, value in flatten(config).items() if matters(key)}
 
 
 def decisive(config: Config) -> dict[str, Any]:
-    """The condition: dotted key -> value of all that matters to a run's numbers, seeds aside; and "objective", the
-    names of its objectives together."""
+    """Return the condition: dotted key -> value of all settings that affect a run's numbers, except seeds; and
+    "objective", the joined names of its objectives."""
     values = {key: value for key, value in content(config).items() if not is_seed(key)}
     if objectives := config.get("objective"):
         values["objective"] = "+".join(objectives)
@@ -88,7 +88,7 @@ def _with_text_keys(value: Any) -> Any:
 
 
 def separate_seeds(config: Config) -> dict[str, Any]:
-    """Seeds that do not follow `seed`: {"seeds.kmeans": 3}, {"data.probe_seed": 5}."""
+    """Return the seeds that do not follow `seed`: {"seeds.kmeans": 3}, {"data.probe_seed": 5}."""
     sources, seed = config.get("seeds") or {}, config.get("seed")
     flat = flatten(config)
     keys = sorted(filter(is_seed, flat), key=lambda key: not key.startswith("seeds."))
@@ -96,7 +96,7 @@ def separate_seeds(config: Config) -> dict[str, Any]:
 
 
 def named_seeds(config: Config) -> dict[str, Any]:
-    """All seeds that tell a run from others of its condition, by short names: {"seed": 0, "kmeans": 3}."""
+    """Return the seeds that distinguish runs of a condition, by short names: {"seed": 0, "kmeans": 3}."""
     separate = separate_seeds(config).items()
     short = {key.removeprefix("seeds.").replace("data.probe_seed", "probe_seed"): value for key, value in separate}
     trained = TRAINED_WITH.search(str((config.get("model") or {}).get("path")))

@@ -1,4 +1,4 @@
-"""What metrics say of every example, beside the journal, which has their means. Free of torch.
+"""Store metrics of every example; the journal has only their means. Free of torch.
 
 examples/step=000200.parquet    a row for each example of a split: split, example, prompt, right or not, labels; metrics
                                 under their keys, "KEY/layer_3" for those by layer
@@ -26,7 +26,7 @@ Columns = Mapping[str, Any]
 
 
 def write(folder: Path, step: int, splits: Mapping[str, Columns]) -> None:
-    import polars  # only now, as most runs have no such metrics
+    import polars  # imported here, since most runs have no such metrics
 
     frames = [
         polars.DataFrame({"example": range(len(next(iter(columns.values())))), **columns}).select(
@@ -41,12 +41,12 @@ def write(folder: Path, step: int, splits: Mapping[str, Columns]) -> None:
 
 
 def read(folder: Path, step: int | None = None) -> "polars.DataFrame":
-    """The file of a step, by default the last. Raises UserError where there is none, or it is damaged."""
+    """Read the file of a step, by default the last. Raises UserError for a missing or damaged file."""
     import polars
 
     known = steps(folder)
     if not known or step not in (None, *known):
-        choices = f"choose from: {', '.join(map(str, known))}" if known else "no measure of the run gives any"
+        choices = f"choose from: {', '.join(map(str, known))}" if known else "no measure of the run writes any"
         of_step = "" if step is None else f" of step {step}"
         raise UserError(f"{folder.parent} has no numbers of examples{of_step}; {choices}")
     file = _file(folder, known[-1] if step is None else step)

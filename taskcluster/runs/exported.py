@@ -1,4 +1,4 @@
-"""What an exported run brings with its model: tasks, prompts, objective, clusterer, measures and seeds. Free of torch.
+"""Read what an exported run brings with its model: tasks, prompts, objective, clusterer, measures, seeds. Free of torch.
 
 in:  the overrides of one job, of which model.path names a folder that holds taskcluster.yaml, or checkpoints that do
 out: the override that chooses this configuration, as options of Hydra that come after model=pretrained in the list of
@@ -27,8 +27,8 @@ LISTS = ("objective", "measures")  # groups of several parts
 
 def follow(words: Sequence[str], told: bool = True) -> list[str]:
     """["exported=NAME"] where the words name the folder of an exported run, or of its checkpoints, else []. told:
-    whether it is printed, once. Raises UserError for a file that cannot be read, and for checkpoints of runs that
-    differ."""
+    whether to print it, once. Raises UserError for a file that cannot be read, and for checkpoints of runs that differ.
+    """
     if any(word.startswith(f"{GROUP}=") for word in words) or not (files := _files(words)):
         return []
     name = f"{GROUP}_{digest({'': str(files[0].absolute())})}"
@@ -38,7 +38,8 @@ def follow(words: Sequence[str], told: bool = True) -> list[str]:
             if differing := differing_keys(config, other):
                 raise UserError(
                     f"model.path={str(file.parents[1])!r}: {files[0].parent.name} and {file.parent.name} were exported "
-                    f"from runs that differ in {differing[0]}; measure each by itself, as in model.path={file.parent}"
+                    f"from runs that differ in {differing[0]}; measure each one separately, as in "
+                    f"model.path={file.parent}"
                 )
         _register(name, config)
         if told:
@@ -77,7 +78,7 @@ def _register(name: str, config: dict[str, Any]) -> None:
     for key, source in (FOLLOWS | _seeds_of_options(parts)).items():
         *path, last = key.split(".")
         node = reduce(lambda node, part: node.get(part, {}), path, parts)
-        if node.get(last) == config["seeds"][source]:  # not set by itself
+        if node.get(last) == config["seeds"][source]:  # a seed that follows `seed`
             node[last] = f"${{seeds.{source}}}"
     others = {key: None for key in ("tokenizer_revision", "tokenizer_gguf_file") if key in parts["data"]}
     parts["data"] |= {"tokenizer": "${model.path}"} | others

@@ -1,4 +1,4 @@
-"""The run folder: the only record of a run that counts, which everything else reads.
+"""The run folder: the authoritative record of a run, which everything else reads.
 
 config.yaml     the resolved configuration
 catalogue.json  what the metrics of the journal are: names, ranges, where each is shown
@@ -61,7 +61,7 @@ class RunFolder:
         return self.state_by(self.status)
 
     def state_by(self, status: Callable[[], Row]) -> str:
-        """The same by a reader of status.json, which is called again where a run may just have ended."""
+        """Return the state, given a reader of status.json, which is called again if the run may just have ended."""
         state = str(status().get("state", "new"))
         if state != "running" or self.in_use():
             return state
@@ -69,15 +69,15 @@ class RunFolder:
         return "killed" if state == "running" else state
 
     def locked(self) -> AbstractContextManager[None]:
-        """A context that holds the right to write here."""
+        """A context that locks the folder for writing."""
         return locks.hold(self.path)
 
     def in_use(self) -> bool:
-        """Whether a process has the right to write here. Needs no such right itself, and writes nothing."""
+        """Whether a process has locked the folder. Needs no lock, and writes nothing."""
         return locks.held(self.path)
 
     def refuse_in_use(self) -> None:
-        """Raise UserError where a process has the right to write here."""
+        """Raise UserError if a process has locked the folder."""
         locks.refuse_held(self.path)
 
     def start(self, config: Mapping[str, Any], step: int | None, declared: Iterable[Metric]) -> None:
@@ -101,7 +101,7 @@ class RunFolder:
         replace_file(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
 
     def catalogue(self) -> Catalogue:
-        """What the journal's metrics are, as their measures declare them."""
+        """The declarations of the journal's metrics."""
         return records.declared(records.read(self.path / "catalogue.json", records.Declared))
 
     def config(self) -> Row:

@@ -1,4 +1,4 @@
-"""The journals of a run: what the keys of a line mean, how lines are appended, and how they are read back.
+"""The journals of a run: parse their keys, append lines, read them back.
 
 metrics.jsonl   {"step": 120, "val/accuracy": 0.9, "ari/val/layer_3": 0.7, "cka/val": [[1.0, ...], ...], ...,
                 "time": ..., "elapsed": ..., ...}
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 TIMES = ("time", "elapsed", "measuring")  # the keys of a line that differ between two runs of one configuration
 
-SPLITS = {"train": "train", "val": "validation"}  # as the keys have them, and in words
+SPLITS = {"train": "train", "val": "validation"}  # in keys, and in words
 
 
 class Key(NamedTuple):
@@ -84,7 +84,7 @@ def read(file: Path) -> list[Row]:
 
 
 class WrittenTwice(ValueError):
-    """The step of a line is not above that of the line before it, so nothing says which lines belong together."""
+    """A line's step is not above the previous line's, so lines of two processes cannot be told apart."""
 
 
 def complete(content: bytes, last: int = -1) -> tuple[list[Row], int, str]:
@@ -95,7 +95,7 @@ def complete(content: bytes, last: int = -1) -> tuple[list[Row], int, str]:
     """
     rows: list[Row] = []
     length = 0
-    for line in content.split(b"\n")[:-1]:  # what follows the last newline is empty or torn
+    for line in content.split(b"\n")[:-1]:  # the text after the last newline is empty or torn
         try:
             row = orjson.loads(line)
             step = int(row["step"])

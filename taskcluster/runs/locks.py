@@ -1,6 +1,6 @@
 """One writer for each run folder.
 
-.lock     locked by the process that writes; the system releases it when the process ends, however that is
+.lock locked by the process that writes; the system releases it when the process ends or is killed
 .holder   names this process while it writes: {"host", "pid", "boot"}; touched every HEARTBEAT seconds
 
 Some network file systems grant the lock to each machine separately. So the holder on another machine, which has another
@@ -47,12 +47,12 @@ def hold(folder: Path) -> Iterator[None]:
             with _heartbeat(folder / ".holder"):
                 yield
         finally:
-            if not (folder / "status.json").exists():  # nothing came of it
+            if not (folder / "status.json").exists():  # the lock was not granted
                 (folder / ".lock").unlink(missing_ok=True)
 
 
 def refuse_held(folder: Path) -> None:
-    """Raise UserError where a process holds the lock of a folder, before anything else is done."""
+    """Raise UserError if a process holds the lock of a folder."""
     if held(folder):
         raise _in_use(folder)
 
@@ -61,7 +61,8 @@ def _in_use(folder: Path) -> UserError:
     if other := _holder_elsewhere(folder):
         return UserError(
             f"{folder} is in use by another process, number {other['pid']} on {other['host']}, which was active "
-            f"{other['idle']:.0f} s ago; wait for its end, or end it. If it is certainly dead, rerun the command "
+            f"{other['idle']:.0f} s ago; wait for its end, or end it. If that process is certainly dead, rerun the "
+            "command "
             f"in {SILENCE - other['idle']:.0f} s, or delete {folder / '.holder'}"
         )
     return UserError(f"{folder} is in use by another process; wait for its end, or end it")
@@ -110,5 +111,5 @@ def _holder_elsewhere(folder: Path) -> dict[str, Any]:
 
 
 def _boot() -> str:
-    """What identifies this machine since it booted."""
+    """Return the id of this machine's current boot."""
     return BOOT_ID.read_text(encoding="utf-8").strip() if BOOT_ID.exists() else socket.gethostname()

@@ -1,4 +1,4 @@
-"""Names of run folders and of W&B groups: what a command set, and the seeds. Free of torch.
+"""Name run folders and W&B groups after the settings of the command and the seeds. Free of torch.
 
 in:  a run's resolved configuration, and the overrides of its command
 out: CONDITION/seed=SEED
@@ -59,7 +59,7 @@ def _recorded(file: Path, modified: int) -> str:
 
 
 def condition(config: Config, overrides: Sequence[str]) -> str:
-    """What the command set, task and model first: `task=facts,model.n_layer=2`; "" for nothing but seeds.
+    """Return the settings of the command, task and model first: `task=facts,model.n_layer=2`; "" if it sets only seeds.
 
     Two conditions never have one name: where it is cut, or shows less than what was set, it ends in `~` and a digest.
     """
@@ -76,8 +76,8 @@ def condition(config: Config, overrides: Sequence[str]) -> str:
 
 
 def _is_elsewhere(config: Config, key: str, value: str) -> bool:
-    """Whether an override changes no number, or is shown elsewhere: a seed, the experiment that gives the run its name,
-    an exported run, which model.path names."""
+    """Whether an override changes no number, or appears elsewhere in the name: a seed, the experiment, an exported run
+    (named by model.path)."""
     is_name = key == "experiment" and value == config.get("name")
     return is_name or key == "exported" or is_seed(key) or not matters(f"{key}.")
 

@@ -15,6 +15,6 @@ def options(group: str) -> list[str]:
 
 
 def option(group: str, name: str) -> Any:
-    """What the file of an option holds, references as they are written; {} where there is none."""
+    """Return the content of an option's file, with unresolved references; {} if the file does not exist."""
     file = CONF / group / f"{name}.yaml"
     return yaml.safe_load(file.read_bytes()) if file.is_file() else {}

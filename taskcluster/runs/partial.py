@@ -1,5 +1,5 @@
-"""The numbers of a step that is being measured: of each measure once it is done, so that a run that is killed in the
-middle of a step resumes with the next measure.
+"""Store the numbers of each finished measure while a step is measured, so that a killed run resumes with the next
+measure.
 
     partial.jsonl   {"step": 0, "measure": "val/clustering", "numbers": {...}}, until the journal has the step
 """
@@ -20,7 +20,7 @@ Numbers = Mapping[str, float]
 class PartialRow:
     """Called with the name of a measure and what computes its numbers: computes them once for a folder and a step.
 
-    What the disk has is the same to the bit; numbers that are not finite come back as NaN, as the journal has them.
+    Stored numbers are bit-equal; numbers that are not finite come back as NaN.
     """
 
     def __init__(self, folder: Path, step: int) -> None:

@@ -17,7 +17,7 @@ RECORDED = ("torch", "pytorch-lightning", "transformers", "scikit-learn", "numpy
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:
-    """Whatever the bits of a result may depend on beside the configuration."""
+    """Return everything besides the configuration that the bits of a result may depend on."""
     return {
         "device": str(device),
         "threads": torch.get_num_threads(),
@@ -32,7 +32,7 @@ def surroundings(device: torch.device) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """A sentence about what is different from the last start, "" for nothing."""
+    """Return a sentence about differences from the last start, "" without any."""
     old, new = ({**start, **start.get("versions", {}), "versions": None} for start in (before, now))
     differing = ", ".join(
         f"{key} {new[key]} (before: {old.get(key)})"

@@ -1,4 +1,4 @@
-"""What config.yaml, catalogue.json, status.json and results.json of a run folder hold, checked when they are read.
+"""Read and validate config.yaml, catalogue.json, status.json and results.json of a run folder.
 
 in:  the path of a file
 out: its content, in which the keys below, where they exist, have the types given here
@@ -37,7 +37,7 @@ MOVED = {
     "taskcluster.tracking.tensorboard": "taskcluster.operations.tracking.tensorboard",
     "taskcluster.tracking.wandb": "taskcluster.operations.tracking.wandb",
 }
-# Keys that they lack, with the values that do what was done then.
+# Keys that they lack, with the values that reproduce the behaviour of then.
 ADDED: dict[str, dict[str, Any]] = {
     "taskcluster.measures.controls.KMeansNoise": {"at": ["instruction_end", "input"]},
     "taskcluster.measures.interventions.causal_effects.Interventions": {"spans": ["layer"]},
@@ -92,7 +92,7 @@ class Declared(BaseModel):
 
 
 def declared(record: Mapping[str, Any]) -> Catalogue:
-    """The catalogue that a Declared record holds; the package's own metrics where there is none."""
+    """Return the catalogue of a Declared record; the package's metrics if it has none."""
     return {m.key: m for m in Declared.model_validate(record).metrics} if record else catalogue(OWN)
 
 
@@ -126,7 +126,7 @@ def parsed(content: bytes, file: Path, model: type[BaseModel]) -> dict[str, Any]
 
 
 def _updated(node: Any) -> Any:
-    """A recorded configuration as this version would record it."""
+    """Return a recorded configuration as this version would record it."""
     if isinstance(node, list):
         return [_updated(part) for part in node]
     if not isinstance(node, dict):
@@ -142,5 +142,5 @@ def _updated(node: Any) -> Any:
 
 
 def text(name: str) -> str:
-    """A name of a file, or what a file says, on one line and as every encoder takes it."""
+    """Return a file's name or content on one line, without characters that an encoder may refuse."""
     return "".join(c if c.isprintable() else "?" for c in re.sub(r"\s", " ", name))

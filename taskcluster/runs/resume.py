@@ -1,4 +1,4 @@
-"""Where a run begins or resumes, and what is recorded of each start. Free of torch, so plans are quick.
+"""Find where a run begins or resumes, and record each start. Free of torch, so plans are quick.
 
 in:  the run folder, the configuration, and the steps of a series of pretrained checkpoints if the model is one
 out: a Start: step 0, the newest intact checkpoint, or the last pretrained checkpoint that was measured
@@ -21,7 +21,7 @@ from taskcluster.validation import UserError
 
 NO_DIGEST = "its SHA-256 is missing"
 
-DRAWN = ("tsne.json", "index.html")  # without which a run's figures are not all there
+DRAWN = ("tsne.json", "index.html")  # the last figure to be written
 
 
 class Start(NamedTuple):
@@ -59,12 +59,12 @@ def is_finished(run: RunFolder, config: RunConfig, steps: Collection[int] = ()) 
 
 
 def is_illustrated(run: RunFolder) -> bool:
-    """Whether a finished run has what is made after its end, its controls and its figures."""
+    """Whether a finished run has its controls and its figures, which are made after its end."""
     return "controls" in run.results() and all((run.figures / name).is_file() for name in DRAWN)
 
 
 def is_concluded(run: RunFolder) -> bool:
-    """Whether nothing remains to be made of a finished run, nor to be logged elsewhere."""
+    """Whether a finished run needs no further figures, controls or uploads."""
     return run.status().get("concluded") is True and is_illustrated(run)
 
 
@@ -75,33 +75,35 @@ def find_start(run: RunFolder, config: RunConfig, steps: Collection[int] = ()) -
     """
     begun = run.config()
     if not begun and (run.status() or run.rows() or run.saved()):
-        raise UserError(f"{run.path} holds a run without its config.yaml; restore it, or choose another folder")
+        raise UserError(f"{run.path} contains a run without its config.yaml; restore it, or choose another folder")
     if begun and config.resume == "never":
-        raise UserError(f"resume='never', but {run.path} holds a run already ({run.state}); choose another name=")
+        raise UserError(f"resume='never', but {run.path} already contains a run ({run.state}); choose another name=")
     length = begun.get("trainer", {}).get("max_steps")
     differing = run.differing_keys(config.as_dict())
     if length is not None and "trainer.max_steps" in differing:  # another length of the same run
         differing = [key for key in differing if key not in ("trainer.max_steps", "scheduler.max_steps")]
     if differing:
         raise UserError(
-            f"{run.path} holds a run of another configuration, which differs in {', '.join(differing)}; "
+            f"{run.path} contains a run with another configuration, which differs in {', '.join(differing)}; "
             "choose another name= or hydra.run.dir="
         )
     start = _after_measured(run, steps) if steps else _newest(run)
     if start.step is None and config.resume == "must":
-        raise UserError(f"resume='must', but {run.path} holds nothing to resume from; leave it out to start a new run")
+        raise UserError(
+            f"resume='must', but {run.path} contains nothing to resume from; leave resume out to start a new run"
+        )
     notes = start.notes + _change_of_length(run, length, config.trainer.max_steps) if begun else ()
     if start.step is None and config.ckpt_path:
         start, problem = Start(checkpoint=Path(config.ckpt_path)), damage(Path(config.ckpt_path))
         if problem == NO_DIGEST:
-            notes += (f"{config.ckpt_path} has no SHA-256 beside it and is used unchecked",)
+            notes += (f"{config.ckpt_path} has no SHA-256 file beside it and is used unchecked",)
         elif problem:
             raise UserError(f"ckpt_path={config.ckpt_path!r} cannot be used: {problem}; choose another")
     return start._replace(notes=notes)
 
 
 def damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint's bytes, "" for nothing."""
+    """Return what is wrong with a checkpoint's bytes, "" if they are intact."""
     if not checkpoint.is_file():
         return "it does not exist"
     if not digest_file(checkpoint).is_file():
@@ -117,7 +119,7 @@ def _newest(run: RunFolder) -> Start:
     lost = next((step for step, file in saved if file == run.checkpoint(step) and step not in measured), math.inf)
     notes: tuple[str, ...] = ()
     for step, file in reversed(saved):
-        problem = damage(file) or (f"the journal has lost step {lost}" if lost <= step else "")
+        problem = damage(file) or (f"the journal lacks step {lost}" if lost <= step else "")
         if not problem:
             return Start(step, file, max((s for s in measured if s <= step), default=-1), notes)
         notes += (f"{file} is skipped: {problem}",)
@@ -141,7 +143,7 @@ def _change_of_length(run: RunFolder, old: int | None, new: int) -> tuple[str, .
         )
     said = (
         f"trainer.max_steps is {new} instead of {old}: from here on the learning rate follows the schedule of {new} "
-        f"steps, so the result differs from that of a run with {new} steps from the beginning"
+        f"steps, so the result differs from a run of {new} steps from the beginning"
     )
     return (said,) if new != old and done else ()
 
@@ -158,7 +160,7 @@ def writing(
     """Record a start at `step` with these facts, and leave the run finished, interrupted or failed.
 
     A run that begins gets `given_id` or a random id, which it keeps unless another one is given later. Yields a
-    function that records the run as finished before the context ends; then it stays finished, whatever happens.
+    function that records the run as finished before the context ends; then it stays finished, even after a failure.
     """
     before: Row = run.status() if step is not None else {}
     starts = [*before.get("starts", []), {"time": now(), "step": step or 0, **facts}]

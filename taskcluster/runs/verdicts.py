@@ -1,4 +1,4 @@
-"""What is said of the claims of a results.json: nothing where none is decided."""
+"""Summarize the claims of a results.json; without decided claims, nothing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ WORDS = {True: "pass", False: "FAIL"}
 
 
 def judged(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The claims; [] where none is decided."""
+    """Return the claims; [] if none is decided."""
     claims: list[dict[str, Any]] = results.get("claims", [])
     return claims if any(claim["passed"] is not None for claim in claims) else []
 
@@ -19,7 +19,7 @@ def verdict(claim: Mapping[str, Any]) -> str:
 
 
 def held(passed: Sequence[bool | None]) -> str:
-    """How many verdicts hold of those that are decided, and how many are not: "4 of 5, 1 not decided"."""
+    """Count the decided verdicts that hold, and those not decided: "4 of 5, 1 not decided"."""
     decided = [one for one in passed if one is not None]
     parts = [f"{sum(decided)} of {len(decided)}"] if decided else []
     parts += [f"{len(passed) - len(decided)} not decided"] if len(decided) < len(passed) else []

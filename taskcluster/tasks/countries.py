@@ -12,7 +12,7 @@ from typing import Any
 
 Facts = dict[str, dict[str, str]]
 
-# Where the packages are out of date, or name a country as nobody does.
+# Corrections where the packages are out of date or use an unusual name.
 NAMES = {"TR": "Turkey", "CD": "Democratic Republic of the Congo", "CG": "Republic of the Congo"}
 CAPITALS = {"KZ": "Astana", "BI": "Gitega", "SZ": "Mbabane", "VA": "Vatican City"}
 LANGUAGES = {"nb": "no"}
@@ -24,7 +24,7 @@ RELATIONS = (
 
 
 def facts(relations: Sequence[str]) -> Facts:
-    """Raises ValueError where the packages are not installed."""
+    """Return the facts. Raises ValueError if the packages are not installed."""
     try:
         from babel import Locale
         from countryinfo import all_countries

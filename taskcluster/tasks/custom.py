@@ -1,4 +1,4 @@
-"""A user's tasks, written down in the configuration.
+"""Tasks that a user writes in the configuration.
 
 in:  for each task the regexes that name it, or its instructions one by one, and its mapping {x: y}
 out: a TaskFamily, a pure function of its arguments

@@ -1,4 +1,4 @@
-"""Tasks in words that need no files: relations such as capital or plural, over inputs that they share.
+"""Tasks in words without files: relations such as capital or plural, over shared inputs.
 
 in:  names of relations, and how they are specified to the model
 out: a TaskFamily, a pure function of its arguments and of the versions of babel and countryinfo

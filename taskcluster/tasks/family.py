@@ -1,4 +1,4 @@
-"""Task families: what a task is, and what validation has never seen of it.
+"""Task families: tasks, and what is held out for validation.
 
 A family is any function that returns a TaskFamily; `_target_` in a file of the configuration group `task` names it.
 """
@@ -30,7 +30,7 @@ class Task:
         descriptions: what instructions were drawn from, as text: regexes, templates, sets of demonstrations.
         instructions: a group for each description; no instruction occurs twice in a task.
         mapping: f as {x: y}.
-        name: what people call it, the value of the label "task"; "" for none. Nothing that is computed depends on it.
+        name: its readable name, the value of the label "task"; "" for none. It affects no computation.
     """
 
     task_id: int
@@ -63,20 +63,20 @@ class TaskFamily:
 
     Attributes:
         tasks: two or more, numbered from 0.
-        holdout: what validation has never seen. "instruction": a `val_fraction` of the instructions of every task;
-            "pair": a `val_fraction` of each task's (instruction, x) pairs, whose instructions and inputs are seen
-            apart; "description": the last description of every task, with all its instructions (`val_fraction` is not
-            used); "x": a `val_fraction` of the inputs of the family, in all tasks.
+        holdout: what is held out for validation. "instruction": a `val_fraction` of the instructions of every task;
+            "pair": a `val_fraction` of each task's (instruction, x) pairs, whose instructions and inputs occur in
+            training, but not together; "description": the last description of every task, with all its instructions
+            (`val_fraction` is not used); "x": a `val_fraction` of the inputs of the family, in all tasks.
         val_fraction: between 0 and 1.
         seed: of the choice of what is held out.
         words: whether texts are words with spaces between them, or strings of symbols such as a regex matches.
         x_inside: whether every instruction holds the place of x, as in "the capital of {x} is", instead of preceding x.
         layout: of each demonstration, where instructions consist of demonstrations and a query; otherwise "".
-        shuffle_outputs: whether instructions of training say nothing about outputs, as a control: the y of each
+        shuffle_outputs: a control, in which training instructions carry no information about outputs: the y of each
             training sequence is that of a task drawn at random, for this instruction and this x, from the tasks that
             use x. So each y is as frequent after an x as before. The sequence keeps its x and, as a label, its task,
-            and validation its y. What instructions still tell of their tasks are their own symbols and which x follow:
-            a loss on y alone has no use for either.
+            and validation its y. Instructions still identify tasks by their symbols and by the x that follow, but
+            neither lowers a loss on y alone.
 
     Raises:
         ValueError: tasks are not as `Task` says, or the holdout leaves a task without training or validation.

@@ -1,4 +1,4 @@
-"""The strings of bounded regular expressions, drawn at random.
+"""Draw random strings of bounded regular expressions.
 
 in:  regexes made of literals, classes, groups, alternations, `?` and `{m,n}`
 out: distinct strings of one regex that no other regex of the family matches
@@ -17,7 +17,7 @@ from typing import Any
 from rstr import Rstr
 
 MAX_SYMBOLS = 2_000  # in one regex once its repetitions are written out
-DRAWS_PER_INSTRUCTION = 200  # before a language is called too small
+DRAWS_PER_INSTRUCTION = 200  # draws before a language counts as too small
 
 
 class Drawing(Rstr):

@@ -1,4 +1,4 @@
-"""Tasks from a folder of files with pairs, one file a task, such as the function-vector data sets.
+"""Tasks from a folder of files with pairs, one file per task, such as the function-vector data sets.
 
 in:  the folder, which tasks and pairs of it, and how tasks are specified to the model. A file is .json, a list of
      {"input": ..., "output": ...}; .jsonl, such an object a line; or .csv or .tsv, two columns with or without a first
@@ -30,7 +30,7 @@ LOG = logging.getLogger(__name__)
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (".json", ".jsonl", *DELIMITERS)
-DECODER = json.JSONDecoder(parse_float=str, parse_int=str)  # numbers as they are written
+DECODER = json.JSONDecoder(parse_float=str, parse_int=str)  # numbers keep their spelling
 COMMON = """
     input output x y inputs outputs source target src tgt key value id name label word words text term phrase sentence
     meaning definition translation synonym antonym question answer query response prompt completion category class type
@@ -66,7 +66,7 @@ def pairs_family(
 
     Of each, `n_pairs` pairs of at most `max_length` characters in x and in y, the first y of each x. Tasks choose from
     their inputs in one order, so that those with inputs in common keep them in common. With demonstrations, `n_pool`
-    further inputs of each task are shown, and no task is asked about them. `columns` names the columns or fields of x
+    further inputs of each task are demonstrated and never queried. `columns` names the columns or fields of x
     and y, by default input and output. An input with several outputs is logged once a file.
 
     Raises ValueError, naming the argument, or the file and line, for what cannot be used.
@@ -85,9 +85,9 @@ def pairs_family(
     for name, mapping in queried.items():
         if len(mapping) < (n_pairs or 1):
             raise ValueError(
-                f"n_pairs={n_pairs} leaves task {name} with {len(mapping)} pairs to ask about, of "
-                f"{len(mappings[name])} in its file, as n_pool={prompting.n_shown} inputs of each task are "
-                "demonstrated instead; lower one of them, or raise max_length"
+                f"n_pairs={n_pairs} leaves task {name} with {len(mapping)} pairs to query, of {len(mappings[name])} in "
+                f"its file, because n_pool={prompting.n_shown} inputs of each task are demonstrated; lower one of "
+                "them, or raise max_length"
             )
     wordings = {name: wording_of_name(name) for name in mappings}
     return prompting.family(queried, shown, wordings, holdout, val_fraction, shuffle_outputs)
@@ -119,7 +119,7 @@ def _mapping(file: Path, max_length: int | None, columns: list[str] | None) -> d
     mapping = dict(reversed(pairs))  # the first y of each x
     if ambiguous := [x for x, y in pairs if mapping[x] != y]:
         LOG.warning(
-            "%s gives several outputs to %d of its inputs, such as %r; the first is used (%r)",
+            "%s has several outputs for %d of its inputs, such as %r; the first is used (%r)",
             file.name, len({*ambiguous}), ambiguous[0], mapping[ambiguous[0]],
         )  # fmt: skip
     return mapping

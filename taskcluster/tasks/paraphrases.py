@@ -45,7 +45,7 @@ def _filled(sentence: str, wording: Wording, phrase: str) -> str:
 
 
 def wording_of_name(name: str) -> Wording:
-    """A wording for a task of which nothing is known but its name."""
+    """Return a wording for a task of which only the name is known."""
     words = " ".join(name.replace("_", " ").replace("-", " ").split())
     return Wording("input", words, (f"the {words} of {SLOT}", f"the {words} for {SLOT}", f"{words} applied to {SLOT}"))
 

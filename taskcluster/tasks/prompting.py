@@ -90,8 +90,8 @@ def demonstration_sets(
     possible = len(shown) // size if disjoint else math.perm(len(shown), size)
     if count > possible:
         raise ValueError(
-            f"n_sets={count} exceeds the {possible} {'disjoint ' * disjoint}sets of n_demonstrations={size} that the "
-            f"{len(shown)} pairs to show give; raise n_pool, or lower n_sets or n_demonstrations"
+            f"n_sets={count} exceeds the {possible} {'disjoint ' * disjoint}sets of n_demonstrations={size} that can "
+            f"be drawn from {len(shown)} demonstration pairs; raise n_pool, or lower n_sets or n_demonstrations"
         )
     pairs, sets = list(shown.items()), dict[str, None]()
     if disjoint:
@@ -113,7 +113,7 @@ def demonstration_sets(
 class Prompting:
     """describe: which of the two. templates: a user's instructions by task, each a description by itself.
     n_instructions: how many paraphrases a task has, None for all. n_demonstrations: pairs in a set, 0 for the query
-    alone; n_sets: sets a task; n_pool: inputs that sets are drawn from and nobody is asked about; layout: of a pair;
+    alone; n_sets: sets a task; n_pool: inputs for demonstrations only; layout: of a pair;
     disjoint: whether no two sets of a task have a pair in common; shuffle_labels: whether the labels of each set are
     permuted within it; order_seed: of the order of pairs in a set, None or `seed` for that in which they are drawn."""
 
@@ -143,8 +143,8 @@ class Prompting:
         val_fraction: float,
         shuffle_outputs: bool,
     ) -> TaskFamily:
-        """A task for each name. queried, shown: {name: {x: y}}, the pairs to ask about and those to demonstrate.
-        Where there are no demonstrations, there are no sets to hold out, so inputs are held out instead.
+        """Return a task for each name. queried, shown: {name: {x: y}}, the pairs to query and those to demonstrate.
+        With n_demonstrations=0 no sets can be held out, so inputs are held out instead.
 
         Raises ValueError, naming the key at fault, for templates and numbers that cannot be used.
         """
@@ -186,7 +186,8 @@ class Prompting:
         wanted = count if self.n_instructions is None else self.n_instructions
         if not len(groups) <= wanted <= count:
             raise ValueError(
-                f"n_instructions={wanted} is not from {len(groups)} to {count}, the paraphrases of {name}; change it"
+                f"n_instructions={wanted} is not between {len(groups)} and {count}, the number of paraphrases of "
+                f"{name}; change it"
             )
         rng = random.Random(f"{self.seed}/instructions/{name}")
         chosen = set(in_rounds([rng.sample(group, len(group)) for group in groups.values()])[:wanted])

@@ -18,9 +18,9 @@ from taskcluster.tasks.language import Drawer
 from taskcluster.validation import Bounds, Fraction, Seed, validated
 
 ATOMS = ("literal", "class", "alternation", "optional class", "repeated class")
-ROOM = 8  # a random regex has at least this many times the strings drawn from it, so few draws are thrown away
+ROOM = 8  # a random regex matches at least this many times the strings drawn from it, so few draws are rejected
 MORE = "raise n_atoms, class_size or max_repeat, or lengthen alphabet"
-ATTEMPTS = 1_000  # at a random regex with room enough, before the settings are called impossible
+ATTEMPTS = 1_000  # attempts at a large enough random regex before the settings count as impossible
 
 
 @validated

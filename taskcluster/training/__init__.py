@@ -1,1 +1,1 @@
-"""One run, from its parts to its conclusion."""
+"""One run: build, train, measure, conclude."""

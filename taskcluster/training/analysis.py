@@ -1,9 +1,9 @@
-"""A run measured again from its checkpoints: other measures, other probe sets, steps chosen later. torch is imported
-only to measure, so plans are quick.
+"""Measure a run again from its checkpoints: other measures, other probe sets, other steps. torch is imported only to
+measure, so plans are quick.
 
 in:  a run folder, changes of its configuration, steps
 out: RUN/analysis/NAME, a run folder without checkpoints, which report and dashboard show beside the run itself;
-     the measured states in a folder of their own, where they are asked for
+     the measured states in a separate folder, if requested
 """
 
 import time
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is measured of a run.
+    """An analysis of a run: its steps, changes and target.
 
     Attributes:
         source: the run.
@@ -53,20 +53,20 @@ class Analysis:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing remains to be measured, judged or drawn."""
+        """Whether all steps are measured, judged and drawn."""
         return self.target.state == "finished" and self.done == self.steps and "controls" in self.target.results()
 
 
 def plan(source: RunFolder, target: RunFolder, steps: list[int] | str, changes: Mapping[str, object]) -> Analysis:
     """The analysis of a run at `steps`, "all" or "last", written to `target`.
 
-    Raises UserError where there is nothing to measure, for a configuration that cannot be, and for a target that was
-    made under another configuration.
+    Raises UserError for a run without a step to measure, an invalid configuration, and a target that was made under
+    another configuration.
     """
     config = RunConfig.of(source.config_with(changes))
     if differing := target.differing_keys(config.as_dict()):
         raise UserError(
-            f"{target.path} was made under another configuration ({', '.join(differing)} differ); choose another name="
+            f"{target.path} was made with another configuration ({', '.join(differing)} differ); choose another name="
         )
     wanted = [] if isinstance(steps, str) else sorted(set(steps))
     measured = {row["step"] for row in source.rows()}

@@ -1,4 +1,4 @@
-"""What a run or an analysis found, printed at its end: single numbers, curves by layer, the claims that are decided.
+"""Print the results of a run or an analysis at its end: single numbers, curves by layer, decided claims.
 
 in:  a run folder with its results
 out: tables of what its measures show (`taskcluster.views`), each metric beside its baselines. Free of torch
@@ -24,7 +24,7 @@ COLUMNS = 11  # layers of a table, at most
 
 
 def show(run: RunFolder, console: Console) -> None:
-    """Print the last metrics, the verdict on every claim that is decided, and where everything is."""
+    """Print the last metrics, the verdict on every decided claim, and the location of the files."""
     results = run.results()
     final, known = results["final"], run.catalogue()
     for metric in shown(known, "runs", by_layer=False):
@@ -38,7 +38,7 @@ def show(run: RunFolder, console: Console) -> None:
 
 
 def _by_place(final: Row, known: Catalogue) -> list[Table]:
-    """Single numbers of what several conditions have, such as prompts without and with demonstrations: a row each."""
+    """Return rows of single numbers, such as those of prompts without and with demonstrations."""
     places: dict[str, dict[str, Metric]] = {}
     for metric in shown(known, "tables", by_layer=False):
         if metric.where and not metric.kind and metric.stem("val") in final:

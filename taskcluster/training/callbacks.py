@@ -1,4 +1,4 @@
-"""When a run is measured and when it is saved, and what is recorded of it."""
+"""Callbacks that measure, record and save a run."""
 
 import math
 import time
@@ -26,7 +26,7 @@ class MeasurementCallback(pl.Callback):
 
     measured: the last step that the journal has, -1 for none; to be set before a run resumes.
 
-    Raises ValueError for a measure that would never be due between the first step and the last; TrainingDiverged,
+    Raises ValueError for a measure that would never run between the first step and the last; TrainingDiverged,
     before anything is written, where the loss is not finite, and MeasureFailed for a measure that fails.
     """
 
@@ -85,16 +85,16 @@ class MeasurementCallback(pl.Callback):
             self.measure(trainer, module, step, last=step == trainer.max_steps)
 
     def measure(self, trainer: pl.Trainer, module: LanguageModel, step: int, last: bool) -> None:
-        """Measure the first step that is due, unless a signal comes."""
+        """Measure the first step unless it has been measured or a signal arrives."""
         started = time.monotonic()
-        # Only where nothing is trained does a measurement take so long, and one process knows by itself what is kept.
+        # Only runs without training measure for so long, and a single process knows what it keeps.
         kept = None if trainer.max_steps or trainer.world_size > 1 else PartialRow(self._run.path, step)
         try:
             look = partial(self.snapshots.take, step)
             metrics = self.measurement(module.network, step, last, look, kept or not_kept)
         except FloatingPointError as error:
             raise TrainingDiverged(step) from error
-        except Interrupted:  # it stays due: the CheckpointCallback saves, and the resumed run measures first
+        except Interrupted:  # still unmeasured: the CheckpointCallback saves, and the resumed run measures first
             return
         self.measured = self.due.pop(0)
         now = time.monotonic()
@@ -135,7 +135,7 @@ class CheckpointCallback(pl.Callback):
         self._needless = not (config["trainer"]["max_steps"] or config["ckpt_path"])
 
     def begin(self) -> None:
-        """Answer signals, and count `max_time` from here on."""
+        """Start to handle signals and to count `max_time`."""
         Interrupts.current.listen()  # Lightning has taken SIGTERM by now
         self._saved_at = self._started_at = time.monotonic()
 
@@ -165,7 +165,7 @@ class CheckpointCallback(pl.Callback):
         if signal and ends_the_run(signal):
             raise Interrupted(signal)
         if signal:
-            Interrupts.current.received = 0  # it is saved; what follows is Slurm's
+            Interrupts.current.received = 0  # the run is saved; Slurm requeues the job
         if late:
             raise Interrupted(0)
 

@@ -1,7 +1,7 @@
 """The conclusion of a run: verdict and figures.
 
-A run is finished once it is judged. What is made after that, the controls and the figures, may fail without
-failing the run: rerunning the same command makes what is missing.
+A run is finished once it is judged. Controls and figures are made afterwards and may fail without failing the run: the
+same command, rerun, makes those that are missing.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def conclude(run: RunFolder, tasks: TaskFamily) -> None:
 
 def illustrate(loaded: LoadedRun, run: RunFolder, console: Console, snapshots: Snapshots | None = None) -> None:
     """Add the controls of a loaded run to the results in `run`, its folder or that of an analysis, and draw the
-    figures, with t-SNE where snapshots are given. What cannot be made is named in a sentence."""
+    figures, with t-SNE where snapshots are given. A sentence names each one that fails."""
     run.figures.mkdir(exist_ok=True)
     parts: dict[str, Callable[[], None]] = {"the controls": lambda: _add_controls(loaded, run)}
     if snapshots is not None:

@@ -36,7 +36,7 @@ from taskcluster.training.snapshots import spread
 from taskcluster.validation import UserError
 from taskcluster.work import doing
 
-OURS = {  # what the Trainer must leave to the other modules
+OURS = {  # features of the Trainer that other modules replace
     "max_epochs": -1,
     "use_distributed_sampler": False,  # the batches divide themselves
     "num_sanity_val_steps": 0,
@@ -48,11 +48,11 @@ OURS = {  # what the Trainer must leave to the other modules
 
 WEIGHTS = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}  # by precision
 
-STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")  # others start processes themselves, or split the model
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")  # others start processes themselves or split the model
 
 
 class TrainingStopped(RuntimeError):
-    """Training ended before its last step, though neither a signal nor a limit asked for it."""
+    """Training ended before its last step without a signal or a limit."""
 
 
 def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
@@ -69,7 +69,7 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
     check(network)
     if not data.padding and not takes_mask(network):
         raise UserError(
-            f"model: {type(network).__name__} takes no mask of (T, T), as several sequences in a line need; "
+            f"model: {type(network).__name__} accepts no mask of (T, T), which several sequences in a line need; "
             "choose data.layout=padded"
         )
     asked = objectives(config, data, network)
@@ -80,7 +80,7 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
 
 
 def objectives(config: RunConfig, data: SequenceDataModule, network: PreTrainedModel) -> Objectives:
-    """What training asks of the network. Raises UserError."""
+    """Build the objectives. Raises UserError."""
     offered = {"data": data, "n_layer": network.config.num_hidden_layers}
     return Objectives({name: node.build(Objective, offered=offered) for name, node in config.objective.items()})
 
@@ -106,12 +106,14 @@ def refuse_placed(config: RunConfig, steps: Series) -> None:
     if placed and trainer.max_steps:
         raise UserError(f"{placed[0]} is for a model that is only measured; set trainer.max_steps=0, or leave it out")
     if model.get("bits") and (len(steps) > 1 or str(trainer.precision) in WEIGHTS):
-        asked = "is for one model in its own precision, not for several checkpoints or a trainer.precision of weights"
+        asked = (
+            "needs one model in its own precision, not several checkpoints or a trainer.precision that converts weights"
+        )
         raise UserError(f"{placed[-1]} {asked}; leave it out")
 
 
 def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
-    """All that is measured of a run; of a model that nothing is trained on, validation alone. Raises UserError."""
+    """Build the measurement of a run; without training, of validation alone. Raises UserError."""
     offered = {"data": data, "clusterer": config.clusterer.build(Clusterer)}  # type: ignore[type-abstract]
     measures = {
         name: node.build(Measure, offered=offered)  # type: ignore[type-abstract]
@@ -190,7 +192,7 @@ class Experiment:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     def broadcast(self, start: Start) -> Start:
-        """What the first process gives, in all processes of the run."""
+        """Return the first process's value in all processes of the run."""
         if self.trainer.world_size > 1:
             self.trainer.strategy.setup_environment()
         return self.trainer.strategy.broadcast(start)
@@ -202,7 +204,7 @@ class Experiment:
         trained_with = content.get("config", {}).get("optimizer", {}).get("_target_")
         if trained_with != optimizer:
             raise UserError(
-                f"{checkpoint} was trained with {trained_with}, not {optimizer}; choose the optimizer to match"
+                f"{checkpoint} was trained with {trained_with}, not {optimizer}; choose the matching optimizer"
             )
         if content["global_step"] > self.trainer.max_steps:
             raise UserError(

@@ -1,4 +1,4 @@
-"""The model of a run in the files that transformers reads, for the hub and for other programs.
+"""Export a run's model in the files that transformers reads, for the hub and other programs.
 
 in:  a run folder, a step
 out: a folder with config.json, model.safetensors, the tokenizer's files, the run's config.yaml as taskcluster.yaml, and
@@ -34,7 +34,7 @@ def export(run: Path, folder: Path, step: int | None = None) -> int:
 
 
 def card(loaded: LoadedRun) -> str:
-    """The model card: what the model is, how it was made, what was measured of it."""
+    """Return the model card: what the model is, how it was trained, and its measurements."""
     run, step, config = loaded.run, loaded.step, loaded.config.as_dict()
     row = next((row for row in run.rows() if row["step"] == step), Row())
     results, known, flat = run.results(), run.catalogue(), flatten(config)

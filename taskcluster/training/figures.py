@@ -26,8 +26,8 @@ from taskcluster.runs.verdicts import judged
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import AT, Snapshots, drawn, layers, spread
 
-MOST_HUES = 12  # tasks that colours tell apart
-FEWEST = 4  # distinct states that t-SNE is given
+MOST_HUES = 12  # most tasks that colours distinguish
+FEWEST = 4  # most distinct states that t-SNE receives
 
 
 def draw(run: RunFolder) -> None:
@@ -79,7 +79,7 @@ def _tsne_chart(n_tasks: int, points: list[dict[str, Any]]) -> marks.Chart:
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}
     few = marks.inline([point for point in points if point["step"] in shown])
     title = "t-SNE of validation states at the end of the instruction, coloured by task"
-    alike = f"; of {n_tasks} tasks, neighbouring hues look the same: the tooltip has the task"
+    alike = f"; with {n_tasks} tasks, neighbouring hues look the same, but the tooltip names the task"
     return charts.tsne(few, n_tasks, title + (alike if n_tasks > MOST_HUES else ""))
 
 

@@ -1,4 +1,4 @@
-"""A run from its folder, as training has it: data, network with the weights of a step, measures.
+"""Load a run from its folder: data, network with the weights of a step, measures.
 
 in:  a run folder with a checkpoint of the step, or of a run that made no updates, whose configuration names the model
 out: LoadedRun, whose `measure` reproduces the numbers of the journal

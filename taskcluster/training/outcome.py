@@ -1,4 +1,4 @@
-"""How a run can end before its last step, in one sentence for its user. Free of torch."""
+"""Report in one sentence why a run ended before its last step. Free of torch."""
 
 import os
 from collections.abc import Iterator
@@ -32,8 +32,8 @@ def in_one_sentence(folder: Path) -> Iterator[None]:
 
 
 def _sentence(error: Exception, folder: Path) -> str:
-    """What a user can do about a failure, "" where nobody knows."""
-    from taskcluster.measures.measure import MeasureFailed  # with torch, which is there by now
+    """Return what a user can do about a failure, "" if unknown."""
+    from taskcluster.measures.measure import MeasureFailed  # torch is loaded by now
     from taskcluster.models.training_module import TrainingDiverged
     from taskcluster.operations.processes.group import lost_connection
     from taskcluster.training.experiment import TrainingStopped

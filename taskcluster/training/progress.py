@@ -1,4 +1,4 @@
-"""What a user sees while a run trains: how far it is, and a line for each measurement."""
+"""Show the progress of a run, and a line for each measurement."""
 
 import logging
 import math
@@ -62,12 +62,12 @@ def _line(row: Row, known: Catalogue) -> str:
     for metric in shown(known, "runs"):
         measured = layers_of(row, metric.stem("val")) if metric.by_layer else [number(row, metric.stem("val"))]
         values += [f"{metric.short} {fixed(measured[-1])}"] if measured else []
-    split = "train" if LOSS.stem("train") in row else "val"  # of a model that nothing is trained on
+    split = "train" if LOSS.stem("train") in row else "val"  # a run without training
     return f"step {row['step']:6d}  loss {fixed(number(row, LOSS.stem(split)))}  validation: {'  '.join(values)}"
 
 
 def quieten() -> None:
-    """Leave the terminal to what is said here: third-party notes that ask nothing of the user are dropped."""
+    """Silence third-party notes that need no action of the user."""
     transformers_logging.set_verbosity_error()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)

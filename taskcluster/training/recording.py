@@ -1,4 +1,4 @@
-"""What the first process of a run writes to its folder and its mirrors, from the start to the conclusion."""
+"""Write the run folder and its mirrors, from the start to the conclusion; only the first process does so."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ def recorded(experiment: Experiment, console: Console) -> Iterator[tuple[Start, 
         with writing(run, start.step, mirror.given_id, **facts) as finish, mirror as trainer.logger:
 
             def conclude() -> None:
-                from taskcluster.training import conclude  # only now, as charts and t-SNE take long to load
+                from taskcluster.training import conclude  # imported here, since charts and t-SNE take long to load
 
                 conclude.conclude(run, experiment.data.family)
                 finish()
@@ -54,7 +54,7 @@ def recorded(experiment: Experiment, console: Console) -> Iterator[tuple[Start, 
 
 
 def _notes(run: RunFolder, start: Start, facts: Mapping[str, object], given_id: str | None) -> list[str]:
-    """How a run begins, in sentences for its user."""
+    """Return sentences about the start of a run."""
     if start.step is None:
         return [*start.notes]
     status = run.status()
@@ -69,7 +69,7 @@ def _notes(run: RunFolder, start: Start, facts: Mapping[str, object], given_id: 
 
 
 def conclude_again(config: RunConfig, run: RunFolder, console: Console) -> None:
-    """Say that a run has already finished, and make what its end could not make."""
+    """Report that a run has already finished, and make missing controls and figures."""
     console.print("This run has already finished.")
     mirror = mirror_of(config.logger, config.as_dict(), run, console)
     if not mirror.given_id and is_concluded(run):

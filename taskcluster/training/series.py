@@ -1,5 +1,5 @@
-"""The checkpoints of one pretrained model, measured as the steps of one run. torch is imported only where a model is
-read, so plans are quick.
+"""Measure the checkpoints of one pretrained model as the steps of one run. torch is imported only to read a model, so
+plans are quick.
 
 in:  a run's configuration, whose model.path is a folder of checkpoints, or the name of a model with model.revisions
 out: for every step the same configuration with that checkpoint as its model, which is built like any other; one
@@ -87,7 +87,7 @@ def is_pretrained(config: RunConfig) -> bool:
 
 
 def named(config: RunConfig) -> str:
-    """The checkpoint that is the model of a configuration."""
+    """The name of the checkpoint in a configuration."""
     model = config.model.arguments
     if not is_pretrained(config):
         return "model"
@@ -119,7 +119,7 @@ def _folders(folder: Path) -> dict[str, tuple[str, str | None]]:
     names = sorted({file.parent.name for file in files if re.search(r"\d", file.parent.name)})
     if not names:
         raise UserError(
-            f"model.path={str(folder)!r} holds neither a model (config.json) nor checkpoints (folders such as "
+            f"model.path={str(folder)!r} contains neither a model (config.json) nor checkpoints (folders such as "
             f"{EXAMPLE}, each with its config.json); give a folder that does"
         )
     return {name: (str(folder / name), None) for name in names}
@@ -138,7 +138,7 @@ def _revisions(path: str, given: object) -> dict[str, tuple[str, str | None]]:
         known = revisions_of(path) if re.search(r"[*?[]", revision) else (revision,)
         matching = [name for name in known if name == revision or (fnmatch(name, revision) and re.search(r"\d", name))]
         if not matching:
-            there = f"such as {', '.join(known[:3])}" if known else "or it is not to be had from the hub or its cache"
+            there = f"such as {', '.join(known[:3])}" if known else "or it is neither on the hub nor in its cache"
             raise UserError(f"model.revisions={revision!r} matches no revision of {path}, {there}; change the pattern")
         named |= {name: (path, name) for name in matching}
     return named
@@ -169,7 +169,7 @@ def refuse_different(steps: Series) -> None:
 
 
 def _model_traits(config: RunConfig) -> Mapping[str, object]:
-    """Settings of a pretrained model that decide what it computes, and in a folder the shapes of its weights."""
+    """Return the settings of a pretrained model that affect its output, and, in a folder, the shapes of its weights."""
     from taskcluster.models.pretrained import traits
 
     model: dict[str, Any] = config.model.arguments
@@ -183,7 +183,7 @@ def _model_traits(config: RunConfig) -> Mapping[str, object]:
 
 
 def _tokenizer_traits(config: RunConfig) -> dict[str, object]:
-    """What decides the ids of a text, and of a turn of a chat."""
+    """Return the parts of a tokenizer that affect the ids of a text or of a chat turn."""
     from taskcluster.data.tokenizer import load_tokenizer, render_frame
 
     data: dict[str, Any] = config.data.arguments
@@ -200,8 +200,7 @@ def _tokenizer_traits(config: RunConfig) -> dict[str, object]:
 
 
 def put_checkpoint(config: RunConfig, data: "SequenceDataModule", network: "PreTrainedModel") -> None:
-    """Put the weights of a checkpoint, the model of `config`, into a network. Raises UserError where they do not
-    fit."""
+    """Load the weights of a checkpoint, the model of `config`, into a network. Raises UserError if they do not fit."""
     from transformers import PreTrainedModel
 
     from taskcluster.runs.checkpoints import refuse_other_weights

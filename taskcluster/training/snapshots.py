@@ -12,7 +12,7 @@ from taskcluster.data.rows import Position
 from taskcluster.measures.observation import Observation
 
 AT: Position = "instruction_end"
-STATES = 300  # a panel; more only crowd it
+STATES = 300  # of a panel; more would crowd it
 STEPS = 7  # at most
 
 
@@ -37,6 +37,6 @@ def spread(measured: Sequence[int]) -> list[int]:
 
 
 def drawn(seen: Observation) -> np.ndarray:
-    """The states that are drawn of an observation."""
+    """Return an observation's states for t-SNE."""
     states = seen.states[AT]
     return np.asarray(states[layers(len(states) - 1), :STATES].cpu())

@@ -1,4 +1,4 @@
-"""Runs measured again from their checkpoints: the same numbers, other ones, and beside the run everywhere."""
+"""Runs measured again from their checkpoints: the same numbers, other measures, and analyses in reports."""
 
 import os
 import shutil
@@ -103,7 +103,7 @@ def test_other_steps_and_settings(small_run: RunFolder, taskcluster_analyze: Ana
     assert measured(small_run, "some") == [0, 4]
     assert "effect_add_input_alpha_2/val/layer_2" in row
     assert "ari/val/layer_2" not in row
-    assert "was made under another configuration" in taskcluster_analyze("run", "name=some", "steps=last").refusal()
+    assert "was made with another configuration" in taskcluster_analyze("run", "name=some", "steps=last").refusal()
 
 
 def test_the_measured_states_can_be_kept(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
@@ -186,10 +186,10 @@ def test_another_clusterer_measures_with_the_seeds_of_the_run(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "no folder is given; give a run folder"),
-        (["measures=[clustering]"], "no folder is given; give a run folder"),
-        (["nowhere"], "nowhere holds no run"),
-        (["model=gpt2", "states=kept"], "states=kept is for runs; measure the model first"),
+        ([], "no folder given; write a run folder"),
+        (["measures=[clustering]"], "no folder given; write a run folder"),
+        (["nowhere"], "nowhere contains no run"),
+        (["model=gpt2", "states=kept"], "states=kept needs a run; measure the model first"),
         (["run", "seed=1"], "seed cannot be set in an analysis"),
         (["run", "data.probe_seed=-1"], "data.probe_seed=-1: input should be greater than or equal to 0"),
         (["run", "data.probe_size=1,2"], "data.probe_size=1,2 gives several values; give one"),
@@ -200,8 +200,8 @@ def test_another_clusterer_measures_with_the_seeds_of_the_run(
         (["run", *CAUSAL, "measures.interventions.n_pairs=0"], "measures.interventions.n_pairs=0: input should be"),
         (["run", "measures=[foo]"], "measures=foo is not an option of measures"),
         (["run", "steps=5"], "has no checkpoint of step 5; choose from: 0, 2, 4, 6"),
-        (["run", "steps=x"], "steps=x is neither all, last nor a list such as [0,600]"),
-        (["run", "name=a/b"], "name='a/b' cannot be the name of a folder"),
+        (["run", "steps=x"], "steps=x is not all, last or a list such as [0,600]"),
+        (["run", "name=a/b"], "name='a/b' cannot be a folder name"),
         (["run", "measures"], "'measures' is not KEY=VALUE"),
         (["run", *CAUSAL[:1], "data.probe_size=6"], "no two tasks of the probe set share an x and disagree"),
     ],

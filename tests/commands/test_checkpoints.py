@@ -204,7 +204,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {  
     ),
     "no checkpoints": (
         lambda theirs: [shutil.rmtree(folder) for folder in theirs.iterdir()], (),
-        "model.path='theirs' holds neither a model (config.json) nor checkpoints (folders such as step1000",
+        "model.path='theirs' contains neither a model (config.json) nor checkpoints (folders such as step1000",
     ),
     "fine-tuning": (
         str, ("trainer.max_steps=3",),

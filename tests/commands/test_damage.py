@@ -1,4 +1,5 @@
-"""Damaged run folders: one sentence names the run, and no other run of a multirun, report or live page suffers."""
+"""Damaged run folders: one sentence names the run, and the other runs of a multirun, report or live page are
+unaffected."""
 
 import json
 import re
@@ -123,7 +124,7 @@ def test_a_journal_that_two_processes_wrote_is_named_by_every_reader(sweep: Path
 
 
 @pytest.mark.parametrize("name", ["seed=0 (copy)", "two\nlines", "[/red][bold", "no text \udcff", "<b>"])
-def test_names_of_folders_are_shown_whatever_they_are(sweep: Path, name: str) -> None:
+def test_any_name_of_a_folder_is_shown(sweep: Path, name: str) -> None:
     plant(sweep / name / "seed=7", 0.8, config(7))
     plant(sweep / f"{name}2", 0.8, config(8), finished=False)
     check_others(sweep)

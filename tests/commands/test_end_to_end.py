@@ -1,4 +1,4 @@
-"""Whole runs: what they leave behind, that they repeat to the bit, and that the default one shows the result."""
+"""Whole runs: their files, bit-exact repetition, and the result of the default run."""
 
 import json
 import os
@@ -106,7 +106,7 @@ def test_a_finished_run_is_not_repeated_and_another_configuration_is_refused(
     again = taskcluster_train(*SMALL, "hydra.run.dir=run")
     assert (again.exit_code, "already finished" in again.out) == (0, True)
     other = taskcluster_train(*SMALL, "hydra.run.dir=run", "optimizer.lr=0.1").refusal()
-    assert "holds a run of another configuration, which differs in optimizer.lr" in other
+    assert "contains a run with another configuration, which differs in optimizer.lr" in other
     assert small_run.journal.read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""Multiruns on a real Slurm and a real Ray: what they interrupt ends, to the bit, as if nothing had happened."""
+"""Multiruns on a real Slurm and a real Ray: interrupted runs end bit-equal to uninterrupted ones."""
 
 import importlib.util
 import os

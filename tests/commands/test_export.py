@@ -1,4 +1,4 @@
-"""taskcluster-export: what transformers loads again is the model of the run, to the bit."""
+"""taskcluster-export: transformers loads the model of the run, bit-equal."""
 
 import re
 import sys
@@ -77,7 +77,7 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for words, reason in (
-        ((trained.path, tmp_path / "full"), "holds something already"),
+        ((trained.path, tmp_path / "full"), "is not empty"),
         ((trained.path, tmp_path / "full" / "file"), "move it away, or choose another place"),
         ((tmp_path, tmp_path / "model"), "is not the folder of a run"),
         ((trained.path, tmp_path / "model", "step=5"), "has no checkpoint of step 5; choose from: 0, 2, 4, 6"),

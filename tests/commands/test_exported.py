@@ -1,4 +1,4 @@
-"""An exported run measured as a pretrained model, as the documentation has it: its own tasks, its own numbers."""
+"""An exported run measured as a pretrained model, as documented: the same tasks, the same numbers."""
 
 import shutil
 from collections.abc import Callable

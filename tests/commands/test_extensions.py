@@ -1,4 +1,4 @@
-"""A task family, a model and measures that belong to a user, in files outside the package: found everywhere."""
+"""A user's task family, model and measures, in files outside the package, work in every command."""
 
 import re
 import sys
@@ -242,12 +242,12 @@ def test_an_observation_can_be_made_again_with_edits(laboratory: Laboratory) -> 
         (
             ["measures=[rare]", "measures.rare.fails=true"],
             1,
-            "gives numbers of the shapes {'rare': (2,)}, but declares",
+            "returns numbers of shapes {'rare': (2,)}, but declares",
         ),
         (["measures=[clustering,flat]"], 2, "measures._target_='my_measures.Spread' has no name; indent all keys"),
         (["measures=[empty]"], 2, "empty declares no metrics; set `metrics` of its class"),
         (["measures=[lost]"], 2, "lost reads the states at 'sep'; choose its positions from"),
-        (["data.layout=sequences"], 2, "RunningMean takes no mask of (T, T), as several sequences in a line need"),
+        (["data.layout=sequences"], 2, "RunningMean accepts no mask of (T, T), which several sequences in a line need"),
     ],
 )
 def test_mistakes_are_one_sentence(

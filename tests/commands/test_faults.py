@@ -1,4 +1,4 @@
-"""What happens to a run when it is killed, starved or corrupted, and what the same command makes of the rest."""
+"""Runs that are killed, starved or corrupted, and the same command afterwards."""
 
 import hashlib
 import os
@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     cut_short.journal.write_text("".join([*lines[:2], "\0" * 100 + "\n", *lines[3:]]))
     output = train(tmp_path, *RUN, "hydra.run.dir=run")
     assert f"{file} is skipped: its SHA-256 does not match" in output
-    assert "is skipped: the journal has lost step 10" in output
+    assert "is skipped: the journal lacks step 10" in output
     assert "run resumes after step 5" in output
     assert_identical(cut_short, undisturbed)
 

@@ -1,4 +1,4 @@
-"""All commands on machines that lack what is taken for granted: a user, a home, a locale, a terminal, a time zone."""
+"""All commands on machines without a user, a home, a locale, a terminal or a time zone."""
 
 import json
 import subprocess

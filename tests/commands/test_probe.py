@@ -1,4 +1,4 @@
-"""taskcluster-analyze without a run: a pretrained model, measured as it is."""
+"""taskcluster-analyze without a run: measure a pretrained model."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Metrics that are undefined, and what cannot be made after the last update: neither fails a run."""
+"""Undefined metrics, and figures or controls that fail after the last update, do not fail a run."""
 
 import math
 from collections.abc import Callable

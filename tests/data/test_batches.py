@@ -48,7 +48,7 @@ def prompts_of(rows: Sequence[Row]) -> list[Prompt]:
 
 
 def packed(rows: Sequence[Row], chosen: Sequence[int], loss_on: LossOn, shared: bool, padding: Padding | None) -> Batch:
-    """A batch of the rows with numbers `chosen`, whatever becomes of their examples."""
+    """Return a batch of the rows with numbers `chosen`."""
     if not shared:
         counts = [len(continuations) for _, continuations in rows]
         chosen = [sum(counts[:k]) + example for k in chosen for example in range(counts[k])]

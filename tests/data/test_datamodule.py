@@ -27,7 +27,7 @@ def instructions(rows: Rows) -> list[tuple[int, ...]]:
     return [tuple(rows.tokens[start:end].tolist()) for start, end in spans][:-1]
 
 
-def test_a_step_has_the_same_batch_in_whatever_order_steps_are_asked_for() -> None:
+def test_a_step_has_the_same_batch_in_any_order_of_steps() -> None:
     forwards, backwards = batches(seed=3), batches(seed=3)
     expected = [forwards[step] for step in range(120)]
     for step in reversed(range(120)):
@@ -47,7 +47,7 @@ def test_every_row_comes_once_an_epoch_and_epochs_differ() -> None:
 TEN = family(n_tasks=10)
 
 
-def test_a_batch_size_is_in_sequences_whatever_the_layout() -> None:
+def test_a_batch_size_counts_sequences_in_every_layout() -> None:
     assert datamodule(TEN, batch_size=160).n_rows == 32
     for layout in ("sequences", "padded"):
         assert datamodule(TEN, batch_size=160, layout=layout).n_rows == 160

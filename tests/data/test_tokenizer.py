@@ -221,7 +221,7 @@ def test_x_inside_a_sentence_is_found_by_our_tokenizer(family: TaskFamily) -> No
      "{instruction} {x} {z} {y}", "{instruction} {x!r} {y}", "{instruction} {x} {y", "{} {} {}"],
 )  # fmt: skip
 def test_a_template_that_lacks_a_part_is_refused(template: str) -> None:
-    with pytest.raises(ValueError, match=r"template=.* must hold \{instruction\}, \{x\} and \{y\}, once each"):
+    with pytest.raises(ValueError, match=r"template=.* must contain \{instruction\}, \{x\} and \{y\} once each"):
         Template(template)
 
 
@@ -229,10 +229,10 @@ def test_a_template_that_lacks_a_part_is_refused(template: str) -> None:
     ("template", "mapping", "reason"),
     [
         ("{instruction}{x} {y}", {"a": "b"}, "template gives no token that ends before x begins in 'capital ofa b'"),
-        ("{instruction} {x}{y}", {"a": "b"}, "template gives a token to both x and y in 'capital of ab'"),
+        ("{instruction} {x}{y}", {"a": "b"}, "template merges x and y into one token in 'capital of ab'"),
         ("{instruction} {x} {y}", {" ": "b"}, "template gives x no token"),
         ("{instruction} {x} {y}", {"a": ""}, "template gives y no token"),
-        ("{instruction} {y}", {"a": "b"}, "must hold {x}, as instructions lack the place of x"),
+        ("{instruction} {y}", {"a": "b"}, "must contain {x}, because instructions lack the place of x"),
     ],
 )
 def test_a_template_that_does_not_suit_the_texts_is_refused(

@@ -26,7 +26,7 @@ def test_every_kind_of_tokenizer_names_the_words_that_it_lacks(kind: str) -> Non
     unknown = {"unk_token": "<unk>"} if "unigrams" in kind else {}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **unknown)
     assert len(encoded(tokenizer, ["ab cd", "<x:red>"])) == 2
-    with pytest.raises(ValueError, match=r"^tokenizer='' has no token for 'xyx', which the prompts hold; choose"):
+    with pytest.raises(ValueError, match=r"^tokenizer='' has no token for 'xyx', which the prompts contain; choose"):
         encoded(tokenizer, ["ab cd", "ab xyx <x:red> cd"])
     with pytest.raises(ValueError, match=r"'k', 'l', 'm', 'n', 'o' and 3 more, which"):
         encoded(tokenizer, ["k l m n o p q r"])

@@ -173,5 +173,5 @@ def test_a_sweep_with_missing_runs_is_named_and_keeps_its_files(
     monkeypatch.setattr(tables, "SWEEPS", {"depths": tables.Sweep(15, depths.tables)})
     (sentence,) = tables.write(folder / "runs")
     finished = 15 - 3 * len(missing)
-    assert f"{finished} finished runs of 15" in sentence if finished else "holds no finished run" in sentence
+    assert f"{finished} finished runs of 15" in sentence if finished else "contains no finished run" in sentence
     assert (folder / "depth_ari.csv").read_text() == "kept\n"

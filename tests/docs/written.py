@@ -1,4 +1,4 @@
-"""What the pages say to run, and a copy of the tree that it is run in."""
+"""The commands and snippets of the pages, and a copy of the tree to run them in."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""One's own prompts: what is read, where, and what comes of clusters and patches with known answers."""
+"""A user's prompts: which states are read, and clusters and patches with known answers."""
 
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def test_an_edit_runs_the_model_again(seen: tc.PromptObservation) -> None:
     other = seen.edited("end", {1: lambda states, which: -states})
     assert not torch.allclose(other.states["end"][2], seen.states["end"][2])
     assert torch.equal(other.logits("end").argmax(1), other.answer_tokens)  # edited as well
-    with pytest.raises(tc.UserError, match="all edits at once"):
+    with pytest.raises(tc.UserError, match="all edits to `edited` at once"):
         other.patch("colour")
 
 
@@ -185,14 +185,14 @@ def test_a_killed_observation_resumes(
         ({"labels": {"colour": ["red"]}}, r"labels\['colour'\] has 1 values for 12 prompts"),
         ({"positions": "green"}, "'green' is not in prompt 0"),
         ({"positions": 40}, "=40 is outside prompt 0"),
-        ({"positions": (90, 95)}, "holds no token of prompt 0"),
+        ({"positions": (90, 95)}, "contains no token of prompt 0"),
         ({"positions": [0, 1]}, "has 2 entries for 12 prompts"),
         ({"positions": {}}, "positions is empty"),
         ({"positions": 1.5}, "is not a position"),
         ({"sites": ["resid_mi"]}, "did you mean 'resid_mid'"),
         ({"answers": ["red"]}, "answers has 1 entries for 12 prompts"),
         ({"prompts": ["a", ""]}, "has no token"),
-        ({"prompts": []}, "at least one"),
+        ({"prompts": []}, "non-empty list"),
         ({"prompts": [[{"role": "user", "content": "red"}]]}, "has no chat template"),
     ],
 )
@@ -202,7 +202,7 @@ def test_wrong_arguments_are_one_sentence(arguments: dict[str, Any], sentence: s
 
 
 def test_a_prompt_that_is_longer_than_the_model_reads_is_refused(tokenizer: Any) -> None:
-    with pytest.raises(tc.UserError, match=r"prompt 1 has \d+ tokens, and the model reads \d+"):
+    with pytest.raises(tc.UserError, match=r"prompt 1 has \d+ tokens, but the model reads at most \d+"):
         tc.observe(small("gpt2", vocab_size=len(tokenizer)), tokenizer, ["red", "red " * 2000])
 
 
@@ -211,14 +211,14 @@ def test_a_prompt_that_is_longer_than_the_model_reads_is_refused(tokenizer: Any)
     [
         (lambda seen: seen.cluster("color"), "did you mean 'colour'"),
         (lambda seen: seen.cluster("colour", n_clusters=13), "n_clusters=13 exceeds the 12 states"),
-        (lambda seen: seen.cluster("colour", within="shape"), "one state a value within 'shape'"),
-        (lambda seen: seen.cluster("colour", within="colour"), "has no two values within"),
+        (lambda seen: seen.cluster("colour", within="shape"), "only one state per value within 'shape'"),
+        (lambda seen: seen.cluster("colour", within="colour"), "has fewer than two values within"),
         (lambda seen: seen.cluster("colour", position="start"), "choose from colour, end"),
         (lambda seen: seen.patch("colour", within="shape"), "no two prompts differ"),  # one a colour and shape
         (lambda seen: seen.patch("colour", layers=[3]), "has layers 0 to 2"),
         (lambda seen: seen.patch("colour", edit="put"), "choose from add, centroid, replace"),
         (lambda seen: seen.patch("colour", within="size"), "is not another label"),
-        (lambda seen: tc.load_states("nowhere"), "holds no observation"),
+        (lambda seen: tc.load_states("nowhere"), "contains no observation"),
     ],
 )
 def test_wrong_questions_are_one_sentence(question: Any, sentence: str, seen: tc.PromptObservation) -> None:

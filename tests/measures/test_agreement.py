@@ -115,7 +115,7 @@ from taskcluster.measures.statistics.agreement import adjusted_rand_index, adjus
 from taskcluster.measures.statistics.agreement import ari_for_fixed_k, permuted
 
 
-def peak():  # of the memory that this process has held since it was asked to forget, in bytes
+def peak():  # bytes of memory since the last reset
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
 
 

@@ -1,4 +1,4 @@
-"""Metrics by example and by two layers: what the journal and the table of examples have of them."""
+"""Metrics by example and by two layers, in the journal and in the table of examples."""
 
 import math
 from collections.abc import Mapping
@@ -156,7 +156,7 @@ def test_a_measure_reads_losses_and_answers_of_examples_clean_and_edited() -> No
     assert measured["examples"]["val"]["number"] == pytest.approx(seen.losses.numpy())
 
 
-def test_losses_cost_nothing_until_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_are_computed_only_on_access(monkeypatch: pytest.MonkeyPatch) -> None:
     data, network = built("gpt2")
     monkeypatch.setattr("taskcluster.measures.observation.answers_of", lambda *_: pytest.fail("ran again"))
     assert Measurement(data, {"counting": Counting()})(network)

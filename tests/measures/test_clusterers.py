@@ -33,7 +33,7 @@ def scores_of(clusterer: Clusterer, states: torch.Tensor, truth: torch.Tensor, k
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_planted_clusters_are_found_whatever_their_scale(option: str) -> None:
+def test_planted_clusters_are_recovered_at_any_scale(option: str) -> None:
     for scale in (1e-6, 1.0, 1e6):
         scores = scores_of(built(option), PLANTED[None] * scale, TASKS, 10)
         assert scores["ari"] == [1.0]

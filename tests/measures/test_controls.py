@@ -1,4 +1,4 @@
-"""What moves the ARI besides training, and what else the clusters follow, on a small network and by construction."""
+"""Controls of the ARI and nuisance labels, on a small network and on planted states."""
 
 import math
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_the_first_seed_is_the_runs_own_and_others_move_the_ari() -> None:
     assert not {key.split("/")[0] for key in journal} & OTHER_SEEDS.keys()
 
 
-def test_the_journal_has_a_summary_of_repetitions_if_it_is_asked_to() -> None:
+def test_the_journal_has_a_summary_of_repetitions_if_every_n_steps_is_set() -> None:
     measurement, network = measured_with("measures.kmeans_noise.every_n_steps=4", "measures.kmeans_noise.n_seeds=3")
     repeated = measurement.controls(network)
     expected = {f"{key}/val/layer_{layer}": stdev(repeated[key][layer]) for key in OTHER_SEEDS for layer in range(3)}

@@ -95,7 +95,7 @@ def effects(
 
 
 @pytest.mark.parametrize("edit", ["add", "replace", "interchange", "cluster"])
-def test_an_edit_turns_answers_where_the_network_reads_the_task_and_nowhere_else(edit: str) -> None:
+def test_an_edit_flips_answers_only_where_the_network_reads_the_task(edit: str) -> None:
     through, around = effects(True, [edit]), effects(False, [edit])
     known = {"clean_a": 1, "clean_b": 0, "source_b": 1, f"effect_{edit}_input": [0, 0, 1]}
     assert through == through | known | {f"effect_{edit}_instruction_end": [0, 1, 0]}
@@ -104,7 +104,7 @@ def test_an_edit_turns_answers_where_the_network_reads_the_task_and_nowhere_else
     assert around == around | known | kept
 
 
-def test_controls_turn_no_answer_to_bs() -> None:
+def test_controls_flip_no_answers() -> None:
     found = effects(True, ["add"])
     assert found["kept_random_subspace_input"] == [1, 1, 1]
     for control in [control for control in CONTROLS if control != "random_subspace"]:
@@ -132,7 +132,7 @@ def test_all_tokens_of_an_instruction_are_edited_at_once() -> None:
     assert "effect_cluster_instruction" not in around
 
 
-def test_the_whole_stream_of_the_only_route_turns_every_answer_and_of_another_token_none() -> None:
+def test_only_the_whole_stream_of_the_only_route_flips_every_answer() -> None:
     end, others = "effect_interchange{}_instruction_last_1", "effect_interchange{}_instruction_without_end"
     at = ["instruction_last_1", "instruction_without_end", "input"]
     through, around = (
@@ -206,5 +206,5 @@ def test_centroids_and_tests_come_from_different_instructions() -> None:
 def test_layers_that_do_not_exist_and_tasks_that_agree_are_refused() -> None:
     with pytest.raises(UserError, match=r"measures\.interventions\.layers=3: the model has layers 0 to 2"):
         effects(True, ["add"], layers=[1, 3])
-    with pytest.raises(UserError, match="no two tasks of the probe set share an x and disagree"):
+    with pytest.raises(UserError, match="no two tasks of the probe set share an x but differ"):
         interventions(data(y="same"), ["add"], POSITIONS)

@@ -78,7 +78,7 @@ def test_a_dimension_far_beyond_the_others_hides_nothing() -> None:
     assert KMeans(None, 8, 0).fit(states, 40).ari(halves) > 0.95
 
 
-def test_constant_states_say_nothing_and_one_state_per_task_says_it_all() -> None:
+def test_constant_states_score_zero_and_one_state_per_task_scores_one() -> None:
     truth = torch.arange(60) % 6
     assert scores_of(KMEANS, torch.ones(1, 60, 16), truth, 6) == {"ari": [0], "nmi": [0], "inertia": [0]}
     assert scores_of(KMEANS, RANDOM[None, :6], truth[:6], 6)["ari"] == [1]

@@ -117,7 +117,7 @@ def test_random_and_constant_states_give_chance(data: SequenceDataModule) -> Non
     found = measured(data, at_random, penalty=1.0)
     for suffix in ("", "_at_input"):
         assert found[f"probe{suffix}"][1] == pytest.approx(1 / N_TASKS, abs=0.2)
-        assert found[f"probe{suffix}"][0] == pytest.approx(1 / N_TASKS, abs=0.05)  # one task, whatever the state
+        assert found[f"probe{suffix}"][0] == pytest.approx(1 / N_TASKS, abs=0.05)  # one task for every state
 
 
 def test_no_instruction_is_both_trained_on_and_tested(data: SequenceDataModule) -> None:

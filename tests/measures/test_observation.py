@@ -1,4 +1,4 @@
-"""What an observation costs: logits where they are needed, a common beginning once, a bounded number of rows."""
+"""The cost of an observation: logits only where they are needed, a shared prefix once, a bounded number of rows."""
 
 from types import SimpleNamespace
 

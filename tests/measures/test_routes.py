@@ -22,7 +22,7 @@ def test_what_is_a_linear_function_is_explained_and_what_is_not_is_not() -> None
     assert explained(half, given, fold) == pytest.approx(0.5, abs=0.05)
 
 
-def test_distances_are_compared_whatever_the_directions() -> None:
+def test_distances_are_compared_in_any_direction() -> None:
     points = torch.randn(20, 4)
     turned = 3 * points @ torch.linalg.qr(torch.randn(4, 4)).Q + 1
     assert correlation_of_distances(points, turned) == pytest.approx(1)

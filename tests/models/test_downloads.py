@@ -1,4 +1,4 @@
-"""A download from the hub says how far it is, from a server on this machine that answers as the hub does."""
+"""A download from the hub reports its progress; the server is a local stand-in for the hub."""
 
 import hashlib
 import json
@@ -81,7 +81,7 @@ def hub(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_download_says_how_much_of_it_has_come(hub: str, tmp_path: Path) -> None:
+def test_a_download_reports_its_progress(hub: str, tmp_path: Path) -> None:
     environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
     ran = subprocess.run([sys.executable, "-c", DOWNLOAD], env=environment, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr

@@ -44,9 +44,7 @@ def test_initial_weights_have_the_scale_asked_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_what_is_known_of_an_architecture_is_found_without_knowing_it(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_of_known_architectures_are_found_by_inspection(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = small(name)
     check(network)
     known, takes = blocks(network), takes_mask(network)

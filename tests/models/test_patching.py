@@ -1,4 +1,4 @@
-"""Prompts run again from a place on: the same logits as a whole pass with hooks, whatever the padding."""
+"""Prompts run again from the edited position: the same logits as a whole pass with hooks, for any padding."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The shared prefix of prompts computed once: the same states, loss and answers as a whole pass over each."""
+"""A cached shared prefix gives the same states, loss and answers as a whole pass over each prompt."""
 
 from collections.abc import Sequence
 

@@ -192,11 +192,11 @@ MISTAKES: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...], str]]
     ),
     "an adapter": (
         lambda source, target: without(source, target, adapter_config="{}"), (),
-        r"model.path=.* cannot be loaded \(it is an adapter, which changes another model"
+        r"model.path=.* cannot be loaded \(it is an adapter, and has to be merged"
     ),
     "quantized weights": (
         lambda source, target: reconfigured(source, target, quantization_config={"quant_method": "fp8"}), (),
-        r"model.path=.* cannot be loaded \(its weights are quantized, and should be float32",
+        r"model.path=.* cannot be loaded \(its weights are quantized, and must be float32",
     ),
     "a precision": (lambda source, target: source, ("model.dtype=float8",), "model.dtype='float8'"),
     "no GGUF file": (
@@ -262,8 +262,9 @@ def test_an_answer_of_the_hub_is_given_in_its_first_line(monkeypatch: pytest.Mon
     with pytest.raises(UserError) as refused:
         built("org/name", "model.revision=v9")
     assert str(refused.value) == (
-        "model.path='org/name' at revision 'v9' cannot be loaded (it is not a folder, and not to be had from Hugging "
-        "Face's hub: v9 is not a valid git identifier); correct the name, with the home folder written out, or give "
+        "model.path='org/name' at revision 'v9' cannot be loaded (it is not a folder, and it cannot be downloaded from "
+        "Hugging "
+        "Face's hub: v9 is not a valid git identifier); correct the name, with the home folder written out, or choose "
         "another folder or model"
     )
 
@@ -387,7 +388,7 @@ def test_quantized_weights_are_read_edited_and_refused_where_they_cannot_be(
     saved: Path, bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("data.probe_size=16", f"model.bits={bits}", "trainer.max_steps=0")
-    with pytest.raises(UserError, match=rf"model.bits={bits} is for one model in its own precision, not for several"):
+    with pytest.raises(UserError, match=rf"model.bits={bits} needs one model in its own precision, not several"):
         built(saved / "llama", *words, "trainer.precision=bf16-true")
     with monkeypatch.context() as patch:
         patch.setattr("taskcluster.models.pretrained.find_spec", lambda name: None)

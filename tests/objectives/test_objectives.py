@@ -258,7 +258,7 @@ def test_an_objective_of_ones_own(taskcluster_train) -> None:
     [
         (
             "objective=bottleneck",
-            "objective=[bottleneck] gives no prediction a weight, so there is no loss; add next_token or ",
+            "objective=[bottleneck] gives no prediction a weight, so the loss is empty; add next_token or ",
         ),
         (
             "objective.next_token.y=0.0 objective.next_token.x=0.0 objective.next_token.instruction=0.0",

@@ -110,7 +110,7 @@ def test_an_axis_without_bounds_has_room_for_every_mean_and_run() -> None:
     assert "domain" not in axis(logit, inline(nothing)).to_dict()["scale"]
 
 
-def test_a_tooltip_says_that_runs_are_too_few_or_all_the_same() -> None:
+def test_a_tooltip_reports_too_few_or_equal_runs() -> None:
     assert "95 % interval: the same in all runs" in svg(charts.condition_charts(FEW, KNOWN)["ari"])  # at step 0
     two = svg(charts.condition_charts(points_of(a=(0.8, 0.9)), KNOWN)["ari"])
     assert "95 % interval: too few runs" in two

@@ -71,7 +71,7 @@ def test_each_is_in_the_panel_of_its_metric(kind: Kind, itself: str) -> None:
     assert (fields["label"]["ari"], fields["label"]["ari_beside"]) == (itself, "the other")
 
 
-def test_the_highest_value_is_said_with_the_baselines_of_its_layer_and_their_own_highest() -> None:
+def test_the_highest_value_is_reported_with_the_baselines_of_its_layer_and_their_highest() -> None:
     values = {"ari": (0.1, 0.3, 0.9, 0.8), "ari_untrained": (0.0, 0.84, 0.25, math.nan)}
     row = {f"{key}/val/layer_{k}": value for key, of_layers in values.items() for k, value in enumerate(of_layers)}
     said = highest_beside(row | {"val/ari_symbols": 0.33}, KNOWN, ARI)

@@ -1,4 +1,4 @@
-"""Charts fitted to a width, in which nothing is cut before the value, and what is the same is beside each other."""
+"""Charts fitted to a width: labels keep their values, and equal curves are drawn side by side."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reports on runs whose numbers are known: the page, the summary and the table say the same, and nothing is hidden."""
+"""Reports on planted runs: the page, the summary and the table agree and are complete."""
 
 import html
 import json
@@ -123,7 +123,7 @@ def test_a_map_has_a_table_whose_intervals_hold_in_all_its_cells(tmp_path: Path)
     assert (last["n"], last["cells"], last["mean"]) == (3, 20, pytest.approx(0.75))
 
 
-def test_planted_noise_is_told_apart_and_accuracy_leads(sweep: Path) -> None:
+def test_planted_noise_is_separated_and_accuracy_leads(sweep: Path) -> None:
     summary = tables((sweep / "report/report.md").read_text())
     last = summary["Controls of the ARI, at the separator"][-1]
     between = (0.05**2 - 0.02**2 / 3) ** 0.5  # seeds are 0.05 apart; the mean over three KMeans seeds has a third
@@ -158,7 +158,7 @@ def test_figures_and_tables_are_there_in_every_format(sweep: Path) -> None:
     assert len(parquet) == 3 * sum(expected)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_gaps_are_reported(tmp_path: Path) -> None:
     root = tmp_path / "sweep"
     plant(root / "model.n_layer=2/seed=0", 0.9, config(0, n_layer=2))
     plant(root / "model.n_layer=2/seed=1", 0.9, config(1, n_layer=2))
@@ -195,7 +195,7 @@ def test_a_folder_without_finished_runs_is_refused_in_a_sentence(tmp_path: Path,
     command = [sys.executable, "-m", "taskcluster.report", folder]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert re.fullmatch(r"taskcluster-report: .*(holds no finished run|is not a folder).*\n", ended.stderr)
+    assert re.fullmatch(r"taskcluster-report: .*(contains no finished run|is not a folder).*\n", ended.stderr)
 
 
 def test_two_runs_have_no_interval_in_any_file(tmp_path: Path) -> None:
@@ -228,9 +228,7 @@ def test_runs_in_which_no_claim_is_decided_have_no_table_of_claims(tmp_path: Pat
     assert {row[3].rpartition(", ")[2] for row in others} == {"3 not decided"}
 
 
-def test_a_report_of_many_conditions_shows_some_says_so_and_counts_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_of_many_conditions_shows_some_and_counts_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Findings.to_read, "__defaults__", (3,))
     monkeypatch.setattr(multirun_report, "MOST_GAPS", 1)
     for n_layer in range(2, 9):

@@ -59,7 +59,7 @@ def test_conditions_differ_in_more_than_seeds() -> None:
     ]
     assert grouped[2].settings == {"trainer.max_steps": 50, "scheduler.max_steps": 50}
     assert len({c.key for c in grouped}) == len(grouped)
-    assert conditions(runs[2:])[0].key == grouped[1].key  # whatever other conditions there are
+    assert conditions(runs[2:])[0].key == grouped[1].key  # independent of other conditions
 
 
 def test_options_are_named_by_their_class() -> None:
@@ -79,7 +79,7 @@ def test_a_control_beside_a_grid_is_named_by_what_is_unusual_about_it() -> None:
     assert len({*whole}) == 6
 
 
-def test_several_controls_are_told_apart() -> None:
+def test_several_controls_have_different_labels() -> None:
     common = {"loss_on": "x", "shuffle": False}
     changes = [{"holdout": "pair", "loss_on": "y"}, {"holdout": "none"}, {"holdout": "pair", "shuffle": True}]
     named = labels(*(config(0, data={**common, **one}) for one in changes))

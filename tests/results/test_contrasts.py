@@ -1,4 +1,4 @@
-"""Differences on the same seeds are those that were planted, whatever the seeds do to both."""
+"""Differences on the same seeds equal the planted ones, since effects of seeds on both conditions cancel."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_other_seeds_have_no_differences(tmp_path: Path) -> None:
     assert ["ARI at the separator", "-0.100 (too few runs)", "too few runs", "1"] in [row[2:] for row in table.rows]
 
 
-def test_steps_of_emergence_are_compared_on_the_same_seeds_and_said(
+def test_steps_of_emergence_are_compared_on_the_same_seeds_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = []

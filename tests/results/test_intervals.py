@@ -1,4 +1,4 @@
-"""Intervals over few runs: where they are known, and how often they cover."""
+"""Intervals over few runs: known values, and coverage."""
 
 import math
 
@@ -42,7 +42,7 @@ def test_an_interval_is_students() -> None:
         ([math.inf, 1.0, 2.0], (0, math.inf)),
     ],
 )
-def test_an_interval_that_says_nothing_is_absent(values: list[float], within: tuple[float, float]) -> None:
+def test_an_uninformative_interval_is_absent(values: list[float], within: tuple[float, float]) -> None:
     made = interval(values, within)
     assert np.isnan(made[3:]).all()
     assert as_text(made).endswith("(too few runs)")

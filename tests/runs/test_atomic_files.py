@@ -48,7 +48,7 @@ def test_a_folder_is_filled_and_a_failure_leaves_nothing(tmp_path: Path, name: s
     put(folder)
     assert content(folder) == WHOLE | {"mine": "mine"}
     assert not list(folder.parent.glob(".*"))
-    with pytest.raises(UserError, match="holds something already"):
+    with pytest.raises(UserError, match="is not empty"):
         refuse_taken(folder)
 
 

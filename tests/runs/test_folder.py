@@ -66,7 +66,7 @@ def test_resuming_drops_the_numbers_of_examples_of_later_steps(run: RunFolder) -
 
 
 def test_numbers_of_examples_that_are_missing_or_damaged_are_named(run: RunFolder) -> None:
-    with pytest.raises(UserError, match="no numbers of examples; no measure of the run gives any"):
+    with pytest.raises(UserError, match="no numbers of examples; no measure of the run writes any"):
         run.examples()
     of_examples(run, 0)
     file = run.path / "examples" / "step=000000.parquet"

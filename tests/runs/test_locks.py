@@ -84,7 +84,7 @@ def test_a_holder_on_another_machine_counts_until_it_is_silent(tmp_path: Path) -
         pass
     assert str(refused.value) == (
         f"{tmp_path} is in use by another process, number 77 on elsewhere, which was active 120 s ago; wait for its "
-        f"end, or end it. If it is certainly dead, rerun the command in 480 s, or delete {holder}"
+        f"end, or end it. If that process is certainly dead, rerun the command in 480 s, or delete {holder}"
     )
     set_age(holder, locks.SILENCE + 1)
     assert not run.in_use()

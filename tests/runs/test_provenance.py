@@ -1,4 +1,4 @@
-"""What is recorded of where a run was made."""
+"""The recorded environment of a run."""
 
 import subprocess
 from pathlib import Path

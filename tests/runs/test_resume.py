@@ -1,4 +1,4 @@
-"""Where a run begins, and what is refused."""
+"""Where a run begins or resumes, and which folders and checkpoints are refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,14 +29,16 @@ def learning_rate(run: RunFolder, step: int) -> float:
     return float(state["param_groups"][0]["lr"])
 
 
-def test_never_refuses_a_folder_with_a_run_and_must_one_without(taskcluster_train: Train, run: RunFolder) -> None:
+def test_resume_never_refuses_a_folder_with_a_run_and_must_one_without(
+    taskcluster_train: Train, run: RunFolder
+) -> None:
     before = run.journal.read_bytes()
     assert (
-        "holds a run already (finished); choose another name="
+        "already contains a run (finished); choose another name="
         in taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=never").refusal()
     )
     assert (
-        "holds nothing to resume from; leave it out to start a new run"
+        "contains nothing to resume from; leave resume out to start a new run"
         in taskcluster_train(*SMALL, "hydra.run.dir=other", "resume=must").refusal()
     )
     assert taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=must").exit_code == 0
@@ -62,7 +64,9 @@ def test_a_finished_run_is_known_and_one_without_its_configuration_refused(tmp_p
     assert is_finished(run, wanted(0))
     assert not is_finished(run, wanted(1))
     (tmp_path / "config.yaml").unlink()
-    with pytest.raises(ValueError, match=r"holds a run without its config\.yaml; restore it, or choose another folder"):
+    with pytest.raises(
+        ValueError, match=r"contains a run without its config\.yaml; restore it, or choose another folder"
+    ):
         find_start(run, wanted(0))
 
 
@@ -90,7 +94,7 @@ def test_a_run_can_begin_with_the_checkpoint_of_another(
     assert timeless(same) == timeless(run)[2:]
     for key in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert_equal(load(same.checkpoint(6))[key], load(run.checkpoint(6))[key], at=key)
-    assert same.results()["claims"][0]["value"] is None  # what is said of step 0 is not known
+    assert same.results()["claims"][0]["value"] is None  # a claim about step 0
     changes = ("optimizer.lr=0.0001", "trainer.max_steps=8")
     taskcluster_train(*SMALL, checkpoint, "hydra.run.dir=slower", *changes).output()
     groups = load(RunFolder(tmp_path / "slower").checkpoint(8))["optimizer_states"][0]["param_groups"]
@@ -101,10 +105,10 @@ def test_a_run_can_begin_with_the_checkpoint_of_another(
     ("arguments", "sentence"),
     [
         (["ckpt_path=nowhere.ckpt"], "nowhere.ckpt' cannot be used: it does not exist; choose another"),
-        (["ckpt_path=some.ckpt"], "some.ckpt holds more than tensors and plain containers"),
+        (["ckpt_path=some.ckpt"], "some.ckpt contains more than tensors and plain containers"),
         (["trainer.max_steps=3", "ckpt_path=CHECKPOINT"], "was saved at step 6, after trainer.max_steps=3; raise it"),
         (["optimizer=sgd", "ckpt_path=CHECKPOINT"], "was trained with torch.optim.AdamW, not torch.optim.SGD; choose"),
-        (["model.n_layer=1", "ckpt_path=CHECKPOINT"], "is of another architecture: transformer.h.1.attn.c_attn.bias"),
+        (["model.n_layer=1", "ckpt_path=CHECKPOINT"], "has a different architecture: transformer.h.1.attn.c_attn.bias"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(
@@ -143,7 +147,7 @@ def test_every_kind_of_training_resumes_exactly(taskcluster_train: Train, tmp_pa
 def test_a_branch_with_nothing_left_to_train_is_measured(
     taskcluster_train: Train, run: RunFolder, tmp_path: Path
 ) -> None:
-    """Claims that need a row which is not there are neither held nor failed."""
+    """Claims about a missing row are undecided."""
     command = [*SMALL, f"ckpt_path={run.checkpoint(6)}", "hydra.run.dir=again"]
     taskcluster_train(*command).output()
     again = RunFolder(tmp_path / "again")

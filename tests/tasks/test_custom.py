@@ -1,4 +1,4 @@
-"""A user's tasks: regexes or listed instructions in the configuration, and a family in a file of one's own."""
+"""A user's tasks: regexes or listed instructions in the configuration, and a family in a user's file."""
 
 import os
 import re

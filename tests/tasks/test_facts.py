@@ -1,4 +1,4 @@
-"""Facts in words: true, complete, paraphrased in many ways, and never demonstrated before they are asked."""
+"""Facts in words: true, complete, paraphrased in many ways, and never demonstrated and queried in one prompt."""
 
 import builtins
 from collections import defaultdict
@@ -138,11 +138,14 @@ def test_the_same_seed_gives_the_same_family(describe: str) -> None:
         ({"n_inputs": 500}, "n_inputs=500 and n_pool=0 inputs to demonstrate exceed the 2.. countries"),
         ({**FEW_SHOT, "n_pool": 500}, "n_pool=500 inputs to demonstrate exceed the 2.. countries"),
         ({**FEW_SHOT, "templates": {"capital": ["{x}"]}}, "does not use templates"),
-        ({"n_instructions": 65}, "n_instructions=65 is not from 6 to 64"),
+        ({"n_instructions": 65}, "n_instructions=65 is not between 6 and 64"),
         ({"templates": {"captal": ["{x}"]}}, "templates='captal' is not the name of a task; did you mean 'capital'"),
         ({"templates": {"capital": ["capital of"]}}, "instruction 'capital of' must hold {x}"),
         ({"templates": {"capital": []}}, "task 0 has task_id=0, 0 descriptions"),
-        ({**FEW_SHOT, "n_demonstrations": 11}, "exceeds the 0 sets of n_demonstrations=11 that the 10 pairs"),
+        (
+            {**FEW_SHOT, "n_demonstrations": 11},
+            "exceeds the 0 sets of n_demonstrations=11 that can be drawn from 10 demonstration pairs",
+        ),
         ({**FEW_SHOT, "n_pool": 2, "n_demonstrations": 2}, "n_sets=40 exceeds the 2 sets "),
         ({**FEW_SHOT, "disjoint_demonstrations": True}, "n_sets=40 exceeds the 2 disjoint sets"),
         ({**FEW_SHOT, "layout": "{x!r} {y}\n"}, "must hold {x} and then {y}"),

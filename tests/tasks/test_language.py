@@ -1,4 +1,4 @@
-"""What is drawn from a regex, and what re.fullmatch accepts, are the same strings."""
+"""Strings drawn from a regex are those that re.fullmatch accepts."""
 
 import random
 import re

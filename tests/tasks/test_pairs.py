@@ -1,4 +1,4 @@
-"""Tasks from files of pairs: four formats, what is chosen from them, and the line that is wrong."""
+"""Tasks from files of pairs: four formats, the choice of pairs, and errors that name the line."""
 
 import csv
 import json
@@ -115,7 +115,7 @@ def test_the_first_output_of_an_input_counts_and_is_logged_and_long_pairs_are_le
     (folder / "more.csv").write_text("a,first\nb,1\na,second\nabcdefg,1\nc,abcdefg\n")
     assert family(folder, max_length=6, tasks=["more", "first_letter"]).tasks[0].mapping == {"b": "1", "a": "first"}
     assert caplog.messages == [
-        "more.csv gives several outputs to 1 of its inputs, such as 'a'; the first is used ('first')"
+        "more.csv has several outputs for 1 of its inputs, such as 'a'; the first is used ('first')"
     ]
 
 
@@ -128,7 +128,7 @@ def test_tasks_are_chosen_by_name_and_pairs_by_seed() -> None:
     assert first.mapping != second.mapping
 
 
-def test_no_task_is_asked_what_a_demonstration_shows() -> None:
+def test_demonstrated_pairs_are_never_queried() -> None:
     made = family(EXAMPLES, describe="demonstrations", n_pool=6, n_sets=9)
     asked = {x for task in made.tasks for x in task.mapping}
     assert len(asked) == 32 - 6
@@ -158,8 +158,8 @@ def test_a_file_without_templates_is_described_by_its_name(folder: Path) -> None
             "first_letter.json' cannot be read .entry 1: .* no word and translation",
         ),
         ({"max_length": 1, "tasks": ["to-french", "first_letter"]}, "to-french.json' has no pairs with max_length=1"),
-        ({"n_pairs": 5}, "n_pairs=5 leaves task first_letter with 4 pairs to ask about, of 4 in its file"),
-        ({**FEW_SHOT, "n_pool": 4}, "leaves task first_letter with 0 pairs .* as n_pool=4 inputs"),
+        ({"n_pairs": 5}, "n_pairs=5 leaves task first_letter with 4 pairs to query, of 4 in its file"),
+        ({**FEW_SHOT, "n_pool": 4}, "leaves task first_letter with 0 pairs .* because n_pool=4 inputs"),
         ({**FEW_SHOT, "n_pool": 2, "n_sets": 3}, "n_sets=3 exceeds the 2 sets of n_demonstrations=1"),
     ],
 )

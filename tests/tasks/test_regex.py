@@ -1,4 +1,4 @@
-"""Task families: what the paper's tasks must be, and what is held out."""
+"""Task families: properties of the paper's tasks, and what is held out."""
 
 import os
 import re

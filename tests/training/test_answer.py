@@ -1,4 +1,4 @@
-"""What is printed at the end of a run answers what was asked."""
+"""The summary that a run prints at its end."""
 
 from io import StringIO
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_accuracy_with_and_without_demonstrations_and_the_table_of_vectors(tmp_p
     said = printed(run)
     for place in ("without demonstrations", "with shuffled demonstrations", "with demonstrations"):
         assert [place, "0.125", "0.125"] in said
-    assert ["mean of the task put in, chosen layer", "0.125 [0.050, 0.250]", "0.125", "20"] in said
+    assert ["mean of the task patched in, chosen layer", "0.125 [0.050, 0.250]", "0.125", "20"] in said
     shown = [f"{layer / 100:.2f}" for layer in range(0, 31, 3)]
     assert ["ARI at the separator", *shown] in said
     assert ["untrained network", *shown] in said

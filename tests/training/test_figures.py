@@ -1,4 +1,4 @@
-"""t-SNE of states that leave it little to arrange."""
+"""t-SNE of few or equal states."""
 
 import numpy as np
 import pytest

@@ -106,7 +106,7 @@ def test_revisions_that_match_a_pattern_are_listed_from_the_hub(monkeypatch: pyt
     assert [*series(probing("a/b", "model.revisions='*'"))] == [1, 3, 10, 1000, 2000]
     with pytest.raises(UserError, match=r"='tokens\*' matches no revision of a/b, such as main, step1, step10; change"):
         series(probing("a/b", "model.revisions='tokens*'"))
-    with pytest.raises(UserError, match=r"='step\*' matches no revision of c/d, or it is not to be had from the hub"):
+    with pytest.raises(UserError, match=r"='step\*' matches no revision of c/d, or it is neither on the hub nor"):
         series(probing("c/d", "model.revisions='step*'"))
 
 

@@ -1,4 +1,4 @@
-"""States around their mean, a part at a time: what KMeans computes of them, in memory that does not grow with N x K.
+"""The computations of KMeans on centred states, in parts, so that memory does not grow with N x K.
 
 in:  states (N, D) in any precision, left as they are; the precision to compute in
 out: nearest centroids (N,), sums of clusters (K, D), products with a vector of each state's cluster (N,)
@@ -31,7 +31,7 @@ class CentredStates:
         return (centroids.double() + self._mean).to(self._states.dtype)
 
     def rows(self, which: Tensor) -> Tensor:
-        """Of the states numbered `which` (M,), (M, D)."""
+        """The centred states numbered `which` (M,), (M, D)."""
         return self._states[which].to(self.precision) - self._mean.to(self.precision)
 
     def parts(self, which: Tensor | None = None, beside: int = 1) -> Iterator[tuple[Tensor, Tensor]]:

@@ -39,11 +39,11 @@ class Clusters(NamedTuple):
 
 
 class Clusterer(ABC):
-    """Something that finds clusters in states, the same from the same settings on every call: a frozen dataclass.
+    """A method that clusters states, deterministic given its settings: a frozen dataclass.
 
     Attributes:
         n_clusters: k over all tasks; None for the number of tasks.
-        seed: of what is random in it, and of what measures draw for it.
+        seed: seed of its randomness, and of what measures draw for it.
     """
 
     n_clusters: int | None
@@ -54,14 +54,14 @@ class Clusterer(ABC):
         """Cluster states (N, D) into N clusters at most."""
 
     def fit_many(self, problems: Sequence[Tensor], n_clusters: Sequence[int]) -> list[Clusters]:
-        """Cluster each of several sets of states by itself."""
+        """Cluster each of several sets of states separately."""
         return [self.fit(*problem) for problem in each([*zip(problems, n_clusters, strict=True)])]
 
     def k(self, n_tasks: int) -> int:
         return self.n_clusters or n_tasks
 
     def seeded(self, seed: int) -> Self:
-        """The same with another seed."""
+        """Return a copy with another seed."""
         return cast(Self, replace(cast(Any, self), seed=seed))
 
 

@@ -1,4 +1,4 @@
-"""KMeans for many clusters of many states, in memory that grows with states and centroids, not with their product.
+"""KMeans for many clusters of many states. Memory grows with states plus centroids, not with their product.
 
 in:  states (N, D), and the number of clusters
 out: Clusters
@@ -35,7 +35,7 @@ class LargeKMeans(Clusterer):
 
     Attributes:
         n_clusters: k over all tasks; None for the number of tasks.
-        memory: GiB that it may take beside the states; more is refused.
+        memory: GiB it may use in addition to the states; more is refused.
         seed: of the starting centroids, and of where clusters are split.
     """
 
@@ -44,7 +44,7 @@ class LargeKMeans(Clusterer):
     seed: Seed
 
     def fit(self, states: Tensor, n_clusters: int) -> Clusters:
-        """In float32, and in float64 where the states are or where rounding may have decided the result.
+        """Cluster in float32; in float64 for float64 states, and where rounding may have decided the result.
 
         Raises UserError for more memory than it may take.
         """
@@ -54,7 +54,8 @@ class LargeKMeans(Clusterer):
         if needed > self.memory:
             raise UserError(
                 f"clusterer.memory={self.memory}: {n_clusters} clusters of {n} states of width {width} may take "
-                f"{needed:.2f} GiB beside the states; raise it, or lower clusterer.n_clusters or data.probe_size"
+                f"{needed:.2f} GiB in addition to the states; raise it, or lower clusterer.n_clusters or "
+                "data.probe_size"
             )
         clusters = undefined(states, n_clusters)
         for precision in (torch.float64,) if states.dtype == torch.float64 else (torch.float32, torch.float64):

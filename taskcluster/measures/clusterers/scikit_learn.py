@@ -1,4 +1,4 @@
-"""scikit-learn's Gaussian mixtures and agglomerative clustering, on float64.
+"""Gaussian mixtures and agglomerative clustering by scikit-learn, on float64.
 
 in:  states (N, D), and the number of clusters
 out: their Clusters
@@ -39,7 +39,7 @@ class UnitScaleClusterer(Clusterer):
         labels = torch.as_tensor(self.labels(scaled, n_clusters) if len(states) > 1 else [0]).long()
         sizes = torch.bincount(labels, minlength=n_clusters)[:, None]
         sums = wide.new_zeros(n_clusters, wide.shape[1]).index_add_(0, labels, wide)
-        centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), wide.mean(0))  # of an empty cluster the mean
+        centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), wide.mean(0))  # an empty cluster gets the mean
         inertia = (wide - centroids[labels]).square().sum()
         return Clusters(labels.to(states.device), centroids.to(states), float(inertia))
 
@@ -52,7 +52,7 @@ class Agglomerative(UnitScaleClusterer):
         n_clusters: k over all tasks; None for the number of tasks.
         linkage: "ward" joins the two clusters whose union adds the least inertia; "average", "complete" and "single"
             those whose mean, largest or smallest distance between states is the least.
-        seed: of what measures draw. Nothing is random in the clustering, so clusterers of all seeds are equal.
+        seed: of what measures draw. The clustering is deterministic, so clusterers of all seeds are equal.
     """
 
     n_clusters: PositiveInt | None

@@ -1,11 +1,11 @@
-"""Whether the clusters matter: does the answer follow when a state is moved from one task's cluster to another's?
+"""Causal effect of clusters: does the answer follow when a state is steered from one task's cluster to another's?
 
 The base is a prompt of task A. At a position and a layer its state is edited towards task B, which maps the same x to
-another y, and the rest of the network is run. Measured are how often the answer becomes B's, how often it stays A's,
-and how much of the difference between their logits is recovered (1: as much as B's own prompts have).
+another y, and the rest of the network is run. The measure counts how often the answer flips to B's and how often it
+remains A's, and computes how much of the logit difference is recovered (1: as much as B's prompts have).
 
-Centroids come from one half of the validation instructions, tests from the other. An edit
-that changes nothing must leave every logit bit-equal, or the measure fails.
+Centroids come from one half of the validation instructions, tests from the other. An identity edit must leave every
+logit bit-equal, or the measure fails.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -59,12 +59,12 @@ class Interventions(ClusterMeasure):
     Attributes:
         edits, controls: of `taskcluster.measures.interventions.edits`.
         at: the sites, of `taskcluster.measures.interventions.sites`.
-        alphas: how far states are moved, in differences of centroids; not for edits that replace or project.
-        layers: those that are edited, or how many; None for all. The others have no numbers.
+        alphas: strength of steering, in differences of centroids; unused by edits that replace or project.
+        layers: the edited layers, or how many; None for all. Other layers have no numbers.
         spans: which layers are edited together: "layer", each by itself; "from", each with all above it, so that layer
             0 means the whole stream; or a list of layers. Several at once only by edits that replace states.
         n_pairs: number of pairs, at most.
-        seed: of the choice of pairs and of what is random in edits.
+        seed: of the choice of pairs and of random edits.
 
     Raises:
         UserError: no two tasks share an x and disagree about the first token of y.
@@ -191,7 +191,7 @@ class Interventions(ClusterMeasure):
             pair = of_layer[layers[0]][1]
             for layer in each(layers, f"{site}, layer"):
                 if not torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits):
-                    raise RuntimeError(f"an edit of layer {layer} that changes nothing changes its logits")
+                    raise RuntimeError(f"an edit of layer {layer} that changes nothing changes the logits")
                 for of_site, name, alpha, span in self._declared:
                     together = span_layers(span, layer, len(suffixes.states))
                     if of_site != site or not together:

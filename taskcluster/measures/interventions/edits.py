@@ -1,10 +1,10 @@
-"""Edits of hidden states for interventions: what is moved, from where to where.
+"""Edits of hidden states for interventions: what is patched in, from which states.
 
 in:  states of tested prompts of A at a site and a layer (M, D); states of the other half of the probe set (S, D)
 out: the states that are patched in instead (M, D)
 
-The edits move a prompt of task A towards task B, or remove tasks from the state. The controls change it by as much, in
-a direction that has nothing to do with B.
+The edits steer a prompt of task A towards task B, or remove tasks from the state. The controls change the state by as
+much, in a direction unrelated to B.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ ControlName = Literal["random", "same_task", "shuffled", "third_task", "wrong_po
 
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
 
-RANK = 1e-5  # of the largest singular value: what is smaller is rounding
+RANK = 1e-5  # fraction of the largest singular value; smaller ones are rounding
 
 
 def group_means(states: Tensor, groups: Tensor, n_groups: int) -> Tensor:
@@ -95,7 +95,7 @@ class Space:
 
     @cached_property
     def cluster_centroids(self) -> Tensor:
-        """For every group the centroid of a cluster that was found without labels, (G, D)."""
+        """For every group the centroid of its matched cluster, which was computed without labels, (G, D)."""
         centroids = torch.zeros_like(self.centroids)
         for cell in self.cells.unique():
             members = (self.cells == cell).nonzero().squeeze(1)
@@ -137,7 +137,7 @@ class Space:
 
 @dataclass(frozen=True)
 class BaseStates:
-    """Tested states at a site and a layer, and what edits need to know of them.
+    """Tested states at a site and a layer, with what edits need.
 
     base (M, D). a, b, third (M,): groups of A, of B, and of a task with another answer, -1 for none. source (M,): which
     of the S is of B. directions (M, D): standard normal. alpha: in differences of centroids.
@@ -183,7 +183,7 @@ class BaseStates:
 
 class Edit(NamedTuple):
     """words: for titles. edited: the states after the edit. kind: "move" by alpha, "replace", or "remove" tasks from
-    the state, which puts none in."""
+    the state without adding one."""
 
     words: str
     edited: Callable[[BaseStates], Tensor]
@@ -191,7 +191,7 @@ class Edit(NamedTuple):
 
     @property
     def replaces(self) -> bool:
-        """Whether what is patched in does not depend on the state that it replaces."""
+        """Whether the patched-in state does not depend on the state it replaces."""
         return self.kind == "replace"
 
 
@@ -202,7 +202,7 @@ EDITS: dict[str, Edit] = {
     "interchange": Edit("replaced by a state of B", lambda s: s.space.states[s.source], "replace"),
     "cluster": Edit("difference of KMeans' centroids added", lambda s: s.moved(s.space.cluster_centroids)),
     "ablate": Edit("subspace of centroids removed", lambda s: s.base - s.within(s.space.bases), "remove"),
-    "keep": Edit("subspace of centroids kept alone", lambda s: s.center() + s.within(s.space.bases), "remove"),
+    "keep": Edit("all but the subspace of centroids removed", lambda s: s.center() + s.within(s.space.bases), "remove"),
     "mean": Edit("replaced by the mean of all tasks", lambda s: s.center(), "remove"),
     "random": Edit("random direction added", lambda s: s.moved_as_far(s.directions)),
     "same_task": Edit("difference within A added", lambda s: s.moved_as_far(s.space.half_differences[s.a])),
@@ -210,9 +210,9 @@ EDITS: dict[str, Edit] = {
         "difference of shuffled labels added", lambda s: s.moved_as_far(s.difference(s.space.shuffled_centroids))
     ),
     "third_task": Edit(
-        "moved to a third task", lambda s: s.moved_as_far(s.space.centroids[s.third] - s.space.centroids[s.a])
+        "steered to a third task", lambda s: s.moved_as_far(s.space.centroids[s.third] - s.space.centroids[s.a])
     ),
-    # As `add`, but what is moved is the state one token earlier
+    # As `add`, one token earlier
     "wrong_position": Edit("difference of centroids added one token earlier", lambda s: s.moved(s.space.centroids)),
     "random_subspace": Edit("random subspace removed", lambda s: s.base - s.within(s.space.random_bases), "remove"),
 }
@@ -234,9 +234,9 @@ def effect_metrics(
         where += f", alpha {alpha:g}"
         ending += f"_alpha_{alpha:g}".replace(".", "_").replace("-", "minus_")
     rate = partial(Metric, where=where, position=site, low=0, high=1, by_layer=not chosen)
-    kept = rate(f"kept_{ending}", "Answers that stay", label="Answers that stay A's")
+    kept = rate(f"kept_{ending}", "Unchanged answers", label="Answers that remain A's")
     if EDITS[edit].kind == "remove":
         return (kept,)
-    effect = rate(f"effect_{ending}", "Causal effect", short=f"effect {place}", label="Answers turned to B's")
+    effect = rate(f"effect_{ending}", "Causal effect", short=f"effect {place}", label="Answers flipped to B's")
     recovered = Metric(f"recovered_{ending}", "logit difference recovered", where, position=site, by_layer=not chosen)
     return effect, kept, recovered

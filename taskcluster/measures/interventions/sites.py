@@ -1,10 +1,10 @@
-"""Sites of interventions: which states are edited, for which pairs of tasks, and which states they are compared with.
+"""Sites of interventions: which states are edited, for which pairs of tasks, and which states give centroids.
 
 in:  the probe set of a split
 out: Pairs (A, B) of tasks that share x and disagree about y; for a site SiteStates: every state that gives centroids
      and every state that is edited, with the group and the cell of each
 
-A pair is an example of task A, tested, and a task B that maps its x to a y with another first token. Centroids and
+A pair is a tested example of task A and a task B that maps its x to a y with another first token. Centroids and
 source prompts come from the other half of the instructions, which no test uses.
 
 At one position a prompt has one state. All tokens of an instruction are edited at once, so there every token has a
@@ -109,7 +109,7 @@ class ProbePrompts:
         prefix: Cache | None = None,
         hidden: Hidden | None = None,
     ) -> None:
-        tokens, mask, back = rows.prompts(examples, pad=0, whole=last is not None)  # what is masked is never read
+        tokens, mask, back = rows.prompts(examples, pad=0, whole=last is not None)  # masked tokens are never read
         ends = mask.sum(1) - 1 - back["instruction_end"]
         masked = hidden_keys(hidden, mask, ends).to(network.device) if hidden else None
         self._prompts = Prompts(network, tokens.to(network.device), mask.to(network.device), last, prefix, masked)
@@ -185,8 +185,8 @@ def task_pairs(rows: Rows, n_pairs: int, generator: torch.Generator) -> Pairs:
     possible = (disagrees & same_task.any(1, keepdim=True)).nonzero()
     if not len(possible):
         raise UserError(
-            "measures.interventions: no two tasks of the probe set share an x and disagree about the first token of y, "
-            "so there is nothing to move from one to the other; choose other tasks, or raise data.probe_size"
+            "measures.interventions: no two tasks of the probe set share an x but differ in the first token of y, so "
+            "no pair of prompts can be patched; choose other tasks, or raise data.probe_size"
         )
     test, b = possible[torch.randperm(len(possible), generator=generator)[:n_pairs].sort().values].unbind(1)
     third = _draw(disagrees[test] & (group_token != group_token[b][:, None]), generator)
@@ -231,8 +231,8 @@ def _token_states(site: Site, rows: Rows, pairs: Pairs, generator: torch.Generat
     of_pair = [torch.where(torch.isin(kind, kinds), kind, -1) for kind in wanted]
     if not (of_pair[1] >= 0).any():
         raise UserError(
-            "measures.interventions.at: 'instruction' needs instructions of one length in two tasks, and the probe set "
-            "has none; leave it out, or raise data.probe_size"
+            "measures.interventions.at: 'instruction' needs two tasks with instructions of equal length, which the "
+            "probe set lacks; leave it out, or raise data.probe_size"
         )
     source = _draw(kinds == of_pair[1][:, None], generator)
 

@@ -6,7 +6,7 @@ out: the adjusted Rand index (ARI; Hubert and Arabie, 1985); over some of the pa
 
 The ARI is Cohen's kappa of two statements about each pair of states, "of one group" and "in one cluster" (Warrens, "On
 the equivalence of Cohen's kappa and the Hubert-Arabie adjusted Rand index", J. Classification 25, 2008). So it can be
-computed over those pairs alone that a question is about.
+computed over a subset of the pairs.
 """
 
 import math
@@ -42,7 +42,7 @@ class PairCounts(NamedTuple):
 
 
 def pair_counts(groups: Tensor, clusters: Tensor) -> PairCounts:
-    """Of all N (N - 1) ordered pairs."""
+    """Count all N (N - 1) ordered pairs."""
     n, lowest = len(groups), clusters.min()
     cells = groups * (clusters.max() - lowest + 1) + clusters - lowest
     both, in_groups, in_clusters = map(_pairs_together, (cells, groups, clusters))
@@ -70,8 +70,8 @@ def split_by_part(truth: Tensor, parts: Tensor, labels: Tensor) -> tuple[float, 
 
 def ari_for_fixed_k(truth: Tensor, labels: Tensor) -> float:
     """The Rand index of clusters (N,) and groups (N,), corrected for its mean over all clusterings with as many
-    clusters, whatever their sizes: the one-sided model "num" of Gates and Ahn ("The impact of random models on
-    clustering similarity", JMLR 18, 2017). The ARI's own correction is its mean over clusterings of the same sizes.
+    clusters of any size: the one-sided model "num" of Gates and Ahn ("The impact of random models on clustering
+    similarity", JMLR 18, 2017). The ARI's own correction is its mean over clusterings of the same sizes.
     """
     n, k = len(truth), len(labels.unique())
     both, by_group, by_cluster, neither = pair_counts(truth, labels)
@@ -87,7 +87,7 @@ def chance_together(n: int, k: int) -> float:
     """How often two of n states are together in a clustering drawn from all with k clusters, S(n-1, k) / S(n, k) in
     Stirling numbers of the second kind. Of many states and clusters, by their saddle points."""
     if k >= n - 1:
-        return 0.0 if k == n else 2 / (n * (n - 1))  # none, or the one pair that there is
+        return 0.0 if k == n else 2 / (n * (n - 1))  # no pair, or the only one
     if n * k <= EXACTLY:  # in numbers of surjections, k! S(n, k)
         fewer, all_of_them = (sum((-1) ** j * math.comb(k, j) * (k - j) ** m for j in range(k + 1)) for m in (n - 1, n))
         return fewer / all_of_them

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Ridge:
-    """What all labellings of the same states share. states (N, D) must be finite."""
+    """The factorization that all labellings of the same states share. states (N, D) must be finite."""
 
     def __init__(self, states: Tensor, penalty: float) -> None:
         self._mean = states.mean(0)

@@ -1,6 +1,6 @@
-"""The words of a command line: a parser for our own commands, what is said of mistakes, and values that Hydra can read.
+"""Parse command lines: a parser for taskcluster's commands, error sentences, and values quoted for Hydra.
 
-in:  the words as they were typed
+in:  the arguments as typed
 out: overrides in Hydra's grammar; or one sentence that says what to write
 """
 
@@ -14,7 +14,7 @@ from taskcluster.validation import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """One that answers what is wrong in one sentence, without its usage, and takes no abbreviated options."""
+    """A parser that reports mistakes in one sentence, without its usage, and accepts no abbreviated options."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
@@ -25,13 +25,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def say(program: str, sentence: str) -> None:
-    """On standard error and in one line, as every program of ours says what is wrong."""
+    """Print an error sentence on standard error, in one line, with the program's name."""
     print(f"{program}: {text(sentence)}", file=sys.stderr, flush=True)
 
 
 def readable(word: str) -> str:
-    """An override with quotes around a value that Hydra's grammar has no place for, as the path of a run (`seed=0`) or
-    a template in braces; commas separate values, as in a sweep.
+    """Quote the values of an override that Hydra's grammar cannot parse, such as the path of a run (`seed=0`) or a
+    template in braces; commas separate values, as in a sweep.
 
     Raises UserError for a word that is not an override.
     """

@@ -1,4 +1,4 @@
-"""The command line around Hydra: how a run or a multirun is started, and how mistakes are reported."""
+"""The command line around Hydra: start a run or a multirun, and report mistakes."""
 
 import os
 import re
@@ -34,7 +34,7 @@ from taskcluster.validation import UserError, did_you_mean
 
 COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment by a command that is not taskcluster-train
 
-# What a user can do wrong before the first run begins.
+# Mistakes that a user can make before the first run begins.
 MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, OSError, RecursionError)
 
 ENVIRONMENT = {  # of libraries that read it when they are imported, unless the user sets it
@@ -47,15 +47,15 @@ ENVIRONMENT = {  # of libraries that read it when they are imported, unless the 
 
 
 class Failed(Exception):
-    """The job failed for a reason that its user can do something about: the message, one sentence."""
+    """The job failed for a reason that its user can act on; the message is one sentence."""
 
 
 class Job:
-    """What Hydra is given to run, here or in other processes: gives an exit code and never fails with an exception,
-    since launchers would answer one each in its own way.
+    """The function that Hydra runs, here or in other processes. It returns an exit code and never raises, since each
+    launcher handles exceptions differently.
 
     exit_code: 0, 1 for a failure, 2 for a user's mistake, or that of a signal, after which this process begins no other
-    job. The traceback of a failure that nobody foresaw is printed.
+    job. Unexpected failures print a traceback.
     """
 
     stopped = 0  # the exit code of the signal that ended a job of this process
@@ -88,7 +88,7 @@ class Job:
 
 
 def program() -> str:
-    """The command that runs, in whose name mistakes are reported."""
+    """The name of the running command, for error messages."""
     return os.environ.get(COMMAND) or "taskcluster-train"
 
 
@@ -107,8 +107,8 @@ def run(train: Callable[[DictConfig], None]) -> None:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """A context in which Hydra runs, and out of which come only exit codes: 2 for a user's mistake, reported in one
-    sentence, or that of a signal."""
+    """A context in which Hydra runs and exceptions become exit codes: 2 for a user's mistake, reported in one sentence,
+    or the code of a signal."""
     os.environ.update({**ENVIRONMENT, **os.environ, "HYDRA_FULL_ERROR": "1"})  # exceptions reach us as they are
     try:
         yield
@@ -140,17 +140,17 @@ def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
 
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved configuration of a job, of the whole that Hydra composed."""
+    """Return the resolved configuration of a job from what Hydra composed."""
     keys = [str(key) for key in cfg if key != "hydra"]
     container: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
-    if path := container.get("ckpt_path"):  # relative to the command, whatever folder a job runs in
+    if path := container.get("ckpt_path"):  # relative to the command's folder, not to a job's
         here = cfg.hydra.runtime.cwd if "hydra" in cfg else os.getcwd()
         container["ckpt_path"] = os.path.abspath(os.path.join(here, str(path)))
     return container
 
 
 def from_wandb(name: str, default: str | None = None) -> str | ListConfig | None:
-    """What W&B's environment variable asks for: WANDB_TAGS is a list, and an empty variable asks for nothing."""
+    """Return the value of W&B's environment variable: WANDB_TAGS is a list, and an empty variable counts as unset."""
     value = os.environ.get(f"WANDB_{name}", "")
     tags = [tag.strip() for tag in value.split(",") if tag.strip()]
     return ListConfig(tags) if name == "TAGS" else value or default
@@ -168,7 +168,7 @@ warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against
 
 
 def _arranged(words: list[str]) -> list[str]:
-    """The command as Hydra takes it: overrides with quotes where they need them, then flags."""
+    """Return the command for Hydra: overrides, quoted where needed, then flags."""
     if "--version" in words:
         print(f"taskcluster {__version__} with Hydra {hydra.__version__}")
         sys.exit(0)
@@ -182,7 +182,7 @@ def _arranged(words: list[str]) -> list[str]:
 
 
 def sentence(error: BaseException) -> str:
-    """What a user did wrong, of any of MISTAKES."""
+    """Return a sentence about a user's mistake, any of MISTAKES."""
     error = _telling(error)
     said = " ".join(str(error).split("\n") if isinstance(error, yaml.YAMLError) else str(error).split("\n")[:1])
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
@@ -194,7 +194,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir= or hydra.sweep.dir="
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read ({said}); put special characters in quotes, as in KEY='\"VALUE\"'"
+        return f"{error.override} cannot be parsed ({said}); put special characters in quotes, as in KEY='\"VALUE\"'"
     for pattern, meaning in MEANINGS.items():
         if match := re.match(pattern, str(error)):
             return meaning(match[1])
@@ -202,7 +202,7 @@ def sentence(error: BaseException) -> str:
 
 
 def _telling(error: BaseException) -> BaseException:
-    """The one of an exception and its causes that says most."""
+    """Return the most informative of an exception and its causes."""
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
@@ -221,9 +221,9 @@ def _unknown_key(key: str) -> str:
     return f"{key} is not a key of the configuration{hint}; --cfg job shows all"
 
 
-SEVERAL = "{} gives several values: add -m for one run of each, or write KEY=[A,B] for a list"
+SEVERAL = "{} gives several values: add -m to run each one, or write KEY=[A,B] for a list"
 
-# What Hydra says, and what it means here.
+# Hydra's messages, and ours in their place.
 MEANINGS: dict[str, Callable[[str], str]] = {
     r"(Unknown plugin class)": "this launcher is not installed; docs/run_elsewhere.md says what it needs".format,
     r"Interpolation key '(.*)' not found": "${{{}}} refers to no key of the configuration; correct it".format,
@@ -232,7 +232,7 @@ MEANINGS: dict[str, Callable[[str], str]] = {
         "a group takes the name of one of its options, not {}; --help lists them".format
     ),
     r"Could not override '([^'@]+)": _unknown_key,
-    r"Could not append to config. An item is already at '(.*)'": "{0} is there already; write {0}= without +".format,
+    r"Could not append to config. An item is already at '(.*)'": "{0} exists already; write {0}= without +".format,
     r"Error merging override (.*)": "{} would replace all its keys; set them one by one, as in KEY.NAME=VALUE".format,
     r"Ambiguous value for argument '(.*)'\n": SEVERAL.format,
     r"Sweep parameters '(.*)' requires --multirun": SEVERAL.format,

@@ -1,1 +1,1 @@
-"""Runs followed while they write."""
+"""Follow runs while they write."""

@@ -1,4 +1,4 @@
-"""One run folder while it is written: a file is read again where it has changed, and links are not followed.
+"""Follow one run folder while it is written: read files again when they change, and follow no links.
 
 in:  a folder
 out: `Live`, the current state of the run; the values of its curves by step
@@ -127,7 +127,7 @@ class LiveRun:
 
     def _parse_config(self, content: bytes) -> Row:
         config = records.parsed(content, self.folder.path / "config.yaml", records.Config)
-        seeds_of(config)  # what cannot be compared must not reach the grouping of all runs
+        seeds_of(config)  # values that cannot be compared must not reach the grouping of all runs
         return config
 
     def _parse_catalogue(self, content: bytes) -> Catalogue:
@@ -185,7 +185,7 @@ def digest(name: str) -> str:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether it is a file, and neither the file nor its folder is a link."""
+    """Whether a path is a file, and neither the file nor its folder is a link."""
     return path.is_file() and not path.is_symlink() and not path.parent.is_symlink()
 
 

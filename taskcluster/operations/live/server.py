@@ -125,8 +125,9 @@ class Dashboard:
 
 
 def application(dashboard: Dashboard, names: Sequence[str]) -> Starlette:
-    """names: of the server, where "*.NAME" stands for everything below it. Requests for others are refused: a page of
-    any web site could lead its own name here, and read what listens on this machine alone. Addresses are no names.
+    """names: the server's host names, where "*.NAME" matches all subdomains. Requests for other names are refused:
+    otherwise a page of any web site could point its name here (DNS rebinding) and read a server on this machine.
+    Addresses are always accepted.
     """
     allowed = {name.lower() for name in ("localhost", *names)}
 

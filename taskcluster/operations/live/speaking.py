@@ -1,6 +1,6 @@
-"""Long work speaks: bars on a terminal, elsewhere a plain line after a second and then every ten seconds.
+"""Report the progress of long work: bars on a terminal, elsewhere a line after one second and then every ten seconds.
 
-in:  a console; what the process is doing, of `taskcluster.work`
+in:  a console; the current work, from `taskcluster.work`
 out: "layer 7 of 30, about 4 min"
 """
 
@@ -16,14 +16,14 @@ from rich.table import Table
 
 from taskcluster.work import duration, sentence, stages
 
-SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment where a run need not print what it measures: a view shows it
+SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment if a view shows what a run measures
 FIRST, PERIOD = 1.0, 10.0  # seconds before the first line, and between lines
 WIDTH = 24  # of a bar
 
 
 @contextmanager
 def speaking(console: Console, name: str = "") -> Iterator[None]:
-    """A context in which the console says what is being done. name: begins every line."""
+    """A context in which the console reports progress. name: begins every line."""
     if console.quiet or SHOWN in os.environ:
         yield
     elif console.is_terminal:
@@ -49,7 +49,7 @@ def _speak(console: Console, name: str, over: threading.Event) -> None:
 
 
 def _bars() -> Table:
-    """A line for each stage of the work, with a bar where items are counted."""
+    """Return a line for each stage of the work, with a bar if items are counted."""
     table = Table.grid(padding=(0, 1))
     for text, share, left in stages():
         bar = "" if share is None else ProgressBar(1.0, share, width=WIDTH)

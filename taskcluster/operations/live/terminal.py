@@ -1,4 +1,5 @@
-"""A multirun on a terminal: every run a line, with the metrics of its last measurement and a curve of the first."""
+"""Show a multirun on a terminal: one line per run, with the metrics of its last measurement and a curve of the first
+metric."""
 
 import os
 import sys
@@ -25,7 +26,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 METRICS = 4  # with a column, at most
 SPARKS = 16  # measurements in a sparkline, at most
 COLORS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "red", "damaged": "red"}
-FIRST = ("running", "failed", "killed", "damaged", "interrupted")  # shown if there is no room for all runs
+FIRST = ("running", "failed", "killed", "damaged", "interrupted")  # shown if not all runs fit
 
 
 class RunsView:
@@ -97,7 +98,7 @@ class RunsView:
 
 
 def sparkline(values: Sequence[float], low: float | None = 0, high: float | None = 1) -> str:
-    """Values in their range, a block each; SPARKS of them, evenly chosen, if there are more.
+    """Draw values as blocks; of more than SPARKS values, evenly chosen ones.
 
     low, high: the range; None for the smallest and the largest of the values.
     """
@@ -110,7 +111,7 @@ def sparkline(values: Sequence[float], low: float | None = 0, high: float | None
 
 
 def foremost(runs: Sequence[Live], room: int) -> list[Live]:
-    """As many runs as there is room for, in their order: first those that run or failed."""
+    """Choose as many runs as fit, in order; running and failed ones first."""
     by_rank = sorted(runs, key=lambda run: FIRST.index(run.state) if run.state in FIRST else len(FIRST))
     chosen = {run.name for run in by_rank[:room]}
     return [run for run in runs if run.name in chosen]

@@ -1,4 +1,5 @@
-"""Run folders while they are written, and the curves of their conditions. Only reads, and knows nothing of the web.
+"""Follow run folders while they are written, and compute the curves of their conditions. Read-only, independent of the
+server.
 
 in:  a folder that contains run folders at any depth, now or later
 out: a `Live` for each run; for each condition its `Curves`: mean and 95 % interval over the runs, at each step
@@ -45,7 +46,7 @@ class Curves:
         self._revisions: list[int] = []
 
     def update(self, version: int) -> bool:
-        """Compute the steps at which a run has another row; whether there was any news."""
+        """Recompute the steps at which a run's row changed; return whether any did."""
         revisions = [run.revision for run in self.runs]
         if revisions == self._revisions:
             return False
@@ -126,7 +127,7 @@ class Watcher:
         return next((run.folder for run in list(self._runs.values()) if run.live.id == id), None)
 
     def _group(self) -> bool:
-        """Put the runs into conditions again if any run, configuration or catalogue is another; whether that is so."""
+        """Group the runs again if any run, configuration or catalogue changed; return whether one did."""
         grouped = [(run, run.config.value, run.catalogue.value) for run in self._runs.values()]
         if grouped == self._grouped:
             return False

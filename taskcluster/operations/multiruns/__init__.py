@@ -1,1 +1,1 @@
-"""Multiruns: their plan, their launchers, and what came of them."""
+"""Multiruns: plan, launch, outcome."""

@@ -1,7 +1,7 @@
-"""A multirun as a whole: its runs handed to a launcher, and what came of all of them.
+"""Run a multirun: hand its runs to a launcher, and report the outcome of each.
 
 in:  the planned runs
-out: those that have something to do, handed to Hydra's launcher; a table of all; an exit code
+out: the runs that still have work, handed to Hydra's launcher; a table of all runs; an exit code
 """
 
 import os
@@ -31,7 +31,7 @@ from taskcluster.validation import UserError
 from taskcluster.views import shown
 from taskcluster.work import doing
 
-ATTEMPTS = 3  # at running jobs side by side: when one is killed, all that run beside it are lost with it
+ATTEMPTS = 3  # attempts to run jobs side by side: a killed job takes those beside it down
 
 
 class PassedOn(Interrupts):
@@ -44,7 +44,7 @@ class PassedOn(Interrupts):
 
 
 class Multirun:
-    """What is done with a launcher: it is given the runs that have something to do."""
+    """A multirun and its launcher, which gets the runs that still have work."""
 
     def __init__(self, launcher: Launcher, config: DictConfig, runs: Sequence[Planned]) -> None:
         self._launcher, self._config, self.runs = launcher, config, runs
@@ -53,17 +53,17 @@ class Multirun:
 
     @property
     def exit_code(self) -> int:
-        """The worst of the runs'."""
+        """The worst exit code of the runs."""
         return max((run.exit_code or 0 for run in self.runs), default=0)
 
     def make_room(self) -> None:
-        """Make the folders of what is to be done. Raises OSError."""
+        """Create the folders of the runs that still have work. Raises OSError."""
         for root in {run.root for run in _unfinished(self.runs)}:
             root.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self._config, root / "multirun.yaml")
 
     def run(self, batch_size: int | None) -> list[Sequence[JobReturn]]:
-        """Do what is to be done, so many jobs at once or all."""
+        """Run the jobs, at most `batch_size` at once; None for all."""
         size = batch_size or max(1, len(self.runs))
         return [self._run(self.runs[k : k + size], k) for k in range(0, len(self.runs), size)]
 
@@ -104,13 +104,13 @@ class Multirun:
                 say(program(), f"{run.name}: {error}")
 
     def conclude(self) -> int:
-        """Print what came of every run, and write the report; the exit code."""
-        if self.runs and "interrupted" not in self.show():  # whoever did it waits for the end
+        """Print the outcome of every run, write the report, and return the exit code."""
+        if self.runs and "interrupted" not in self.show():  # the process that sent the signal waits for the end
             self._report()
         return self.exit_code
 
     def show(self) -> list[str]:
-        """Print a table of what came of every run; their states."""
+        """Print a table of outcomes; return the states of the runs."""
         metrics = list({metric.key: metric for run in self.runs for metric in _shown(run.folder)}.values())
         outcomes = [_outcome(run, metrics) for run in self.runs]
         claims = ["claims"] * any(verdicts != "-" for *_, verdicts in outcomes)
@@ -146,8 +146,8 @@ def _shown(run: RunFolder) -> list[Metric]:
 
 
 def _outcome(run: Planned, metrics: Sequence[Metric]) -> list[str]:
-    """What a run came to, for the table: state, steps, metrics on validation, in the last layer, and claims. Its exit
-    code is then known."""
+    """Return a run's outcome for the table: state, steps, metrics on validation in the last layer, and claims; set its
+    exit code."""
     folder = run.folder
     try:
         state, rows, claims = folder.state, folder.rows(), judged(folder.results())

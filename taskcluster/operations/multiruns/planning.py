@@ -1,7 +1,7 @@
-"""What each run of a multirun has before it, found out before the first one begins.
+"""Plan a multirun: which runs are finished, resume, start, or are refused.
 
 in:  the command's overrides
-out: Planned runs: already finished, to be started or resumed, or refused in one sentence
+out: Planned runs; refusals in one sentence, before the first run begins
 """
 
 import json
@@ -34,8 +34,8 @@ from taskcluster.validation import UserError
 
 @dataclass
 class Planned:
-    """One run. overrides: what it is composed by, with its folder: whoever composes the job again is not to find
-    another; plan: what it has before it, in words; exit_code: what came of it, None while that is not known."""
+    """One run. overrides: those of its configuration and its folder, so that composing the job again gives the same
+    folder; plan: in words; exit_code: None until it is known."""
 
     overrides: Sequence[str]
     root: Path
@@ -69,7 +69,7 @@ def jobs(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> 
 
 
 def _grids(parser: OverridesParser, config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
-    """The jobs of all grids. What params sweep, every grid does; what the command gives holds in every grid."""
+    """Return the jobs of all grids. Every grid sweeps `params`; overrides of the command apply to every grid."""
     sweeper: Any = OmegaConf.to_container(config.hydra.sweeper)
     params, grids = sweeper["params"] or {}, sweeper["grids"] or [{}]
     for grid in (params, *grids) if isinstance(grids, list) else [grids]:
@@ -89,7 +89,9 @@ def _values(parser: OverridesParser, words: Sequence[str]) -> list[tuple[str, li
     listed = []
     for override in parser.parse_overrides(list(words)):
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise UserError(f"{override.input_line} has no end of values; list them as in KEY=1,2,3 or KEY=range(1,4)")
+            raise UserError(
+                f"{override.input_line} has infinitely many values; list them as in KEY=1,2,3 or KEY=range(1,4)"
+            )
         key, sweeps = override.get_key_element(), override.is_sweep_override()
         values = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
         listed.append((key, [f"{key}={value}" for value in values]))
@@ -102,7 +104,7 @@ def common_root(runs: Sequence[Planned]) -> Path:
 
 
 class Planner:
-    """Of the runs that are to be handed to a launcher."""
+    """Plans the runs of a multirun."""
 
     def __init__(self, launcher: Launcher, loader: ConfigLoader, config: DictConfig) -> None:
         self._is_here = type(launcher).__name__ in ("BasicLauncher", "JoblibLauncher")  # elsewhere may be a GPU
@@ -110,7 +112,7 @@ class Planner:
         self._refusals: dict[str, str] = {}
 
     def __call__(self, jobs: Sequence[Sequence[str]]) -> list[Planned]:
-        """What every job has before it; jobs of one configuration are one run.
+        """Plan every job; jobs with equal configurations are one run.
 
         Raises UserError where two others would have one folder, and in one of several processes.
         """
@@ -143,7 +145,7 @@ class Planner:
         return [*planned.values()]
 
     def _plan(self, composed: dict[str, Any], run: RunFolder) -> tuple[str, int | None]:
-        """In words, and the exit code of a run that is not to begin."""
+        """Return the plan in words, and the exit code of a run that will not start."""
         try:
             config = RunConfig.of(composed)
             if is_finished(run, config, series(config)):
@@ -159,11 +161,11 @@ class Planner:
         return ("begins" if state == "new" else f"{state}, {plan}"), None
 
     def _refuse(self, config: RunConfig) -> None:
-        """Raise UserError for what can be known to be wrong before the first run, built once for all seeds."""
+        """Raise UserError for mistakes that show before the first run; each condition is built once for all seeds."""
         wandb_id, logger = os.environ.get("WANDB_RUN_ID"), config.logger
         if wandb_id and "wandb" in logger.target and logger.arguments.get("mode") != "disabled":
             raise UserError(
-                f"WANDB_RUN_ID={wandb_id} names one W&B run, and a multirun has one for each of its runs; leave out "
+                f"WANDB_RUN_ID={wandb_id} names one W&B run, but a multirun has one W&B run per run; leave out "
                 "-m, or unset WANDB_RUN_ID"
             )
         condition = digest(decisive(config.as_dict()))
@@ -174,7 +176,7 @@ class Planner:
 
 
 def _refusal(config: RunConfig) -> str:
-    """Why a run cannot be built here, "" if it can."""
+    """Return why a run cannot be built here, "" if it can."""
     from taskcluster.training.experiment import prepare, refuse_device
 
     try:

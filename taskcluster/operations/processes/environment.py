@@ -1,4 +1,4 @@
-"""What every command needs of the process that it runs in, and where it finds a user's code."""
+"""Prepare the process of a command, and make a user's code importable."""
 
 import gc
 import os
@@ -11,16 +11,17 @@ from taskcluster.operations.processes import streams
 
 
 def prepare() -> None:
-    """Guard the standard streams, and give names to what libraries ask for. Called first by every command.
+    """Guard the standard streams, and set a user name and a home folder if the system lacks them. Every command calls
+    this first.
 
-    In a container that runs under any user id, the system knows no user and no home: both get a name, as libraries ask
-    for them when they are imported.
+    In a container that runs under any user id, the system knows neither, and libraries need both when they are
+    imported.
     """
     streams.guard()
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
-        os.environ.setdefault("HOME", "/")  # where nobody else can put anything
+        os.environ.setdefault("HOME", "/")  # which only this user can write to
         os.environ.setdefault("USER", str(os.getuid()))
 
 
@@ -43,7 +44,7 @@ def add_config_folders() -> None:
 
     Called in every process that Hydra has given its configuration; those that it starts get its sys.path.
     """
-    from hydra.core.hydra_config import HydraConfig  # only now, as reports do without Hydra
+    from hydra.core.hydra_config import HydraConfig  # imported here, since reports do not need Hydra
 
     for source in HydraConfig.get().runtime.config_sources:
         if source.schema == "file" and source.provider != "main":

@@ -1,4 +1,4 @@
-"""What the processes of one run do together: divide measurements, and leave nothing behind for the next run."""
+"""Divide measurements among the processes of a run, and reset a process for the next run."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def count() -> int:
 
 
 def share_out(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """`work` of every item, in order, each done by one process of the run and then known to all of them.
+    """Return `work` of every item, in order; each item is computed by one process and sent to all.
 
     `work` only computes: a signal drops it. Raises Interrupted, in every process, for a signal to any of them.
     """
@@ -49,7 +49,7 @@ def lost_connection(error: BaseException) -> bool:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """Give the process back as it was, environment, threads and determinism, for the next job in it."""
+    """A context that restores the process's environment, threads and determinism for its next job."""
     environment, threads = dict(os.environ), torch.get_num_threads()
     deterministic, settings = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
     filling = settings.fill_uninitialized_memory  # type: ignore[attr-defined]

@@ -1,4 +1,5 @@
-"""Signals that end a run. Training sees a flag, saves at the end of its step and ends; all else ends at once."""
+"""Handle signals that end a run. Training checks a flag, saves at the end of its step and ends; everything else ends at
+once."""
 
 import os
 import signal

@@ -1,4 +1,5 @@
-"""The processes of a run: started by torchrun, by srun, or, for trainer=ddp given alone, here by torch's launcher.
+"""Start the processes of a run: torchrun or srun started them already, or, with trainer=ddp alone, torch's launcher
+does.
 
 in:  the configuration of the trainer, and the environment
 out: one call of a function in each process; a process that fails ends all of them, and its exception is raised here
@@ -31,14 +32,14 @@ BLAME = 5.0  # seconds that a process which lost another one waits, so that the 
 
 
 def launcher() -> str:
-    """What started this process as one of several: "torchrun", "srun" or ""."""
+    """Return what started this process as one of several: "torchrun", "srun" or ""."""
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":
         return "torchrun"
     return "srun" if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 else ""
 
 
 def rank() -> int:
-    """Which process of the run this one is; 0 is the first, which writes."""
+    """Return this process's rank in the run; rank 0 writes."""
     return int(os.environ.get({"torchrun": "RANK", "srun": "SLURM_PROCID"}.get(launcher(), ""), 0))
 
 

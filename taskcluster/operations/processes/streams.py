@@ -1,4 +1,4 @@
-"""Where a command prints: streams that never end it, and consoles that print text as it is.
+"""Output of commands: streams whose failure never ends the command, and consoles that print text without markup.
 
 The reader of the output (a pipe that is closed, a log file on a full disk, a terminal that is gone) must not end
 training, so `guard` replaces sys.stdout and sys.stderr at the start of every command.
@@ -45,10 +45,10 @@ def guard() -> None:
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """A console on `file`, or on whatever sys.stdout is when it prints. Text is printed as it is, without markup.
+    """Return a console on `file`, or on the sys.stdout of the moment. It prints text without markup.
 
-    A terminal gets colours and a cursor that moves, unless it cannot move its cursor. All else gets whole lines of
-    plain text, whatever FORCE_COLOR and the like ask for.
+    A terminal gets colours and a cursor that moves, unless it cannot move its cursor. Everything else gets whole lines
+    of plain text, even with FORCE_COLOR set.
     """
     live = (file or sys.stdout).isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
     return Console(

@@ -1,7 +1,7 @@
-"""Mirrors of a run in W&B or TensorBoard, for people who follow it there.
+"""Mirror a run in W&B or TensorBoard.
 
-The run folder is the truth: whatever a mirror shows can be made again from metrics.jsonl and training.jsonl. A mirror
-that fails prints one line and is given up; the run continues without it.
+The run folder is the source: everything a mirror shows can be rebuilt from metrics.jsonl and training.jsonl. A mirror
+that fails prints one line and stops; the run continues without it.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,8 +23,8 @@ class Mirror(Logger):
 
     name = version = ""  # of Lightning's loggers
     title = ""
-    remedy = "the run folder has everything"  # what is said after a failure
-    given_id: str | None = None  # the id that the environment asks the run to have
+    remedy = "the run folder has everything"  # advice after a failure
+    given_id: str | None = None  # the run id set in the environment
 
     def __init__(self, run: RunFolder, config: Mapping[str, Any], console: Console) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Mirror(Logger):
 
 
 def mirror_of(logger: Node, config: Mapping[str, object], run: RunFolder, console: Console) -> Mirror:
-    """The mirror that a run's configuration asks for. Raises UserError."""
+    """Return the mirror of a run's configuration. Raises UserError."""
     return logger.build(Mirror, run=run, config=dict(config), console=console)
 
 

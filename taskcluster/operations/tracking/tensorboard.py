@@ -33,7 +33,7 @@ class TensorBoardMirror(Mirror):
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
         self._headlines: list[str] = []
-        self._single: dict[str, tuple[int, float]] = {}  # metrics that have one step so far, which is no curve
+        self._single: dict[str, tuple[int, float]] = {}  # metrics with one step so far, which makes no curve
         self._curves: set[str] = set()
         self.replay()
 

@@ -17,10 +17,10 @@ from taskcluster.validation import UserError
 
 
 def upload(run: RunFolder, console: Console) -> None:
-    """Raises UserError where a folder cannot be uploaded."""
+    """Upload the runs. Raises UserError for a folder that cannot be uploaded."""
     config, status = run.config(), run.status()
     logger = {**config.get("logger", {}), "mode": "online"}
-    reason = hindrance() if "wandb" in logger.get("_target_", "") else "it holds no run with logger=wandb"
+    reason = hindrance() if "wandb" in logger.get("_target_", "") else "it contains no run with logger=wandb"
     if reason:
         raise UserError(f"it cannot be uploaded: {reason}")
     if recorded := status.get("wandb"):  # of a sweep, say
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     environment.prepare()
     parser = Parser(
         prog="python -m taskcluster.operations.tracking.upload",
-        description="Upload to W&B what it lacks of runs that are not training.",
+        description="Upload to W&B what is missing there, of runs that are not training.",
     )
     parser.add_argument("folders", type=Path, metavar="RUN", nargs="+", help="folder of a run with logger=wandb")
     for folder in parser.parse_args().folders:

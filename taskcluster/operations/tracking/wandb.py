@@ -102,7 +102,7 @@ class WandbMirror(Mirror):
         self.replay()
 
     def _connect(self) -> str:
-        """Start online. Why that is not possible, "" if it is."""
+        """Start online; return why that failed, "" if it did not."""
         reason = hindrance()
         if not reason:
             try:
@@ -127,7 +127,7 @@ class WandbMirror(Mirror):
             settings=wandb.Settings(
                 silent=True,
                 console="off",
-                disable_git=True,  # it would describe whatever the working directory belongs to; versions name ours
+                disable_git=True,  # it would describe the working directory; the versions already name ours
                 disable_code=True,
                 init_timeout=5,
                 finish_timeout=self._patience,
@@ -182,7 +182,7 @@ class WandbMirror(Mirror):
 
 
 def hindrance() -> str:
-    """Why W&B cannot be used from here now, "" if it can; without a prompt, in about SECONDS. wandb looks up the mode,
+    """Return why W&B cannot be reached now, "" if it can; without a prompt, in about SECONDS. wandb looks up the mode,
     the server and the key, in its usual places."""
     os.environ.setdefault("WANDB_HTTP_TIMEOUT", str(SECONDS))
     settings = wandb.setup(SILENT).settings
@@ -198,8 +198,7 @@ def hindrance() -> str:
 def leaving(seconds: float = SECONDS_TO_LEAVE) -> Iterator[None]:
     """A context at whose end wandb's own process ends, so that the next run can be online or offline as it likes.
 
-    After `seconds` that process is killed, and whatever waits for it continues: with a server that hangs it may never
-    end by itself.
+    After `seconds` that process is killed, and waiting code continues: if the server hangs, the process may never end.
     """
     killer = threading.Timer(seconds, _kill_core)
     killer.daemon = True

@@ -1,4 +1,4 @@
-"""What a user reads when something is wrong, and what stays on the disk."""
+"""Error messages for users, and the files that a refused command leaves."""
 
 import argparse
 from collections.abc import Callable
@@ -26,7 +26,7 @@ REFUSAL = "model.n_head=3 does not divide n_embd=16; use one of 1, 2, 4, 8, 16"
         (["task.n_tasks=1"], "task.n_tasks=1: input should be greater than or equal to 2"),
         (["task.class_size=[2]"], "task.class_size=[2]: list should have at least 2 items"),
         (["data.layout=shared"], "input should be 'shared_prefix', 'sequences' or 'padded'; did you mean"),
-        (["data.template={x} {instruction} {y}"], "must hold {instruction}, {x} and {y}, once each and in this order"),
+        (["data.template={x} {instruction} {y}"], "must contain {instruction}, {x} and {y} once each, in this order"),
         (["data.tokenizer=./no", "data.template={instruction} {x}, {y}"], "data.tokenizer='./no' cannot be loaded"),
         (["optimizer.lr=fast"], "optimizer.lr='fast': input should be a valid number"),
         (["optimizer.betas=[0.9,2.0]"], "optimizer: Invalid beta parameter at index 1: 2.0"),
@@ -61,11 +61,11 @@ REFUSAL = "model.n_head=3 does not divide n_embd=16; use one of 1, 2, 4, 8, 16"
         # the grammar
         (["seed"], "'seed' is not an override; write KEY=VALUE"),
         (["seed", "=", "1"], "'seed' is not an override; write KEY=VALUE"),
-        (["model.n_layer=[1,2"], "model.n_layer=[1,2 cannot be read"),
+        (["model.n_layer=[1,2"], "model.n_layer=[1,2 cannot be parsed"),
         (["hydra.run.dir='it's"], "put special characters in quotes, as in KEY='\"VALUE\"'"),
-        (["seed=0,1"], "seed=0,1 gives several values: add -m for one run of each, or write KEY=[A,B] for a list"),
-        (["+seed=3"], "seed is there already; write seed= without +"),
-        (["-m", "model.n_layer=interval(1,3)"], "has no end of values; list them as in KEY=1,2,3"),
+        (["seed=0,1"], "seed=0,1 gives several values: add -m to run each one, or write KEY=[A,B] for a list"),
+        (["+seed=3"], "seed exists already; write seed= without +"),
+        (["-m", "model.n_layer=interval(1,3)"], "has infinitely many values; list them as in KEY=1,2,3"),
         (["-m", "seed=0,1", "hydra.sweep.subdir=same"], "would share the folder"),
         (["-m", "hydra.run.dir=x"], "write hydra.sweep.dir= for a multirun"),
         (["hydra.sweep.dir=x"], "add -m, or use hydra.run.dir="),
@@ -84,7 +84,7 @@ REFUSAL = "model.n_head=3 does not divide n_embd=16; use one of 1, 2, 4, 8, 16"
 def test_a_mistake_is_one_sentence_and_writes_nothing(
     taskcluster_train: Train, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
-    part = arguments[0].lstrip("~").partition("=")[0].partition(".")[0]  # of which nothing else is set
+    part = arguments[0].lstrip("~").partition("=")[0].partition(".")[0]  # the only setting
     alone = arguments[0].startswith(("~", "callbacks="))
     outcome = taskcluster_train(*[key for key in SMALL if not (alone and key.startswith(f"{part}."))], *arguments)
     long = ("loading libraries", "preparing prompts and model")  # what takes more than a second says so

@@ -1,4 +1,4 @@
-"""What the server of the live page answers, and to whom."""
+"""Responses of the live page's server, and which hosts it accepts."""
 
 import re
 import signal
@@ -139,7 +139,7 @@ def test_no_script_makes_markup_of_text() -> None:
         ([__file__], "is a file"),
         ([".", "--port", "x"], "invalid int"),
         ([".", "--host", "256.1.1.1"], "--host=256.1.1.1"),
-        ([".", "--allow-host", "https://hub.example.org/me"], "is not the name of a host"),
+        ([".", "--allow-host", "https://hub.example.org/me"], "is not a host name"),
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""Run folders that appear, grow, break and go, as a watcher sees them."""
+"""The watcher follows run folders that appear, grow, break and disappear."""
 
 import json
 import math

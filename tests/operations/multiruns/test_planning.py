@@ -1,4 +1,4 @@
-"""Which runs a sweep has, which of them begin, and what is refused."""
+"""The runs of a sweep: which start, and which are refused."""
 
 from collections.abc import Callable
 
@@ -58,4 +58,4 @@ def test_a_multirun_refuses_the_id_of_one_wandb_run(taskcluster_train: Train, mo
     monkeypatch.setenv("WANDB_RUN_ID", "one")
     outcome = taskcluster_train("-m", *SMALL, "logger=wandb", "seed=0,1")
     assert outcome.exit_code == 2
-    assert "WANDB_RUN_ID=one names one W&B run, and a multirun has one for each of its runs" in outcome.err
+    assert "WANDB_RUN_ID=one names one W&B run, but a multirun has one W&B run per run" in outcome.err

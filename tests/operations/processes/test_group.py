@@ -1,4 +1,4 @@
-"""How processes of a run divide work, and what a run leaves in the process it ran in."""
+"""Processes of a run divide work, and a run restores its process."""
 
 import os
 import random

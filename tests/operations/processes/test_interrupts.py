@@ -58,7 +58,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_the_handler_before_is_told_afterwards_so_that_slurm_requeues() -> None:
+def test_the_previous_handler_is_called_afterwards_so_that_slurm_requeues() -> None:
     requeued: list[int] = []
     before = signal.signal(signal.SIGUSR2, lambda number, frame: requeued.append(number))
     try:

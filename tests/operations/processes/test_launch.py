@@ -45,7 +45,7 @@ def test_only_a_launcher_of_several_processes_counts(
 
 
 @pytest.mark.parametrize(("devices", "n"), [("1", 1), ("3", 3), ("[0,1]", 2), ("auto", 1), ("-1", 1)])
-def test_as_many_processes_are_missing_as_devices_are_asked_for(devices: str, n: int) -> None:
+def test_as_many_processes_are_missing_as_devices(devices: str, n: int) -> None:
     config = RunConfig.of(composed(*SMALL, "trainer=ddp", f"trainer.devices={devices}"))
     assert missing_processes(config.trainer) == n
 

@@ -1,4 +1,4 @@
-"""Output that is not read: the reader leaves, the disk is full; and what logs and terminals of all kinds get."""
+"""Output without a reader or on a full disk does not end a command; logs and terminals get the right format."""
 
 import os
 import pty

@@ -1,5 +1,5 @@
-"""The real wandb client against a server on this machine: whatever happens to either side, W&B ends up with what the
-run folder holds, and the run never fails or waits for it."""
+"""The real wandb client against a server on this machine: after any failure of either side, W&B has the content of the
+run folder, and the run neither fails nor waits."""
 
 import os
 import random
@@ -171,7 +171,7 @@ def test_upload_completes_a_run_whose_server_went_away(
     assert "`python -m taskcluster.operations.tracking.upload " in output
     assert len(server.runs[run.status()["id"]].history) < len(rows_of(run))
     server.mode = "up"
-    for _ in range(2):  # the second time there is nothing to do
+    for _ in range(2):  # the second time changes nothing
         upload_to(server, run, monkeypatch)
         assert "figures/tsne" in mirror(server, run).summary
 

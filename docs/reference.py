@@ -1,11 +1,19 @@
-"""Parts of pages that are made from the code, so that they cannot differ from it. A hook of mkdocs.
+"""Write the generated parts of the reference into its pages. They are committed, so they can be read on the
+repository's host too, and a test fails if they are out of date.
 
-in:  the comments <!-- configuration -->, <!-- metrics --> and <!-- notebook --> of a page
-out: every key of conf/ with its default and its comment; every metric as it is declared; the notebook with its outputs
+    python docs/reference.py
+
+in:  conf/, the declarations of measures, docs/notebook.ipynb
+out: configuration.md, every key with its default and its comment; metrics.md, every metric; notebook.md, the notebook
+     with its outputs
+
+A generated part is between the lines <!-- NAME --> and <!-- end of NAME -->. Its blocks of code are of the languages
+`shell` and `py`, since tests run all blocks of `sh` and `python`.
 """
 
+import base64
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +22,8 @@ import yaml
 from yaml import MappingNode, ScalarNode
 
 ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
+DOCS, CONF = ROOT / "docs", ROOT / "conf"
+IMAGES = DOCS / "images"
 COMMENT = re.compile(r"(?:^|\s)#\s?(.*)")
 GROUPS = (
     *("task", "data", "model", "objective", "optimizer", "scheduler", "trainer", "clusterer", "measures"),
@@ -23,13 +32,28 @@ GROUPS = (
 )
 
 
-def on_page_markdown(markdown: str, **others: object) -> str:
-    return re.sub(r"<!-- (configuration|metrics|notebook) -->", lambda found: MADE[found[1]](), markdown)
+def generated() -> dict[Path, bytes]:
+    """Return the content of every file with a generated part, by its path."""
+    text, images = notebook()
+    files: dict[Path, bytes] = {IMAGES / name: image for name, image in images.items()}
+    for name, made in (("configuration", configuration()), ("metrics", metrics()), ("notebook", text)):
+        page = DOCS / f"{name}.md"
+        files[page] = filled(page.read_text(encoding="utf-8"), name, made).encode()
+    return files
+
+
+def filled(page: str, name: str, made: str) -> str:
+    """Replace the generated part of a page, from its first marker to its last, or to the end of the page."""
+    before, start, rest = page.partition(f"<!-- {name} -->\n")
+    if not start:
+        raise ValueError(f"docs/{name}.md has no line <!-- {name} -->")
+    end = f"<!-- end of {name} -->\n"
+    return f"{before}{start}\n{made}\n\n{end}{rest.partition(end)[2]}"
 
 
 def configuration() -> str:
-    """A section for the run's own keys, one for each group of conf/, with a table for each option, and one for the jobs
-    of another command."""
+    """Return a section for the keys of a run, one for each group of conf/ with a table for each option, and one for the
+    jobs of taskcluster-analyze."""
     parts = ["## The run itself", *_file(CONF / "train.yaml", "")]
     for group in GROUPS:
         parts.append(f"## `{group}`")
@@ -41,7 +65,7 @@ def configuration() -> str:
 
 
 def _file(file: Path, prefix: str) -> Iterator[str]:
-    """The comment at the top of a file of the configuration, and tables of its keys and of what it is made of."""
+    """Yield the comment at the top of a configuration file, and tables of its defaults and of its keys."""
     text = file.read_text(encoding="utf-8")
     lines, content, root = text.splitlines(), yaml.safe_load(text), yaml.compose(text)
     assert isinstance(root, MappingNode)
@@ -64,25 +88,25 @@ def _file(file: Path, prefix: str) -> Iterator[str]:
 
 
 def _top(lines: list[str]) -> Iterator[str]:
-    """Comment lines as a paragraph, and what is indented among them as a block of code."""
-    said, block = [], []
+    """Yield comment lines as a paragraph, and the indented ones among them as a block of code."""
+    words, block = [], []
     for line in lines:
-        words = line.removeprefix("#").removeprefix(" ")
-        if words.startswith("@package"):
+        text = line.removeprefix("#").removeprefix(" ")
+        if text.startswith("@package"):
             continue
-        if words.startswith("    "):
-            block.append(words.strip())
+        if text.startswith("    "):
+            block.append(text.strip())
             continue
         if block:
-            yield from (" ".join(said), "```sh\n" + "\n".join(block) + "\n```")
-            said, block = [], []
-        said.append(words)
-    if said:
-        yield " ".join(said)
+            yield from (" ".join(words), "```shell\n" + "\n".join(block) + "\n```")
+            words, block = [], []
+        words.append(text)
+    if words:
+        yield " ".join(words)
 
 
 def _keys(node: MappingNode, lines: list[str], first: int, prefix: str) -> Iterator[tuple[str, str, str]]:
-    """(dotted key, default, comment) of every key below a mapping. first: the line at which the file's keys begin."""
+    """Yield (dotted key, default, comment) of every key below a mapping. first: the line of the first key."""
     for name, value in node.value:
         key, line = prefix + name.value, name.start_mark.line
         if name.value == "defaults" or key == "hydra.help":
@@ -114,12 +138,12 @@ def _row(key: str, default: str, meaning: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that is not to be read as Markdown."""
+    """Escape Markdown's special characters."""
     return re.sub(r"[|<*_{}$]", lambda found: f"&#{ord(found[0])};", text)
 
 
 def metrics() -> str:
-    """A table of the metrics that come with the package, and a section for each measure that gives them."""
+    """Return a table of the metrics of every run, and a section for each measure with its metrics."""
     from taskcluster.metrics import ALWAYS, OWN, Metric
     from taskcluster.views import views
 
@@ -139,16 +163,16 @@ def metrics() -> str:
     parts = ["## At every measured step", "\n".join([*head, *map(row, ALWAYS)])]
     declared, measures = {*ALWAYS}, _measures()
     for file in sorted((CONF / "measures").glob("*.yaml")):
-        if file.stem not in measures:  # other values of other options
+        if file.stem not in measures:  # a preset of other options
             first = file.read_text(encoding="utf-8").splitlines()[0]
             parts += [f"## `measures=[{file.stem}]`", first.removeprefix("# ")]
             continue
         measure = measures[file.stem]
         declared |= {*measure.metrics}
         positions = ", ".join(f"`{position}`" for position in measure.positions)
-        said = " ".join((measure.__doc__ or "").split("\n\n")[0].split())
+        summary = " ".join((measure.__doc__ or "").split("\n\n")[0].split())
         reads = f" Reads the states at {positions}." if positions else ""
-        parts += [f"## `measures=[{file.stem}]`", said + reads]
+        parts += [f"## `measures=[{file.stem}]`", summary + reads]
         parts.append("\n".join([*head, *map(row, measure.metrics)]))
     if missing := [metric.key for metric in OWN if metric not in declared]:
         raise ValueError(f"no option of measures gives {missing}, which the catalogue has")
@@ -156,7 +180,7 @@ def metrics() -> str:
 
 
 def _measures() -> dict[str, Any]:
-    """Those of all options, on tasks that have all of their metrics."""
+    """Return the measures of all options, built on tasks for which they have all of their metrics."""
     from taskcluster.config import RunConfig
     from taskcluster.operations.command_line.cli import composed
     from taskcluster.training.experiment import measuring, prepare
@@ -172,21 +196,27 @@ def _measures() -> dict[str, Any]:
     return measures
 
 
-def notebook() -> str:
-    """The cells of docs/notebook.ipynb and what they printed and drew."""
-    parts = []
-    for cell in nbformat.read(Path(__file__).parent / "notebook.ipynb", as_version=4).cells:
+def notebook() -> tuple[str, dict[str, bytes]]:
+    """Return the cells of docs/notebook.ipynb with their outputs as Markdown, and its pictures by file name."""
+    parts, images = [], {}
+    for cell in nbformat.read(DOCS / "notebook.ipynb", as_version=4).cells:
         if cell.cell_type == "markdown":
             parts.append(re.sub("^#", "##", cell.source, flags=re.MULTILINE))
             continue
-        parts.append(f"```python\n{cell.source}\n```")
+        parts.append(f"```py\n{cell.source}\n```")
         for output in cell.outputs:
             data = output.get("data", {})
             if "image/png" in data:
-                parts.append(f"![{cell.metadata['alt']}](data:image/png;base64,{data['image/png'].strip()})")
+                name = f"notebook_{len(images) + 1}.png"
+                images[name] = base64.b64decode(data["image/png"])
+                parts.append(f"![{cell.metadata['alt']}](images/{name})")
             elif text := output.get("text") or data.get("text/plain"):
                 parts.append(f"```text\n{text.rstrip()}\n```")
-    return "\n\n".join(parts)
+    return "\n\n".join(parts), images
 
 
-MADE: dict[str, Callable[[], str]] = {"configuration": configuration, "metrics": metrics, "notebook": notebook}
+if __name__ == "__main__":
+    for file, content in generated().items():
+        if not file.is_file() or file.read_bytes() != content:
+            file.write_bytes(content)
+            print(file.relative_to(ROOT))
