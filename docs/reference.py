@@ -26,7 +26,19 @@ DOCS, CONF = ROOT / "docs", ROOT / "conf"
 IMAGES = DOCS / "images"
 COMMENT = re.compile(r"(?:^|\s)#\s?(.*)")
 GROUPS = (
-    *("task", "data", "model", "optimizer", "scheduler", "trainer", "clusterer", "measures", "callbacks", "logger"),
+    *(
+        "task",
+        "data",
+        "model",
+        "objective",
+        "optimizer",
+        "scheduler",
+        "trainer",
+        "clusterer",
+        "measures",
+        "callbacks",
+        "logger",
+    ),
     *("experiment", "hydra/launcher", "hydra/sweeper"),
 )
 
