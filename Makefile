@@ -49,7 +49,7 @@ tables: .venv/installed ## tables of results on the pages, from the runs in mult
 reference: .venv/installed-docs ## the generated pages of the reference, from conf/, the measures and the notebook
 	$(BIN)/python docs/reference.py
 
-docs: .venv/installed-docs ## the documentation as a site: open site/index.html
+docs: .venv/installed-docs ## the documentation as a site: open site/index.html; search needs make docs-serve
 	$(BIN)/zensical build --strict --clean
 
 docs-serve: .venv/installed-docs ## the same on http://localhost:8000, built again when a page changes

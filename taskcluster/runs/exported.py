@@ -1,4 +1,4 @@
-"""Read what an exported run brings with its model: tasks, prompts, objective, clusterer, measures, seeds. Free of torch.
+"""Read what an exported run brings with its model: tasks, objective, clusterer, measures and seeds. Free of torch.
 
 in:  the overrides of one job, of which model.path names a folder that holds taskcluster.yaml, or checkpoints that do
 out: the override that chooses this configuration, as options of Hydra that come after model=pretrained in the list of

@@ -308,7 +308,7 @@ def test_the_reference_has_every_name_of_the_library(site: Path) -> None:
 def test_a_guide_shows_its_example_whole(site: Path) -> None:
     pages = "".join(shown(page) for page in site.glob("*.html"))
     examples = [file for file in (DOCS / "examples").rglob("*") if file.suffix in (".py", ".yaml")]
-    assert len(examples) == 14
+    assert len(examples) >= 14
     assert [file.name for file in examples if file.read_text().strip() not in pages] == []
 
 
