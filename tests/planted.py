@@ -12,6 +12,7 @@ from taskcluster.measures.interventions.edits import effect_metrics
 from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN, Metric
 from taskcluster.results.claims import judge
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.records import NEXT_TOKEN
 from taskcluster.runs.resume import writing
 
 STEPS = (0, 50, 100, 150, 200)
@@ -34,6 +35,7 @@ FACTS = {"machine": "a machine", "device": "cpu", "threads": 2, "versions": {"py
 def config(seed: int, n_layer: int = 3, **others: Any) -> dict[str, Any]:
     seeds = {"tasks": seed, "kmeans": seed}
     parts = {"model": {"n_layer": n_layer, "seed": seed}, "trainer": {"max_steps": 200}}
+    parts |= {"objective": {"next_token": NEXT_TOKEN}}
     return {"name": "planted", "seed": seed, "seeds": seeds, **parts, "scheduler": {"max_steps": 200}, **others}
 
 

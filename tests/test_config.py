@@ -64,8 +64,9 @@ def test_an_experiment_sweeps_under_its_own_name(experiment: str) -> None:
         return
     sweeper = yaml.safe_load(written)["hydra"]["sweeper"]
     for swept in [sweeper.get("params", {}), *sweeper.get("grids", [])]:
-        for key, values in swept.items():
-            assert [composed(f"experiment={experiment}", f"{key}={value}") for value in str(values).split(",")]
+        values = {key: re.split(r",(?![^\[]*\])", str(texts)) for key, texts in swept.items()}
+        for n in range(max(map(len, values.values()), default=0)):
+            composed(f"experiment={experiment}", *(f"{key}={of[n % len(of)]}" for key, of in values.items()))
 
 
 def test_every_key_has_a_comment_or_a_clear_name() -> None:
@@ -77,7 +78,9 @@ def test_every_key_has_a_comment_or_a_clear_name() -> None:
         if file.name == "train.yaml" or file.parent.name == "experiment":
             continue
         content = {key: value for key, value in (yaml.safe_load(text) or {}).items() if key != "defaults"}
-        for key in next(iter(content.values())) if file.parent.name in ("callbacks", "measures") else content:
+        for key in (
+            next(iter(content.values())) if file.parent.name in ("callbacks", "measures", "objective") else content
+        ):
             line = next(line for line in text.splitlines() if line.strip().startswith(f"{key}:"))
             assert "#" in line or key in plain.split(), f"{file.name}: {key} has no comment"
 

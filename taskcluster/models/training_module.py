@@ -17,13 +17,18 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from taskcluster.data.batches import Batch
-from taskcluster.models.architecture import is_placed
+from taskcluster.models.architecture import accepted, is_placed
 from taskcluster.validation import Seed
 
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
 
 Loss = Callable[[PreTrainedModel, Batch, int], Tensor]  # of a batch, in the update after so many
+
+
+def next_token_loss(network: PreTrainedModel, batch: Batch, step: int) -> Tensor:
+    """Return the loss of a batch by its own weights, of logits at every token."""
+    return batch.loss(network(**accepted(network, batch.inputs)).logits)
 
 
 class TrainingDiverged(RuntimeError):
@@ -60,8 +65,8 @@ class LanguageModel(pl.LightningModule):
         network: PreTrainedModel,
         optimizer: Callable[[Iterable[Any]], Optimizer],
         scheduler: Callable[[Optimizer], LambdaLR],
-        loss: Loss,
         seed: Seed,
+        loss: Loss = next_token_loss,
     ) -> None:
         super().__init__()
         self.network, self._loss = network, loss

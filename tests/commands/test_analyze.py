@@ -13,7 +13,7 @@ from conftest import SMALL, Outcome
 from faults import timeless
 
 from taskcluster import analyze
-from taskcluster.library.prompt_observation import load_states
+from taskcluster.library.loaded_states import load_states
 from taskcluster.operations.command_line.cli import Job
 from taskcluster.results.findings import Findings
 from taskcluster.runs.folder import RunFolder

@@ -69,7 +69,7 @@ def test_every_example_has_its_prompt_labels_and_numbers(measured: dict[str, Any
 
 def test_another_shape_than_is_declared_is_named() -> None:
     data, network = built("gpt2")
-    with pytest.raises(MeasureFailed, match=r"'wrong' gives .*'pairs': \(3,\).* declares .*'pairs': \(3, 3\)"):
+    with pytest.raises(MeasureFailed, match=r"'wrong' returns .*'pairs': \(3,\).* declares .*'pairs': \(3, 3\)"):
         Measurement(data, {"wrong": Wrong()})(network)
 
 

@@ -4,9 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GPT2LMHeadModel
-
-from taskcluster.models.gpt2 import gpt2
+from transformers import GPT2Config, GPT2LMHeadModel
 
 PARTS = {"attention": ("ln_1", "attn.c_attn", "attn.c_proj"), "mlp": ("ln_2", "mlp.c_fc", "mlp.c_proj")}
 
@@ -22,9 +20,32 @@ class TwoWeights(nn.Module):
         return torch.where(self._marked[0], self.own(states), self.shared(states))
 
 
-def own_weights(token: int, parts: list[str], seed: int, **sizes: Any) -> GPT2LMHeadModel:
+def fresh(config: GPT2Config, seed: int) -> GPT2LMHeadModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config)
+
+
+def own_weights(
+    vocab_size: int, longest: int, n_layer: int, n_head: int, n_embd: int, token: int, parts: list[str], seed: int
+) -> GPT2LMHeadModel:
     """GPT-2 with `parts` of every block twice: for all tokens, and for `token` alone, as another seed draws them."""
-    network, other = gpt2(seed=seed, **sizes), gpt2(seed=seed + 2**31, **sizes)
+    config = GPT2Config(
+        vocab_size=vocab_size,
+        n_layer=n_layer,
+        n_head=n_head,
+        n_embd=n_embd,
+        n_positions=max(longest, 64),
+        initializer_range=0.06,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        activation_function="gelu_pytorch_tanh",
+        bos_token_id=None,
+        eos_token_id=None,
+        use_cache=False,
+    )
+    network, other = fresh(config, seed), fresh(config, seed + 2**31)
     marked: list[Tensor] = [torch.empty(0)]
 
     def mark(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
