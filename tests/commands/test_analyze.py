@@ -203,7 +203,10 @@ def test_another_clusterer_measures_with_the_seeds_of_the_run(
         (["run", "steps=x"], "steps=x is not all, last or a list such as [0,600]"),
         (["run", "name=a/b"], "name='a/b' cannot be a folder name"),
         (["run", "measures"], "'measures' is not KEY=VALUE"),
-        (["run", *CAUSAL[:1], "data.probe_size=6"], "no two tasks of the probe set share an x and disagree"),
+        (
+            ["run", *CAUSAL[:1], "data.probe_size=6"],
+            "no two tasks of the probe set share an x but differ in the first token of y",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(
