@@ -79,7 +79,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Making, 
     project, notebook = (tmp_path_factory.mktemp(name) for name in ("project", "notebook"))
     shutil.copytree(DOCS, project / "docs")
     shutil.copy(ROOT / "mkdocs.yml", project)
-    for name in ("taskcluster", "benchmarks"):  # the API, and a page that the site includes
+    for name in ("taskcluster", "benchmarks", "conf"):  # the API, and what pages include
         (project / name).symlink_to(ROOT / name)
     (notebook / "notebook.ipynb").write_text((DOCS / "notebook.ipynb").read_text())
     makings = (
