@@ -180,7 +180,7 @@ def test_a_checkpoint_that_carries_code_is_refused_and_nothing_of_it_runs(cut_sh
         for command in ([], [f"ckpt_path={cut_short.checkpoint(20)}", "hydra.run.dir=other"]):
             code, output = Command(tmp_path, *RUN, "hydra.run.dir=run", *command).end()
             assert code == 2
-            assert "perhaps code; it was refused, and nothing of it run" in output
+            assert "possibly code; it was refused, and none of it was run" in output
             assert not (tmp_path / "harm").exists()
 
 

@@ -61,8 +61,10 @@ def test_a_model_trained_until_all_is_right_has_the_same_table_as_a_model_of_oth
     assert row["val/accuracy"] == row["val/first_token_few_shot"] == row["ari_within_x_at_answer/val/layer_2"] == 1
     assert row["effect_interchange_answer/val/layer_2"] == 1  # B's state gives B's answer
     assert row["effect_random_answer/val/layer_2"] < 0.1
-    expected = {key: value for key, value in last.items() if "val" in key}
-    assert {key: value for key, value in row.items() if "val" in key} == pytest.approx(expected, rel=1e-4, nan_ok=True)
+    # a metric that is undefined, such as a recovered share of nothing, is null in the journal
+    expected = {key: float("nan") if value is None else value for key, value in last.items() if "val" in key}
+    found = {key: float("nan") if value is None else value for key, value in row.items() if "val" in key}
+    assert found == pytest.approx(expected, rel=1e-4, nan_ok=True)
     assert len([key for key in expected if key.startswith(("vector_", "effect_"))]) > 40
 
 
