@@ -141,8 +141,11 @@ def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:
     """Return the resolved configuration of a job from what Hydra composed."""
-    keys = [str(key) for key in cfg if key != "hydra"]
-    container: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
+    nodes = {str(key): "???" if OmegaConf.is_missing(cfg, key) else cfg[key] for key in cfg if key != "hydra"}
+    container: Any = {
+        key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        for key, node in nodes.items()
+    }
     if path := container.get("ckpt_path"):  # relative to the command's folder, not to a job's
         here = cfg.hydra.runtime.cwd if "hydra" in cfg else os.getcwd()
         container["ckpt_path"] = os.path.abspath(os.path.join(here, str(path)))

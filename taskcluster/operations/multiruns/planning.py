@@ -15,6 +15,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -103,12 +104,47 @@ def common_root(runs: Sequence[Planned]) -> Path:
     return Path(os.path.commonpath([run.root for run in runs])) if runs else Path()
 
 
+class Composer:
+    """Composes the configuration of each job. Of jobs that set the same keys to other values, Hydra composes the first,
+    in a tenth of a second; for the others its values are changed. What a call returns is valid until the next one.
+    """
+
+    def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
+        self._loader, self._config = loader, config
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._named_by_hydra = "override_dirname" in str(config.hydra.sweep)  # which depends on all overrides
+
+    def __call__(self, words: Sequence[str]) -> DictConfig:
+        overrides = self._parser.parse_overrides(list(words))
+        values = [override for override in overrides if _sets_a_value(override)]
+        choices = [override for override in overrides if override not in values]
+        key = (*(str(choice.input_line) for choice in choices), "", *(value.key_or_group for value in values))
+        only_choices = all("." not in choice.key_or_group for choice in choices)
+        if key not in self._composed or not only_choices or self._named_by_hydra:
+            self._composed[key] = self._loader.load_sweep_config(self._config, list(words))
+            return self._composed[key]
+        composed = self._composed[key]
+        OmegaConf.set_readonly(composed.hydra, False)  # HydraConfig made it read-only
+        for value in values:
+            OmegaConf.update(composed, value.key_or_group, value.value(), merge=True)
+        composed.hydra.overrides.task = list(words)
+        return composed
+
+
+def _sets_a_value(override: Override) -> bool:
+    """Whether an override sets one value of the configuration, as seed=1 and model.n_layer=4 do."""
+    key, is_change = override.key_or_group, override.type is OverrideType.CHANGE and override.package is None
+    is_ours = key == "seed" or ("." in key and not key.startswith("hydra."))
+    return is_ours and is_change and not isinstance(override.value(), dict)
+
+
 class Planner:
     """Plans the runs of a multirun."""
 
     def __init__(self, launcher: Launcher, loader: ConfigLoader, config: DictConfig) -> None:
         self._is_here = type(launcher).__name__ in ("BasicLauncher", "JoblibLauncher")  # elsewhere may be a GPU
-        self._loader, self._config = loader, config
+        self._compose = Composer(loader, config)
         self._refusals: dict[str, str] = {}
 
     def __call__(self, jobs: Sequence[Sequence[str]]) -> list[Planned]:
@@ -125,7 +161,7 @@ class Planner:
         given: dict[Path, str] = {}
         for job in jobs:
             overrides = [*follow(job), *job]
-            composed = self._loader.load_sweep_config(self._config, overrides)
+            composed = self._compose(overrides)
             composed.hydra.job.num = len(planned)
             HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
             environment.add_config_folders()

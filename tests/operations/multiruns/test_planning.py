@@ -2,8 +2,16 @@
 
 from collections.abc import Callable
 
+import hydra
 import pytest
 from conftest import SMALL, Outcome
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from taskcluster.operations.command_line.cli import job_config
+from taskcluster.operations.multiruns.planning import Composer
+from taskcluster.runs.options import CONF
 
 Train = Callable[..., Outcome]
 
@@ -52,6 +60,34 @@ def test_grids_are_one_multirun_without_duplicates(taskcluster_train: Train, arg
 )
 def test_bad_grids_are_refused_in_a_sentence(taskcluster_train: Train, arguments: list[str], sentence: str) -> None:
     assert sentence in taskcluster_train(*BASE, *arguments).refusal()
+
+
+def test_jobs_that_share_a_composition_get_what_each_would_get_alone() -> None:
+    """Values, lists, None, added and removed keys, options of groups, one key twice: in an order that mixes them."""
+    jobs = [
+        ["seed=1", "model.n_layer=2"],
+        ["seed=2", "model.n_layer=4"],
+        ["seed=3", "task=pairs", "seeds.kmeans=7"],
+        ["seed=4", "task=pairs", "seeds.kmeans=8"],
+        ["clusterer.n_clusters=3", "clusterer.n_clusters=4"],
+        ["clusterer.n_clusters=5", "clusterer.n_clusters=null"],
+        ["seed=5", "~measures.untrained", "measures.nuisance.at=[input]"],
+        ["seed=6", "~measures.untrained", "measures.nuisance.at=[instruction_end]"],
+        ["seed=7", "+model.resid_pdrop=0.1"],
+        ["seed=8", "+model.resid_pdrop=0.2"],
+        ["model.n_layer=2", "seed=1"],
+    ]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        compose = Composer(loader, loader.load_configuration("train", ["name=a"], RunMode.MULTIRUN))
+        found = []
+        for job in jobs:
+            config = compose(job)
+            found.append((job_config(config), OmegaConf.to_container(config.hydra.overrides)))
+        alone = [loader.load_configuration("train", job, RunMode.RUN) for job in jobs]
+    for (config, overrides), job, expected in zip(found, jobs, alone, strict=True):
+        assert config == job_config(expected)
+        assert overrides == {"hydra": [], "task": job}
 
 
 def test_a_multirun_refuses_the_id_of_one_wandb_run(taskcluster_train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
