@@ -51,11 +51,13 @@ SWEEPS = {
     "few_shot": Sweep(2, pretrained.few_shot),
     "vectors_seeds": Sweep(3, pretrained.vectors_seeds),
     "shots": Sweep(25, shots.tables),
-    "bottleneck": Sweep(18, causes.bottleneck),
-    "sources": Sweep(24, causes.sources),
-    "pull": Sweep(21, causes.pull),
+    "bottleneck": Sweep(30, causes.bottleneck),
+    "sources": Sweep(40, causes.sources),
+    "pull": Sweep(35, causes.pull),
+    "own_weights": Sweep(9, causes.own_weights),
     "tightness": Sweep(10, causes.tightness),
-    "words": Sweep(6, causes.words),
+    "finetune": Sweep(3, causes.finetune),
+    "words": Sweep(10, causes.words),
     "breadth": Sweep(45, causes.breadth),
 }
 

@@ -51,7 +51,7 @@ INSTEAD = {  # keys of Lightning's Trainer that taskcluster sets itself
     "logger": "use the group logger",
 }  # fmt: skip
 
-EXAMPLES = {  # of what is chosen from each group that a run needs
+EXAMPLES = {  # an option of each group that a run needs
     "task": "regex",
     "data": "sequences",
     "model": "gpt2",

@@ -66,6 +66,6 @@ def sentences(
     message = problem["msg"].removeprefix("Value error, ")
     if kind == "value_error" and isinstance(value, dict) and "=" in message.split(" ")[0]:  # a problem of one key
         return f"{key}.{message}"
-    message = message.removesuffix(f" or instance of {problem.get('ctx', {}).get('class_name')}")  # of ours
+    message = message.removesuffix(f" or instance of {problem.get('ctx', {}).get('class_name')}")  # our own class
     choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"]) if kind == "literal_error" else []
     return f"{key}={value!r}: {message[0].lower()}{message[1:]}{did_you_mean(str(value), choices)}"

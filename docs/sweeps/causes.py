@@ -4,6 +4,7 @@ in:  the runs of a sweep
 out: its tables, and the figure of the bottleneck
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import combinations
@@ -20,7 +21,7 @@ from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.intervals import UNBOUNDED, Interval, interval
 from taskcluster.runs.condition import decisive
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import number
+from taskcluster.runs.journal import fixed, number
 
 SOURCES = {
     "next_token": "every token",
@@ -50,12 +51,19 @@ def sources(found: Findings) -> Mapping[str, Table]:
         rows = [[words, *(last(found, cells[name, n], key) for n in inputs)] for name, words in objectives.items()]
         return Table("", ["loss on", *(INPUTS[n] for n in inputs)], rows)
 
+    read = {"every token": "next_token", "y": "answer"}
+    differences = {
+        name: [_difference(cells[o, n], cells[f"{o}+detached", n], lambda run: _last(run, "ari")) for n in inputs]
+        for name, o in read.items()
+    }
+    by_reading = [[name, *(printed(cell, 3) for cell in row)] for name, row in differences.items()]
     first = cells["next_token", inputs[0]]
     layers = [[words, *by_layer(found, cells[name, 20], "ari")] for name, words in objectives.items()]
     untrained = by_layer(found, cells["next_token", 20], "ari_untrained")
     return {
         "sources": table("ari"),
         "sources_accuracy": table("accuracy"),
+        "sources_read": Table("", ["loss on", *(INPUTS[n] for n in inputs)], by_reading),
         "sources_by_layer": Table("", numbered(first, "loss on"), [*layers, ["untrained network", *untrained]]),
         "sources_variance": _variance(cells),
     }
@@ -81,6 +89,16 @@ def _variance(cells: Mapping[tuple[str, int], Runs]) -> Table:
     together = sum(share for chosen, share in shares.items() if len(chosen) > 1)
     rows += [["their interactions", f"{together:.2f}"], ["seeds", f"{1 - sum(shares.values()):.2f}"]]
     return Table("", ["source", "share of the variance of the ARI, layer 6"], rows)
+
+
+def own_weights(found: Findings) -> Mapping[str, Table]:
+    """ARI at a separator with weights of its own, by layer."""
+    parts = {tuple(_named(c, "model.parts")[0]): c for c in found.conditions}
+    names = {("attention", "mlp"): "attention and MLP", ("attention",): "attention", ("mlp",): "MLP"}
+    rows = [[f"{words} of its own", *by_layer(found, parts[key], "ari")] for key, words in names.items()]
+    untrained = by_layer(found, parts["attention", "mlp"], "ari_untrained")
+    columns = numbered(found.conditions[0], "the separator has")
+    return {"own_weights": Table("", columns, [*rows, ["attention and MLP of its own, untrained", *untrained]])}
 
 
 def bottleneck(found: Findings) -> Mapping[str, Table]:
@@ -165,15 +183,19 @@ def pull(found: Findings) -> Mapping[str, Table]:
         for n in inputs:
             if condition := cells.get((*kind, n)):
                 plain = cells["next_token", None, None, None, n]
-                gain = _difference(condition, plain, lambda run: number(run.last, "val/accuracy"))
-                cell = "" if condition is plain else printed(gain, 3)
+                others = [plain] if condition is not plain else []
+                if kind[3] == "task" and (random := cells.get((*kind[:3], "random", n))):
+                    others.append(random)
+                gains = [_difference(condition, o, lambda run: number(run.last, "val/accuracy")) for o in others]
+                differences = [*(printed(gain, 3) for gain in gains), "", ""][:2]
                 aris = [last(found, condition, key) for key in ("ari", "ari_within_x")]
-                rows.append([words, str(n), last(found, condition, "accuracy", digits=3), cell, *aris])
+                rows.append([words, str(n), last(found, condition, "accuracy", digits=3), *differences, *aris])
     columns = [
         "added loss",
         "instructions a task",
         "held-out accuracy",
         "difference from none, by seed",
+        "from labels at random, by seed",
         "ARI at the separator",
         "within x",
     ]
@@ -233,7 +255,11 @@ def tightness(found: Findings) -> Mapping[str, Table]:
     panels = [_panel(RunFolder(found.root / run.path), depth(condition)) for run in condition.runs]
     rows = []
     for key, words in PREDICTED.items():
-        for given in ((), ("accuracy", "train_accuracy", "train_loss")):
+        for given in (
+            (),
+            ("accuracy", "train_accuracy", "train_loss"),
+            ("accuracy", "loss", "train_accuracy", "train_loss"),
+        ):
             slopes = [_slope(panel, key, given) for panel in panels]
             cell = printed(interval(slopes, UNBOUNDED, 1, [run.task_set for run in condition.runs]), 3)
             rows.append(
@@ -253,12 +279,17 @@ def _panel(run: RunFolder, n_layer: int) -> polars.DataFrame:
         by_task = {
             split: examples.filter(polars.col("split") == split).group_by("task").agg(polars.col(columns).mean())
             for split, columns in (
-                ("val", ["correct", f"tightness/{layer}", f"tightness_at_x/{layer}"]),
+                ("val", ["correct", "answer_loss", f"tightness/{layer}", f"tightness_at_x/{layer}"]),
                 ("train", ["correct", "answer_loss"]),
             )
         }
         named = by_task["val"].rename(
-            {"correct": "accuracy", f"tightness/{layer}": "tightness", f"tightness_at_x/{layer}": "tightness_at_x"}
+            {
+                "correct": "accuracy",
+                "answer_loss": "loss",
+                f"tightness/{layer}": "tightness",
+                f"tightness_at_x/{layer}": "tightness_at_x",
+            }
         )
         trained = by_task["train"].rename({"correct": "train_accuracy", "answer_loss": "train_loss"})
         steps.append(named.join(trained, on="task").with_columns(polars.lit(step).alias("step")))
@@ -290,7 +321,44 @@ def words(found: Findings) -> Mapping[str, Table]:
         [name, *(last(found, c, key) if layer is None else by_layer(found, c, key)[layer] for c in chosen.values())]
         for name, (key, layer) in metrics.items()
     ]
+    each = {"ARI before x, each run": ("ari", -1), "effect of the last token before x, each run": (STREAM.format(1), 0)}
+    for name, (key, layer) in each.items():
+        columns = (found.catalogue[key].at("val", layer % (depth(c) + 1)) for c in chosen.values())
+        runs = (
+            [fixed(number(run.last, k), 2) for run in c.runs] for k, c in zip(columns, chosen.values(), strict=True)
+        )
+        rows.append([name, *map(", ".join, runs)])
     return {"words": Table("", ["facts in words", *chosen], rows)}
+
+
+def finetune(found: Findings) -> Mapping[str, Table]:
+    """Accuracy, ARI and effects at the answer, at each measured step of fine-tuning."""
+    (condition,) = found.conditions
+    layers = sorted(
+        layer
+        for layer in range(depth(condition) + 1)
+        if math.isfinite(number(condition.runs[0].last, f"effect_interchange_answer/val/layer_{layer}"))
+    )
+    steps = [row["step"] for row in condition.runs[0].rows]
+
+    def row(words: str, key: str, layer: int | None) -> list[str]:
+        metric = found.catalogue[key]
+        column = metric.stem("val") if layer is None else metric.at("val", layer)
+        at = (
+            estimate(condition, lambda run, k=k: number(run.rows[k], column), metric.range) for k in range(len(steps))
+        )
+        return [words, *map(printed, at)]
+
+    rows = [row("accuracy", "accuracy", None)]
+    for key, words in {
+        "ari_at_answer": "ARI at the answer",
+        "ari_within_x_at_answer": "the same within x",
+        "effect_interchange_answer": "effect of interchange",
+        "effect_add_answer": "effect of steering",
+        "effect_random_answer": "effect of a random direction",
+    }.items():
+        rows += [row(f"{words}, layer {layer}", key, layer) for layer in layers[len(layers) // 2 :]]
+    return {"finetune": Table("", ["updates", *map(str, steps)], rows)}
 
 
 def breadth(found: Findings) -> Mapping[str, Table]:

@@ -147,7 +147,7 @@ class Packer:
         self._rows, self._resident, self._padding, self._skip, self._width = rows, rows.to(device), padding, skip, width
         of_instruction, of_x, of_y = WEIGHTS[weights] if isinstance(weights, str) else weights
         here, self._on_y = self._resident, not (of_instruction or of_x)
-        inside = here.positions < here.prefixes[here.row_of] - 1  # of a prefix, before its end
+        inside = here.positions < here.prefixes[here.row_of] - 1  # inside a prefix, before its end
         times = here.counts[here.row_of] if padding is None else 1
         self._weights = of_x * (here.example_of < rows.n_examples) + torch.where(inside, of_instruction * times, 0.0)
         self._weights[here.roles & PREDICTS_Y != 0] = of_y

@@ -197,7 +197,7 @@ def _places(prefixes: Tensor, counts: Tensor, spans: Tensor) -> tuple[Tensor, ..
     """The fields of Rows from row_of to answers. spans (E, 5): first and end of x, first and end of y, length."""
     x_first, x_end, y_first, y_end, length = spans.unbind(1)
     reads = length - 1 - x_first
-    row = _upto(len(counts)).repeat_interleave(counts)  # of each example
+    row = _upto(len(counts)).repeat_interleave(counts)  # the row of each example
     firsts = _sum(prefixes)[row] + _sum(reads) - reads
     lengths = prefixes.index_add(0, row, reads)
     starts = _sum(lengths) - lengths

@@ -17,7 +17,7 @@ from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.statistics.agreement import adjusted_rand_index
 from taskcluster.validation import UserError
 
-PERMUTATIONS = 100  # of the label, for the level of chance
+PERMUTATIONS = 100  # permutations of the label, for the level of chance
 
 
 @dataclass(frozen=True)

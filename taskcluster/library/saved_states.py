@@ -24,7 +24,7 @@ from taskcluster.runs.atomic_files import replace_file
 from taskcluster.validation import UserError
 
 META, PROMPTS = "observation.json", "prompts.parquet"
-FIELDS = Answers._fields  # of a batch, beside activations
+FIELDS = Answers._fields  # what a batch has beside activations
 
 
 class Store:

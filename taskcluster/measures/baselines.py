@@ -47,7 +47,7 @@ class Untrained(Comparison):
     """
 
     seed: Seed
-    positions = ()  # of the trained network
+    positions = ()  # reads no states of the trained network
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import Position
 from taskcluster.measures.clusterers.clusterer import Clusterer, Clusters
-from taskcluster.measures.measure import Measure, Values, columns, configured
+from taskcluster.measures.measure import SPLITS, Measure, Values, columns, configured
 from taskcluster.measures.observation import Observation
 from taskcluster.measures.statistics.agreement import adjusted_rand_index, split_by_part
 from taskcluster.metrics import ARI, INERTIA, NMI, Metric, at_x
@@ -183,9 +183,15 @@ class ClusteringAtX(ClusterMeasure):
 
     Attributes:
         at: "input", the last token of x, or "answer", the token that predicts y.
+        train: whether the training split is measured too, and not validation alone.
     """
 
     at: Literal["input", "answer"] = "input"
+    train: bool = False
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return SPLITS if self.train else ("val",)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

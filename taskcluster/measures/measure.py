@@ -70,7 +70,6 @@ class Measure(ABC):
             step only.
     """
 
-    splits: ClassVar[tuple[str, ...]] = SPLITS
     needs: ClassVar[tuple[str, ...]] = ()
     every_n_steps: PositiveInt | None = 1
 
@@ -81,6 +80,10 @@ class Measure(ABC):
     @property
     def positions(self) -> tuple[Position, ...]:
         return ()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return SPLITS
 
     @abstractmethod
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:

@@ -32,7 +32,7 @@ SAME_MAP = Metric(
 )
 SHARED = Metric("shared_residuals", "R² of residuals", "at x, given those at the separator", high=1, least=-1)
 
-RIDGE = 1e-2  # of the mean variance
+RIDGE = 1e-2  # relative to the mean variance
 
 
 def residuals(states: Tensor, groups: Tensor) -> Tensor:

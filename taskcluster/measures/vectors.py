@@ -47,7 +47,7 @@ VECTORS: dict[Vector, str] = {
 }
 CONTROLS: tuple[Vector, ...] = ("random", "other_task")
 
-PROMPT_METRICS = tuple(  # of the first token of y, and of all of them
+PROMPT_METRICS = tuple(  # for the first token of y, and for all of them
     Metric(f"{kind}_{key}", f"accuracy of the {kind.replace('_', ' ')}", where, by_layer=False, low=0, high=1)
     for kind in ("first_token", "whole_answer")
     for key, where in (
@@ -127,7 +127,7 @@ class Vectors(ClusterMeasure):
             watched: AbstractContextManager[list[Tensor]] = reading(network) if heads else nullcontext([])
             with watched as read:
                 states.append(ProbePrompts(network, rows, chunk).at("answer").states)
-            outputs += [torch.stack(read[-len(states[0]) + 1 :])] if heads else []  # of the last of two passes
+            outputs += [torch.stack(read[-len(states[0]) + 1 :])] if heads else []  # the last of two passes
         return torch.cat(states, 1), torch.cat(outputs, 1 if heads else 0)
 
     def _patches(self, network: PreTrainedModel) -> dict[Vector, Patch]:
@@ -227,7 +227,7 @@ def function_vectors(network: PreTrainedModel, prompts: FewShot, means: Tensor, 
     return torch.stack([added(network, block, head, means[block, head]) for block, head in heads]).sum(0)
 
 
-def _likelihood(logits: Tensor, answer: Tensor) -> Tensor:  # of the right first token, (B,)
+def _likelihood(logits: Tensor, answer: Tensor) -> Tensor:  # the log likelihood of the right first token, (B,)
     return logits.float().softmax(1).cpu().gather(1, answer[:, None]).squeeze(1)
 
 

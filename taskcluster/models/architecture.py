@@ -21,7 +21,7 @@ from taskcluster.validation import UserError
 # a boolean mask of (B, 1, T, T), True where a token (third axis) sees another (fourth), as packed batches need.
 KNOWN = {"gpt2": "transformer.h", "llama": "model.layers", "gpt_neox": "gpt_neox.layers"}
 
-REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)  # of inputs that do not suit
+REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)  # of unsuitable inputs
 
 
 def blocks(network: PreTrainedModel) -> list[nn.Module]:

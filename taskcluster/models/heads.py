@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from taskcluster.models.architecture import blocks
 from taskcluster.validation import UserError
 
-NAMES = ("c_proj", "o_proj", "out_proj", "dense", "wo")  # of the map that ends an attention
+NAMES = ("c_proj", "o_proj", "out_proj", "dense", "wo")  # names of the output projection of attention
 
 
 def projections(network: PreTrainedModel) -> list[nn.Module]:

@@ -34,7 +34,7 @@ class _Kept(FixedLayer):
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__(keys.contiguous(), values.contiguous())
         self.n = 0
-        self._clean = keys[:, :, :0], values[:, :, :0]  # of the last n places, as they were
+        self._clean = keys[:, :, :0], values[:, :, :0]  # the last n places, unedited
 
     def begin(self, n: int) -> None:
         if n != self.n:
@@ -134,7 +134,7 @@ def runs_at_once(network: PreTrainedModel, length: int) -> int:
     """How many prompts of so many tokens to give to `Prompts`: at most CHUNK, fewer where keys, values and states need
     ROOM."""
     config = network.config
-    size = 12 * length * getattr(config, "hidden_size", 1) * (config.num_hidden_layers + 1)  # of a prompt, in bytes
+    size = 12 * length * getattr(config, "hidden_size", 1) * (config.num_hidden_layers + 1)  # bytes per prompt
     return max(1, min(CHUNK, ROOM // size))
 
 

@@ -23,7 +23,7 @@ from taskcluster.validation import Seed
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
 
-Loss = Callable[[PreTrainedModel, Batch, int], Tensor]  # of a batch, in the update after so many
+Loss = Callable[[PreTrainedModel, Batch, int], Tensor]  # arguments: network, batch, number of updates so far
 
 
 def next_token_loss(network: PreTrainedModel, batch: Batch, step: int) -> Tensor:

@@ -87,7 +87,7 @@ class Objectives:
         inputs = batch.inputs | self._selection(batch, step)
         predicting = batch.predicting_y if batch.on_y else None
         if not self._reads:
-            if predicting:  # of all logits, those that count
+            if predicting:  # only the logits that count
                 return batch.loss(logits_at(network, predicting, **inputs))
             return batch.loss(network(**accepted(network, inputs)).logits)
         places = {position: torch.stack(batch.places(position)) for position in self._reads}

@@ -72,7 +72,7 @@ class Pull(Objective):
         task = rows.numbers[rows.first_examples, 0]
         if labels == "random":
             task = task[_dealt(rows.numbers[rows.first_examples, 2], seed)]
-        self._task = torch.cat([task, task.new_tensor([-1])])[rows.row_of]  # of each token
+        self._task = torch.cat([task, task.new_tensor([-1])])[rows.row_of]  # the task of each token
         x = rows.numbers[:, 3]
         of_example = torch.cat([x, x.new_tensor([-1])])[rows.example_of]
         self._cell = torch.zeros_like(of_example) if ROLES[at] & OF_ROWS else of_example

@@ -18,12 +18,12 @@ from taskcluster.runs.journal import SPLITS
 
 Specification = dict[str, Any]
 
-WIDTHS = (250, 330, 520, 720, 920)  # of layouts, in pixels
+WIDTHS = (250, 330, 520, 720, 920)  # widths of layouts, in pixels
 FONT = 11  # pixels
 LETTER = 0.56 * FONT  # the mean width of a letter
 PANEL = {"least": 150, "most": 420}
 GAP = 20  # between panels
-NUMBERS = 46  # of an axis with numbers and its title
+NUMBERS = 46  # width of an axis with numbers and a title
 THIN = 8  # layers that a legend names
 BETWEEN = " · "  # names of a panel
 CONDITIONS = (
@@ -31,7 +31,7 @@ CONDITIONS = (
 )  # fmt: skip
 OTHERS = ("#1b9e77", "#d95f02", "#8580c8", "#e7298a", "#66a61e", "#c89600", "#a6761d", "#888888")
 
-Colours = MutableMapping[str, str]  # of the conditions, and of everything else that has a line, by name
+Colours = MutableMapping[str, str]  # by name of a condition or of anything else that has a line
 
 
 def colours(conditions: Sequence[str]) -> Colours:
@@ -124,7 +124,7 @@ def _names(channel: Specification, spec: Specification) -> list[Any]:
 
 def _columns(spec: Specification, n: int, width: float, in_a_row: int | None) -> tuple[int, int]:
     """How many panels are beside each other, and the width of each in pixels."""
-    own = NUMBERS if "concat" in spec else 0  # of axes that each panel has
+    own = NUMBERS if "concat" in spec else 0  # axes of each panel
     room = width - (0 if own else NUMBERS) + GAP
     most = max(1, min(n, int(room // (PANEL["least"] + GAP + own))))
     if in_a_row and most > in_a_row > 1 and n > in_a_row:

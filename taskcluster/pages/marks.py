@@ -18,9 +18,9 @@ Chart = alt.FacetChart | alt.ConcatChart | alt.LayerChart
 
 DIGITS = ".3f"
 SPLIT = "datum.value == 'val' ? 'validation' : datum.value"  # in words
-DODGE = 0.012  # of an axis between two curves that are the same
+DODGE = 0.012  # share of an axis between two curves that are the same
 MOST_MOVED = 5  # curves that are the same and are drawn beside each other
-SAME = 0.004  # of an axis: curves nowhere farther apart are the same
+SAME = 0.004  # share of an axis; curves nowhere farther apart are the same
 MOVED = "(datum.moved || 0)"  # by `dodged`
 NOT_DRAWN = ("sd", "cells", "lower_over_layers", "upper_over_layers")
 

@@ -26,7 +26,7 @@ from taskcluster.validation import UserError
 FORMATS = ("png", "svg", "pdf")
 OPEN = ("The paper's claims", "Differences between conditions", "Differences in emergence")  # not folded if they are
 MOST_ROWS = 12  # or fewer
-POINTS = {"in": 72.0, "cm": 72 / 2.54, "mm": 7.2 / 2.54, "pt": 1.0}  # of a unit of width
+POINTS = {"in": 72.0, "cm": 72 / 2.54, "mm": 7.2 / 2.54, "pt": 1.0}  # points per unit
 NARROWEST, WIDEST = 1.5 * 72, 20 * 72  # points
 MOST_GAPS = 100  # sentences about missing parts
 

@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 LEARNED = 0.25  # rise of the accuracy, more than x alone explains
 RISE = 0.1  # smallest rise of a curve that emerges
 
-DIFFERENCE = (0.0, ARI.range[1] - ARI.range[0])  # of two values of the ARI, without its sign
+DIFFERENCE = (0.0, ARI.range[1] - ARI.range[0])  # absolute difference of two ARIs
 CORRELATION = (-1.0, 1.0)
 
 

@@ -19,8 +19,8 @@ CONFIDENCE = 0.95
 FEWEST = 3  # runs that give an interval
 FEWEST_IN_STRATUM = 4  # runs of a task set that show how much runs within it vary
 DRAWN = 5  # runs from which charts show intervals; of fewer they show each
-SHARE = 0.6  # of the range between two bounds, beyond which an interval says nothing
-NEAR = 1 / 2  # of the distance of the mean from a single bound: a larger standard error is too large for the logarithm
+SHARE = 0.6  # share of the range between two bounds; a wider interval says nothing
+NEAR = 1 / 2  # share of the distance from the mean to a single bound; the logarithm needs a smaller standard error
 REACH = 10  # standard deviations from the mean, beyond which an interval without two bounds says nothing
 ROUNDING = 1e-12  # relative difference below which values are the same
 

@@ -37,7 +37,7 @@ def over_runs(journals: Sequence[Sequence[Row]], known: Catalogue, task_sets: Se
         there = by_layer | (family == "steps")
         columns[f"lower_over_{family}"] = np.where(there, lower, np.nan)
         columns[f"upper_over_{family}"] = np.where(there, upper, np.nan)
-    columns["cells"] = np.where(by_layer, n_cells.astype(object), np.nan)  # of the map
+    columns["cells"] = np.where(by_layer, n_cells.astype(object), np.nan)  # number of cells in the map
     values = np.where(np.isfinite(values), values, np.nan)
     columns |= {"least": np.fmin.reduce(values), "most": np.fmax.reduce(values)}
     several = 1 < len(journals) < DRAWN

@@ -30,7 +30,7 @@ LONGEST = 60  # characters of a condition, before the digest
 
 SCHEDULE = re.compile(r"callbacks\b.*|.*\.every_n_steps")  # keys that say when runs measure
 
-LIST = re.compile(r"=\[([\w.+-]+(?:,[\w.+-]+)+)\]")  # of several plain values, shown without its brackets
+LIST = re.compile(r"=\[([\w.+-]+(?:,[\w.+-]+)+)\]")  # a list of plain values, shown without its brackets
 
 
 def run_folder(config: Config, overrides: Sequence[str], parent: Path) -> str:
@@ -70,7 +70,7 @@ def condition(config: Config, overrides: Sequence[str]) -> str:
     words = {key: value for key, value in pairs if key not in hidden and not _is_elsewhere(config, key, value)}
     ordered = sorted(words, key=lambda key: (key != "task", key != "model"))
     whole = LIST.sub(r"=\1", ",".join(f"{key}={words[key]}" for key in ordered))
-    shown = re.sub(r"(?<==)[^,]*/", "", whole)  # of a path, the last part
+    shown = re.sub(r"(?<==)[^,]*/", "", whole)  # keeps the last part of a path
     shown = re.sub(r"[^\w.,=~+-]+", "_", re.sub("['\"]", "", shown), flags=re.ASCII)
     return _bounded(shown, not hidden and shown == whole, decisive(config))
 

@@ -40,6 +40,7 @@ MOVED = {
 # Keys that they lack, with the values that reproduce the behaviour of then.
 ADDED: dict[str, dict[str, Any]] = {
     "taskcluster.measures.controls.KMeansNoise": {"at": ["instruction_end", "input"]},
+    "taskcluster.measures.clustering.ClusteringAtX": {"train": True},
     "taskcluster.measures.interventions.causal_effects.Interventions": {"spans": ["layer"]},
     "taskcluster.tasks.facts.facts_family": {"shuffle_labels": False},
     "taskcluster.tasks.pairs.pairs_family": {"shuffle_labels": False},

@@ -172,7 +172,7 @@ class Experiment:
         # With deterministic algorithms torch fills memory that nothing reads: a tenth of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.trainer = self._trainer([self.measuring, *others, self.checkpointing, self.progress])
-        self.is_first = self.trainer.is_global_zero  # of the processes of the run: the one that writes
+        self.is_first = self.trainer.is_global_zero  # whether this process writes
         if data.n_rows < self.trainer.world_size:
             raise UserError(f"data.batch_size={data.batch_size} leaves a process without data; raise it")
 

@@ -12,7 +12,7 @@ from taskcluster.data.rows import Position
 from taskcluster.measures.observation import Observation
 
 AT: Position = "instruction_end"
-STATES = 300  # of a panel; more would crowd it
+STATES = 300  # points in a panel; more would crowd it
 STEPS = 7  # at most
 
 

@@ -30,11 +30,11 @@ from taskcluster.measures.clusterers.clusterer import Clusterer, Clusters
 from taskcluster.validation import Seed
 from taskcluster.work import each
 
-TOLERANCE = 1e-4  # of the mean variance of a feature: smaller shifts of the centroids end the iterations
+TOLERANCE = 1e-4  # relative to the mean variance of a feature; smaller shifts of the centroids end the iterations
 MAX_ITERATIONS = 300
 RUNG = 3  # iterations after which the worse half of the restarts is given up, again and again until FINALISTS are left
 FINALISTS = 2
-RESOLVED = 1e-3  # of the squared distances to the mean: float32, which keeps 1e-7 of them, resolves a larger inertia
+RESOLVED = 1e-3  # share of the squared distances to the mean; float32 keeps 1e-7 of them and resolves a larger inertia
 LOOK = 4  # iterations between looks at whether any centroid still moves, each of which waits for a GPU
 LOOKED_UP = 4096  # states of whose pairs all distances are kept while seeds are drawn
 ROOM = 2**18  # distances held at once on a CPU, what its caches take beside their operands; a GPU is given more

@@ -25,7 +25,7 @@ from taskcluster.validation import Seed, UserError
 
 ROUNDS = 20  # in which seeds are drawn
 APART = 3  # iterations from one regrouping to the next
-LEAST = 1e-4  # of the inertia: regrouping that lowers it by less is the last
+LEAST = 1e-4  # share of the inertia; regrouping that lowers it by less is the last
 OF_STATE, OF_CENTROID, BUFFERS = 120, 128, 2**26  # bytes for each state, for each number of a centroid, and besides
 
 

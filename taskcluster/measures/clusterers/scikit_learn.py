@@ -92,5 +92,5 @@ class GaussianMixture(UnitScaleClusterer):
             random_state=self.seed,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct states than clusters
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct states than clusters
             return np.asarray(mixture.fit_predict(states))

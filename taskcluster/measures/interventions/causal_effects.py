@@ -38,11 +38,11 @@ from taskcluster.models.hidden_states import evaluation
 from taskcluster.validation import Seed
 from taskcluster.work import each
 
-CLEAN, SOURCE = ("clean",), ("source",)  # of prompts of A, and of B, without an edit
+CLEAN, SOURCE = ("clean",), ("source",)  # unedited prompts of A and of B
 
-Run = Callable[[Tensor], ProbePrompts]  # of examples
+Run = Callable[[Tensor], ProbePrompts]  # takes the numbers of examples
 
-Span = Literal["layer", "from"] | Annotated[list[NonNegativeInt], Field(min_length=1)]  # of layers, edited together
+Span = Literal["layer", "from"] | Annotated[list[NonNegativeInt], Field(min_length=1)]  # edited together
 
 Counts = dict[tuple[object, ...], Tensor]  # sums over prompts of what `_count` gives
 

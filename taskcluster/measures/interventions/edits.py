@@ -169,7 +169,7 @@ class BaseStates:
         length = self.alpha * torch.linalg.vector_norm(self.difference(self.space.centroids), dim=1, keepdim=True)
         return self.base + length * torch.nn.functional.normalize(direction, dim=1)
 
-    def center(self) -> Tensor:  # of the cell of each state
+    def center(self) -> Tensor:  # the center of each state's cell
         return self.space.center[self.space.cells[self.b]]
 
     def within(self, bases: Mapping[int, Tensor]) -> Tensor:

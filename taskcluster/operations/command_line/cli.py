@@ -37,7 +37,7 @@ COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment by a command that is n
 # Mistakes that a user can make before the first run begins.
 MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, OSError, RecursionError)
 
-ENVIRONMENT = {  # of libraries that read it when they are imported, unless the user sets it
+ENVIRONMENT = {  # read by libraries when they are imported; what the user sets has precedence
     "WANDB_SILENT": "true",
     "RAY_USAGE_STATS_ENABLED": "0",  # it would report to its makers,
     "RAY_DEDUP_LOGS": "0",  # leave out lines of a job that look like another's,

@@ -161,7 +161,7 @@ class LiveRun:
         seconds = last.elapsed - first.elapsed
         speed = (last.step - first.step) / seconds if seconds > 0 else None
         left = (max_steps - last.step) / speed if max_steps and speed and state == "running" else None
-        if left and (steps := start.get("steps")):  # of checkpoints, each of which takes as long as any other
+        if left and (steps := start.get("steps")):  # checkpoints, which all take equally long
             left = sum(step > last.step for step in steps) * seconds / max(len(recent) - 1, 1)
         curves = {metric: _last_layer(rows, metric) for metric in shown(self.catalogue.value, "runs")}
         return replace(

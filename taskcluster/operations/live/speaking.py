@@ -18,7 +18,7 @@ from taskcluster.work import duration, sentence, stages
 
 SHOWN = "TASKCLUSTER_SHOWN"  # set in the environment if a view shows what a run measures
 FIRST, PERIOD = 1.0, 10.0  # seconds before the first line, and between lines
-WIDTH = 24  # of a bar
+WIDTH = 24  # width of a bar
 
 
 @contextmanager

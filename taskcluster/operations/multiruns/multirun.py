@@ -99,7 +99,7 @@ class Multirun:
         for run, returned in zip(runs, returns, strict=True):
             try:
                 run.exit_code = returned.return_value
-            except Exception as error:  # of a job that is lost
+            except Exception as error:  # a job was lost
                 run.exit_code = 1
                 say(program(), f"{run.name}: {error}")
 

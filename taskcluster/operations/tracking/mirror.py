@@ -21,7 +21,7 @@ class Mirror(Logger):
     Creating one checks its settings and touches nothing; a `with` block starts it and closes it, however it ends.
     """
 
-    name = version = ""  # of Lightning's loggers
+    name = version = ""  # required by Lightning's Logger
     title = ""
     remedy = "the run folder has everything"  # advice after a failure
     given_id: str | None = None  # the run id set in the environment

@@ -23,7 +23,7 @@ def upload(run: RunFolder, console: Console) -> None:
     reason = hindrance() if "wandb" in logger.get("_target_", "") else "it contains no run with logger=wandb"
     if reason:
         raise UserError(f"it cannot be uploaded: {reason}")
-    if recorded := status.get("wandb"):  # of a sweep, say
+    if recorded := status.get("wandb"):  # a W&B sweep may have chosen another project
         logger["entity"], logger["project"], *_ = recorded.split("/")
     mirror = Node.of(logger, "logger").build(WandbMirror, run=run, config=config, console=console)
     with run.locked(), mirror:
