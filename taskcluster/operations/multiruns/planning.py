@@ -33,6 +33,9 @@ from taskcluster.training.series import refuse_different, series
 from taskcluster.validation import UserError
 
 
+BUILT = ("task", "data", "model", "objective", "trainer")  # the groups that a plan tries to build
+
+
 @dataclass
 class Planned:
     """One run. overrides: those of its configuration and its folder, so that composing the job again gives the same
@@ -197,18 +200,19 @@ class Planner:
         return ("begins" if state == "new" else f"{state}, {plan}"), None
 
     def _refuse(self, config: RunConfig) -> None:
-        """Raise UserError for mistakes that show before the first run; each condition is built once for all seeds."""
+        """Raise UserError for mistakes that show before the first run; what is built is built once for all seeds."""
         wandb_id, logger = os.environ.get("WANDB_RUN_ID"), config.logger
         if wandb_id and "wandb" in logger.target and logger.arguments.get("mode") != "disabled":
             raise UserError(
                 f"WANDB_RUN_ID={wandb_id} names one W&B run, but a multirun has one W&B run per run; leave out "
                 "-m, or unset WANDB_RUN_ID"
             )
-        condition = digest(decisive(config.as_dict()))
-        if condition not in self._refusals:
-            self._refusals[condition] = _refusal(config) if self._is_here else ""
-        if self._refusals[condition]:
-            raise UserError(self._refusals[condition])
+        settings = decisive(config.as_dict()).items()
+        built = digest({key: value for key, value in settings if key.partition(".")[0] in BUILT})
+        if built not in self._refusals:
+            self._refusals[built] = _refusal(config) if self._is_here else ""
+        if self._refusals[built]:
+            raise UserError(self._refusals[built])
 
 
 def _refusal(config: RunConfig) -> str:
