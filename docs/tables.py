@@ -58,7 +58,7 @@ SWEEPS = {
     "tightness": Sweep(10, causes.tightness),
     "finetune": Sweep(3, causes.finetune),
     "words": Sweep(10, causes.words),
-    "breadth": Sweep(45, causes.breadth),
+    "breadth": Sweep(18, causes.breadth),
 }
 
 

@@ -18,7 +18,7 @@ from taskcluster.metrics import ARI
 from taskcluster.pages.marks import Chart
 from taskcluster.results.cells import Table, estimate
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.intervals import UNBOUNDED, Interval, interval
+from taskcluster.results.intervals import FEWEST, UNBOUNDED, Interval, interval
 from taskcluster.runs.condition import decisive
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, number
@@ -29,7 +29,7 @@ SOURCES = {
     "answer": "y",
     "answer+detached": "y, separator detached",
 }
-INPUTS = {5: "5 inputs, all tasks use them", 20: "20 inputs", 250: "250 inputs, none shared"}
+INPUTS = {5: "5 inputs, all tasks use them", 20: "20 inputs", 125: "125 inputs, each of two tasks"}
 STREAM = "effect_interchange_from_instruction_last_{}"
 OF_BOTTLENECK = {
     "accuracy": "accuracy",
@@ -382,7 +382,8 @@ def breadth(found: Findings) -> Mapping[str, Table]:
                 by_layer(found, c, key)[0]
                 for key in (STREAM.format(1), "effect_interchange_from_instruction_without_end")
             ]
-            rows.append([words, name, *aris, *effects])
+            few = len(c.runs) < FEWEST  # then each cell says so
+            rows.append([words, name, *(cell.partition(" (")[0] if few else cell for cell in (*aris, *effects))])
     return {
         "breadth": Table(
             "",

@@ -117,7 +117,8 @@ def test_a_command_composes_and_passes_the_checks(
     if "--help" in words or "--cfg" in words:
         assert taskcluster_train(*words).exit_code == 0
         return
-    one = [re.sub(r"^([\w.+/]+=)[^\[,]+,(?:.*,)?([^,]+)$", r"\1\2", word) for word in words if word != "-m"]
+    last = r"^([\w.+/]+=)(?:\[.*\],(\[[^\]]*\])|[^\[,]+,(?:.*,)?([^,]+))$"  # of several values
+    one = [re.sub(last, r"\1\2\3", word) for word in words if word != "-m"]
     assert "-m" in words or one == words
     outcome = taskcluster_train("--cfg", "job", *one)
     assert outcome.exit_code == 0, outcome.err

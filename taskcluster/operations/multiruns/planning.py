@@ -32,7 +32,6 @@ from taskcluster.runs.resume import find_start, is_concluded, is_finished
 from taskcluster.training.series import refuse_different, series
 from taskcluster.validation import UserError
 
-
 BUILT = ("task", "data", "model", "objective", "trainer")  # the groups that a plan tries to build
 
 
