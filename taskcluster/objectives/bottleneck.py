@@ -9,7 +9,7 @@ from torch import Tensor
 from taskcluster.data.batches import Batch
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.places import TokenPlaces
-from taskcluster.objectives.objective import Objective
+from taskcluster.objectives.objective import Objective, refuse_longer
 from taskcluster.validation import validated
 
 
@@ -35,9 +35,7 @@ class Bottleneck(Objective):
         until: NonNegativeInt | None,
         measured: bool | None,
     ) -> None:
-        shortest = int(data.train_rows.prefixes[:-1].min())
-        if last > shortest:
-            raise ValueError(f"last={last}: the shortest instruction has {shortest} tokens; lower it")
+        refuse_longer(data, last)
         self._last, self._probability, self._until = last, probability, until
         self.measured = (probability == 1 and until is None) if measured is None else measured
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from taskcluster.data.batches import Batch
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.rows import PREDICTS_Y
-from taskcluster.objectives.objective import Objective
+from taskcluster.objectives.objective import Objective, refuse_longer
 from taskcluster.validation import validated
 
 
@@ -34,9 +34,7 @@ class Detached(Objective):
         last: PositiveInt,
         later: Annotated[list[Literal["x", "y"]], Field(min_length=1)],
     ) -> None:
-        shortest = int(data.train_rows.prefixes[:-1].min())
-        if last > shortest:
-            raise ValueError(f"last={last}: the shortest instruction has {shortest} tokens; lower it")
+        refuse_longer(data, last)
         self._last, self._later = last, {*later}
 
     def detached(self, batch: Batch) -> tuple[Tensor, Tensor]:

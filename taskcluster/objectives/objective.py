@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from taskcluster.data.batches import Batch, Weights
+from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.places import Hidden, TokenPlaces
 from taskcluster.data.rows import Position
 from taskcluster.models.architecture import accepted
@@ -108,6 +109,13 @@ class Objectives:
         if detached:
             chosen["detached_keys"] = tuple(reduce(torch.logical_or, of) for of in zip(*detached, strict=True))
         return {name: value for name, value in chosen.items() if value is not None}
+
+
+def refuse_longer(data: SequenceDataModule, last: int) -> None:
+    """Raise ValueError for more tokens at the end of the instruction than every instruction has."""
+    shortest = int(data.train_rows.prefixes[:-1].min())
+    if last > shortest:
+        raise ValueError(f"last={last}: the shortest instruction has {shortest} tokens; lower it")
 
 
 def _any(masks: list[Tensor | None]) -> Tensor | None:
