@@ -21,7 +21,7 @@ from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.intervals import FEWEST, UNBOUNDED, Interval, interval
 from taskcluster.runs.condition import decisive
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import fixed, number
+from taskcluster.runs.journal import fixed, layers_of, number
 
 SOURCES = {
     "next_token": "every token",
@@ -334,11 +334,8 @@ def words(found: Findings) -> Mapping[str, Table]:
 def finetune(found: Findings) -> Mapping[str, Table]:
     """Accuracy, ARI and effects at the answer, at each measured step of fine-tuning."""
     (condition,) = found.conditions
-    layers = sorted(
-        layer
-        for layer in range(depth(condition) + 1)
-        if math.isfinite(number(condition.runs[0].last, f"effect_interchange_answer/val/layer_{layer}"))
-    )
+    effects = layers_of(condition.runs[0].last, found.catalogue["effect_interchange_answer"].stem("val"))
+    layers = [layer for layer, effect in enumerate(effects) if math.isfinite(effect)]
     steps = [row["step"] for row in condition.runs[0].rows]
 
     def row(words: str, key: str, layer: int | None) -> list[str]:
