@@ -52,7 +52,7 @@ SWEEPS = {
     "vectors_seeds": Sweep(3, pretrained.vectors_seeds),
     "shots": Sweep(25, shots.tables),
     "bottleneck": Sweep(30, causes.bottleneck),
-    "sources": Sweep(40, causes.sources),
+    "sources": Sweep(52, causes.sources),
     "pull": Sweep(35, causes.pull),
     "own_weights": Sweep(9, causes.own_weights),
     "tightness": Sweep(10, causes.tightness),
