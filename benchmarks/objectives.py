@@ -5,6 +5,8 @@ import sys
 from side_by_side import alternate, record, row
 from updates import ours
 
+from taskcluster.training.progress import quieten
+
 BESIDE = {
     "bottleneck": ("objective=[next_token,bottleneck]",),
     "bottleneck in half of the sequences": (
@@ -18,6 +20,7 @@ BESIDE = {
 
 
 def main(repeats: int) -> None:
+    quieten()
     timed = {name: ours(*words)[0] for name, words in {"next_token": (), **BESIDE}.items()}
     found = alternate(timed, repeats)
     plain = found.pop("next_token")

@@ -118,7 +118,8 @@ class Surface(Comparison):
         which = torch.arange(len(texts))
         if self._unit(position) != "tokens":
             numbers, which = rows.labels(position)["instruction"].unique(return_inverse=True)
-            texts = [family.parts(family.instructions[number][1]) for number in numbers.tolist()]
+            instructions = family.instructions
+            texts = [family.parts(instructions[number][1]) for number in numbers.tolist()]
             joined = [(" " if family.words else "").join(parts) for parts in texts]
             tokens = self.data.tokenizer(joined, add_special_tokens=False)["input_ids"]
         means = [embedding[text].mean(0) if text else embedding.new_zeros(embedding.shape[1]) for text in tokens]

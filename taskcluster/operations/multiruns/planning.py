@@ -28,10 +28,12 @@ from taskcluster.operations.processes.launch import launcher
 from taskcluster.runs.condition import content, decisive, digest
 from taskcluster.runs.exported import follow
 from taskcluster.runs.folder import RunFolder
+from taskcluster.runs.names import run_folder
 from taskcluster.runs.resume import find_start, is_concluded, is_finished
 from taskcluster.training.series import refuse_different, series
 from taskcluster.validation import UserError
 
+SUBDIR = "${run_folder:${hydra.sweep.dir}}"  # in conf/train.yaml
 BUILT = ("task", "data", "model", "objective", "trainer")  # the groups that a plan tries to build
 
 
@@ -170,7 +172,10 @@ class Planner:
             config, root = job_config(composed), Path(os.path.abspath(composed.hydra.sweep.dir))
             if (key := f"{root}{digest(content(config))}") in planned:
                 continue
-            path = Path(os.path.normpath(root / composed.hydra.sweep.subdir))
+            sweep: Any = OmegaConf.to_container(composed.hydra.sweep)
+            # Hydra would resolve the configuration once more.
+            subdir = run_folder(config, overrides, root) if sweep["subdir"] == SUBDIR else composed.hydra.sweep.subdir
+            path = Path(os.path.normpath(root / subdir))
             if path in given:
                 pair = f"{given[path]} and {' '.join(overrides)}"
                 raise UserError(f"two runs, {pair}, would share the folder {path}; set hydra.sweep.subdir=")
