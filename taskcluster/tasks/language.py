@@ -21,19 +21,23 @@ DRAWS_PER_INSTRUCTION = 200  # draws before a language counts as too small
 
 
 class Drawing(Rstr):
-    """rstr, with repetitions up to the regex's own bound. Private: `_handle_repeat` and `_build_string`, as rstr stops
-    at 100 repetitions."""
+    """rstr, with repetitions up to the regex's own bound, from a regex that is parsed once. Private: `_handle_repeat` and
+    `_build_string`, as rstr stops at 100 repetitions and parses for each string."""
+
+    def draw(self, parts: Any) -> str:
+        return self._build_string(parts)
 
     def _handle_repeat(self, start_range: int, end_range: int, value: Any) -> str:
         return "".join(self._build_string(value) for _ in range(self._random.randint(start_range, end_range)))
 
 
-def check_regex(regex: str) -> None:
-    """Raise ValueError for a regex that cannot be used."""
+def parsed(regex: str) -> Any:
+    """The parts of a regex. Raises ValueError for one that cannot be used."""
     try:
         parts = sre.parse(regex)
         if parts.state.flags != re.UNICODE or _size(parts) > MAX_SYMBOLS:
             raise ValueError(f"leave flags out, and write at most {MAX_SYMBOLS} symbols, repetitions included")
+        return parts
     except (re.error, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"regex {regex!r} cannot be used ({error}); correct it") from None
 
@@ -68,8 +72,7 @@ class Drawer:
 
     def __init__(self, regexes: Sequence[str], rng: random.Random, remedy: str) -> None:
         self._rstr, self._remedy = Drawing(rng), remedy
-        for regex in regexes:
-            check_regex(regex)
+        self._parts = {regex: parsed(regex) for regex in regexes}
         self._matches = {regex: re.compile(regex).fullmatch for regex in regexes}
 
     def instructions(self, regexes: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
@@ -86,7 +89,7 @@ class Drawer:
         others = [matches for other, matches in self._matches.items() if other != regex]
         drawn: dict[str, None] = {}
         for _ in range(DRAWS_PER_INSTRUCTION * n):
-            string = self._rstr.xeger(regex)
+            string = self._rstr.draw(self._parts[regex])
             if string and string not in drawn and not any(matches(string) for matches in others):
                 drawn[string] = None
                 if len(drawn) == n:

@@ -43,7 +43,7 @@ SMALLER = {  # defaults of the copy, so that a run takes seconds; folders have t
     "conf/model/gpt2.yaml": {"n_embd: 128": "n_embd: 16"},
     "docs/examples/model/model/small_qwen.yaml": {"n_embd: 128": "n_embd: 16"},
     "conf/measures/chance.yaml": {"n_shuffles: 999": "n_shuffles: 19"},
-    "conf/measures/kmeans_noise.yaml": {"n_seeds: 10": "n_seeds: 2"},
+    "conf/measures/kmeans_noise.yaml": {"n_seeds: 5": "n_seeds: 2"},
     "conf/measures/interventions.yaml": {"n_pairs: 500": "n_pairs: 20", "steps: 1 ": "steps: null "},
     "conf/measures/interventions_at_answer.yaml": {"n_pairs: 240": "n_pairs: 20"},
     "conf/measures/vectors.yaml": {"n_prompts: 40": "n_prompts: 8", "n_heads: 10": "n_heads: 2"},

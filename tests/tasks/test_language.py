@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskcluster.tasks.language import Drawer, Drawing, check_regex
+from taskcluster.tasks.language import Drawer, Drawing, parsed
 
 PARTS = st.recursive(
     st.sampled_from(["a", "b", "[ab]", "[a-c]", "(?:a|bc)", "(?:|c)", r"\x61", "(?:ab?){0,2}", "(?:a|ab)(?:c|bc)"]),
@@ -50,7 +50,7 @@ def test_repetitions_are_drawn_up_to_their_bound(regex: str, lengths: list[int])
 )  # fmt: skip
 def test_other_regexes_are_refused_by_name(regex: str) -> None:
     with pytest.raises(ValueError, match="cannot be used") as refused:
-        check_regex(regex)
+        parsed(regex)
     assert f"regex {regex!r} " in str(refused.value)
 
 
