@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from networks import ARCHITECTURES, small
 
 from taskcluster.measures.routes import correlation_of_distances, explained, residuals
 from taskcluster.measures.tightness import tightness
+from taskcluster.models.attention import attend_selectively
 
 
 def test_residuals_have_the_mean_0_in_every_group() -> None:
@@ -27,6 +29,23 @@ def test_distances_are_compared_in_any_direction() -> None:
     turned = 3 * points @ torch.linalg.qr(torch.randn(4, 4)).Q + 1
     assert correlation_of_distances(points, turned) == pytest.approx(1)
     assert abs(correlation_of_distances(points, torch.randn(20, 4))) < 0.5
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("lengths", [(6, 6), (6, 4)])
+def test_attention_is_that_of_the_plain_model(architecture: str, lengths: tuple[int, int]) -> None:
+    network, mask = small(architecture), torch.ones(2, 6, dtype=torch.long)
+    mask[1, lengths[1] :] = 0
+    inputs = {"input_ids": torch.arange(12).view(2, 6) % 10, "attention_mask": mask}
+    network.set_attn_implementation("eager")
+    with torch.no_grad():
+        plain = network(**inputs, output_attentions=True).attentions
+        attend_selectively(network)
+        kept: list[torch.Tensor] = []
+        network(**inputs, weights_kept=kept)
+    for ours, theirs in zip(kept, plain, strict=True):
+        for line, length in enumerate(lengths):
+            torch.testing.assert_close(ours[line, :, :length], theirs[line, :, :length])
 
 
 def test_tight_clusters_are_near_1_and_shuffled_ones_are_not() -> None:
