@@ -22,7 +22,7 @@ class Bottleneck(Objective):
         probability: the fraction of training sequences with the bottleneck; those that share an instruction in a row
             have it together. Which have it at a step is a function of `data.seed` and the step.
         until: the first step without the bottleneck; None to keep it.
-        measured: whether measures also run through the bottleneck; None: if all of training has it.
+        measured: whether measures also run through the bottleneck; None: if `probability` is 1 and `until` None.
     """
 
     needs = ("data",)

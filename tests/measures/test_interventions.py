@@ -155,6 +155,8 @@ def test_only_the_whole_stream_of_the_only_route_flips_every_answer() -> None:
     [
         ([[3]], None, r"spans=\[3\]: the model has layers 0 to 2; choose from these"),
         (["layer", [1, 9]], None, r"spans=\[1, 9\]: the model has layers 0 to 2"),
+        (["all"], None, "a span is layer, from or a list of layers such as"),
+        ([[]], None, "a span is layer, from or a list of layers such as"),
         ([[2, 0]], [1, 2], r"spans=\[2, 0\]: layers=\[1, 2\] lacks 0, where this span begins; add it"),
     ],
 )
@@ -203,7 +205,7 @@ def test_of_an_instruction_of_one_token_nothing_precedes_its_end() -> None:
     assert 0 < found["kept_interchange_from_instruction_without_end"][0] <= 1
 
 
-def test_what_has_no_partner_of_equal_length_is_told() -> None:
+def test_the_share_of_pairs_with_a_partner_of_equal_length_is_measured() -> None:
     measure = interventions(data(), ["interchange"], ["instruction_last_1", "input"])
     lengths, pairs = measure._rows.prefixes[measure._rows.row_of[measure._rows.firsts.long()].long()], measure.pairs
     sources = {
@@ -213,8 +215,8 @@ def test_what_has_no_partner_of_equal_length_is_told() -> None:
     wanted = [(int(pairs.group_task[b]), int(lengths[e])) for e, b in zip(pairs.base, pairs.states.b, strict=True)]
     share = sum(pair in sources for pair in wanted) / len(wanted)
     assert 0 < share < 1
-    told = {metric.key: value for metric, value in measure._equal_length.items()}
-    assert told == {"equal_length": pytest.approx(share)}
+    measured = {metric.key: value for metric, value in measure._equal_length.items()}
+    assert measured == {"equal_length": pytest.approx(share)}
     assert "equal_length" in {metric.key for metric in measure.metrics}
     assert "equal_length" not in effects(True, ["add"], ["input"])
 

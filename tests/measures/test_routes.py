@@ -56,6 +56,21 @@ def test_tight_clusters_are_near_1_and_shuffled_ones_are_not() -> None:
     assert tightness(states, task[torch.randperm(60)], torch.zeros_like(task)).mean() < 0.2
 
 
+def test_tightness_is_that_of_its_definition() -> None:
+    states, groups, cells = torch.randn(12, 3), torch.arange(12) % 3, torch.arange(12) // 6
+    found = tightness(states, groups, cells)
+    for k in range(12):
+        inside = [j for j in range(12) if cells[j] == cells[k]]
+        mean = states[inside].mean(0)
+        unit = {j: (states[j] - mean) / (states[j] - mean).norm() for j in inside}
+        similar = {}
+        for group in range(3):
+            centroid = sum(unit[j] for j in inside if groups[j] == group and j != k)
+            similar[group] = float(unit[k] @ centroid / centroid.norm())
+        own = similar.pop(int(groups[k]))
+        assert float(found[k]) == pytest.approx(own - max(similar.values()), abs=1e-5)
+
+
 def test_a_state_without_company_has_no_tightness_and_cells_are_separate() -> None:
     states, groups, cells = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 0]), torch.tensor([0, 0, 0, 1, 1])
     found = tightness(states, groups, cells)

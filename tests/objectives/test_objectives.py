@@ -234,6 +234,51 @@ def test_the_contrastive_loss_is_that_of_its_formula() -> None:
     assert alone == 0
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pull_and_push_add_their_weighted_losses(layout: str) -> None:
+    pull = ("objective.pull.layers=[0,2]", "objective.pull.weight=0.3", "objective.pull.at=input")
+    words = ("objective=[next_token,pull,push]", *pull, "objective.push.layers=[1]", f"data.layout={layout}")
+    data, network, asked = built(*words)
+    batch, rows = batch_of(data, 40), data.train_rows
+    loss = asked.loss(network, batch, 0)
+    output = network(**batch.inputs, output_hidden_states=True)
+
+    def contrast(layer: int, at: Any, cell: Tensor, example: Tensor) -> Tensor:
+        line, column = batch.places(at)
+        states = output.hidden_states[layer][line, column]
+        return contrastive_loss(states, rows.numbers[example, 0], cell, 0.1)
+
+    example = rows.example_of[batch.tokens_at("input")].long()
+    first = rows.first_examples[rows.row_of[batch.tokens_at("instruction_end")].long()]
+    with torch.no_grad():
+        block = network.transformer.h[-1].register_forward_hook(lambda *call: kept.append(call[2]))
+        kept: list[Any] = []
+        network(**batch.inputs)
+        block.remove()
+        before_norm = kept[0] if isinstance(kept[0], Tensor) else kept[0][0]
+    output.hidden_states = (*output.hidden_states[:2], before_norm)
+    pulled = [contrast(layer, "input", rows.numbers[example, 3], example) for layer in (0, 2)]
+    pushed = contrast(1, "instruction_end", torch.zeros(len(first)), first)
+    expected = batch.loss(output.logits) + 0.3 * sum(pulled) / 2 - 0.02 * pushed
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_random_labels_are_dealt_once_for_each_seed() -> None:
+    def labels(*words: str) -> Tensor:
+        words = ("objective=[next_token,pull]", "objective.pull.layers=[1]", "objective.pull.labels=random", *words)
+        (part,) = built(*words)[2]._parts[1:]
+        return part._task
+
+    once, again, other = labels(), labels(), labels("objective.pull.seed=5")
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+    data = built()[0]
+    task = torch.cat([data.train_rows.numbers[data.train_rows.first_examples, 0], torch.tensor([-1])])
+    of_rows = [of[data.train_rows.starts[:-1].long()].sort().values for of in (once, other)]
+    assert torch.equal(of_rows[0], task[:-1].sort().values.to(once))
+    assert torch.equal(of_rows[0], of_rows[1])
+
+
 def test_pulling_draws_states_of_a_task_together_and_pushing_apart() -> None:
     def similarity(weight: float) -> float:
         words = ("objective=[next_token,pull]", "objective.pull.layers=[1]", f"objective.pull.weight={weight}")

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 from itertools import chain
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic import BeforeValidator, Field, FiniteFloat, PositiveInt
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -42,7 +42,16 @@ CLEAN, SOURCE = ("clean",), ("source",)  # unedited prompts of A and of B
 
 Run = Callable[[Tensor], ProbePrompts]  # takes the numbers of examples
 
-Span = Literal["layer", "from"] | Annotated[list[NonNegativeInt], Field(min_length=1)]  # edited together
+
+def _span(value: Any) -> Any:
+    if value in ("layer", "from") or (
+        isinstance(value, list) and value and all(type(k) is int and k >= 0 for k in value)
+    ):
+        return value
+    raise ValueError("a span is layer, from or a list of layers such as [2,3]")
+
+
+Span = Annotated[str | list[int], BeforeValidator(_span)]  # layers that are edited together
 
 Counts = dict[tuple[object, ...], Tensor]  # sums over prompts of what `_count` gives
 
