@@ -11,6 +11,7 @@ from networks import ARCHITECTURES, small
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from taskcluster import load_run
 from taskcluster.config import RunConfig
 from taskcluster.data.batches import Batch, Packer
 from taskcluster.data.datamodule import SequenceDataModule
@@ -315,6 +316,15 @@ def test_pulling_with_weight_0_has_the_bits_of_next_token(taskcluster_train, mon
         monkeypatch.chdir(tmp_path / name)
         rows.append(journal(taskcluster_train(*SMALL, *words)))
     assert rows[0] == rows[1]
+
+
+def test_a_run_is_measured_again_through_its_bottleneck_or_around_it(taskcluster_train) -> None:
+    words = ("objective=[next_token,bottleneck]", "measures=[clustering]", "hydra.run.dir=run")
+    taskcluster_train(*SMALL, *words).output()
+    through, around = (load_run("run", changes=c) for c in ({}, {"objective.bottleneck.measured": False}))
+    last, measured, other = through.run.rows()[-1], through.measure(), around.measure()
+    assert measured["val/loss"] == last["val/loss"] != other["val/loss"]
+    assert measured["ari/val/layer_2"] == other["ari/val/layer_2"]  # of the separator, which sees all
 
 
 EVERYTHING = (
