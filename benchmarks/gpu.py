@@ -95,7 +95,7 @@ class Narrow:
         self.network = model.to(self.device).network.eval()
 
     def measurement(self, *overrides: str) -> Measurement:
-        return measuring(RunConfig.of(composed(*self.overrides, *overrides)), self.data)
+        return measuring(RunConfig.of(composed(*self.overrides, *overrides)), self.data, self.network)
 
     def measured(self) -> Row:
         """A measurement: the default measures of a step, beside the user's."""

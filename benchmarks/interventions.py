@@ -131,6 +131,7 @@ def intervening(run: LoadedRun, controls: Sequence[ControlName]) -> Intervention
         alphas=[1.0],
         controls=[*controls],
         layers=None,
+        n_layer=run.network.config.num_hidden_layers,
         n_pairs=1500,
         seed=0,
         every_n_steps=1,

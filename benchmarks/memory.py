@@ -75,7 +75,7 @@ def measure_theirs(folder: str, words: list[str]) -> None:
     config = RunConfig.of(composed(*own, *words))
     data, network = prepare(config)
     assert data.probe["val"].n_examples == N_PROMPTS
-    measurement = measuring(config, data)
+    measurement = measuring(config, data, network)
     tell(lambda: measurement(network), CEILING)
 
 

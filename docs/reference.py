@@ -192,7 +192,7 @@ def _measures() -> dict[str, Any]:
     measures: dict[str, Any] = {}
     for chosen, words in ((names, regexes), (["vectors"], few_shot)):
         config = RunConfig.of(composed(f"measures=[{','.join(chosen)}]", *words))
-        measures |= measuring(config, prepare(config)[0]).measures
+        measures |= measuring(config, *prepare(config)).measures
     return measures
 
 

@@ -66,7 +66,7 @@ def train(composed: Mapping[str, object], folder: Path, in_multirun: bool) -> No
                     data, network = prepare(config)
                     config = config.with_frame(data.chat_frame._asdict()) if data.chat_frame else config
                     model = language_model(config, data, network)
-                    measurement = measuring(config, data)
+                    measurement = measuring(config, data, network)
                 experiment = Experiment(config, run, data, model, measurement, console, label)
                 with recorded(experiment, console) as (start, conclude_run):
                     experiment.fit(start.checkpoint, start.measured)

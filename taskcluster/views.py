@@ -42,7 +42,7 @@ SHOWN: dict[str, tuple[View, ...]] = {  # a pattern of keys -> their views; the 
     "selectivity(_at_input|_at_answer)?|ami|silhouette|silhouette_of_tasks": ("tables", "instruments"),
     "neighbours|neighbours_within_x": ("tables", "instruments"),
     "homogeneity|completeness": (),
-    "clean_a|clean_b|source_b": ("tables",),
+    "clean_a|clean_b|source_b|equal_length": ("tables",),
     f"effect_add_{PLACE}": (*DEFAULT, "map", "instruments"),
     "effect_interchange_instruction": ("curves", "layers", "tables", "map", "path"),
     f"effect_interchange_{PLACE}": ("layers", "tables", "path"),

@@ -101,7 +101,10 @@ def patch_effects(
     """See `PromptObservation.patch`. Raises UserError where no pairs exist or a layer does not."""
     if edit not in get_args(PatchEdit):
         raise UserError(f"edit={edit!r}: choose from {', '.join(get_args(PatchEdit))}")
-    asked = edited_layers(patched.network, layers, "layers")
+    try:
+        asked = edited_layers(patched.network.config.num_hidden_layers, layers)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     generator = torch.Generator().manual_seed(seed)
     shared = _shared(patched, label, within)
     within_codes = [patched.labels[name] for name in shared] if within is not None else []

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -116,7 +116,7 @@ def along_prompt(n_demonstrations: int) -> list[Score]:
 class ClusterMeasure(Measure):
     """A measure of the run's clusters. Raises UserError for more clusters than states."""
 
-    needs = ("data", "clusterer")
+    needs: ClassVar[tuple[str, ...]] = ("data", "clusterer")
     data: SequenceDataModule
     clusterer: Clusterer
 

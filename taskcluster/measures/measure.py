@@ -64,8 +64,8 @@ class Measure(ABC):
         metrics: declarations of the numbers that `measure` returns.
         positions: the positions whose states it reads; none by default.
         splits: the splits of the probe set that it measures.
-        needs: which of "data" and "clusterer" the constructor is also given: the run's SequenceDataModule and its
-            Clusterer.
+        needs: which of "data", "clusterer" and "n_layer" the constructor is also given: the run's SequenceDataModule,
+            its Clusterer, and the number of the model's blocks.
         every_n_steps: it runs at measured steps that are multiples of this, and at the last step; None for the last
             step only.
     """

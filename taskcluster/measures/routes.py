@@ -102,7 +102,7 @@ class Routes(Measure):
 
     def _attention(self, network: PreTrainedModel, rows: Rows) -> list[float]:
         """NaN for layer 0, the embedding."""
-        attend_selectively(network)
+        attend_selectively(network, "measures.routes")
         pack, sums = Packer(rows, self.data.weights, network.device, self.data.padding), list[Tensor]()
         for chunk in torch.arange(len(rows)).split(CHUNK // 4):
             batch, kept = pack(chunk), list[Tensor]()

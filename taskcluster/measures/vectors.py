@@ -72,10 +72,13 @@ class Vectors(ClusterMeasure):
         seed: of the choice of prompts, and of random controls.
 
     Raises:
-        UserError: the family is not specified by demonstrations, or has too few inputs; a layer that does not exist.
+        UserError: the family is not specified by demonstrations, or has too few inputs.
+        ValueError: the model has no such layer.
     """
 
     splits = ("val",)
+    needs = ("data", "clusterer", "n_layer")
+    n_layer: int
     methods: Annotated[list[Vector], Field(min_length=1)]
     layers: Layers
     n_prompts: Annotated[int, Field(ge=4)]
@@ -85,6 +88,7 @@ class Vectors(ClusterMeasure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._layers = edited_layers(self.n_layer, self.layers)
         self._n_tasks, self._methods = len(self.data.family.tasks), list(dict.fromkeys([*self.methods, *CONTROLS]))
         self._parts = {
             part: few_shot(self.data, examples, self.seed)
@@ -98,8 +102,7 @@ class Vectors(ClusterMeasure):
         return (*declared, *(end for rate in rates for end in ends(rate)))
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        network, test = observation.network, self._parts["test"]
-        layers = edited_layers(network, self.layers, "measures.vectors.layers")
+        network, test, layers = observation.network, self._parts["test"], self._layers
         every = range(network.config.num_hidden_layers + 1)
         with evaluation(network):
             patches = self._patches(network)

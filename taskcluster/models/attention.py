@@ -40,17 +40,15 @@ def selective_attention(
     """
     attend = ALL_ATTENTION_FUNCTIONS["sdpa"]
     n = query.shape[2]
+    if attention_mask is None and (hidden_keys is not None or weights_kept is not None):  # a plain causal mask
+        size = key.shape[2]
+        attention_mask = torch.ones(size, size, dtype=torch.bool, device=key.device).tril()[None, None, -n:]
     if hidden_keys is not None:
-        if attention_mask is None:  # a plain causal mask
-            size = key.shape[2]
-            attention_mask = torch.ones(size, size, dtype=torch.bool, device=key.device).tril()[None, None, -n:]
-        attention_mask = attention_mask & ~hidden_keys[:, None, -n:]
+        attention_mask = attention_mask & ~hidden_keys[:, None, -n:]  # type: ignore[operator]  # no longer None
     if weights_kept is not None:
         keys_of_heads = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
         logits = query @ keys_of_heads.transpose(2, 3) * (options.get("scaling") or query.shape[3] ** -0.5)
-        weights_kept.append(
-            (logits if attention_mask is None else logits.where(attention_mask, -torch.inf)).softmax(-1)
-        )
+        weights_kept.append(logits.where(attention_mask, -torch.inf).softmax(-1))
     output, _ = attend(module, query, key, value, attention_mask, **options)
     if detached_keys is None:
         return output, None
@@ -64,8 +62,9 @@ AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 
 
 @torch.no_grad()
-def attend_selectively(network: PreTrainedModel) -> None:
-    """Install this attention in a network. Raises UserError for a network that does not pass the arguments on."""
+def attend_selectively(network: PreTrainedModel, key: str = "objective") -> None:
+    """Install this attention in a network. Raises UserError, naming the configuration `key` that needs it, for a
+    network that does not pass the arguments on."""
     network.set_attn_implementation(NAME)
     inputs, training = sample(network, 1, 3), network.training
     network.eval()
@@ -84,6 +83,6 @@ def attend_selectively(network: PreTrainedModel) -> None:
     network.train(training)
     if not works:
         raise UserError(
-            f"objective: the attention of {type(network).__name__} does not accept a mask; choose model=gpt2, "
-            "llama or gpt_neox, or an objective without a mask"
+            f"{key}: the attention of {type(network).__name__} does not accept a mask; choose model=gpt2, "
+            "llama or gpt_neox, or leave out what needs a mask"
         )

@@ -1,5 +1,6 @@
 """A bottleneck: x and y see the last tokens of the instruction alone."""
 
+import random
 from typing import Annotated
 
 import torch
@@ -19,9 +20,9 @@ class Bottleneck(Objective):
     Args:
         last: how many tokens of the instruction stay visible, with the separator that ends it: 1 for this alone.
         probability: the fraction of training sequences with the bottleneck; those that share an instruction in a row
-            have it together.
+            have it together. Which have it at a step is a function of `data.seed` and the step.
         until: the first step without the bottleneck; None to keep it.
-        measured: whether measures also run through the bottleneck; None: if all of training has it.
+        measured: whether measures also run through the bottleneck; None: if `probability` is 1 and `until` None.
     """
 
     needs = ("data",)
@@ -36,6 +37,7 @@ class Bottleneck(Objective):
         measured: bool | None,
     ) -> None:
         refuse_longer(data, last)
+        self._row_of, self._seed = data.train_rows.row_of.long(), data.seed
         self._last, self._probability, self._until = last, probability, until
         self.measured = (probability == 1 and until is None) if measured is None else measured
 
@@ -49,5 +51,7 @@ class Bottleneck(Objective):
         hidden = self.hidden(batch.token_places)
         if self._probability == 1:
             return hidden
-        drawn = torch.rand(batch.ends.shape).to(hidden.device, non_blocking=True).gather(1, batch.ends)  # one a row
-        return hidden & (drawn < self._probability)[:, :, None]
+        of_row = self._row_of[batch.origin]
+        generator = torch.Generator().manual_seed(random.Random(f"{self._seed}/bottleneck/{step}").getrandbits(63))
+        drawn = torch.rand(int(self._row_of[-1]) + 1, generator=generator) < self._probability
+        return hidden & drawn[of_row].to(hidden.device, non_blocking=True)[:, :, None]

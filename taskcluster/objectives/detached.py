@@ -18,11 +18,12 @@ class Detached(Objective):
 
     The keys and values of these tokens are constants for the queries that predict later parts, as in the myopic
     training of Wu, Morris and Levine (2024), "Do language models plan ahead for future tokens?", arXiv 2404.00859. A
-    token's own prediction still teaches it. The numbers of the forward pass stay the same.
+    token's own prediction still teaches it, and with several tokens detached the last one's, of x, those before it. The
+    numbers of the forward pass stay the same.
 
     Args:
         last: how many tokens of the instruction are detached, with the separator that ends it: 1 for this alone.
-        later: the parts whose predictions send no gradient back.
+        later: the parts whose predictions send no gradient back. With y alone, what it reads at x still does.
     """
 
     needs = ("data",)

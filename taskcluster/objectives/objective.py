@@ -6,6 +6,8 @@ out: the loss, from whose gradient the update is made
 Weights add up, a token is hidden if any objective hides it, and auxiliary losses are added.
 """
 
+import math
+import traceback
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any, ClassVar
@@ -14,12 +16,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.data.batches import Batch, Weights
+from taskcluster.data.batches import Batch, Packer, Weights
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.data.places import Hidden, TokenPlaces
-from taskcluster.data.rows import Position
+from taskcluster.data.rows import ROLES, Position
 from taskcluster.models.architecture import accepted
-from taskcluster.models.hidden_states import forward_with_states, logits_at
+from taskcluster.models.hidden_states import evaluation, forward_with_states, logits_at
 from taskcluster.validation import UserError
 
 
@@ -62,10 +64,16 @@ class Objective:
 
 
 class Objectives:
-    """Several objectives combined. Raises UserError if no prediction has a weight."""
+    """Several objectives combined. Raises UserError if no prediction has a weight, or weights are not three numbers."""
 
     def __init__(self, parts: Mapping[str, Objective]) -> None:
-        self._parts = [*parts.values()]
+        for name, part in parts.items():
+            if part.weights and not (len(part.weights) == 3 and all(0 <= weight < math.inf for weight in part.weights)):
+                raise UserError(
+                    f"objective.{name}: weights={part.weights} must be three numbers of at least 0: of instruction, x "
+                    "and y"
+                )
+        self._named, self._parts = parts, [*parts.values()]
         weights = [part.weights for part in self._parts if part.weights]
         self.weights = Weights(*map(sum, zip(*weights, strict=True))) if weights else Weights(0, 0, 0)
         if not any(self.weights):
@@ -81,7 +89,13 @@ class Objectives:
     def measured(self) -> Hidden | None:
         """Which keys are hidden when the model is measured."""
         parts = [part for part in self._parts if part.measured and _overrides(part, "hidden")]
-        return (lambda places: _any([part.hidden(places) for part in parts])) if parts else None  # type: ignore[return-value]
+
+        def hidden(places: TokenPlaces) -> Tensor:
+            mask = _any([part.hidden(places) for part in parts])
+            grid = *places.query.shape, places.key.shape[1]
+            return torch.zeros(grid, dtype=torch.bool, device=places.key.device) if mask is None else mask
+
+        return hidden if parts else None
 
     def loss(self, network: PreTrainedModel, batch: Batch, step: int) -> Tensor:
         """The loss of a batch, whose weights are `weights`, in the update after `step`."""
@@ -91,14 +105,40 @@ class Objectives:
             if predicting:  # only the logits that count
                 return batch.loss(logits_at(network, predicting, **inputs))
             return batch.loss(network(**accepted(network, inputs)).logits)
-        places = {position: torch.stack(batch.places(position)) for position in self._reads}
-        line, column = torch.cat([*places.values()], dim=1)
-        output, layers = forward_with_states(network, (line, column), final_norm=False, logits_at=predicting, **inputs)
-        states = dict(zip(places, layers.split([at.shape[1] for at in places.values()], dim=1), strict=True))
+        output, states = self._states(network, batch, logits_at=predicting, **inputs)
         added = [part.auxiliary(states, batch, step) for part in self._parts]
         return sum(
             (loss for loss in added if loss is not None), batch.loss(output.logits[0] if predicting else output.logits)
         )
+
+    def check(self, network: PreTrainedModel, data: SequenceDataModule) -> None:
+        """Try every part on one batch. Raises UserError for one that fails, or returns other shapes than it should."""
+        if not (self._reads or self.is_selective):
+            return
+        rows = data.train_rows
+        for name, part in self._named.items():
+            if lacking := [at for at in part.reads if at not in ROLES or not (rows.roles & ROLES[at]).any()]:
+                raise UserError(
+                    f"objective.{name} reads the states at {lacking[0]!r}, which the prompts of these tasks lack; "
+                    f"choose from {', '.join(ROLES)}"
+                )
+        batch = Packer(rows, self.weights, network.device, data.padding)(torch.arange(min(data.n_rows, len(rows))))
+        grid = tuple(batch.tokens.shape)
+        mask, places = (*grid, batch.mask.shape[-1]), batch.token_places
+        with evaluation(network), torch.no_grad():
+            states = self._states(network, batch, **batch.inputs)[1] if self._reads else {}
+            for name, part in self._named.items():
+                _try(name, part, "hidden", (places,), [mask])
+                _try(name, part, "hidden_in_training", (batch, 0), [mask])
+                _try(name, part, "detached", (batch,), [grid, grid])
+                _try(name, part, "auxiliary", (states, batch, 0), [()])
+
+    def _states(self, network: PreTrainedModel, batch: Batch, **inputs: Any) -> tuple[Any, dict[Position, Tensor]]:
+        """The network's output, and the states at each position that a part reads."""
+        places = {position: torch.stack(batch.places(position)) for position in self._reads}
+        line, column = torch.cat([*places.values()], dim=1)
+        output, layers = forward_with_states(network, (line, column), final_norm=False, **inputs)
+        return output, dict(zip(places, layers.split([at.shape[1] for at in places.values()], dim=1), strict=True))
 
     def _selection(self, batch: Batch, step: int) -> dict[str, Any]:
         """The inputs of selective attention."""
@@ -116,6 +156,24 @@ def refuse_longer(data: SequenceDataModule, last: int) -> None:
     shortest = int(data.train_rows.prefixes[:-1].min())
     if last > shortest:
         raise ValueError(f"last={last}: the shortest instruction has {shortest} tokens; lower it")
+
+
+def _try(name: str, part: Objective, method: str, arguments: tuple[Any, ...], wanted: list[tuple[int, ...]]) -> None:
+    """Call a method that a part overrides. Raises UserError where it fails, or does not return None or tensors of the
+    wanted shapes, of bools or a finite number."""
+    if not _overrides(part, method):
+        return
+    try:
+        value = getattr(part, method)(*arguments)
+        shapes = [tuple(of.shape) for of in (value if isinstance(value, tuple) else (value,)) if of is not None]
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}, {at.filename}, line {at.lineno}"
+        raise UserError(f"objective.{name}: {method} failed ({said}); correct it") from error
+    if value is not None and shapes != wanted:
+        raise UserError(f"objective.{name}: {method} returns shapes {shapes} instead of {wanted}; correct it")
+    if value is not None and method == "auxiliary" and not torch.isfinite(value):
+        raise UserError(f"objective.{name}: {method} is {float(value)} in the first batch; correct it")
 
 
 def _any(masks: list[Tensor | None]) -> Tensor | None:

@@ -112,9 +112,10 @@ def refuse_placed(config: RunConfig, steps: Series) -> None:
         raise UserError(f"{placed[-1]} {asked}; leave it out")
 
 
-def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
+def measuring(config: RunConfig, data: SequenceDataModule, network: PreTrainedModel) -> Measurement:
     """Build the measurement of a run; without training, of validation alone. Raises UserError."""
-    offered = {"data": data, "clusterer": config.clusterer.build(Clusterer)}  # type: ignore[type-abstract]
+    clusterer = config.clusterer.build(Clusterer)  # type: ignore[type-abstract]
+    offered = {"data": data, "clusterer": clusterer, "n_layer": network.config.num_hidden_layers}
     measures = {
         name: node.build(Measure, offered=offered)  # type: ignore[type-abstract]
         for name, node in config.measures.items()
@@ -129,11 +130,13 @@ def measuring(config: RunConfig, data: SequenceDataModule) -> Measurement:
 
 def language_model(config: RunConfig, data: SequenceDataModule, network: PreTrainedModel) -> LanguageModel:
     """The network with its loss, optimizer and schedule. Raises UserError."""
+    asked = objectives(config, data, network)
+    asked.check(network, data)
     return LanguageModel(
         network,
         optimizer=lambda groups: config.optimizer.build(Optimizer, groups),
         scheduler=lambda optimizer: config.scheduler.build(LambdaLR, optimizer),
-        loss=objectives(config, data, network).loss,
+        loss=asked.loss,
         seed=config.seeds.model,
     )
 

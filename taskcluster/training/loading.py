@@ -106,6 +106,6 @@ def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, 
     steps = run.steps([] if step is None else [step])
     data, network = prepare(config)
     first = min(series(config), default=0) if run.as_built else -1  # the step of the network as it is built
-    loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data), step=first)
+    loaded = LoadedRun(run, config, data, network.eval(), measuring(config, data, network), step=first)
     loaded.go_to(steps[-1] if step is None else step)
     return loaded

@@ -87,7 +87,7 @@ def test_counts_are_of_runs_of_symbols() -> None:
 def test_random_weights_have_the_aris_of_step_0_after_training(model: str) -> None:
     config = RunConfig.of(composed(*SMALL, f"model={model}", "measures=[clustering,clustering_at_x,untrained]"))
     data, network = prepare(config)
-    measurement = measuring(config, data)
+    measurement = measuring(config, data, network)
     before = measurement(network)
     with torch.no_grad():
         for parameter in network.parameters():

@@ -27,7 +27,7 @@ OTHER_SEEDS = {"ari_kmeans_sd": "ari", "ari_within_x_kmeans_sd": "ari_within_x"}
 def measured_with(*overrides: str) -> tuple[Measurement, PreTrainedModel]:
     config = RunConfig.of(composed(*SMALL, *overrides))
     data, network = prepare(config)
-    return measuring(config, data), network
+    return measuring(config, data, network), network
 
 
 def test_the_first_seed_is_the_runs_own_and_others_move_the_ari() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from by_hand import ByHand
+from networks import small
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
@@ -16,7 +17,6 @@ from taskcluster.measures.interventions.edits import CONTROLS
 from taskcluster.measures.interventions.sites import SITES, site_states, task_pairs
 from taskcluster.measures.observation import in_turn
 from taskcluster.tasks.family import Task, TaskFamily
-from taskcluster.validation import UserError
 
 TASKS = 4
 IS_SEPARATOR, IS_X = TASKS, TASKS + 1  # of a state; the dimensions before them say which task
@@ -75,6 +75,7 @@ def interventions(
         alphas=[*alphas],
         controls=[*CONTROLS],
         layers=layers,
+        n_layer=2,
         spans=[*spans],
         n_pairs=300,
         seed=0,
@@ -149,6 +150,77 @@ def test_only_the_whole_stream_of_the_only_route_flips_every_answer() -> None:
     assert "effect_add_from_input" not in through  # what is added does depend on the state
 
 
+@pytest.mark.parametrize(
+    ("spans", "layers", "sentence"),
+    [
+        ([[3]], None, r"spans=\[3\]: the model has layers 0 to 2; choose from these"),
+        (["layer", [1, 9]], None, r"spans=\[1, 9\]: the model has layers 0 to 2"),
+        (["all"], None, "a span is layer, from or a list of layers such as"),
+        ([[]], None, "a span is layer, from or a list of layers such as"),
+        ([[2, 0]], [1, 2], r"spans=\[2, 0\]: layers=\[1, 2\] lacks 0, where this span begins; add it"),
+    ],
+)
+def test_spans_that_no_edit_reaches_are_refused(spans: Any, layers: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        effects(True, ["interchange"], ["instruction_last_1"], layers=layers, spans=spans)
+
+
+def test_a_span_is_a_set_of_layers() -> None:
+    one, other = (effects(True, ["interchange"], ["input"], spans=[span]) for span in ([2, 0, 2], [0, 2]))
+    assert one == other
+    assert one["effect_interchange_layers_0_2_input"] == 1
+
+
+def test_sites_without_a_possible_edit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"edits=\['add'\]: none of them is possible at input with spans=\['from'\]"):
+        effects(True, ["add"], ["input"], spans=("from",))
+
+
+def test_the_separator_and_all_tokens_before_it_are_the_instruction() -> None:
+    rows = data().probe["val"]
+    pairs = task_pairs(rows, 1000, torch.Generator().manual_seed(0))
+    parts = [
+        site_states(site, rows, pairs, torch.Generator().manual_seed(0))
+        for site in ("instruction_without_end", "instruction_last_1", "instruction")
+    ]
+    before, end, whole = (
+        [*zip(of.pair[of.b >= 0].tolist(), of.source[of.b >= 0].tolist(), strict=True)] for of in parts
+    )
+    assert sorted(before + end) == whole
+    assert not {*before} & {*end}
+
+
+def test_of_an_instruction_of_one_token_nothing_precedes_its_end() -> None:
+    tasks = tuple(
+        Task(k, ("letters",), (tuple(letter * n for n in range(1, 21)),), {"q": y})
+        for k, (letter, y) in enumerate(zip("abcd", "uvwz", strict=True))
+    )
+    family = TaskFamily(tasks, "instruction", 0.5, 0, words=False)
+    template = "{instruction}{x}<sep>{y}"
+    of_data = SequenceDataModule(family, None, template, "shared_prefix", "right", 8, "sequence", 200, 0, 0)
+    assert int(of_data.probe["val"].prefixes[:-1].min()) == 1
+    measure = interventions(of_data, ["interchange"], ["instruction_without_end", "instruction"], spans=("from",))
+    observed = SimpleNamespace(network=small("gpt2", len(of_data.tokenizer)), executor=in_turn)
+    found = {metric.key: values for metric, values in measure.measure(observed).items()}
+    assert 0 < found["kept_interchange_from_instruction_without_end"][0] <= 1
+
+
+def test_the_share_of_pairs_with_a_partner_of_equal_length_is_measured() -> None:
+    measure = interventions(data(), ["interchange"], ["instruction_last_1", "input"])
+    lengths, pairs = measure._rows.prefixes[measure._rows.row_of[measure._rows.firsts.long()].long()], measure.pairs
+    sources = {
+        (int(pairs.group_task[b]), int(lengths[e]))
+        for e, b in zip(pairs.states.examples, pairs.states.groups, strict=True)
+    }
+    wanted = [(int(pairs.group_task[b]), int(lengths[e])) for e, b in zip(pairs.base, pairs.states.b, strict=True)]
+    share = sum(pair in sources for pair in wanted) / len(wanted)
+    assert 0 < share < 1
+    measured = {metric.key: value for metric, value in measure._equal_length.items()}
+    assert measured == {"equal_length": pytest.approx(share)}
+    assert "equal_length" in {metric.key for metric in measure.metrics}
+    assert "equal_length" not in effects(True, ["add"], ["input"])
+
+
 def test_the_last_tokens_of_an_instruction_are_a_site() -> None:
     around = effects(False, ["interchange"], ["instruction_last_2", "instruction_last_4", "instruction"])
     assert around["effect_interchange_instruction"] == [1, 1, 0]
@@ -204,7 +276,7 @@ def test_centroids_and_tests_come_from_different_instructions() -> None:
 
 
 def test_layers_that_do_not_exist_and_tasks_that_agree_are_refused() -> None:
-    with pytest.raises(UserError, match=r"measures\.interventions\.layers=3: the model has layers 0 to 2"):
+    with pytest.raises(ValueError, match="layers=3: the model has layers 0 to 2"):
         effects(True, ["add"], layers=[1, 3])
-    with pytest.raises(UserError, match="no two tasks of the probe set share an x but differ"):
+    with pytest.raises(ValueError, match="no two tasks of the probe set share an x but differ"):
         interventions(data(y="same"), ["add"], POSITIONS)

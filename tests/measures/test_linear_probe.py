@@ -129,7 +129,7 @@ def test_no_instruction_is_both_trained_on_and_tested(data: SequenceDataModule) 
 def test_a_run_measures_it_without_touching_its_randomness() -> None:
     config = RunConfig.of(composed(*SMALL, "measures=[probe]"))
     data, network = prepare(config)
-    measurement = measuring(config, data)
+    measurement = measuring(config, data, network)
     state, before = torch.random.get_rng_state(), {name: w.clone() for name, w in network.state_dict().items()}
     first = measurement(network, 6)
     assert measurement(network, 6) == first
@@ -143,7 +143,7 @@ def test_tasks_in_words_can_be_probed_at_the_answer(task: str) -> None:
     small = [key for key in SMALL if not key.startswith("task.")] + OWN[f"task={task}"]
     config = RunConfig.of(composed(f"task={task}", *small, "measures=[probe]", "measures.probe.at=[answer]"))
     data, network = prepare(config)
-    measured = {key.split("/")[0] for key in measuring(config, data)(network, 6)}
+    measured = {key.split("/")[0] for key in measuring(config, data, network)(network, 6)}
     assert measured == {"train", "val", "probe_at_answer", "probe_control_at_answer", "selectivity_at_answer"}
 
 

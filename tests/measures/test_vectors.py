@@ -71,7 +71,7 @@ def network(of_data: SequenceDataModule) -> ByHand:
 
 
 def vectors(of_data: SequenceDataModule, methods: Any, layers: Any = None) -> Vectors:
-    settings: dict[str, Any] = {"layers": layers, "n_prompts": 12, "n_heads": 1, "n_trials": 2, "seed": 0}
+    settings: dict[str, Any] = {"n_layer": 1, "layers": layers, "n_prompts": 12, "n_heads": 1, "n_trials": 2, "seed": 0}
     return Vectors(data=of_data, clusterer=KMeans(None, 4, 0), methods=methods, **settings)
 
 
@@ -122,7 +122,7 @@ def test_only_chosen_layers_are_tried() -> None:
 
 
 def test_layers_that_do_not_exist_and_families_without_demonstrations_are_refused() -> None:
-    with pytest.raises(UserError, match=r"measures\.vectors\.layers=2: the model has layers 0 to 1"):
+    with pytest.raises(ValueError, match=r"layers=2: the model has layers 0 to 1"):
         measured(["mean"], layers=[2])
     with pytest.raises(UserError, match=r"measures\.vectors needs few-shot prompts; choose"):
         vectors(data(layout=""), ["mean"])

@@ -11,14 +11,17 @@ from networks import ARCHITECTURES, small
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from taskcluster import load_run
 from taskcluster.config import RunConfig
 from taskcluster.data.batches import Batch, Packer
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.observation import observe
 from taskcluster.models.attention import attend_selectively
-from taskcluster.objectives.objective import Objectives
+from taskcluster.objectives.next_token import NextToken
+from taskcluster.objectives.objective import Objective, Objectives
 from taskcluster.objectives.pull import contrastive_loss
 from taskcluster.training.experiment import objectives, prepare
+from taskcluster.validation import UserError
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 LAYOUTS = ("shared_prefix", "sequences", "padded")
@@ -89,6 +92,52 @@ def test_some_rows_have_the_bottleneck_and_whole_ones() -> None:
     rates = [chosen[row == k].float().mean().item() for k in row.unique()]
     assert {*rates} == {0.0, 1.0}
     assert torch.equal(hidden & whole, hidden)
+
+
+def test_which_sequences_have_the_bottleneck_follows_from_seed_and_step_alone() -> None:
+    words = ("objective=[next_token,bottleneck]", "objective.bottleneck.probability=0.3")
+
+    def drawn(layout: str, step: int, *changes: str, rank: int = 0, world: int = 1) -> dict[int, bool]:
+        """{number of a sequence: whether it has the bottleneck}"""
+        data, _, asked = built(*words, f"data.layout={layout}", *changes)
+        rows = data.train_rows
+        batch = Packer(rows, data.weights, torch.device("cpu"), data.padding)(torch.arange(150), rank, world)
+        torch.manual_seed(step + rank + 100)  # as several processes have
+        hidden = asked._selection(batch, step)["hidden_keys"].any(2)[batch.places("input")]
+        return dict(zip(rows.row_of[batch.tokens_at("input")].tolist(), hidden.tolist(), strict=True))
+
+    packed = drawn("sequences", 3)
+    assert drawn("padded", 3) == packed
+    assert drawn("sequences", 3, rank=0, world=2) | drawn("sequences", 3, rank=1, world=2) == packed
+    assert drawn("sequences", 4) != packed
+    assert drawn("sequences", 3, "seeds.batches=9") != packed
+    assert sum(packed.values()) == pytest.approx(45, abs=18)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_without_a_gradient_through_the_only_route_the_instruction_has_none(layout: str) -> None:
+    words = ("objective=[answer,bottleneck,detached]", f"data.layout={layout}")
+    data, network, asked = built(*words)
+    batch, kept = batch_of(data, 6), list[Tensor]()
+    hook = network.get_input_embeddings().register_forward_hook(lambda *call: kept.append(call[2]))
+
+    def reached(of: Objectives) -> Tensor:
+        """The places whose embedding has a gradient."""
+        kept.clear()
+        loss = of.loss(network, batch, 0)
+        return torch.autograd.grad(loss, kept[0])[0].abs().sum(2) > 0
+
+    with_both, through, around = (
+        reached(of)
+        for of in (asked, built("objective=[answer,bottleneck]")[2], built("objective=[answer,detached]")[2])
+    )
+    hook.remove()
+    before = batch.positions <= batch.positions.gather(1, batch.ends)
+    assert not with_both[before].any()
+    assert with_both[batch.places("input")].all()
+    before &= batch.origin < len(data.train_rows.tokens) - 1  # not what fills lines up
+    assert through[before].all()  # through the separator
+    assert around[before & (batch.roles & 1 == 0)].all()
 
 
 def test_a_lifted_bottleneck_and_one_of_probability_0_hide_nothing() -> None:
@@ -186,6 +235,51 @@ def test_the_contrastive_loss_is_that_of_its_formula() -> None:
     assert alone == 0
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pull_and_push_add_their_weighted_losses(layout: str) -> None:
+    pull = ("objective.pull.layers=[0,2]", "objective.pull.weight=0.3", "objective.pull.at=input")
+    words = ("objective=[next_token,pull,push]", *pull, "objective.push.layers=[1]", f"data.layout={layout}")
+    data, network, asked = built(*words)
+    batch, rows = batch_of(data, 40), data.train_rows
+    loss = asked.loss(network, batch, 0)
+    output = network(**batch.inputs, output_hidden_states=True)
+
+    def contrast(layer: int, at: Any, cell: Tensor, example: Tensor) -> Tensor:
+        line, column = batch.places(at)
+        states = output.hidden_states[layer][line, column]
+        return contrastive_loss(states, rows.numbers[example, 0], cell, 0.1)
+
+    example = rows.example_of[batch.tokens_at("input")].long()
+    first = rows.first_examples[rows.row_of[batch.tokens_at("instruction_end")].long()]
+    with torch.no_grad():
+        block = network.transformer.h[-1].register_forward_hook(lambda *call: kept.append(call[2]))
+        kept: list[Any] = []
+        network(**batch.inputs)
+        block.remove()
+        before_norm = kept[0] if isinstance(kept[0], Tensor) else kept[0][0]
+    output.hidden_states = (*output.hidden_states[:2], before_norm)
+    pulled = [contrast(layer, "input", rows.numbers[example, 3], example) for layer in (0, 2)]
+    pushed = contrast(1, "instruction_end", torch.zeros(len(first)), first)
+    expected = batch.loss(output.logits) + 0.3 * sum(pulled) / 2 - 0.02 * pushed
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_random_labels_are_dealt_once_for_each_seed() -> None:
+    def labels(*words: str) -> Tensor:
+        words = ("objective=[next_token,pull]", "objective.pull.layers=[1]", "objective.pull.labels=random", *words)
+        (part,) = built(*words)[2]._parts[1:]
+        return part._task
+
+    once, again, other = labels(), labels(), labels("objective.pull.seed=5")
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+    data = built()[0]
+    task = torch.cat([data.train_rows.numbers[data.train_rows.first_examples, 0], torch.tensor([-1])])
+    of_rows = [of[data.train_rows.starts[:-1].long()].sort().values for of in (once, other)]
+    assert torch.equal(of_rows[0], task[:-1].sort().values.to(once))
+    assert torch.equal(of_rows[0], of_rows[1])
+
+
 def test_pulling_draws_states_of_a_task_together_and_pushing_apart() -> None:
     def similarity(weight: float) -> float:
         words = ("objective=[next_token,pull]", "objective.pull.layers=[1]", f"objective.pull.weight={weight}")
@@ -224,6 +318,15 @@ def test_pulling_with_weight_0_has_the_bits_of_next_token(taskcluster_train, mon
     assert rows[0] == rows[1]
 
 
+def test_a_run_is_measured_again_through_its_bottleneck_or_around_it(taskcluster_train) -> None:
+    words = ("objective=[next_token,bottleneck]", "measures=[clustering]", "hydra.run.dir=run")
+    taskcluster_train(*SMALL, *words).output()
+    through, around = (load_run("run", changes=c) for c in ({}, {"objective.bottleneck.measured": False}))
+    last, measured, other = through.run.rows()[-1], through.measure(), around.measure()
+    assert measured["val/loss"] == last["val/loss"] != other["val/loss"]
+    assert measured["ari/val/layer_2"] == other["ari/val/layer_2"]  # of the separator, which sees all
+
+
 EVERYTHING = (
     "objective=[next_token,bottleneck,detached,pull,push]",
     "objective.bottleneck.probability=0.5",
@@ -246,6 +349,63 @@ def test_objectives_train_in_other_settings(words: tuple[str, ...], taskcluster_
     rows = journal(taskcluster_train(*SMALL, *EVERYTHING, *words))
     assert [row["step"] for row in rows] == [0, 2, 4, 6]
     assert all(torch.isfinite(torch.tensor(row["val/loss"])) for row in rows)
+
+
+class Mine(Objective):
+    reads = ("input",)
+
+    def __init__(self, given: object) -> None:
+        self._given = given
+
+    def auxiliary(self, states: Any, batch: Batch, step: int) -> Any:
+        return self._given(states["input"]) if callable(self._given) else self._given
+
+
+class Masking(Mine):
+    reads = ()
+
+    def hidden(self, places: Any) -> Any:
+        return self._given(places)
+
+    def auxiliary(self, states: Any, batch: Batch, step: int) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        (Mine(lambda states: states.mean(-1)), r"objective\.mine: auxiliary returns shapes \[\(3, \d+\)\] instead of"),
+        (Mine(lambda states: states.mean() * torch.nan), r"objective\.mine: auxiliary is nan in the first batch"),
+        (Mine(lambda states, step: states.mean()), r"objective\.mine: auxiliary failed \(TypeError: .*test_objectives"),
+        (Mine(0.5), r"objective\.mine: auxiliary failed \(AttributeError: 'float' object has no attribute 'shape'"),
+        (Masking(lambda places: places.query > places.end), r"objective\.mine: hidden returns shapes .* instead of"),
+    ],
+)
+def test_an_objective_of_ones_own_is_tried_before_training(part: Objective, sentence: str) -> None:
+    data, network, _ = built()
+    with pytest.raises(UserError, match=sentence):
+        Objectives({"next_token": NextToken(data, None, None, None), "mine": part}).check(network, data)
+
+
+def test_an_objective_of_ones_own_may_do_nothing_and_may_not_read_what_is_not_there() -> None:
+    data, network, _ = built()
+    plain = NextToken(data, None, None, None)
+    idle = Objectives({"next_token": plain, "mine": Masking(lambda places: None)})
+    idle.check(network, data)
+    assert idle.measured is not None
+    assert not idle.measured(batch_of(data).token_places).any()
+    for wrong in ("demonstrations", "middle"):
+        part = Mine(None)
+        part.reads = (wrong,)
+        with pytest.raises(
+            UserError, match=f"objective.mine reads the states at '{wrong}', which the prompts of these"
+        ):
+            Objectives({"next_token": plain, "mine": part}).check(network, data)
+    for weights in ((1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, float("nan"))):
+        part = Mine(None)
+        part.weights = weights
+        with pytest.raises(UserError, match=r"objective\.mine: weights=.* must be three numbers of at least 0"):
+            Objectives({"mine": part})
 
 
 def test_an_objective_of_ones_own(taskcluster_train) -> None:

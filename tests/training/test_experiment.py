@@ -34,7 +34,7 @@ def norms(folder: Path, *overrides: str) -> list[float]:
     config, run = RunConfig.of(composed(*SMALL, "trainer.max_steps=3", *overrides)), RunFolder(folder)
     run.start(config.as_dict(), None, OWN)
     data, network = prepare(config)
-    model, measurement = language_model(config, data, network), measuring(config, data)
+    model, measurement = language_model(config, data, network), measuring(config, data, network)
     experiment = Experiment(config, run, data, model, measurement, Console(quiet=True))
     watch = Norms()
     experiment.trainer.callbacks.append(watch)  # type: ignore[attr-defined]

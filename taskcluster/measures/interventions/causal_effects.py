@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 from itertools import chain
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic import BeforeValidator, Field, FiniteFloat, PositiveInt
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -42,13 +42,27 @@ CLEAN, SOURCE = ("clean",), ("source",)  # unedited prompts of A and of B
 
 Run = Callable[[Tensor], ProbePrompts]  # takes the numbers of examples
 
-Span = Literal["layer", "from"] | Annotated[list[NonNegativeInt], Field(min_length=1)]  # edited together
+
+def _span(value: Any) -> Any:
+    if value in ("layer", "from") or (
+        isinstance(value, list) and value and all(type(k) is int and k >= 0 for k in value)
+    ):
+        return value
+    raise ValueError("a span is layer, from or a list of layers such as [2,3]")
+
+
+Span = Annotated[str | list[int], BeforeValidator(_span)]  # layers that are edited together
 
 Counts = dict[tuple[object, ...], Tensor]  # sums over prompts of what `_count` gives
 
 PAIR_METRICS = tuple(
     Metric(key, f"answers of {task}", f"in prompts of {prompt}", by_layer=False, low=0, high=1)
     for key, task, prompt in (("clean_a", "A", "A"), ("clean_b", "B", "A"), ("source_b", "B", "B"))
+)
+
+
+EQUAL_LENGTH = Metric(
+    "equal_length", "pairs with instructions of equal length", "of those drawn", by_layer=False, low=0, high=1
 )
 
 
@@ -62,15 +76,19 @@ class Interventions(ClusterMeasure):
         alphas: strength of steering, in differences of centroids; unused by edits that replace or project.
         layers: the edited layers, or how many; None for all. Other layers have no numbers.
         spans: which layers are edited together: "layer", each by itself; "from", each with all above it, so that layer
-            0 means the whole stream; or a list of layers. Several at once only by edits that replace states.
+            0 means the whole stream; or a list, of which the first is one of `layers`. Several at once only by edits
+            that replace states.
         n_pairs: number of pairs, at most.
         seed: of the choice of pairs and of random edits.
 
     Raises:
-        UserError: no two tasks share an x and disagree about the first token of y.
+        ValueError: no two tasks share an x and disagree about the first token of y; the model has no such layer; no
+            edit is possible at a site.
     """
 
     splits = ("val",)
+    needs = ("data", "clusterer", "n_layer")
+    n_layer: int
     edits: Annotated[list[EditName], Field(min_length=1)]
     at: Annotated[list[SiteName], Field(min_length=1)]
     alphas: Annotated[list[FiniteFloat], Field(min_length=1)]
@@ -82,29 +100,40 @@ class Interventions(ClusterMeasure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._layers = edited_layers(self.n_layer, self.layers)
+        spans = dict.fromkeys(_checked(span, self._layers, self.n_layer) for span in self.spans)
         self._rows = self.data.probe["val"]
         self.pairs = task_pairs(self._rows, self.n_pairs, torch.Generator().manual_seed(self.seed))
         self._sites = {
             site: site_states(site, self._rows, self.pairs, torch.Generator().manual_seed(self.seed))
             for site in self.at
         }
+        tokens = next((known for site, known in self._sites.items() if SITES[site].whole), None)
+        self._equal_length: dict[Metric, Values] = {}
+        if tokens:
+            n = len(tokens.pair[tokens.b >= 0].unique())
+            self._equal_length[EQUAL_LENGTH] = n / len(self.pairs.base)
         self._declared = {
             (site, edit, alpha, span): effect_metrics(edit, site, alpha, span)
             for site in self._sites
             for edit in dict.fromkeys([*self.edits, *self.controls])
             if edit in SITES[site].edits
             for alpha in (dict.fromkeys(self.alphas) if EDITS[edit].kind == "move" else [1.0])
-            for span in [span if isinstance(span, str) else tuple(span) for span in self.spans]
+            for span in spans
             if span == "layer" or EDITS[edit].replaces
         }
+        if missing := [site for site in self.at if site not in {site for site, *_ in self._declared}]:
+            raise ValueError(
+                f"edits={self.edits}: none of them is possible at {missing[0]} with spans={self.spans}; choose "
+                "interchange, or other sites and spans"
+            )
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return (*PAIR_METRICS, *chain.from_iterable(self._declared.values()))
+        return (*PAIR_METRICS, *self._equal_length, *chain.from_iterable(self._declared.values()))
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
-        network = observation.network
-        layers = edited_layers(network, self.layers, "measures.interventions.layers")
+        network, layers = observation.network, self._layers
         with evaluation(network):
             hidden = self.data.hidden
             whole = hidden or any(SITES[site].whole for site in self._sites)
@@ -119,6 +148,7 @@ class Interventions(ClusterMeasure):
         numbers: dict[Metric, Values] = dict(
             zip(PAIR_METRICS, (float(answers / n) for answers in (a, b, totals[SOURCE][2])), strict=True)
         )
+        numbers |= self._equal_length
         every = range(network.config.num_hidden_layers + 1)
         for edit, declared in self._declared.items():
             at = [edit[-1][0]] if isinstance(edit[-1], tuple) else every
@@ -206,7 +236,7 @@ class Interventions(ClusterMeasure):
                     impossible = torch.zeros(len(chosen), device=device).index_add_(
                         0, pair, (~bases[layer].possible(name)).float()
                     )
-                    used = prompts.has(position, earlier=elsewhere) & (impossible == 0)
+                    used = prompts.has(position, earlier=int(elsewhere) or without) & (impossible == 0)
                     counts[site, name, alpha, span, layer] = count(logits, used=used)
         return dict(zip(counts, torch.stack([*counts.values()]).cpu(), strict=True))
 
@@ -226,11 +256,23 @@ class Interventions(ClusterMeasure):
         return BaseStates(space, base, a, b, third, source, directions.to(base, non_blocking=True)), pair
 
 
+def _checked(span: Span, layers: Sequence[int], n_layer: int) -> str | tuple[int, ...]:
+    """A span, of a list its layers in order. Raises ValueError for layers that cannot be edited."""
+    if isinstance(span, str):
+        return span
+    together = tuple(sorted({*span}))
+    if together[-1] > n_layer:
+        raise ValueError(f"spans={span}: the model has layers 0 to {n_layer}; choose from these")
+    if together[0] not in layers:
+        raise ValueError(f"spans={span}: layers={[*layers]} lacks {together[0]}, where this span begins; add it")
+    return together
+
+
 def span_layers(span: str | tuple[int, ...], layer: int, n: int) -> list[int]:
     """Of n layers, those that are edited together with a layer, the first of them; none if it is not the first."""
     if span == "layer":
         return [layer]
-    together = [*range(layer, n)] if span == "from" else sorted({*map(int, span)})
+    together = [*range(layer, n)] if span == "from" else [*map(int, span)]
     return together if together[0] == layer else []
 
 

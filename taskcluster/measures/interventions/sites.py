@@ -26,7 +26,6 @@ from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import hidden_keys
 from taskcluster.measures.interventions.edits import EDITS, alternating
 from taskcluster.models.patching import Prompts, Suffixes, runs_at_once
-from taskcluster.validation import UserError
 
 Layers = Annotated[list[NonNegativeInt], Field(min_length=1)] | PositiveInt | None
 
@@ -75,16 +74,15 @@ SITES |= {
 }
 
 
-def edited_layers(network: PreTrainedModel, layers: Sequence[int] | int | None, key: str) -> list[int]:
-    """All layers for None; for a number as many, spread evenly from 1 to L. Raises UserError, naming `key`, for a layer
-    that the network does not have."""
-    n_layer = network.config.num_hidden_layers
+def edited_layers(n_layer: int, layers: Sequence[int] | int | None) -> list[int]:
+    """All layers, 0 to L, for None; for a number as many, spread evenly from 1 to L. Raises ValueError for a layer that
+    a model of L = n_layer blocks does not have."""
     if layers is None:
         return [*range(n_layer + 1)]
     if isinstance(layers, int):
         return sorted({round(1 + k * (n_layer - 1) / max(1, layers - 1)) for k in range(layers)})
     if wrong := [layer for layer in layers if not 0 <= layer <= n_layer]:
-        raise UserError(f"{key}={wrong[0]}: the model has layers 0 to {n_layer}; choose from these")
+        raise ValueError(f"layers={wrong[0]}: the model has layers 0 to {n_layer}; choose from these")
     return sorted({*layers})
 
 
@@ -118,10 +116,11 @@ class ProbePrompts:
 
     def at(self, position: Position, whole: bool = False, earlier: int = 0, last: int | None = None) -> Suffixes:
         """From the position on, or so many tokens earlier; `whole`: all tokens up to it are among its places, or only
-        the `last`."""
-        back = torch.minimum(self._back[position] + earlier, self._first)
-        first = self._first if last is None else torch.minimum(back + last - 1, self._first)
-        return self._prompts.at(back, first if whole else None)
+        the `last`, and of a prompt that has no such token none."""
+        back = self._back[position] + earlier
+        if not whole:
+            return self._prompts.at(torch.minimum(back, self._first))
+        return self._prompts.at(back, self._first if last is None else torch.minimum(back + last - 1, self._first))
 
     def has(self, position: Position, earlier: int) -> Tensor:
         """Whether each prompt has a token so much earlier, (B,)."""
@@ -170,7 +169,7 @@ def halves(rows: Rows) -> tuple[Tensor, Tensor]:
 
 
 def task_pairs(rows: Rows, n_pairs: int, generator: torch.Generator) -> Pairs:
-    """Up to `n_pairs` pairs, drawn from all. Raises UserError where no two tasks share an x and disagree."""
+    """Up to `n_pairs` pairs, drawn from all. Raises ValueError where no two tasks share an x and disagree."""
     centroid, tested = halves(rows)
     token = rows.targets[rows.at("answer")].long()
     task, x = rows.numbers[:, 0].long(), rows.numbers[:, 3].long()
@@ -184,9 +183,9 @@ def task_pairs(rows: Rows, n_pairs: int, generator: torch.Generator) -> Pairs:
     same_task = same_x & (task[tested][:, None] == group_task)
     possible = (disagrees & same_task.any(1, keepdim=True)).nonzero()
     if not len(possible):
-        raise UserError(
-            "measures.interventions: no two tasks of the probe set share an x but differ in the first token of y, so "
-            "no pair of prompts can be patched; choose other tasks, or raise data.probe_size"
+        raise ValueError(
+            "no two tasks of the probe set share an x but differ in the first token of y, so no pair of prompts can be "
+            "patched; choose other tasks, or raise data.probe_size"
         )
     test, b = possible[torch.randperm(len(possible), generator=generator)[:n_pairs].sort().values].unbind(1)
     third = _draw(disagrees[test] & (group_token != group_token[b][:, None]), generator)
@@ -202,10 +201,9 @@ def _draw(possible: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def site_states(name: SiteName, rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteStates:
-    """Those of a site. Raises UserError for "instruction" where no two instructions of different tasks have the same
-    length."""
+    """Those of a site. Raises ValueError for sites of tokens where no pair has instructions of equal length."""
     if SITES[name].whole:
-        return _token_states(SITES[name], rows, pairs, generator)
+        return _token_states(name, rows, pairs, generator)
     known = pairs.states
     if SITES[name].source != "instruction_end":
         return known
@@ -218,9 +216,9 @@ def _lookup(values: Tensor, numbers: Tensor) -> Tensor:  # (N,), -1 for -1
     return torch.where(numbers >= 0, values[numbers], -1)
 
 
-def _token_states(site: Site, rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteStates:
+def _token_states(name: SiteName, rows: Rows, pairs: Pairs, generator: torch.Generator) -> SiteStates:
     """The state of every token before x, of one example of each instruction; and of every pair, those of the site."""
-    known = pairs.states
+    site, known = SITES[name], pairs.states
     # Examples of an instruction follow each other.
     first = torch.cat([torch.tensor([True]), rows.numbers[known.examples, 2].diff() != 0])
     examples = known.examples[first]
@@ -230,9 +228,9 @@ def _token_states(site: Site, rows: Rows, pairs: Pairs, generator: torch.Generat
     wanted = [_lookup(pairs.group_task, groups) * longest + base for groups in (known.a, known.b, known.third)]
     of_pair = [torch.where(torch.isin(kind, kinds), kind, -1) for kind in wanted]
     if not (of_pair[1] >= 0).any():
-        raise UserError(
-            "measures.interventions.at: 'instruction' needs two tasks with instructions of equal length, which the "
-            "probe set lacks; leave it out, or raise data.probe_size"
+        raise ValueError(
+            f"at={name}: no pair of prompts has instructions of equal length; leave it out, or raise n_pairs or "
+            "data.probe_size"
         )
     source = _draw(kinds == of_pair[1][:, None], generator)
 

@@ -88,7 +88,11 @@ def test_two_nodes_of_torchrun_measure_what_two_processes_of_one_command_do(tmp_
 def test_processes_that_share_a_run_measure_what_one_does_in_a_multirun_too(
     taskcluster_train: Train, tmp_path: Path
 ) -> None:
-    asked = ["objective=[next_token,bottleneck,detached]", "objective.bottleneck.until=4"]
+    asked = [
+        "objective=[next_token,bottleneck,detached]",
+        "objective.bottleneck.probability=0.5",
+        "objective.bottleneck.until=4",
+    ]
     sweep = ["-m", *SMALL, *asked, "hydra.sweep.subdir=${trainer.devices}", "name=sweep"]
     assert taskcluster_train(*sweep, "trainer=cpu,ddp").exit_code == 0
     one, two = (RunFolder(tmp_path / f"multirun/sweep/{devices}") for devices in (1, 2))
