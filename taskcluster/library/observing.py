@@ -73,6 +73,7 @@ def observe(
     check(model)
     check_sites(model, asked)
     read = tokenized(tokenizer, prompts, positions, answers, getattr(model.config, "max_position_embeddings", None))
+    _refuse_other_tokenizer(model, read)
     codes = _coded(labels or {}, len(read))
     store = Store(Path(folder), _facts(model, read, asked, final_norm)) if folder is not None else None
     run = partial(_observation, model, read, codes, asked, final_norm)
@@ -121,6 +122,16 @@ def _coded(labels: Mapping[str, Sequence[Any]], n: int) -> Labels:
     return codes, values
 
 
+def _refuse_other_tokenizer(model: PreTrainedModel, prompts: TokenizedPrompts) -> None:
+    embeddings = len(model.get_input_embeddings().weight)
+    for number, ids in enumerate(prompts.unpadded):
+        if embeddings <= (largest := max(ids)):
+            raise UserError(
+                f"prompt {number} has token {largest} ({prompts.words([largest])[0]!r}), but the model has embeddings "
+                f"for {embeddings} tokens; give the model's own tokenizer"
+            )
+
+
 def _asked_sites(sites: Sequence[Site]) -> tuple[Site, ...]:
     for site in (sites,) if isinstance(sites, str) else sites:
         if site not in SITES:
@@ -150,10 +161,11 @@ def run_batch(
             model, places, final_norm=final_norm, logits_at=last, **changes, **prompts.inputs(lines, model)
         )
     answers = answers_by(prompts, lines, output.logits[0].float().cpu())
-    found: dict[Site, Tensor] = {"resid_post": states, **{site: torch.stack(each) for site, each in kept.items()}}
-    if "resid_pre" in sites:
-        found["resid_pre"] = states[:-1]
-    by_position = {site: values.float().cpu().split(len(lines), dim=1) for site, values in found.items()}
+    found: dict[Site, Tensor] = {"resid_post": states, "resid_pre": states[:-1]}
+    found |= {site: torch.stack([each.to(states.device) for each in values]) for site, values in kept.items()}
+    if "resid_mid" in sites:
+        found["resid_mid"] = states[:-1] + found["attn_out"]
+    by_position = {site: found[site].float().cpu().split(len(lines), dim=1) for site in sites}
     part = {f"{site}/{name}": values[k] for site, values in by_position.items() for k, name in enumerate(names)}
     return {**part, **answers._asdict()}
 
