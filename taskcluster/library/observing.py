@@ -8,17 +8,18 @@ computed at the last token alone, so memory does not grow with the length of pro
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from taskcluster.data.tokenized import TokenizedPrompts
+from taskcluster.library.label_codes import Labels, coded
 from taskcluster.library.positions import Positions
 from taskcluster.library.prompt_observation import PromptObservation, observation
 from taskcluster.library.saved_states import FIELDS, Store
@@ -30,7 +31,6 @@ from taskcluster.models.hidden_states import check, evaluation, forward_with_sta
 from taskcluster.validation import UserError, did_you_mean
 
 Chat = Sequence[Mapping[str, str]]
-Labels = tuple[dict[str, Tensor], dict[str, list[Any]]]  # {label: codes (N,)}, {label: the value of each code}
 
 
 def observe(
@@ -74,10 +74,15 @@ def observe(
     check_sites(model, asked)
     read = tokenized(tokenizer, prompts, positions, answers, getattr(model.config, "max_position_embeddings", None))
     _refuse_other_tokenizer(model, read)
-    codes = _coded(labels or {}, len(read))
+    codes = coded({} if labels is None else labels, len(read))
     store = Store(Path(folder), _facts(model, read, asked, final_norm)) if folder is not None else None
     run = partial(_observation, model, read, codes, asked, final_norm)
-    seen = run(store, lambda position, edits: run(None, None, AppliedEdits(position, edits)))
+
+    def edited(position: str | None, edits: Mapping[int, Edit]) -> PromptObservation:
+        on_cpu = {layer: partial(_edited, layer, edit) for layer, edit in edits.items()}
+        return run(None, None, AppliedEdits(seen.position(position), on_cpu))
+
+    seen = run(store, edited)
     if store:
         seen.describe(store)
     return seen
@@ -109,17 +114,17 @@ def _observation(
     return observation(model, prompts, dict.fromkeys(prompts.columns, codes), values, whole, edited, applied)
 
 
-def _coded(labels: Mapping[str, Sequence[Any]], n: int) -> Labels:
-    """Codes are in the order of first appearance. Raises UserError for labels of another length."""
-    codes, values = dict[str, Tensor](), dict[str, list[Any]]()
-    for name, given in labels.items():
-        each = given.tolist() if hasattr(given, "tolist") else list(given)
-        if isinstance(given, str) or len(each) != n:
-            raise UserError(f"labels[{name!r}] has {len(each)} values for {n} prompts; give one per prompt")
-        values[name] = list(dict.fromkeys(each))
-        code = {value: k for k, value in enumerate(values[name])}
-        codes[name] = torch.tensor([code[value] for value in each])
-    return codes, values
+def _edited(layer: int, edit: Edit, states: Tensor, which: Tensor) -> Tensor:
+    """What an edit of your own makes of states (M, D). It gets them on the CPU, where an observation's states are."""
+    new: Any = edit(states.cpu(), which.cpu())
+    try:
+        return new.to(states).expand_as(states)
+    except (AttributeError, RuntimeError):
+        shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+        raise UserError(
+            f"the edit of layer {layer} returns {shape} for states of shape {tuple(states.shape)}; let it return a "
+            "tensor of that shape"
+        ) from None
 
 
 def _refuse_other_tokenizer(model: PreTrainedModel, prompts: TokenizedPrompts) -> None:
@@ -133,10 +138,11 @@ def _refuse_other_tokenizer(model: PreTrainedModel, prompts: TokenizedPrompts) -
 
 
 def _asked_sites(sites: Sequence[Site]) -> tuple[Site, ...]:
-    for site in (sites,) if isinstance(sites, str) else sites:
+    each = [*sites] if isinstance(sites, Iterable) and not isinstance(sites, str) else [sites]
+    for site in each:
         if site not in SITES:
             raise UserError(f"sites={site!r}: choose from {', '.join(SITES)}{did_you_mean(str(site), SITES)}")
-    return tuple(dict.fromkeys(("resid_post", *((sites,) if isinstance(sites, str) else sites))))
+    return tuple(dict.fromkeys(("resid_post", *each)))
 
 
 @torch.no_grad()
@@ -171,10 +177,15 @@ def run_batch(
 
 
 def _facts(model: PreTrainedModel, prompts: TokenizedPrompts, sites: Sequence[Site], final_norm: bool) -> list[Any]:
-    """Return what the states depend on, for a fingerprint; of the weights, only a sample."""
+    """Return what the states and losses depend on, for a fingerprint; of the weights, a sample of every parameter."""
     return [
         *(type(model).__name__, model.config.to_json_string(), str(model.dtype), sorted(sites), final_norm),
-        prompts.ids.tolist(),
+        *(prompts_at_once(model, prompts.ids.shape[1]), prompts.ids.tolist()),
         {name: columns.tolist() for name, columns in prompts.columns.items()},
-        next(model.parameters()).flatten()[:64].float().tolist(),
+        None if prompts.answers is None else prompts.answers.tolist(),
+        [
+            weights.detach().flatten()[:: 1 + weights.numel() // 64].float().tolist()
+            for weights in model.parameters()
+            if type(weights) is nn.Parameter and not weights.is_meta  # quantized weights have types of their own
+        ],
     ]

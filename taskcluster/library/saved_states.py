@@ -33,12 +33,14 @@ class Store:
     def __init__(self, folder: Path, facts: Iterable[Any]) -> None:
         self.folder = folder
         self.fingerprint = hashlib.sha256(json.dumps(list(facts), sort_keys=True, default=str).encode()).hexdigest()
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"folder={str(folder)!r} is a file; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
         meta = folder / META
         if meta.exists() and json.loads(meta.read_text())["fingerprint"] != self.fingerprint:
             raise UserError(
-                f"folder={str(folder)!r} contains an observation of different prompts, positions, sites or model; "
-                "choose another folder"
+                f"folder={str(folder)!r} contains an observation of different prompts, answers, positions, sites or "
+                "model; choose another folder"
             )
         replace_file(meta, json.dumps({"fingerprint": self.fingerprint}).encode())
 
@@ -68,7 +70,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], polars.DataFrame, dict[st
     Raises UserError for a folder that holds no observation, or one that is not finished."""
     try:
         facts = json.loads((folder / META).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{str(folder)!r} contains no observation; PromptObservation.save writes one") from None
     if "labels" not in facts:
         raise UserError(f"the observation in {str(folder)!r} is not finished; run the same observe(..., folder=) again")

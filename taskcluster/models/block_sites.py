@@ -73,8 +73,8 @@ def reading_sites(
     network: PreTrainedModel, sites: Sequence[Site], places: Places
 ) -> Iterator[dict[Site, list[Tensor]]]:
     """A context in which every pass adds to the dictionary the activations at `places`, block after block, for
-    "attn_out", "mlp_out" and "heads"; the others follow from the states (see `forward_with_states`): what a block reads,
-    and what its attention adds to it."""
+    "attn_out", "mlp_out" and "heads". The other sites follow from the states (see `forward_with_states`), resid_mid as
+    what a block reads and what its attention adds to it."""
     asked = ["attn_out" if site == "resid_mid" else site for site in sites]
     seen: dict[Site, list[Tensor]] = {site: [] for site in asked if site not in STREAM}
 
@@ -93,10 +93,11 @@ def reading_sites(
                         after(part.attention if site == "attn_out" else part.mlp, site)
         if "heads" in seen:
             for projection in projections(network):
-                n_head = network.config.num_attention_heads
                 hooks.enter_context(
                     projection.register_forward_pre_hook(
-                        lambda module, args: keep("heads", args[0].unflatten(-1, (n_head, -1)))
+                        lambda module, args: keep(
+                            "heads", args[0].unflatten(-1, (network.config.num_attention_heads, -1))
+                        )
                     )
                 )
         yield seen
