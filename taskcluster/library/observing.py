@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
@@ -22,7 +22,7 @@ from taskcluster.data.tokenized import TokenizedPrompts
 from taskcluster.library.label_codes import Labels, coded
 from taskcluster.library.positions import Positions
 from taskcluster.library.prompt_observation import PromptObservation, observation
-from taskcluster.library.saved_states import FIELDS, Store
+from taskcluster.library.saved_states import FIELDS, Store, sampled_weights
 from taskcluster.library.tokenizing import tokenized
 from taskcluster.measures.edited_prompts import AppliedEdits, Edit, answers_by, prompts_at_once
 from taskcluster.measures.observation import Observation
@@ -128,7 +128,8 @@ def _edited(layer: int, edit: Edit, states: Tensor, which: Tensor) -> Tensor:
 
 
 def _refuse_other_tokenizer(model: PreTrainedModel, prompts: TokenizedPrompts) -> None:
-    embeddings = len(model.get_input_embeddings().weight)
+    embedding: Any = model.get_input_embeddings()
+    embeddings = len(embedding.weight)
     for number, ids in enumerate(prompts.unpadded):
         if embeddings <= (largest := max(ids)):
             raise UserError(
@@ -183,9 +184,5 @@ def _facts(model: PreTrainedModel, prompts: TokenizedPrompts, sites: Sequence[Si
         *(prompts_at_once(model, prompts.ids.shape[1]), prompts.ids.tolist()),
         {name: columns.tolist() for name, columns in prompts.columns.items()},
         None if prompts.answers is None else prompts.answers.tolist(),
-        [
-            weights.detach().flatten()[:: 1 + weights.numel() // 64].float().tolist()
-            for weights in model.parameters()
-            if type(weights) is nn.Parameter and not weights.is_meta  # quantized weights have types of their own
-        ],
+        sampled_weights(model),
     ]

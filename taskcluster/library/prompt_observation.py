@@ -18,7 +18,7 @@ from taskcluster.data.tokenized import TokenizedPrompts
 from taskcluster.library.cluster_scores import ClusterScores, cluster_scores
 from taskcluster.library.marked_prompts import marked_prompts
 from taskcluster.library.patch_effects import Patched, PatchEdit, PatchEffects, patch_effects
-from taskcluster.library.saved_states import Store
+from taskcluster.library.saved_states import Store, sampled_weights
 from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.edited_prompts import Answers, AppliedEdits, Edit, logits_of
@@ -78,9 +78,9 @@ class PromptObservation(Observation):
         """The values of a label as numbers, (N,), for each state at a position. Raises UserError for an unknown
         label."""
         known = self.labels[self.position(position)]
-        if label not in known:
+        if not isinstance(label, str) or label not in known:
             choices = ", ".join(known) or "none; pass labels= to observe"
-            raise UserError(f"label={label!r} is unknown; labels are {choices}{did_you_mean(label, known)}")
+            raise UserError(f"label={label!r} is unknown; labels are {choices}{did_you_mean(str(label), known)}")
         return known[label].long()
 
     def label(self, name: str, position: str | None = None) -> list[Any]:
@@ -215,11 +215,14 @@ class PromptObservation(Observation):
         return polars.DataFrame({**columns, "answer": self.answers, "loss": self.losses.tolist()}, strict=False)
 
     def save(self, folder: str | Path) -> Path:
-        """Write activations (safetensors) and prompts (Parquet) to a folder, which `load_states` reads."""
+        """Write activations (safetensors) and prompts (Parquet) to a folder, which `load_states` reads.
+
+        Raises UserError for a folder that contains an observation of other prompts, positions, sites or weights."""
         parts = {
             f"{site}/{position}": values for site, by in self.activations.items() for position, values in by.items()
         }
-        store = Store(Path(folder), [self.prompts.ids.tolist(), sorted(parts)])
+        weights = None if self.network is None else sampled_weights(self.network)
+        store = Store(Path(folder), [self.prompts.ids.tolist(), sorted(parts), weights])
         store.keep(0, {**parts, **self._answers._asdict()})
         self.describe(store)
         return store.folder

@@ -110,7 +110,7 @@ def check_sites(network: PreTrainedModel, sites: Sequence[Site]) -> None:
     asked = [site for site in sites if site in ("resid_mid", "attn_out", "mlp_out")]
     if not asked:
         return
-    name, inputs = type(network).__name__, sample(network, 2, 3)
+    name, inputs = type(network).__name__, dict[str, Any](sample(network, 2, 3))
     with evaluation(network):
         with reading_sites(network, ("attn_out", "mlp_out"), EVERYWHERE) as seen:
             _, whole = forward_with_states(network, EVERYWHERE, final_norm=False, **inputs)

@@ -65,8 +65,10 @@ def test_a_site_that_the_architecture_lacks_is_one_sentence(tokenizer: Any) -> N
 
 @pytest.mark.parametrize(
     ("position", "token"),
-    [("last", -1), (0, 0), (-2, -2), ("->", -1), ((0, 1), 0), (lambda tokens: 1, 1), ([0] * 12, 0)]
-    + [(np.int64(1), 1), (np.zeros(12, dtype=int), 0), (polars.Series(["->"] * 12), -1)],
+    [
+        *[("last", -1), (0, 0), (-2, -2), ("->", -1), ((0, 1), 0), (lambda tokens: 1, 1), ([0] * 12, 0)],
+        *[(np.int64(1), 1), (np.zeros(12, dtype=int), 0), (polars.Series(["->"] * 12), -1)],
+    ],
     ids=["last", "first", "from the end", "text", "characters", "function", "each", "number", "array", "series"],
 )
 def test_positions(position: Any, token: int, llama: Any, tokenizer: Any) -> None:
@@ -158,6 +160,14 @@ def test_saved_states_come_back_without_the_model(seen: tc.PromptObservation, tm
     np.testing.assert_array_equal(again.cluster("colour").ari, seen.cluster("colour").ari)
     with pytest.raises(tc.UserError, match="without their model"):
         again.patch("colour")
+    seen.save(tmp_path / "states")  # the same again
+    tuned = copy.deepcopy(seen.model)
+    tuned.get_output_embeddings().weight.data *= 2
+    other = tc.observe(
+        tuned, seen.prompts.tokenizer, PROMPTS, positions={"colour": LABELS["colour"], "end": "last"}, sites=SITES
+    )
+    with pytest.raises(tc.UserError, match="choose another folder"):
+        other.save(tmp_path / "states")
 
 
 def test_a_killed_observation_resumes(
@@ -178,6 +188,13 @@ def test_a_killed_observation_resumes(
     again = tc.observe(llama, tokenizer, PROMPTS, LABELS, folder=tmp_path)
     assert len(run) == 1
     assert torch.equal(again.at(), whole.at())
+    files[1].unlink()
+    with pytest.raises(tc.UserError, match="lacks states of its 12 prompts"):
+        tc.load_states(tmp_path)
+    files[1].write_bytes(b"half")
+    with pytest.raises(tc.UserError, match="cannot be read"):
+        tc.load_states(tmp_path)
+    assert torch.equal(tc.observe(llama, tokenizer, PROMPTS, LABELS, folder=tmp_path).at(), whole.at())
     with pytest.raises(tc.UserError, match="another folder"):
         tc.observe(llama, tokenizer, PROMPTS[:6], folder=tmp_path)
     with pytest.raises(tc.UserError, match="another folder"):
@@ -247,6 +264,7 @@ def test_a_prompt_that_is_longer_than_the_model_reads_is_refused(tokenizer: Any)
         (lambda seen: seen.patch("colour", n_pairs=0), "n_pairs=0: give a number from 1 on"),
         (lambda seen: seen.patch("colour", alpha=float("nan")), "alpha=nan: give a finite number"),
         (lambda seen: seen.patch("colour", edit="put"), "choose from add, centroid, replace"),
+        (lambda seen: seen.cluster("colour", within=["shape"]), r"label=\['shape'\] is unknown"),
         (lambda seen: seen.cluster("colour", n_clusters=0), "n_clusters=0: give a number from 1 on"),
         (lambda seen: seen.cluster("colour", site="mlp"), "site='mlp' was not read; choose from resid_post"),
         (lambda seen: seen.edited("start", {}), "choose from colour, end"),

@@ -61,7 +61,7 @@ def test_a_chat_that_ends_in_a_reply_is_continued() -> None:
     chats.chat_template = TEMPLATE
     seen = tc.observe(MODEL, chats, [chat("user: red"), chat("user: red", "assistant: blue")])
     assert seen.texts == ["[user]red;[assistant]", "[user]red;[assistant]blue"]
-    with pytest.raises(tc.UserError, match="prompt 0 is not a chat that .* accepts: no system here"):
+    with pytest.raises(tc.UserError, match=r"prompt 0 is not a chat that .* accepts: no system here"):
         tc.observe(MODEL, chats, [chat("system: a", "user: b")])
 
 

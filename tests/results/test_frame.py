@@ -76,6 +76,13 @@ def test_swept_keys_are_columns_of_their_own_type(tmp_path: Path) -> None:
         assert distinct(frame, *columns) == [(2, 0.1, "sgd", True), (3, 1.0, "adamw", False)]
 
 
+def test_keys_that_differ_between_sweeps_are_columns_too(tmp_path: Path) -> None:
+    plant(tmp_path / "small/seed=0", 0.9, config(0, n_layer=2))
+    plant(tmp_path / "large/seed=0", 0.9, config(0, n_layer=3))
+    for frame in frames(tmp_path):
+        assert distinct(frame, "condition", "model.n_layer") == [("large", 3), ("small", 2)]
+
+
 def test_a_missing_key_is_null_and_mixed_types_and_lists_are_text(tmp_path: Path) -> None:
     sweep(tmp_path, *({"task": task} for task in ({"words": ["a", "b"], "n": 3}, {"words": []}, {"n": "all"})))
     plant(tmp_path / "other/seed=x", 0.9, config(0, task={"more": 5}) | {"seed": "x"})
