@@ -51,8 +51,8 @@ def observe(
         model: any Hugging Face causal LM, on any device.
         tokenizer: its tokenizer.
         prompts: texts, or chats as lists of messages {"role": ..., "content": ...}, which the tokenizer's chat template
-            renders up to where the model's reply begins.
-        labels: {name: a value of any type for each prompt}.
+            renders up to where the model's reply begins, or to the end of a reply that they begin.
+        labels: {name: a value of any type for each prompt}, or a data frame.
         positions: "last" (the token that predicts the answer), an index, a text (the last token of its last
             occurrence), a span of characters (start, end), a function of a prompt's token strings that returns an
             index, a list with one of these for each prompt, or several by name, {name: position}.
@@ -66,8 +66,8 @@ def observe(
 
     Raises:
         UserError: labels or answers of another length, a prompt that is longer than the model reads or has a part
-            without a token, a position that a prompt lacks, a site that the architecture
-            lacks, a folder that holds other prompts.
+            without a token, a position that a prompt lacks, a site that the architecture lacks, a folder that holds
+            other prompts or was written with other weights, what is not a causal LM.
     """
     asked = _asked_sites(sites)
     check(model)
