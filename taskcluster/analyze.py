@@ -113,6 +113,8 @@ def _analyze(words: list[str], config_dir: Path | None) -> int:
         raise UserError(f"name={name!r} cannot be a folder name; use letters, digits and _.=+-")
     root = Path(os.path.abspath(settings.pop("output", "") or folder))
     states = os.path.abspath(settings.pop("states")) if settings.get("states") else ""
+    if os.path.isfile(states):
+        raise UserError(f"states={states} is a file; choose a folder")
     launcher = {key: settings.pop(key) for key in [*settings] if key.lstrip("+").startswith("hydra")}
     plans = []
     for run in runs:

@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 from taskcluster.data.places import Hidden, TokenPlaces
 from taskcluster.data.rows import Position, Rows
 
+PART = "\N{REPLACEMENT CHARACTER}"  # how a part of a character is decoded
+
 
 @dataclass(frozen=True)
 class TokenizedPrompts:
@@ -61,6 +63,12 @@ class TokenizedPrompts:
         """The text of each prompt, as its tokens spell it."""
         return [self.tokenizer.decode(ids) for ids in self.unpadded]
 
+    @cached_property
+    def pieces(self) -> list[list[str]]:
+        """What each token adds to the text of its prompt: joined, they are the text. A character of several tokens
+        belongs to the last of them; the others add nothing."""
+        return [_pieces(self.tokenizer, ids) for ids in self.unpadded]
+
     @property
     def unpadded(self) -> list[list[int]]:
         """The token ids of each prompt."""
@@ -96,6 +104,20 @@ class TokenizedPrompts:
     def words(self, ids: Sequence[int]) -> list[str]:
         """Tokens as text, one string each."""
         return [self.tokenizer.decode([token]) for token in ids]
+
+
+def _pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Each is what is new when the tokens since the piece before the last are decoded with it, as a tokenizer may write
+    a token differently without its neighbours."""
+    pieces, first, done = list[str](), 0, 0
+    for end in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[first:end])
+        if text.endswith(PART) and end < len(ids):
+            pieces.append("")
+        else:
+            pieces.append(text[len(tokenizer.decode(ids[first:done])) :])
+            first, done = done, end
+    return pieces
 
 
 def hidden_keys(hidden: Hidden, mask: Tensor, ends: Tensor) -> Tensor:

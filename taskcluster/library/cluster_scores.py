@@ -86,18 +86,12 @@ def cluster_scores(
 ) -> ClusterScores:
     """Cluster states (layers, N, D) or (layers, N, H, d) and compare with codes `truth` (N,), within those of
     `among` (N,). Raises UserError for a label with fewer than two values, and for more clusters than states."""
-    among = torch.zeros_like(truth) if among is None else among
-    groups = [(among == value).nonzero().squeeze(1) for value in among.unique()]
-    groups = [rows for rows in groups if len(truth[rows].unique()) > 1]
-    if not groups:
-        inside = f" within any value of {within!r}" if within else ""
-        raise UserError(f"labels[{label!r}] has fewer than two values{inside}; give prompts with different values")
+    groups = _groups(label, truth, within, torch.zeros_like(truth) if among is None else among)
+    if n_clusters is not None and (not isinstance(n_clusters, int) or n_clusters < 1):
+        raise UserError(f"n_clusters={n_clusters!r}: give a number from 1 on, or leave it out")
     ks = [n_clusters or len(truth[rows].unique()) for rows in groups]
     if fewest := next((len(rows) for rows, k in zip(groups, ks, strict=True) if k > len(rows)), None):
         raise UserError(f"n_clusters={max(ks)} exceeds the {fewest} states to cluster; lower it")
-    if all(len(rows) == k for rows, k in zip(groups, ks, strict=True)):
-        inside = f" within {within!r}" if within else ""
-        raise UserError(f"labels[{label!r}] has only one state per value{inside}; give more prompts")
     cells = states.movedim(2, 1).flatten(0, 1) if states.ndim == 4 else states  # (layers H, N, d)
     problems = [layer[rows] for layer in cells for rows in groups]
     fits = clusterer.fit_many(problems, ks * len(cells))
@@ -120,6 +114,21 @@ def cluster_scores(
         n_clusters=float(np.mean(ks)),
         cluster_labels=found.reshape(*shape, -1),
     )
+
+
+def _groups(label: str, truth: Tensor, within: str | None, among: Tensor) -> list[Tensor]:
+    """The states (M,) of each value of `within` that are clustered: those that share some values of the label and
+    differ in others, as the ARI of others is the same for any clusters."""
+    groups = [(among == value).nonzero().squeeze(1) for value in among.unique()]
+    values = [len(truth[rows].unique()) for rows in groups]
+    if max(values) < 2:
+        inside = f" within any value of {within!r}" if within else ""
+        raise UserError(f"labels[{label!r}] has fewer than two values{inside}; give prompts with different values")
+    kept = [rows for rows, n in zip(groups, values, strict=True) if 1 < n < len(rows)]
+    if not kept:
+        inside = f" within {within!r}" if within else ""
+        raise UserError(f"labels[{label!r}] has only one state per value{inside}; give more prompts")
+    return kept
 
 
 def _scores(found: np.ndarray, truth: Tensor, groups: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:

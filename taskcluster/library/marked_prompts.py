@@ -3,7 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 
-from taskcluster.data.tokenized import TokenizedPrompts
+from taskcluster.data.tokenized import PART, TokenizedPrompts
 
 STYLE = (
     "<style>.tc-prompts p{margin:.3em 0;white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace}"
@@ -17,16 +17,16 @@ def marked_prompts(prompts: TokenizedPrompts, n: int | None = None) -> str:
     for position, examples in prompts.examples.items():
         for example, read in zip(examples.tolist(), prompts.reads(position).tolist(), strict=True):
             marks[example].setdefault(read, []).append(position)
-    lines = [_marked(prompts.words(ids), marks[k]) for k, ids in enumerate(prompts.unpadded[:n])]
+    lines = [_marked(pieces, marks[k]) for k, pieces in enumerate(prompts.pieces[:n])]
     more = f"<p>and {len(prompts) - len(lines)} more</p>" if len(lines) < len(prompts) else ""
     return f"{STYLE}<div class='tc-prompts'>{''.join(lines)}{more}</div>"
 
 
-def _marked(words: Sequence[str], marks: Mapping[int, Sequence[str]]) -> str:
+def _marked(pieces: Sequence[str], marks: Mapping[int, Sequence[str]]) -> str:
     parts = [
-        f"<mark title='{html.escape(', '.join(marks[k]), quote=True)}'>{html.escape(word)}</mark>"
+        f"<mark title='{html.escape(', '.join(marks[k]), quote=True)}'>{html.escape(piece or PART)}</mark>"
         if k in marks
-        else html.escape(word)
-        for k, word in enumerate(words)
+        else html.escape(piece)
+        for k, piece in enumerate(pieces)
     ]
     return f"<p>{''.join(parts)}</p>"

@@ -8,7 +8,7 @@ computed at the last token alone, so memory does not grow with the length of pro
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from taskcluster.data.tokenized import TokenizedPrompts
+from taskcluster.library.label_codes import Labels, coded
 from taskcluster.library.positions import Positions
 from taskcluster.library.prompt_observation import PromptObservation, observation
-from taskcluster.library.saved_states import FIELDS, Store
+from taskcluster.library.saved_states import FIELDS, Store, sampled_weights
 from taskcluster.library.tokenizing import tokenized
 from taskcluster.measures.edited_prompts import AppliedEdits, Edit, answers_by, prompts_at_once
 from taskcluster.measures.observation import Observation
@@ -30,7 +31,6 @@ from taskcluster.models.hidden_states import check, evaluation, forward_with_sta
 from taskcluster.validation import UserError, did_you_mean
 
 Chat = Sequence[Mapping[str, str]]
-Labels = tuple[dict[str, Tensor], dict[str, list[Any]]]  # {label: codes (N,)}, {label: the value of each code}
 
 
 def observe(
@@ -51,8 +51,8 @@ def observe(
         model: any Hugging Face causal LM, on any device.
         tokenizer: its tokenizer.
         prompts: texts, or chats as lists of messages {"role": ..., "content": ...}, which the tokenizer's chat template
-            renders up to where the model's reply begins.
-        labels: {name: a value of any type for each prompt}.
+            renders up to where the model's reply begins, or to the end of a reply that they begin.
+        labels: {name: a value of any type for each prompt}, or a data frame.
         positions: "last" (the token that predicts the answer), an index, a text (the last token of its last
             occurrence), a span of characters (start, end), a function of a prompt's token strings that returns an
             index, a list with one of these for each prompt, or several by name, {name: position}.
@@ -66,17 +66,23 @@ def observe(
 
     Raises:
         UserError: labels or answers of another length, a prompt that is longer than the model reads or has a part
-            without a token, a position that a prompt lacks, a site that the architecture
-            lacks, a folder that holds other prompts.
+            without a token, a position that a prompt lacks, a site that the architecture lacks, a folder that holds
+            other prompts or was written with other weights, what is not a causal LM.
     """
     asked = _asked_sites(sites)
     check(model)
     check_sites(model, asked)
     read = tokenized(tokenizer, prompts, positions, answers, getattr(model.config, "max_position_embeddings", None))
-    codes = _coded(labels or {}, len(read))
+    _refuse_other_tokenizer(model, read)
+    codes = coded({} if labels is None else labels, len(read))
     store = Store(Path(folder), _facts(model, read, asked, final_norm)) if folder is not None else None
     run = partial(_observation, model, read, codes, asked, final_norm)
-    seen = run(store, lambda position, edits: run(None, None, AppliedEdits(position, edits)))
+
+    def edited(position: str | None, edits: Mapping[int, Edit]) -> PromptObservation:
+        on_cpu = {layer: partial(_edited, layer, edit) for layer, edit in edits.items()}
+        return run(None, None, AppliedEdits(seen.position(position), on_cpu))
+
+    seen = run(store, edited)
     if store:
         seen.describe(store)
     return seen
@@ -108,24 +114,36 @@ def _observation(
     return observation(model, prompts, dict.fromkeys(prompts.columns, codes), values, whole, edited, applied)
 
 
-def _coded(labels: Mapping[str, Sequence[Any]], n: int) -> Labels:
-    """Codes are in the order of first appearance. Raises UserError for labels of another length."""
-    codes, values = dict[str, Tensor](), dict[str, list[Any]]()
-    for name, given in labels.items():
-        each = given.tolist() if hasattr(given, "tolist") else list(given)
-        if isinstance(given, str) or len(each) != n:
-            raise UserError(f"labels[{name!r}] has {len(each)} values for {n} prompts; give one per prompt")
-        values[name] = list(dict.fromkeys(each))
-        code = {value: k for k, value in enumerate(values[name])}
-        codes[name] = torch.tensor([code[value] for value in each])
-    return codes, values
+def _edited(layer: int, edit: Edit, states: Tensor, which: Tensor) -> Tensor:
+    """What an edit of your own makes of states (M, D). It gets them on the CPU, where an observation's states are."""
+    new: Any = edit(states.cpu(), which.cpu())
+    try:
+        return new.to(states).expand_as(states)
+    except (AttributeError, RuntimeError):
+        shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+        raise UserError(
+            f"the edit of layer {layer} returns {shape} for states of shape {tuple(states.shape)}; let it return a "
+            "tensor of that shape"
+        ) from None
+
+
+def _refuse_other_tokenizer(model: PreTrainedModel, prompts: TokenizedPrompts) -> None:
+    embedding: Any = model.get_input_embeddings()
+    embeddings = len(embedding.weight)
+    for number, ids in enumerate(prompts.unpadded):
+        if embeddings <= (largest := max(ids)):
+            raise UserError(
+                f"prompt {number} has token {largest} ({prompts.words([largest])[0]!r}), but the model has embeddings "
+                f"for {embeddings} tokens; give the model's own tokenizer"
+            )
 
 
 def _asked_sites(sites: Sequence[Site]) -> tuple[Site, ...]:
-    for site in (sites,) if isinstance(sites, str) else sites:
+    each = [*sites] if isinstance(sites, Iterable) and not isinstance(sites, str) else [sites]
+    for site in each:
         if site not in SITES:
             raise UserError(f"sites={site!r}: choose from {', '.join(SITES)}{did_you_mean(str(site), SITES)}")
-    return tuple(dict.fromkeys(("resid_post", *((sites,) if isinstance(sites, str) else sites))))
+    return tuple(dict.fromkeys(("resid_post", *each)))
 
 
 @torch.no_grad()
@@ -150,19 +168,21 @@ def run_batch(
             model, places, final_norm=final_norm, logits_at=last, **changes, **prompts.inputs(lines, model)
         )
     answers = answers_by(prompts, lines, output.logits[0].float().cpu())
-    found: dict[Site, Tensor] = {"resid_post": states, **{site: torch.stack(each) for site, each in kept.items()}}
-    if "resid_pre" in sites:
-        found["resid_pre"] = states[:-1]
-    by_position = {site: values.float().cpu().split(len(lines), dim=1) for site, values in found.items()}
+    found: dict[Site, Tensor] = {"resid_post": states, "resid_pre": states[:-1]}
+    found |= {site: torch.stack([each.to(states.device) for each in values]) for site, values in kept.items()}
+    if "resid_mid" in sites:
+        found["resid_mid"] = states[:-1] + found["attn_out"]
+    by_position = {site: found[site].float().cpu().split(len(lines), dim=1) for site in sites}
     part = {f"{site}/{name}": values[k] for site, values in by_position.items() for k, name in enumerate(names)}
     return {**part, **answers._asdict()}
 
 
 def _facts(model: PreTrainedModel, prompts: TokenizedPrompts, sites: Sequence[Site], final_norm: bool) -> list[Any]:
-    """Return what the states depend on, for a fingerprint; of the weights, only a sample."""
+    """Return what the states and losses depend on, for a fingerprint; of the weights, a sample of every parameter."""
     return [
         *(type(model).__name__, model.config.to_json_string(), str(model.dtype), sorted(sites), final_norm),
-        prompts.ids.tolist(),
+        *(prompts_at_once(model, prompts.ids.shape[1]), prompts.ids.tolist()),
         {name: columns.tolist() for name, columns in prompts.columns.items()},
-        next(model.parameters()).flatten()[:64].float().tolist(),
+        None if prompts.answers is None else prompts.answers.tolist(),
+        sampled_weights(model),
     ]

@@ -9,6 +9,7 @@ other half is tested. The control is a random direction of the norm of the
 edit's own change.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -93,16 +94,24 @@ def patch_effects(
     edit: PatchEdit,
     within: str | Sequence[str] | None,
     position: str,
-    layers: Sequence[int] | None,
+    layers: Sequence[int] | int | None,
     n_pairs: int,
     alpha: float,
     seed: int,
 ) -> PatchEffects:
-    """See `PromptObservation.patch`. Raises UserError where no pairs exist or a layer does not."""
+    """See `PromptObservation.patch`. Raises UserError where no pairs exist or a layer does not, and for a value that an
+    argument cannot have."""
     if edit not in get_args(PatchEdit):
         raise UserError(f"edit={edit!r}: choose from {', '.join(get_args(PatchEdit))}")
+    if not isinstance(n_pairs, int) or n_pairs < 1:
+        raise UserError(f"n_pairs={n_pairs!r}: give a number from 1 on")
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise UserError(f"alpha={alpha!r}: give a finite number")
+    chosen = [layers] if isinstance(layers, int) else layers
+    if chosen is not None and not (len(chosen) and all(isinstance(layer, int) for layer in chosen)):
+        raise UserError(f"layers={layers!r}: give a list of numbers, such as [1, 2], or leave it out")
     try:
-        asked = edited_layers(patched.network.config.num_hidden_layers, layers)
+        asked = edited_layers(patched.network.config.num_hidden_layers, chosen)
     except ValueError as error:
         raise UserError(str(error)) from None
     generator = torch.Generator().manual_seed(seed)

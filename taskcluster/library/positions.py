@@ -9,7 +9,7 @@ these for each prompt.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,14 +35,15 @@ class TokenizedText(NamedTuple):
 def named(positions: Positions) -> dict[str, Where]:
     """Return positions by name; one without a name is named after its value."""
     if isinstance(positions, Mapping):
-        if not positions:
-            raise UserError('positions is empty; give "last", or {"name": position}')
+        if not positions or not all(isinstance(name, str) for name in positions):
+            raise UserError(f'positions={positions}: give "last", or {{"name": position}} with texts as names')
         return dict(positions)
     return {positions if isinstance(positions, str) else "position": positions}
 
 
 def resolve(name: str, where: Where, prompts: Sequence[TokenizedText]) -> Tensor:
     """The token of each prompt at a position, (N,). Raises UserError, naming the prompt, where there is none."""
+    where = _plain(where)
     each: Sequence[One] = [where] * len(prompts)  # type: ignore[list-item]
     if isinstance(where, Sequence) and not isinstance(where, str | tuple):
         each = where
@@ -53,10 +54,22 @@ def resolve(name: str, where: Where, prompts: Sequence[TokenizedText]) -> Tensor
     )
 
 
+def _plain(values: Any) -> Any:
+    """An array, tensor or series as a list, a number of theirs as a number, anything else as it is."""
+    return next((getattr(values, name)() for name in ("tolist", "to_list") if hasattr(values, name)), values)
+
+
 def _token(name: str, one: One, number: int, prompt: TokenizedText) -> int:
     n = len(prompt.tokens)
     if callable(one):
-        one = one(prompt.tokens)
+        try:
+            one = one(prompt.tokens)
+        except Exception as error:  # any error of a user's function
+            raise UserError(
+                f"positions[{name!r}]: the function fails on prompt {number} ({_short(prompt.text)!r}) with "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    one = _plain(one)
     if isinstance(one, str) and one != LAST:
         start = prompt.text.rfind(one) if one else -1
         if start < 0:
@@ -65,13 +78,13 @@ def _token(name: str, one: One, number: int, prompt: TokenizedText) -> int:
                 "every prompt contains, or a list with one text per prompt"
             )
         one = start, start + len(one)
-    if isinstance(one, tuple):
+    if isinstance(one, tuple) and len(one) == 2 and all(isinstance(_plain(end), int) for end in one):
         return _at_characters(name, one, number, prompt)
     index = n - 1 if one == LAST else one
     if not isinstance(index, int) or isinstance(index, bool):
         raise UserError(
-            f"positions[{name!r}]={one!r} is not a position; give 'last', an index, a text, a span (start, end) or a "
-            "function of the token strings"
+            f"positions[{name!r}]={one!r} is not a position; give 'last', an index, a text, a span (start, end), a "
+            "function of the token strings, or a list with one of these per prompt"
         )
     if not -n <= index < n:
         raise UserError(f"positions[{name!r}]={index} is outside prompt {number}, which has {n} tokens")
@@ -82,7 +95,7 @@ def _at_characters(name: str, span: tuple[int, int], number: int, prompt: Tokeni
     """The last token that holds a character of the span."""
     start, end = span
     tokens = [k for k, (first, last) in enumerate(prompt.offsets) if first < end and start < last]
-    if not tokens or start < 0 or end > len(prompt.text):
+    if not tokens or not 0 <= start < end <= len(prompt.text):
         raise UserError(
             f"positions[{name!r}]={span} contains no token of prompt {number}, which has {len(prompt.text)} characters"
         )

@@ -18,13 +18,13 @@ from taskcluster.data.tokenized import TokenizedPrompts
 from taskcluster.library.cluster_scores import ClusterScores, cluster_scores
 from taskcluster.library.marked_prompts import marked_prompts
 from taskcluster.library.patch_effects import Patched, PatchEdit, PatchEffects, patch_effects
-from taskcluster.library.saved_states import Store
+from taskcluster.library.saved_states import Store, sampled_weights
 from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.edited_prompts import Answers, AppliedEdits, Edit, logits_of
 from taskcluster.measures.measure import Measure
 from taskcluster.measures.observation import ANSWERS, Observation
-from taskcluster.models.block_sites import Site
+from taskcluster.models.block_sites import SITES, Site
 from taskcluster.validation import UserError, did_you_mean
 
 Activations = dict[Site, dict[str, Tensor]]
@@ -58,7 +58,8 @@ class PromptObservation(Observation):
         """Activations (layers, N, ...), on the CPU; of the last position by default. Raises UserError where they were
         not read."""
         if site not in self.activations:
-            raise UserError(f"site={site!r} was not read; observe(..., sites=[{site!r}]) reads it")
+            other = f"; observe(..., sites=[{site!r}]) reads it" if site in SITES else ""
+            raise UserError(f"site={site!r} was not read; choose from {', '.join(self.activations)}{other}")
         return self.activations[site][self.position(position)]
 
     def numpy(self, position: str | None = None, site: Site = "resid_post") -> np.ndarray:
@@ -77,9 +78,9 @@ class PromptObservation(Observation):
         """The values of a label as numbers, (N,), for each state at a position. Raises UserError for an unknown
         label."""
         known = self.labels[self.position(position)]
-        if label not in known:
+        if not isinstance(label, str) or label not in known:
             choices = ", ".join(known) or "none; pass labels= to observe"
-            raise UserError(f"label={label!r} is unknown; labels are {choices}{did_you_mean(label, known)}")
+            raise UserError(f"label={label!r} is unknown; labels are {choices}{did_you_mean(str(label), known)}")
         return known[label].long()
 
     def label(self, name: str, position: str | None = None) -> list[Any]:
@@ -113,7 +114,8 @@ class PromptObservation(Observation):
         Args:
             label: the label that clusters are compared with.
             within: another label, inside each value of which states are clustered by themselves; the ARI is the mean
-                over its values, weighted by their states.
+                over its values, weighted by their states. Values whose states all have one value of `label`, or all
+                another one, do not count.
             position: where states are read; by default the last position.
             site: which activations; by default the states after each block. With "heads", each head is clustered by
                 itself.
@@ -139,7 +141,7 @@ class PromptObservation(Observation):
         within: str | Sequence[str] | None = None,
         *,
         position: str | None = None,
-        layers: Sequence[int] | None = None,
+        layers: Sequence[int] | int | None = None,
         n_pairs: int = 200,
         alpha: float = 1.0,
         seed: int = 0,
@@ -157,15 +159,16 @@ class PromptObservation(Observation):
             within: labels that A and B share, and among whose values centroids are computed, as where states depend on
                 x; by default A and B share all others, if there are such pairs, and centroids are over all prompts.
             position: where states are edited; by default the last.
-            layers: by default all, 0 to L.
+            layers: one or several; by default all, 0 to L.
             n_pairs: at most so many pairs, drawn from all.
             alpha: strength of "add".
             seed: of the pairs and of the random directions of the control.
         """
         if self.applied:
             raise UserError(ALREADY_EDITED)
-        at = self.position(position)
-        prompts, each = self.prompts, self._each_prompt
+        at, each, prompts = self.position(position), self._each_prompt, self.prompts
+        if each is None:
+            raise UserError(f"prompts share their states at {', '.join(self.positions)}; observe another position too")
         labels = {name: self.codes(name, each) for name in self.labels[each]}
         self.codes(label, each)
         columns = prompts.columns[at][prompts.states_of(at, torch.arange(len(prompts)))]
@@ -182,9 +185,10 @@ class PromptObservation(Observation):
         )
 
     @property
-    def _each_prompt(self) -> str:
-        """A position whose states are one for each prompt."""
-        return next(name for name in reversed(self.positions) if len(self.prompts.examples[name]) == len(self.prompts))
+    def _each_prompt(self) -> str | None:
+        """A position whose states are one for each prompt; None where prompts share those at every position."""
+        names = (name for name in reversed(self.positions) if len(self.prompts.examples[name]) == len(self.prompts))
+        return next(names, None)
 
     def measure(self, measure: Measure) -> polars.DataFrame:
         """Run your own measure and return its numbers: a row for each metric and layer, with columns for the other
@@ -206,16 +210,19 @@ class PromptObservation(Observation):
             if len(examples) == len(self.prompts):
                 reads = zip(self.tokens, self.prompts.reads(position).tolist(), strict=True)
                 columns[f"token at {position}"] = [strings[read] for strings, read in reads]
-        each = self._each_prompt
-        columns |= {name: self.label(name, each) for name in self.labels[each]}
+        if each := self._each_prompt:
+            columns |= {name: self.label(name, each) for name in self.labels[each]}
         return polars.DataFrame({**columns, "answer": self.answers, "loss": self.losses.tolist()}, strict=False)
 
     def save(self, folder: str | Path) -> Path:
-        """Write activations (safetensors) and prompts (Parquet) to a folder, which `load_states` reads."""
+        """Write activations (safetensors) and prompts (Parquet) to a folder, which `load_states` reads.
+
+        Raises UserError for a folder that contains an observation of other prompts, positions, sites or weights."""
         parts = {
             f"{site}/{position}": values for site, by in self.activations.items() for position, values in by.items()
         }
-        store = Store(Path(folder), [self.prompts.ids.tolist(), sorted(parts)])
+        weights = None if self.network is None else sampled_weights(self.network)
+        store = Store(Path(folder), [self.prompts.ids.tolist(), sorted(parts), weights])
         store.keep(0, {**parts, **self._answers._asdict()})
         self.describe(store)
         return store.folder
@@ -223,8 +230,7 @@ class PromptObservation(Observation):
     def describe(self, store: Store) -> None:
         """Write all but the activations."""
         prompts, positions = self.prompts, self.positions
-        ids = prompts.unpadded
-        extra = polars.DataFrame({"ids": ids, "tokens": self.tokens, "words": [prompts.words(line) for line in ids]})
+        extra = polars.DataFrame({"ids": prompts.unpadded, "tokens": self.tokens, "words": prompts.pieces})
         store.finish(
             polars.concat([self.table(), extra], how="horizontal"),
             {

@@ -95,7 +95,7 @@ class Observation:
 
     @property
     def accuracy(self) -> float:
-        return int(self.correct.sum()) / len(self.correct)
+        return float(self.correct.sum()) / len(self.correct)
 
     @property
     def prompts(self) -> TokenizedPrompts:

@@ -66,8 +66,8 @@ def output_layer(network: PreTrainedModel) -> nn.Module:
     head = network.get_output_embeddings()
     if not isinstance(head, nn.Module):
         raise UserError(
-            f"model: {type(network).__name__} has no output layer, so its last states cannot be read; "
-            "let its get_output_embeddings() return it"
+            f"model: {type(network).__name__} has no output layer, so its last states cannot be read; load it with "
+            "AutoModelForCausalLM, or let its get_output_embeddings() return it"
         )
     return head
 

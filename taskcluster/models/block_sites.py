@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from taskcluster.models.architecture import accepted, alike, blocks, sample
+from taskcluster.models.architecture import accepted, blocks, sample
 from taskcluster.models.heads import projections
-from taskcluster.models.hidden_states import EVERYWHERE, Places, forward_with_states
+from taskcluster.models.hidden_states import EVERYWHERE, Places, evaluation, forward_with_states
 from taskcluster.validation import UserError
 
 Site = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "heads"]
@@ -72,48 +72,35 @@ def _tensor(output: Any) -> Tensor:
 def reading_sites(
     network: PreTrainedModel, sites: Sequence[Site], places: Places
 ) -> Iterator[dict[Site, list[Tensor]]]:
-    """A context in which every pass adds to the dictionary the activations at `places`, block after block, for all
-    `sites` but the residual stream before and after blocks (see `forward_with_states`)."""
-    seen: dict[Site, list[Tensor]] = {site: [] for site in sites if site not in STREAM}
+    """A context in which every pass adds to the dictionary the activations at `places`, block after block, for
+    "attn_out", "mlp_out" and "heads". The other sites follow from the states (see `forward_with_states`), resid_mid as
+    what a block reads and what its attention adds to it."""
+    asked = ["attn_out" if site == "resid_mid" else site for site in sites]
+    seen: dict[Site, list[Tensor]] = {site: [] for site in asked if site not in STREAM}
 
     def keep(site: Site, whole: Tensor) -> None:
-        seen[site].append(whole[places])
+        seen[site].append(whole[places].clone())  # some blocks add to it in place
 
     with ExitStack() as hooks:
 
         def after(module: nn.Module, site: Site) -> None:
             hooks.enter_context(module.register_forward_hook(lambda module, args, output: keep(site, _tensor(output))))
 
-        if {"resid_mid", "attn_out", "mlp_out"} & seen.keys():
-            for block, part in zip(blocks(network), parts(network), strict=True):
+        if {"attn_out", "mlp_out"} & seen.keys():
+            for part in parts(network):
                 for site in ("attn_out", "mlp_out"):
                     if site in seen:
                         after(part.attention if site == "attn_out" else part.mlp, site)
-                if "resid_mid" in seen:
-                    _read_middle(hooks, block, part, seen["resid_mid"], places)
         if "heads" in seen:
-            n_head = network.config.num_attention_heads
             for projection in projections(network):
                 hooks.enter_context(
                     projection.register_forward_pre_hook(
-                        lambda module, args: keep("heads", args[0].unflatten(-1, (n_head, -1)))
+                        lambda module, args: keep(
+                            "heads", args[0].unflatten(-1, (network.config.num_attention_heads, -1))
+                        )
                     )
                 )
         yield seen
-
-
-def _read_middle(hooks: ExitStack, block: nn.Module, part: Part, states: list[Tensor], places: Places) -> None:
-    """The stream in the middle is what the block reads and what its attention adds."""
-    before: list[Tensor] = []
-
-    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        before[:] = [args[0] if args else kwargs["hidden_states"]]
-
-    def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        states.append((before[0] + _tensor(output))[places])
-
-    hooks.enter_context(block.register_forward_pre_hook(enter, with_kwargs=True))
-    hooks.enter_context(part.attention.register_forward_hook(leave))
 
 
 @torch.no_grad()
@@ -123,19 +110,20 @@ def check_sites(network: PreTrainedModel, sites: Sequence[Site]) -> None:
     asked = [site for site in sites if site in ("resid_mid", "attn_out", "mlp_out")]
     if not asked:
         return
-    name, n_layer = type(network).__name__, len(blocks(network))
-    inputs: dict[str, Any] = {**sample(network, 2, 3)}
-    with reading_sites(network, ("attn_out", "mlp_out"), EVERYWHERE) as seen:
-        _, whole = forward_with_states(network, EVERYWHERE, final_norm=False, **inputs)
-    for layer in range(n_layer):
-        attention, mlp = (seen[site][layer].to(whole.device).float() for site in ("attn_out", "mlp_out"))
-        added = whole[layer].float() + attention + mlp
-        if not alike(added.to(whole[layer].dtype), whole[layer + 1]):
+    name, inputs = type(network).__name__, dict[str, Any](sample(network, 2, 3))
+    with evaluation(network):
+        with reading_sites(network, ("attn_out", "mlp_out"), EVERYWHERE) as seen:
+            _, whole = forward_with_states(network, EVERYWHERE, final_norm=False, **inputs)
+        serial = "resid_mid" not in asked or _mlp_reads_attention(network, inputs)
+    for layer, written in enumerate(whole[1:].float()):
+        summed = [whole[layer].float(), *(seen[site][layer].to(whole.device).float() for site in seen)]
+        rounding = 4 * torch.finfo(whole.dtype).eps * torch.stack(summed).abs().sum(0)
+        if not (torch.stack(summed).sum(0) - written).abs().le(rounding).all():
             raise UserError(
                 f"sites={asked[0]}: in {name} attention and MLP do not add up to the output of a block, so what they "
                 f"add cannot be read; choose from {', '.join((*STREAM, 'heads'))}"
             )
-    if "resid_mid" in asked and not _mlp_reads_attention(network, inputs):
+    if not serial:
         raise UserError(
             f"sites=resid_mid: the blocks of {name} run attention and MLP in parallel, without a stream between them; "
             f"choose from {', '.join(site for site in SITES if site != 'resid_mid')}"

@@ -34,7 +34,8 @@ def projections(network: PreTrainedModel) -> list[nn.Module]:
     if any(len(in_block) != 1 for in_block in maps):
         raise UserError(
             f"model: {type(network).__name__} does not have exactly one output projection of attention heads per "
-            "block, which separating heads needs; leave function_vector out of measures.vectors.methods"
+            "block, which separating heads needs; leave heads out of sites, and function_vector out of "
+            "measures.vectors.methods"
         )
     return [module for (module,) in maps]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from taskcluster.models.architecture import accepted, alike, blocks, output_layer, sample
+from taskcluster.models.architecture import accepted, alike, blocks, is_placed, output_layer, sample
 from taskcluster.validation import UserError
 
 Places = tuple[Tensor, Tensor] | tuple[slice, slice]
@@ -111,20 +111,33 @@ def numbers_held(network: PreTrainedModel, length: int, lines: int = 1, skip: in
 
 @contextmanager
 def evaluation(network: PreTrainedModel) -> Iterator[None]:
-    """A context without dropout."""
-    training = network.training
+    """A context without dropout, and without compiled code, which ignores hooks. Afterwards every module is in the mode
+    that it had."""
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
-        network.train(training)
+        for module, mode in modes:
+            module.training = mode
 
 
 @torch.no_grad()
 def check(network: PreTrainedModel) -> None:
-    """Raise UserError for a network whose logits are NaN, or whose states cannot be read or edited: an identity edit
-    must leave every logit bit-equal, and an edit of a layer's states must change some logit.
+    """Raise UserError for what is not a causal LM with weights, for a network whose logits are NaN, or whose states
+    cannot be read or edited: an identity edit must leave every logit bit-equal, and an edit of a layer's states must
+    change some logit.
     """
+    config = getattr(network, "config", None)
+    if not isinstance(network, nn.Module) or config is None or getattr(config, "is_encoder_decoder", False):
+        raise UserError(
+            f"model: {type(network).__name__} is not a causal LM of Hugging Face; load one with "
+            "AutoModelForCausalLM.from_pretrained"
+        )
+    output_layer(network)  # refuses a network without one
+    if network.device.type == "meta" and not is_placed(network):
+        raise UserError("model: its weights are on the meta device; load them with from_pretrained")
     with evaluation(network):
         reason = _unreadable(network)
     if reason:
@@ -136,12 +149,16 @@ def check(network: PreTrainedModel) -> None:
 
 def _unreadable(network: PreTrainedModel) -> str:
     """Return why states cannot be read and edited, "" if they can."""
+    layers = range(len(blocks(network)) + 1)
     inputs: dict[str, Any] = {**sample(network, 2, 3)}
     places = torch.tensor([0, 1], device=network.device), torch.tensor([1, 2], device=network.device)
-    layers = range(len(blocks(network)) + 1)
     clean: Tensor = network(**accepted(network, inputs)).logits  # (B, T, V)
     if clean.isnan().any():
         return f"its logits are NaN in {clean.dtype}"
+    later = {**inputs, "input_ids": inputs["input_ids"].clone()}
+    later["input_ids"][:, -1] = 0
+    if not alike(network(**accepted(network, later)).logits[:, :-1], clean[:, :-1]):
+        return "a token's logits depend on the tokens after it"
     same, states = forward_with_states(network, places, dict.fromkeys(layers, lambda state: state), None, **inputs)
     if len(states) != len(layers):
         return f"{len(states)} layers were seen of {len(layers)}"

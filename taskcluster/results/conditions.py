@@ -106,14 +106,19 @@ def usual(key: str, settings: Sequence[Settings]) -> Any:
     return settings[texts.index(Counter(texts).most_common(1)[0][0])].get(key)
 
 
+def differing_keys(settings: Sequence[Settings]) -> list[str]:
+    """The keys that do not have the same value in all, in order."""
+    keys = dict.fromkeys(key for values in settings for key in values)
+    return [key for key in keys if any(values.get(key) != settings[0].get(key) for values in settings)]
+
+
 def _labels(settings: Sequence[Settings]) -> list[tuple[str, dict[str, Any]]]:
     """For each condition of a sweep its label, and its settings restricted to the keys that differ between conditions.
 
     A label names all keys that tell conditions apart if the conditions are a whole grid. Otherwise it names the key
     with most values, and others where a condition, such as a control, departs from the usual value.
     """
-    keys = dict.fromkeys(key for values in settings for key in values)
-    differing = [key for key in keys if any(values.get(key) != settings[0].get(key) for values in settings)]
+    differing = differing_keys(settings)
     telling = _without_redundant(differing, settings)
     common: dict[str, Any] = {}
     if telling and len(settings) != math.prod(_n_values([key], settings) for key in telling):

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars
 
+from taskcluster.results.conditions import differing_keys
 from taskcluster.results.findings import Findings, Finished
 from taskcluster.results.points import FAMILIES, matrices
 from taskcluster.runs.condition import decisive, flatten, separate_seeds
@@ -74,11 +75,11 @@ def numbers(findings: Findings) -> polars.DataFrame:
 
 
 def labelled(findings: Findings, rows: polars.DataFrame, by: str, seeds: Sequence[str] = ()) -> polars.DataFrame:
-    """Rows of runs or conditions, as `by` says, with columns before the others: the condition and the swept keys, and
-    of runs also their path and their seeds."""
+    """Rows of runs or conditions, as `by` says, with columns before the others: the condition and the keys in which
+    conditions differ, of any sweep, and of runs also their path and their seeds."""
     named = [(name, run) for name, condition in findings.named() for run in condition.runs]
     configs = [flatten(run.config) | decisive(run.config) | {"condition": name, "run": run.path} for name, run in named]
-    swept = dict.fromkeys(key for condition in findings.conditions for key in condition.settings)
+    swept = differing_keys([decisive(condition.runs[0].config) for condition in findings.conditions])
     keys = ["condition", *swept, *(["run", *seeds] if by == "run" else [])]
     labels = polars.DataFrame([_column(key, [config.get(key) for config in configs]) for key in keys])
     labelled = rows.join(labels.unique(by), on=by, how="left", maintain_order="left")

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.rows import Position
+from taskcluster.data.rows import ROLES, Position
 from taskcluster.library.prompt_observation import PromptObservation
 from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.measure import Keep, Measurement, not_kept
@@ -61,7 +61,7 @@ class LoadedRun:
     def observe(
         self,
         split: str = "val",
-        positions: Sequence[Position] = ("instruction_end", "input"),
+        positions: Sequence[Position] | Position = ("instruction_end", "input"),
         final_norm: bool | None = None,
     ) -> PromptObservation:
         """What the network computes for a split of the probe set, to be clustered, patched and saved.
@@ -70,8 +70,17 @@ class LoadedRun:
             split: "train" or "val".
             positions: out of "instruction_end", "input", "answer" and, of few-shot prompts, "demonstrations".
             final_norm: whether the last layer is read after the final norm; by default as data.probe_final_norm.
+
+        Raises:
+            UserError: a split or a position that the run does not have.
         """
-        seen = observe(self.network, self.data, split, positions, final_norm=final_norm)
+        if split not in self.data.probe:
+            raise UserError(f"split={split!r}: choose from {', '.join(self.data.probe)}")
+        asked = dict.fromkeys([positions] if isinstance(positions, str) else positions)
+        there = [name for name in ROLES if len(self.data.probe[split].at(name))]
+        if not asked or asked.keys() - {*there}:
+            raise UserError(f"positions={positions!r}: choose from {', '.join(there)}")
+        seen = observe(self.network, self.data, split, [*asked], final_norm=final_norm)
         return PromptObservation(
             **{field.name: getattr(seen, field.name) for field in fields(Observation)},
             activations={"resid_post": {at: states.cpu() for at, states in seen.states.items()}},

@@ -19,6 +19,7 @@ from taskcluster.results.findings import Findings
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES
 from taskcluster.training.loading import load_run
+from taskcluster.validation import UserError
 
 Analyze = Callable[..., Outcome]
 
@@ -116,6 +117,12 @@ def test_the_measured_states_can_be_kept(small_run: RunFolder, taskcluster_analy
         for position in kept.positions:
             assert torch.equal(kept.at(position), expected.at(position))
             assert kept.label("task", position) == expected.label("task", position)
+        with pytest.raises(UserError, match="of different prompts, answers, positions, sites or model"):
+            expected.save(f"kept/step={10 - step:06d}/val")  # another step's
+    again = ("run", "steps=[4,6]", "measures=[clustering]")
+    assert taskcluster_analyze(*again, "states=kept").exit_code == 0
+    Path("file").touch()
+    assert "is a file; choose a folder" in taskcluster_analyze(*again, "states=file").refusal()
 
 
 def test_every_run_of_a_folder_is_measured_and_reported(

@@ -1,9 +1,11 @@
 """A user's prompts: which states are read, and clusters and patches with known answers."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars
 import pytest
 import torch
 from networks import ARCHITECTURES, byte_tokenizer, small
@@ -63,8 +65,11 @@ def test_a_site_that_the_architecture_lacks_is_one_sentence(tokenizer: Any) -> N
 
 @pytest.mark.parametrize(
     ("position", "token"),
-    [("last", -1), (0, 0), (-2, -2), ("->", -1), ((0, 1), 0), (lambda tokens: 1, 1), ([0] * 12, 0)],
-    ids=["last", "first", "from the end", "text", "characters", "function", "each"],
+    [
+        *[("last", -1), (0, 0), (-2, -2), ("->", -1), ((0, 1), 0), (lambda tokens: 1, 1), ([0] * 12, 0)],
+        *[(np.int64(1), 1), (np.zeros(12, dtype=int), 0), (polars.Series(["->"] * 12), -1)],
+    ],
+    ids=["last", "first", "from the end", "text", "characters", "function", "each", "number", "array", "series"],
 )
 def test_positions(position: Any, token: int, llama: Any, tokenizer: Any) -> None:
     seen = tc.observe(llama, tokenizer, PROMPTS, positions={"here": position})
@@ -155,6 +160,14 @@ def test_saved_states_come_back_without_the_model(seen: tc.PromptObservation, tm
     np.testing.assert_array_equal(again.cluster("colour").ari, seen.cluster("colour").ari)
     with pytest.raises(tc.UserError, match="without their model"):
         again.patch("colour")
+    seen.save(tmp_path / "states")  # the same again
+    tuned = copy.deepcopy(seen.model)
+    tuned.get_output_embeddings().weight.data *= 2
+    other = tc.observe(
+        tuned, seen.prompts.tokenizer, PROMPTS, positions={"colour": LABELS["colour"], "end": "last"}, sites=SITES
+    )
+    with pytest.raises(tc.UserError, match="choose another folder"):
+        other.save(tmp_path / "states")
 
 
 def test_a_killed_observation_resumes(
@@ -175,8 +188,21 @@ def test_a_killed_observation_resumes(
     again = tc.observe(llama, tokenizer, PROMPTS, LABELS, folder=tmp_path)
     assert len(run) == 1
     assert torch.equal(again.at(), whole.at())
+    files[1].unlink()
+    with pytest.raises(tc.UserError, match="lacks states of its 12 prompts"):
+        tc.load_states(tmp_path)
+    files[1].write_bytes(b"half")
+    with pytest.raises(tc.UserError, match="cannot be read"):
+        tc.load_states(tmp_path)
+    assert torch.equal(tc.observe(llama, tokenizer, PROMPTS, LABELS, folder=tmp_path).at(), whole.at())
     with pytest.raises(tc.UserError, match="another folder"):
         tc.observe(llama, tokenizer, PROMPTS[:6], folder=tmp_path)
+    with pytest.raises(tc.UserError, match="another folder"):
+        tc.observe(llama, tokenizer, PROMPTS, LABELS, answers=["red"] * 12, folder=tmp_path)
+    tuned = copy.deepcopy(llama)
+    tuned.model.layers[1].mlp.down_proj.weight.data *= 1.5  # the embedding is the same
+    with pytest.raises(tc.UserError, match="another folder"):
+        tc.observe(tuned, tokenizer, PROMPTS, LABELS, folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -187,10 +213,28 @@ def test_a_killed_observation_resumes(
         ({"positions": 40}, "=40 is outside prompt 0"),
         ({"positions": (90, 95)}, "contains no token of prompt 0"),
         ({"positions": [0, 1]}, "has 2 entries for 12 prompts"),
-        ({"positions": {}}, "positions is empty"),
+        ({"positions": {}}, r"positions=\{\}: give"),
+        ({"positions": {0: "last"}}, "with texts as names"),
         ({"positions": 1.5}, "is not a position"),
+        ({"positions": ("red", "blue")}, "or a list with one of these per prompt"),
+        ({"positions": (0, 1, 2)}, "is not a position"),
+        ({"positions": (2, 2)}, "contains no token of prompt 0"),
+        ({"positions": lambda tokens: tokens.index("Ġblue")}, r"fails on prompt 0 \('red is ->'\) with ValueError"),
+        ({"positions": lambda tokens: None}, "=None is not a position"),
         ({"sites": ["resid_mi"]}, "did you mean 'resid_mid'"),
+        ({"sites": None}, "sites=None: choose from"),
         ({"answers": ["red"]}, "answers has 1 entries for 12 prompts"),
+        ({"answers": [1] * 12}, r"answers\[0\]=1 has no token"),
+        ({"labels": ["red"] * 12}, "labels is of type list"),
+        ({"labels": {"colour": 3}}, "has 1 values for 12 prompts"),
+        ({"labels": {"colour": [*range(11), float("nan")]}}, r"labels\['colour'\] has nan for prompt 11"),
+        ({"labels": {"colour": [None, *range(11)]}}, r"labels\['colour'\] has None for prompt 0"),
+        ({"labels": {"colour": [["red"]] * 12}}, r"labels\['colour'\] has \['red'\] for prompt 0"),
+        ({"labels": {"answer": [*range(12)]}}, "labels has the name 'answer'"),
+        ({"labels": {1: [*range(12)]}}, "labels has the name 1"),
+        ({"prompts": ["red", None]}, "prompt 1 is neither a text nor a chat, but of type NoneType"),
+        ({"prompts": [{"role": "user", "content": "red"}]}, "but of type dict"),
+        ({"folder": __file__}, "is a file; choose another folder"),
         ({"prompts": ["a", ""]}, "has no token"),
         ({"prompts": []}, "non-empty list"),
         ({"prompts": [[{"role": "user", "content": "red"}]]}, "has no chat template"),
@@ -216,14 +260,68 @@ def test_a_prompt_that_is_longer_than_the_model_reads_is_refused(tokenizer: Any)
         (lambda seen: seen.cluster("colour", position="start"), "choose from colour, end"),
         (lambda seen: seen.patch("colour", within="shape"), "no two prompts differ"),  # one a colour and shape
         (lambda seen: seen.patch("colour", layers=[3]), "has layers 0 to 2"),
+        (lambda seen: seen.patch("colour", layers=[]), r"layers=\[\]: give a list"),
+        (lambda seen: seen.patch("colour", n_pairs=0), "n_pairs=0: give a number from 1 on"),
+        (lambda seen: seen.patch("colour", alpha=float("nan")), "alpha=nan: give a finite number"),
         (lambda seen: seen.patch("colour", edit="put"), "choose from add, centroid, replace"),
+        (lambda seen: seen.cluster("colour", within=["shape"]), r"label=\['shape'\] is unknown"),
+        (lambda seen: seen.cluster("colour", n_clusters=0), "n_clusters=0: give a number from 1 on"),
+        (lambda seen: seen.cluster("colour", site="mlp"), "site='mlp' was not read; choose from resid_post"),
+        (lambda seen: seen.edited("start", {}), "choose from colour, end"),
+        (lambda seen: seen.edited("end", {1: lambda states, which: None}), "the edit of layer 1 returns NoneType"),
+        (lambda seen: seen.edited("end", {1: lambda states, which: states[:, :3]}), r"returns \(12, 3\) for states"),
         (lambda seen: seen.patch("colour", within="size"), "is not another label"),
         (lambda seen: tc.load_states("nowhere"), "contains no observation"),
+        (lambda seen: tc.load_states(__file__), "contains no observation"),
     ],
 )
 def test_wrong_questions_are_one_sentence(question: Any, sentence: str, seen: tc.PromptObservation) -> None:
     with pytest.raises(tc.UserError, match=sentence):
         question(seen)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"group": [np.int64(k % 2) for k in range(12)]},
+        {"group": torch.arange(12) % 2},
+        {"group": [torch.tensor(k % 2) for k in range(12)]},
+        polars.DataFrame({"group": [0, 1] * 6}),
+    ],
+    ids=["numpy numbers", "a tensor", "tensors", "a table"],
+)
+def test_labels_of_any_library(given: Any, llama: Any, tokenizer: Any, tmp_path: Path) -> None:
+    seen = tc.observe(llama, tokenizer, iter(PROMPTS), given)
+    assert seen.cluster("group").n_clusters == 2
+    assert tc.load_states(seen.save(tmp_path)).label("group") == [0, 1] * 6
+
+
+def test_values_whose_states_cannot_disagree_do_not_count(llama: Any, tokenizer: Any) -> None:
+    """Clusters of one state each, as many as the label's values, would be right at any layer."""
+    prompts = [f"{first} {second}" for first in ("red", "blue", "abc") for second in ("a", "is", "->", "This")]
+    labels = {"kind": [0, 1, 0, 1, *range(2, 10)], "group": [0] * 4 + [1] * 8}
+    alone = tc.observe(llama, tokenizer, prompts[:4], {"kind": [0, 1, 0, 1]}).cluster("kind")
+    within = tc.observe(llama, tokenizer, prompts, labels).cluster("kind", within="group")
+    np.testing.assert_array_equal(within.ari, alone.ari)
+    assert within.n_clusters == 2
+
+
+def test_a_layer_alone_is_patched(seen: tc.PromptObservation) -> None:
+    assert seen.patch("colour", layers=1).table()["layer"].to_list() == [1]
+
+
+def test_a_run_refuses_what_it_does_not_have(trained: Any) -> None:
+    run = tc.load_run(trained.path)
+    with pytest.raises(tc.UserError, match="split='other': choose from train, val"):
+        run.observe("other")
+    for positions in ("demonstrations", ["end"], []):
+        with pytest.raises(tc.UserError, match="choose from instruction_end, input, answer"):
+            run.observe(positions=positions)  # type: ignore[arg-type]
+    shared = run.observe(positions="instruction_end")
+    assert shared.table().columns == ["prompt", "answer", "loss"]
+    with pytest.raises(tc.UserError, match="prompts share their states at instruction_end"):
+        shared.patch("task")
+    assert shared.page().count("<mark") == len(shared.label("task", "instruction_end"))
 
 
 def test_a_run_is_observed_like_prompts(trained: Any) -> None:

@@ -76,13 +76,20 @@ def test_swept_keys_are_columns_of_their_own_type(tmp_path: Path) -> None:
         assert distinct(frame, *columns) == [(2, 0.1, "sgd", True), (3, 1.0, "adamw", False)]
 
 
+def test_keys_that_differ_between_sweeps_are_columns_too(tmp_path: Path) -> None:
+    plant(tmp_path / "small/seed=0", 0.9, config(0, n_layer=2))
+    plant(tmp_path / "large/seed=0", 0.9, config(0, n_layer=3))
+    for frame in frames(tmp_path):
+        assert distinct(frame, "condition", "model.n_layer") == [("large", 3), ("small", 2)]
+
+
 def test_a_missing_key_is_null_and_mixed_types_and_lists_are_text(tmp_path: Path) -> None:
     sweep(tmp_path, *({"task": task} for task in ({"words": ["a", "b"], "n": 3}, {"words": []}, {"n": "all"})))
     plant(tmp_path / "other/seed=x", 0.9, config(0, task={"more": 5}) | {"seed": "x"})
     table, _ = frames(tmp_path)
     values = [('["a", "b"]', "3", "0"), ("[]", None, "0"), (None, "all", "0"), (None, None, "x")]
     assert sorted(distinct(table, "task.words", "task.n", "seed"), key=str) == sorted(values, key=str)
-    assert "task.more" not in table.columns  # in which no sweep varies
+    assert {*distinct(table, "task.more", "seed")} == {(None, "0"), (5, "x")}  # which only the other sweep has
 
 
 def test_seeds_that_are_set_separately_are_columns(tmp_path: Path) -> None:
