@@ -17,8 +17,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from taskcluster.data.batches import WEIGHTS, Batch, LossOn, Packer, Padding, Weights
-from taskcluster.data.places import Hidden
+from taskcluster.data.batches import WEIGHTS, Batch, Hidden, LossOn, Packer, Padding, Weights
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
 from taskcluster.data.tokenizer import Frame, default_template, load_tokenizer, make_tokenizer, render_frame

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.data.places import Hidden, TokenPlaces
+from taskcluster.data.batches import Hidden, TokenPlaces
 from taskcluster.data.rows import Position, Rows
 
 

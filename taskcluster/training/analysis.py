@@ -17,7 +17,7 @@ from rich.console import Console
 
 from taskcluster.config import RunConfig
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.partial import PartialRow
+from taskcluster.runs.journal import PartialRow
 from taskcluster.runs.resume import writing
 from taskcluster.validation import UserError
 from taskcluster.work import doing, each

@@ -9,7 +9,7 @@ from conftest import bare_trainer
 from taskcluster.data.batches import Packer
 from taskcluster.data.prompts import Labels, Prompt
 from taskcluster.data.rows import rows_of
-from taskcluster.models.gpt2 import gpt2
+from taskcluster.models.from_scratch import gpt2
 from taskcluster.models.schedulers import constant
 from taskcluster.models.training_module import LanguageModel, TrainingDiverged
 from taskcluster.operations.command_line.cli import composed

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from taskcluster.data.places import Hidden
+from taskcluster.data.batches import Hidden
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import hidden_keys
 from taskcluster.measures.interventions.edits import EDITS, alternating

@@ -24,9 +24,9 @@ from taskcluster.operations.multiruns.planning import Planned, common_root
 from taskcluster.operations.processes import streams
 from taskcluster.operations.processes.environment import large_imports
 from taskcluster.operations.processes.interrupts import Interrupts
+from taskcluster.results.claims import held, judged
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, layers_of, number
-from taskcluster.runs.verdicts import held, judged
 from taskcluster.validation import UserError
 from taskcluster.views import shown
 from taskcluster.work import doing
