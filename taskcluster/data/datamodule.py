@@ -122,12 +122,12 @@ class SequenceDataModule(pl.LightningDataModule):
             self.template = Template(*written, *self.chat_frame)
         prompts = Prompts(family, self.tokenizer, self.template)
         pad = self.tokenizer.pad_token_id or 0
-        self.train_rows = rows_of(prompts.stream(split["train"]), shared=layout == "shared_prefix", pad=pad)
+        self.train_rows = rows_of(prompts.encode(split["train"]), shared=layout == "shared_prefix", pad=pad)
         self.n_rows = max(1, round(batch_size * len(self.train_rows) / len(split["train"])))
-        self.longest = max(self.train_rows.longest, max(len(p.tokens) for p in prompts.stream(split["val"])))
+        self.longest = max(self.train_rows.longest, max(len(p.tokens) for p in prompts.encode(split["val"])))
         self.probe = {
             name: rows_of(
-                prompts.stream(_probe(examples, probe_size, random.Random(f"{probe_seed}/probe/{name}"))),
+                prompts.encode(_probe(examples, probe_size, random.Random(f"{probe_seed}/probe/{name}"))),
                 shared=True,
                 pad=pad,
             )

@@ -1,20 +1,17 @@
 """Undefined metrics, and figures or controls that fail after the last update, do not fail a run."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import polars
 import pytest
-from conftest import SMALL, Outcome
+from conftest import SMALL, Train
 from faults import train, wandb_steps
 
 from taskcluster.operations.live.watcher import Watcher
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, number
-
-Train = Callable[..., Outcome]
 
 pytestmark = pytest.mark.slow
 

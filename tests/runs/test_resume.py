@@ -1,11 +1,10 @@
 """Where a run begins or resumes, and which folders and checkpoints are refused."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, Outcome
+from conftest import SMALL, Train
 from faults import Command, assert_equal, assert_identical, timeless, train
 from planted import config, plant, wanted
 
@@ -13,8 +12,6 @@ from taskcluster.metrics import OWN
 from taskcluster.runs.checkpoints import load
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import find_start, is_finished
-
-Train = Callable[..., Outcome]
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 

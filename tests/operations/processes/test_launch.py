@@ -6,20 +6,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import SMALL, Outcome
+from conftest import SMALL, Train
 from faults import Command, assert_identical, train
 
 from taskcluster.config import RunConfig
 from taskcluster.operations.command_line.cli import composed
 from taskcluster.operations.processes.launch import launcher, missing_processes, rank
 from taskcluster.runs.folder import RunFolder
-
-Train = Callable[..., Outcome]
 
 RUN = (*SMALL, "trainer=ddp", "model.dropout=0.1", "trainer.max_steps=10")
 ENDLESS = "trainer.max_steps=100000"
