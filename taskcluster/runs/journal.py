@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from taskcluster.metrics import Metric
 from taskcluster.runs.records import contents
 from taskcluster.validation import UserError
 
@@ -63,6 +64,12 @@ def layers_of(row: Mapping[str, Any], metric: str) -> list[float]:
     while (key := f"{metric}/layer_{len(values)}") in row:
         values.append(number(row, key))
     return values
+
+
+def values_of(row: Mapping[str, Any], metric: Metric, split: str = "val") -> list[float]:
+    """A metric in a line: its values by layer, [] if there are none; or its one value."""
+    stem = metric.stem(split)
+    return layers_of(row, stem) if metric.by_layer else [number(row, stem)]
 
 
 def append(file: Path, row: Mapping[str, Any]) -> None:
