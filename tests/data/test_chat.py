@@ -100,10 +100,3 @@ def test_a_run_keeps_its_frame(taskcluster_train: Train, tmp_path: Path) -> None
     without = yaml.safe_load((run.path / "config.yaml").read_text())
     del without["data"]["chat_frame"]
     assert decisive(without) == decisive(run.config())
-
-
-def test_checkpoints_of_a_series_have_one_frame(taskcluster_train: Train, tmp_path: Path) -> None:
-    for step, day in ((1, "01 Jan 2026"), (2, "02 Jan 2026")):
-        dated(tmp_path / "chat" / f"step{step}", day)
-    said = "model.path='chat/step2' differs from model.path='chat/step1' in the tokenizer's chat frame ([system]02 Jan"
-    assert said in taskcluster_train(*CHAT, "trainer.max_steps=0").refusal()
