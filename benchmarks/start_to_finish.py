@@ -51,12 +51,12 @@ def traced(began: float, arguments: list[str]) -> Seconds:
         fit(*args)
         spent["training and measuring"] = time.monotonic() - began - spent["start"]
         started = time.monotonic()
-        from taskcluster.training import conclude
+        from taskcluster.training import figures, recording
 
         spent["imports of charts and t-SNE"] = time.monotonic() - started
-        time_it(conclude, "_add_controls", "noise and other controls")
-        time_it(conclude.figures, "write_tsne", "t-SNE")
-        time_it(conclude.figures, "draw", "figures")
+        time_it(recording, "_add_controls", "noise and other controls")
+        time_it(figures, "write_tsne", "t-SNE")
+        time_it(figures, "draw", "figures")
 
     Experiment.fit = fitted  # type: ignore[method-assign]
     time_it(CheckpointCallback, "_save", "saving checkpoints")

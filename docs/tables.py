@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps import causal, causes, controls, depths, figures, pretrained, regexes, shots, single, varied
+from sweeps import bottleneck, causal, causes, controls, depths, figures, pretrained, regexes, shots, single, varied
 
 from taskcluster.results.cells import Table
 from taskcluster.results.findings import Findings
@@ -51,14 +51,14 @@ SWEEPS = {
     "few_shot": Sweep(2, pretrained.few_shot),
     "vectors_seeds": Sweep(3, pretrained.vectors_seeds),
     "shots": Sweep(25, shots.tables),
-    "bottleneck": Sweep(30, causes.bottleneck),
+    "bottleneck": Sweep(30, bottleneck.bottleneck),
     "sources": Sweep(52, causes.sources),
     "pull": Sweep(35, causes.pull),
     "own_weights": Sweep(9, causes.own_weights),
     "tightness": Sweep(10, causes.tightness),
     "finetune": Sweep(3, causes.finetune),
-    "words": Sweep(10, causes.words),
-    "breadth": Sweep(18, causes.breadth),
+    "words": Sweep(10, bottleneck.words),
+    "breadth": Sweep(18, bottleneck.breadth),
 }
 
 

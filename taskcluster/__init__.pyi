@@ -1,4 +1,4 @@
-from .data.places import TokenPlaces as TokenPlaces
+from .data.batches import TokenPlaces as TokenPlaces
 from .library.cluster_scores import ClusterScores as ClusterScores
 from .library.loaded_states import load_states as load_states
 from .library.observing import observe as observe

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
-from taskcluster.operations.command_line.arguments import Parser, say
+from taskcluster.operations.command_line.arguments import Parser, refusing, say
 from taskcluster.operations.live.server import HOST, Dashboard, application
 from taskcluster.operations.processes import environment
 from taskcluster.validation import UserError
@@ -26,12 +26,10 @@ def main() -> None:
     environment.prepare()
     arguments = parse(sys.argv[1:])
     try:
-        _serve(arguments)
+        with refusing(PROGRAM):
+            _serve(arguments)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except UserError as error:
-        say(PROGRAM, str(error))
-        sys.exit(2)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

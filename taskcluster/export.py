@@ -1,10 +1,9 @@
 """taskcluster-export: write a run's model in the format of transformers and the Hugging Face Hub."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from taskcluster.operations.command_line.arguments import Parser, say
+from taskcluster.operations.command_line.arguments import Parser, refusing
 from taskcluster.operations.live.speaking import speaking
 from taskcluster.operations.processes import environment, streams
 from taskcluster.runs.atomic_files import filling, refuse_taken
@@ -42,7 +41,7 @@ def main() -> None:
         help="a step with a checkpoint (default: the last one)",
     )
     arguments = parser.parse_args()
-    try:
+    with refusing(parser.prog):
         key, _, step = arguments.step.partition("=")
         if key != "step" or not (step == "last" or step.isdecimal()):
             raise UserError(f"{arguments.step} is not step=STEP; write, for example, step=240")
@@ -54,9 +53,6 @@ def main() -> None:
 
             exported = export(arguments.run, folder, None if step == "last" else int(step))
         print(f"The model of step {exported} is in {text(str(arguments.folder))}", flush=True)
-    except UserError as error:
-        say("taskcluster-export", str(error))
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """taskcluster-report: write a page, a summary, figures, and a table of every number from a multirun's folder."""
 
-import sys
 from pathlib import Path
 
-from taskcluster.operations.command_line.arguments import Parser, say
+from taskcluster.operations.command_line.arguments import Parser, refusing
 from taskcluster.operations.live.speaking import speaking
 from taskcluster.operations.processes import environment, streams
 from taskcluster.runs.records import text
-from taskcluster.validation import UserError
 from taskcluster.work import doing
 
 
@@ -36,7 +34,7 @@ def main() -> None:
     with environment.large_imports():
         from taskcluster.pages import multirun_report  # imported here, so that --help is quick
 
-    try:
+    with refusing(parser.prog):
         with speaking(streams.console()), doing("writing the report"):
             if arguments.figure:
                 files = multirun_report.figure(arguments.folder, arguments.figure, arguments.width, arguments.layer)
@@ -44,9 +42,6 @@ def main() -> None:
             else:
                 said = f"The report is {text(str(multirun_report.write(arguments.folder)))}"
         print(said, flush=True)
-    except UserError as error:
-        say("taskcluster-report", str(error))
-        sys.exit(2)
 
 
 def _layer(value: str) -> int | str:

@@ -73,6 +73,9 @@ class Outcome(NamedTuple):
         return line
 
 
+Train = Callable[..., Outcome]  # `taskcluster_train`, or another command
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="runs to kill at random moments, one to three times each")
 
@@ -102,9 +105,7 @@ def command(*arguments: str) -> int:
 
 
 @pytest.fixture
-def taskcluster_train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
+def taskcluster_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Train:
     """`taskcluster-train ARGUMENTS` in the test's folder, and what it printed."""
     monkeypatch.chdir(tmp_path)
 

@@ -5,11 +5,7 @@ from collections.abc import Iterator
 from io import StringIO
 
 import pytest
-import torch
-from torch import Tensor
 
-from taskcluster.measures.clusterers.clusterer import Clusterer, Clusters
-from taskcluster.measures.clustering import fit_layers
 from taskcluster.operations.live import speaking
 from taskcluster.operations.processes import streams
 from taskcluster.work import doing, each, sentence, stages
@@ -49,23 +45,6 @@ def test_an_error_inside_a_loop_leaves_nothing_behind() -> None:
         for item in each([1, 0], "item"):
             assert 1 / item
     assert kept.value.__traceback__  # which holds on to the loop
-
-
-class Listening(Clusterer):
-    n_clusters, seed = None, 0
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def fit(self, states: Tensor, n_clusters: int) -> Clusters:
-        self.heard.append(sentence())
-        return Clusters(torch.zeros(len(states), dtype=torch.long), states[:1], 0.0)
-
-
-def test_a_clusterer_reports_its_layer() -> None:
-    clusterer = Listening()
-    fit_layers(torch.zeros(3, 4, 2), clusterer, 1)
-    assert clusterer.heard == ["layer 1 of 3", "layer 2 of 3", "layer 3 of 3"]
 
 
 def test_a_file_gets_plain_lines_and_short_work_none(monkeypatch: pytest.MonkeyPatch) -> None:

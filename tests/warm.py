@@ -8,10 +8,10 @@ import gc
 import faults  # noqa: F401
 import transformers.models.gpt2.modeling_gpt2  # noqa: F401
 
-import taskcluster.models.gpt2
+import taskcluster.models.from_scratch
 import taskcluster.operations.multiruns.multirun
-import taskcluster.training.conclude
 import taskcluster.training.experiment
+import taskcluster.training.figures
 import taskcluster.training.recording  # noqa: F401
 from taskcluster.operations.command_line.cli import composed
 

@@ -88,6 +88,12 @@ def depth(condition: Runs) -> int:
     return int(condition.runs[0].config["model"]["n_layer"])
 
 
+def named(condition: Runs, *keys: str) -> tuple[Any, ...]:
+    """The values of a condition's settings, None where it lacks one."""
+    values = decisive(condition.runs[0].config)
+    return tuple(values.get(key) for key in keys)
+
+
 def numbered(condition: Runs, first: str = "") -> list[str]:
     """The columns of a table by layer."""
     return [first, *(str(layer) for layer in range(depth(condition) + 1))]

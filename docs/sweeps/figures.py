@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from sweeps import causes, regexes, separator_and_x, shots
+from sweeps import bottleneck, regexes, separator_and_x, shots
 from sweeps.cells import Runs, restricted, select
 from sweeps.depths import of_sequences
 
@@ -45,7 +45,7 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     "shots": {"shots": Figure("shots")},
     "bottleneck": {"bottleneck": Figure("bottleneck")},
 }
-OWN: Mapping[str, Callable[[Findings], Mapping[str, Chart]]] = {"shots": shots.charts, "bottleneck": causes.charts}
+OWN: Mapping[str, Callable[[Findings], Mapping[str, Chart]]] = {"shots": shots.charts, "bottleneck": bottleneck.charts}
 OF_DEFAULT_RUN = ("ari", "baselines", "nuisance")
 
 

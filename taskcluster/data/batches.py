@@ -13,13 +13,13 @@ Padded batches have one line per sequence, which any causal model accepts: same 
 Where the network has a cache of the tokens that all rows begin with, a batch can begin after these.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from taskcluster.data.places import TokenPlaces
 from taskcluster.data.rows import ANSWER, OF_ROWS, PREDICTS_Y, ROLES, Position, Rows
 
 WIDTH = 48  # places in a line of the grid, unless one row is longer: attention grows with it, empty places shrink
@@ -37,6 +37,19 @@ class Weights(NamedTuple):
 
 
 WEIGHTS: dict[LossOn, Weights] = {"sequence": Weights(1.0, 1.0, 1.0), "y": Weights(0.0, 0.0, 1.0)}
+
+
+class TokenPlaces(NamedTuple):
+    """From which attention masks are made. query (B, Q), key (B, K): the place of each query token, and of each key
+    token that these can attend to, in its sequence. end (B, Q): the place of instruction_end in the sequence of each
+    query."""
+
+    query: Tensor
+    key: Tensor
+    end: Tensor
+
+
+Hidden = Callable[[TokenPlaces], Tensor]  # which keys are hidden from which queries, bool (B, Q, K)
 
 
 class Batch(NamedTuple):

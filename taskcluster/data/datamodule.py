@@ -17,8 +17,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from taskcluster.data.batches import WEIGHTS, Batch, LossOn, Packer, Padding, Weights
-from taskcluster.data.places import Hidden
+from taskcluster.data.batches import WEIGHTS, Batch, Hidden, LossOn, Packer, Padding, Weights
 from taskcluster.data.prompts import Prompts, Template
 from taskcluster.data.rows import Rows, rows_of
 from taskcluster.data.tokenizer import Frame, default_template, load_tokenizer, make_tokenizer, render_frame
@@ -123,12 +122,12 @@ class SequenceDataModule(pl.LightningDataModule):
             self.template = Template(*written, *self.chat_frame)
         prompts = Prompts(family, self.tokenizer, self.template)
         pad = self.tokenizer.pad_token_id or 0
-        self.train_rows = rows_of(prompts.stream(split["train"]), shared=layout == "shared_prefix", pad=pad)
+        self.train_rows = rows_of(prompts.encode(split["train"]), shared=layout == "shared_prefix", pad=pad)
         self.n_rows = max(1, round(batch_size * len(self.train_rows) / len(split["train"])))
-        self.longest = max(self.train_rows.longest, max(len(p.tokens) for p in prompts.stream(split["val"])))
+        self.longest = max(self.train_rows.longest, max(len(p.tokens) for p in prompts.encode(split["val"])))
         self.probe = {
             name: rows_of(
-                prompts.stream(_probe(examples, probe_size, random.Random(f"{probe_seed}/probe/{name}"))),
+                prompts.encode(_probe(examples, probe_size, random.Random(f"{probe_seed}/probe/{name}"))),
                 shared=True,
                 pad=pad,
             )

@@ -118,16 +118,12 @@ class Prompts:
         self._x = _ranks({x for task in family.tasks for x in task.mapping})
         self._y = _ranks({y for task in family.tasks for y in task.mapping.values()})
 
-    def encode(self, examples: Sequence[Example]) -> list[Prompt]:
-        """A prompt for each example.
+    def encode(self, examples: Sequence[Example]) -> Iterator[Prompt]:
+        """Yield a prompt for each example, so that not all of them are in memory at once.
 
         Raises ValueError, naming the text, for one in which x or y has no token of its own, and for symbols that the
         tokenizer does not know.
         """
-        return list(self.stream(examples))
-
-    def stream(self, examples: Sequence[Example]) -> Iterator[Prompt]:
-        """Yield the prompts one by one, so that not all of them are in memory at once."""
         for begin in range(0, len(examples), AT_ONCE):
             chunk = examples[begin : begin + AT_ONCE]
             rendered = [self._template.render(example) for example in chunk]

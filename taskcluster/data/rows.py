@@ -74,9 +74,14 @@ class Rows:
         return self.starts.diff()
 
     @property
+    def row_of_example(self) -> Tensor:
+        """The row of each example, (E,)."""
+        return self.row_of[self.firsts].long()
+
+    @property
     def longest(self) -> int:
         """The length of the longest sequence, including its last token, which no row holds."""
-        return int((self.prefixes[self.row_of[self.firsts].long()] + self.reads).max()) + 1
+        return int((self.prefixes[self.row_of_example] + self.reads).max()) + 1
 
     @property
     def first_examples(self) -> Tensor:
@@ -136,7 +141,7 @@ class Rows:
         """Examples with numbers `examples` (B,) up to the token that predicts y, or its last token if `whole`: tokens
         (B, T), filled up with `pad` on the left to the T of the longest of all examples; mask (B, T), 1 where a token
         is; and how many places before the last each position is, (B,)."""
-        every_row, every_answer = torch.arange(len(self.counts)).repeat_interleave(self.counts), self.at("answer")
+        every_row, every_answer = self.row_of_example, self.at("answer")
         every_more = self.answers - 1 if whole else torch.zeros_like(every_answer)
         every_length = self.prefixes[every_row] + every_answer - self.firsts + 1 + every_more
         row, answers, more = every_row[examples], every_answer[examples], every_more[examples]

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from taskcluster.data.places import Hidden, TokenPlaces
+from taskcluster.data.batches import Hidden, TokenPlaces
 from taskcluster.data.rows import Position, Rows
 
 PART = "\N{REPLACEMENT CHARACTER}"  # how a part of a character is decoded
@@ -144,7 +145,7 @@ def prompts_of_rows(
         answers=rows.targets[rows.at("answer")].long(),
         tokenizer=tokenizer,
         hidden=hidden,
-        ends=rows.prefixes[rows.row_of[rows.firsts].long()] - 1,
+        ends=rows.prefixes[rows.row_of_example] - 1,
     )
 
 
@@ -158,12 +159,9 @@ def padded_prompts(
 ) -> TokenizedPrompts:
     """Prompts of these token ids. reads: {position: (N,)}, the number of the token that is read of each state; the
     others as in `TokenizedPrompts`."""
-    longest = max(map(len, ids))
-    grid = torch.full((len(ids), longest), pad)
-    mask = torch.zeros(len(ids), longest, dtype=torch.long)
-    for line, prompt in enumerate(ids):
-        grid[line, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[line, longest - len(prompt) :] = 1
-    padding = longest - mask.sum(1)
+    on_the_left: dict[str, Any] = {"batch_first": True, "padding_side": "left"}
+    grid = pad_sequence([torch.tensor(prompt) for prompt in ids], padding_value=pad, **on_the_left)
+    mask = pad_sequence([torch.ones(len(prompt), dtype=torch.long) for prompt in ids], **on_the_left)
+    padding = grid.shape[1] - mask.sum(1)
     columns = {name: read + padding[examples[name]] for name, read in reads.items()}
     return TokenizedPrompts(grid, mask, columns, examples, answers, tokenizer)

@@ -10,8 +10,9 @@ separator and at x is the instruction alone, in its symbols or words: within an 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from functools import cache, partial
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from taskcluster.metrics import Metric, control
 from taskcluster.models.from_scratch import with_random_weights
 from taskcluster.validation import Seed
 
-Texts = Sequence[Sequence[int]] | Sequence[Sequence[str]]  # each in tokens, or in symbols or words
+Texts = tuple[tuple[Any, ...], ...]  # each in tokens, or in symbols or words
 
 Unit = Literal["symbols", "words", "tokens"]  # what texts consist of
 
@@ -89,13 +90,16 @@ class Surface(Comparison):
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         embedding = next(observation.network.get_input_embeddings().parameters()).detach().float().cpu()
+        features = cache(partial(self._features, embedding=embedding))  # positions may share their texts
         aris: dict[Metric, Values] = {}
-        at = {s.position: self._features(s.position, observation.split, embedding) for s in self.scores}
         for score in self.scores:
+            texts, which = self._texts(score.position, observation.split)
             every = self.data.probe[observation.split].labels(score.position)
             labels, chosen = score.labels(every), score.chosen(every)
-            declared = surface_metrics(score.metric, self.n, self._unit(score.position))
-            for metric, (clusterer, states) in zip(declared, at[score.position], strict=True):
+            unit = self._unit(score.position)
+            declared = surface_metrics(score.metric, self.n, unit)
+            for metric, (clusterer, of_texts) in zip(declared, features(texts, unit), strict=True):
+                states = of_texts[which]
                 (found,) = (
                     fit_layers_within(states[None], clusterer, labels["x"], labels["task"])
                     if score.within
@@ -110,24 +114,28 @@ class Surface(Comparison):
             return "tokens"
         return "words" if self.data.family.words else "symbols"
 
-    def _features(self, position: Scored, split: str, embedding: Tensor) -> list[tuple[Clusterer, Tensor]]:
-        """For each baseline, what clusters it, and the features (N, ...) of the text of every state at the position."""
+    def _texts(self, position: Scored, split: str) -> tuple[Texts, Tensor]:
+        """The texts (I,) that states at the position are computed from, and the number of each state's text, (N,)."""
         rows, family = self.data.probe[split], self.data.family
-        tokens = rows.read_at(position)
-        texts: Texts = tokens
-        which = torch.arange(len(texts))
-        if self._unit(position) != "tokens":
-            numbers, which = rows.labels(position)["instruction"].unique(return_inverse=True)
-            instructions = family.instructions
-            texts = [family.parts(instructions[number][1]) for number in numbers.tolist()]
-            joined = [(" " if family.words else "").join(parts) for parts in texts]
+        if self._unit(position) == "tokens":
+            tokens = rows.read_at(position)
+            return tuple(map(tuple, tokens)), torch.arange(len(tokens))
+        numbers, which = rows.labels(position)["instruction"].unique(return_inverse=True)
+        instructions = family.instructions
+        return tuple(tuple(family.parts(instructions[number][1])) for number in numbers.tolist()), which
+
+    def _features(self, texts: Texts, unit: Unit, embedding: Tensor) -> list[tuple[Clusterer, Tensor]]:
+        """For each baseline, what clusters it, and the features (I, ...) of texts."""
+        tokens = [list(text) for text in texts]
+        if unit != "tokens":
+            joined = [(" " if unit == "words" else "").join(parts) for parts in texts]
             tokens = self.data.tokenizer(joined, add_special_tokens=False)["input_ids"]
         means = [embedding[text].mean(0) if text else embedding.new_zeros(embedding.shape[1]) for text in tokens]
         return [
-            (self.clusterer, counts(texts, 1)[which]),
-            (self.clusterer, counts(texts, self.n)[which]),
-            (self.clusterer, torch.stack(means)[which]),
-            (ByEditDistance(texts), which[:, None]),
+            (self.clusterer, counts(texts, 1)),
+            (self.clusterer, counts(texts, self.n)),
+            (self.clusterer, torch.stack(means)),
+            (ByEditDistance(texts), torch.arange(len(texts))[:, None]),
         ]
 
 

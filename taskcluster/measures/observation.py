@@ -14,9 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from taskcluster.data.batches import LossOn, Packer, Padding, shared_prefix_length
+from taskcluster.data.batches import Hidden, LossOn, Packer, Padding, shared_prefix_length
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.places import Hidden
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import TokenizedPrompts, prompts_of_rows
 from taskcluster.measures.edited_prompts import Answers, AppliedEdits, Edit, answers_of, logits_of, with_indices

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from taskcluster.data.batches import Packer
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.rows import Position, Rows
+from taskcluster.data.rows import Rows
 from taskcluster.measures.interventions.edits import group_means
 from taskcluster.measures.measure import Measure, Values, configured
 from taskcluster.measures.observation import CHUNK, Observation
@@ -71,20 +71,14 @@ class Routes(Measure):
     """
 
     needs = ("data",)
+    metrics = (ATTENTION, SAME_MAP, SHARED)
+    positions = ("instruction_end", "input")
     splits = ("val",)
     data: SequenceDataModule
 
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return (ATTENTION, SAME_MAP, SHARED)
-
-    @property
-    def positions(self) -> tuple[Position, ...]:
-        return ("instruction_end", "input")
-
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         rows = self.data.probe[observation.split]
-        row = rows.row_of[rows.firsts.long()].long()
+        row = rows.row_of_example
         at_end, at_x = (observation.states[position].cpu() for position in ("instruction_end", "input"))
         task, x = rows.numbers[:, 0].long(), rows.numbers[:, 3].long()
         of_row, fold, cell = task[rows.first_examples], row % 2, task * (int(x.max()) + 1) + x

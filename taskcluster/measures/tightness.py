@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.rows import Position
 from taskcluster.measures.interventions.edits import group_means
 from taskcluster.measures.measure import Measure, Values, configured
 from taskcluster.measures.observation import Observation
@@ -47,19 +46,13 @@ class Tightness(Measure):
     """`tightness` of every example: at the separator among all tasks, at x among the tasks that share its x."""
 
     needs = ("data",)
+    metrics = (TIGHTNESS, TIGHTNESS_AT_X, ANSWER_LOSS)
+    positions = ("instruction_end", "input")
     data: SequenceDataModule
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return (TIGHTNESS, TIGHTNESS_AT_X, ANSWER_LOSS)
-
-    @property
-    def positions(self) -> tuple[Position, ...]:
-        return ("instruction_end", "input")
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         rows = self.data.probe[observation.split]
-        row = rows.row_of[rows.firsts.long()].long()
+        row = rows.row_of_example
         task, x = rows.numbers[:, 0].long(), rows.numbers[:, 3].long()
         of_row = task[rows.first_examples]
         at_end, at_x = (observation.states[position].cpu() for position in ("instruction_end", "input"))

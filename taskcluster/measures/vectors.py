@@ -12,7 +12,6 @@ the centroids of clusters. Vectors, the choice of a layer, and the accuracies ar
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import product
 from typing import Annotated, Literal
 
@@ -28,8 +27,9 @@ from taskcluster.measures.interventions.sites import Layers, ProbePrompts, chunk
 from taskcluster.measures.measure import Values, configured
 from taskcluster.measures.observation import Observation
 from taskcluster.metrics import Metric, ends
-from taskcluster.models.heads import added, reading, replacing
-from taskcluster.models.hidden_states import evaluation
+from taskcluster.models.block_sites import reading_sites
+from taskcluster.models.heads import added, replacing
+from taskcluster.models.hidden_states import AT_THE_END, evaluation
 from taskcluster.results.intervals import interval
 from taskcluster.validation import Seed
 from taskcluster.work import each
@@ -127,10 +127,10 @@ class Vectors(ClusterMeasure):
         with `heads` also their outputs, (L, N, H, d)."""
         rows, states, outputs = self._parts[part].few, list[Tensor](), [torch.empty(0)] * (not heads)
         for chunk in chunks(network, rows, torch.arange(rows.n_examples)):
-            watched: AbstractContextManager[list[Tensor]] = reading(network) if heads else nullcontext([])
-            with watched as read:
+            with reading_sites(network, ("heads",) if heads else (), AT_THE_END) as read:
                 states.append(ProbePrompts(network, rows, chunk).at("answer").states)
-            outputs += [torch.stack(read[-len(states[0]) + 1 :])] if heads else []  # the last of two passes
+            if heads:
+                outputs.append(torch.stack(read["heads"][-len(states[0]) + 1 :])[:, :, 0])  # the last of two passes
         return torch.cat(states, 1), torch.cat(outputs, 1 if heads else 0)
 
     def _patches(self, network: PreTrainedModel) -> dict[Vector, Patch]:

@@ -1,11 +1,11 @@
-"""Outputs of single attention heads, read and replaced.
+"""Outputs of single attention heads, replaced.
 
 in:  a causal LM whose blocks project the outputs of their heads by one linear map
 out: what every head adds to the residual stream
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,21 +38,6 @@ def projections(network: PreTrainedModel) -> list[nn.Module]:
             "measures.vectors.methods"
         )
     return [module for (module,) in maps]
-
-
-@contextmanager
-def reading(network: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """A context in which a pass adds to the list, block after block, the outputs of the heads in the last places,
-    (B, H, d)."""
-    outputs: list[Tensor] = []
-
-    def read(module: nn.Module, args: tuple[Any, ...]) -> None:
-        outputs.append(args[0][:, -1].unflatten(-1, (network.config.num_attention_heads, -1)))
-
-    with ExitStack() as hooks:
-        for module in projections(network):
-            hooks.enter_context(module.register_forward_pre_hook(read))
-        yield outputs
 
 
 @contextmanager

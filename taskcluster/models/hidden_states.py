@@ -26,6 +26,7 @@ Places = tuple[Tensor, Tensor] | tuple[slice, slice]
 Edits = Mapping[int, Callable[[Tensor], Tensor]]  # layer -> a function of its states (M, D) at the edited places
 
 EVERYWHERE: Places = (slice(None), slice(None))
+AT_THE_END: Places = (slice(None), slice(-1, None))
 NO_EDITS: Edits = {}
 
 

@@ -32,7 +32,7 @@ def next_token_loss(network: PreTrainedModel, batch: Batch, step: int) -> Tensor
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer finite; at step 0, because of the initial weights."""
+    """The loss is not finite. At step 0, the initial weights are the cause."""
 
     def __str__(self) -> str:
         return f"the loss is not finite at step {self.args[0]}"

@@ -7,9 +7,8 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from taskcluster.data.batches import Batch
+from taskcluster.data.batches import Batch, TokenPlaces
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.places import TokenPlaces
 from taskcluster.objectives.objective import Objective, refuse_longer
 from taskcluster.validation import validated
 

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from taskcluster.data.batches import Batch, Packer, Weights
+from taskcluster.data.batches import Batch, Hidden, Packer, TokenPlaces, Weights
 from taskcluster.data.datamodule import SequenceDataModule
-from taskcluster.data.places import Hidden, TokenPlaces
 from taskcluster.data.rows import ROLES, Position
 from taskcluster.models.architecture import accepted
 from taskcluster.models.hidden_states import evaluation, forward_with_states, logits_at

@@ -48,7 +48,8 @@ def fitted(specification: Specification, width: int, known: Colours) -> Specific
     if isinstance(spec.get("title"), str):
         spec["title"] = wrap(spec["title"], int(letters / 1.4))  # larger and bold
     names = _panels(spec)
-    lines = {axis["field"]: _break(axis, spec, 18 if width < WIDTHS[-2] else 30) for axis in _nominal(spec, "y")}
+    named = [axis for axis in _channels(spec, "y") if axis.get("type") == "nominal"]
+    lines = {axis["field"]: _break(axis, spec, 18 if width < WIDTHS[-2] else 30) for axis in named}
     longest = max((len(line) for field in lines.values() for broken in field.values() for line in broken), default=0)
     labels = max(0.0, longest * LETTER - NUMBERS / 2)
     columns, panel = _columns(spec, len(names), width - labels, spec.get("columns"))
@@ -69,11 +70,6 @@ def fitted(specification: Specification, width: int, known: Colours) -> Specific
         for encoding in _channels(spec, channel):
             _legend(encoding, spec, letters, known)
     return spec
-
-
-def _nominal(spec: Specification, channel: str) -> list[Specification]:
-    """The encodings of an axis of names."""
-    return [axis for axis in _channels(spec, channel) if axis.get("type") == "nominal"]
 
 
 def _break(axis: Specification, spec: Specification, letters: int) -> dict[str, list[str]]:

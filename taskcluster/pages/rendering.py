@@ -13,7 +13,7 @@ from taskcluster.pages.charts import theme
 from taskcluster.pages.layout import FONT, WIDTHS, colours, fitted
 from taskcluster.pages.marks import Chart
 from taskcluster.pages.vega import library
-from taskcluster.runs.verdicts import verdict
+from taskcluster.results.claims import verdict
 from taskcluster.validation import UserError
 from taskcluster.work import each
 

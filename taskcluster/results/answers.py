@@ -14,7 +14,7 @@ from taskcluster.results.cells import as_text, estimate, last_of
 from taskcluster.results.conditions import short_names
 from taskcluster.results.contrasts import DIFFERENCE_STEPS, Difference, decided, paired
 from taskcluster.results.findings import Findings
-from taskcluster.runs.journal import Row, fixed, layers_of, number
+from taskcluster.runs.journal import Row, fixed, values_of
 from taskcluster.views import shown
 
 MOST_NAMED = 4  # conditions or differences in a sentence
@@ -41,7 +41,7 @@ def answer(rows: Sequence[Row], known: Catalogue) -> list[str]:
     """Summarize the end of a run on validation: a sentence for each main metric."""
     last, sentences = rows[-1], []
     for metric in _main(known, [last]):
-        values = layers_of(last, metric.stem("val")) if metric.by_layer else [number(last, metric.stem("val"))]
+        values = values_of(last, metric)
         highest = max((value for value in values if math.isfinite(value)), default=math.nan)
         said = f"{metric.title[:1].upper()}{metric.title[1:]}: {fixed(values[-1], 2)}"
         if metric.by_layer:

@@ -22,6 +22,7 @@ RISE = 0.1  # smallest rise of a curve that emerges
 
 DIFFERENCE = (0.0, ARI.range[1] - ARI.range[0])  # absolute difference of two ARIs
 CORRELATION = (-1.0, 1.0)
+WORDS = {True: "pass", False: "FAIL"}
 
 
 @dataclass(frozen=True)
@@ -127,3 +128,23 @@ def emergence(steps: Sequence[int], values: Sequence[float]) -> float:
     half = (values[0] + values[-1]) / 2
     k = next(k for k, value in enumerate(values) if value >= half)
     return steps[k - 1] + (steps[k] - steps[k - 1]) * (half - values[k - 1]) / (values[k] - values[k - 1])
+
+
+def judged(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the claims; [] if none is decided."""
+    claims: list[dict[str, Any]] = results.get("claims", [])
+    return claims if any(claim["passed"] is not None for claim in claims) else []
+
+
+def verdict(claim: Mapping[str, Any]) -> str:
+    """ "pass", "FAIL", or why a claim is not decided, if its record says that."""
+    why = claim.get("undecided")
+    return WORDS.get(claim["passed"]) or ("not decided" + (f": {why}" if why else ""))
+
+
+def held(passed: Sequence[bool | None]) -> str:
+    """Count the decided verdicts that hold, and those not decided: "4 of 5, 1 not decided"."""
+    decided = [one for one in passed if one is not None]
+    parts = [f"{sum(decided)} of {len(decided)}"] if decided else []
+    parts += [f"{len(passed) - len(decided)} not decided"] if len(decided) < len(passed) else []
+    return ", ".join(parts) or "-"

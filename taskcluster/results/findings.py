@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taskcluster.metrics import ALWAYS, Catalogue, Metric, belonging
-from taskcluster.results.claims import emergence
+from taskcluster.results.claims import emergence, judged
 from taskcluster.results.conditions import Condition, conditions, find_runs, sweep_of, task_set
 from taskcluster.results.correlations import Agreement, agreements_of
 from taskcluster.results.points import Point, matrix_points, over_runs
@@ -20,7 +20,6 @@ from taskcluster.runs.condition import decisive, digest, seeds_of
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, layers_of, number
 from taskcluster.runs.records import text
-from taskcluster.runs.verdicts import judged
 from taskcluster.validation import UserError
 
 MOST = 50  # most conditions that a reader can take in

@@ -13,7 +13,7 @@ from statistics import fmean
 from taskcluster.metrics import ACCURACY, Metric, belonging
 from taskcluster.results import contrasts
 from taskcluster.results.cells import Table, as_text, ends, estimate, interval_of, point_text, titled
-from taskcluster.results.claims import RISE
+from taskcluster.results.claims import RISE, held
 from taskcluster.results.conditions import Condition
 from taskcluster.results.correlations import ALL, LAST
 from taskcluster.results.findings import Findings, Finished
@@ -21,7 +21,6 @@ from taskcluster.results.intervals import CONFIDENCE, FEWEST, UNBOUNDED, Interva
 from taskcluster.results.points import Point
 from taskcluster.runs.journal import SPLITS, number
 from taskcluster.runs.records import text
-from taskcluster.runs.verdicts import held
 from taskcluster.views import shown
 
 Ending = Mapping[tuple[str, str, str, int | None], Point]  # points of the last step by condition, metric, split, layer

@@ -78,7 +78,8 @@ class RunFolder:
 
     def refuse_in_use(self) -> None:
         """Raise UserError if a process has locked the folder."""
-        locks.refuse_held(self.path)
+        if self.in_use():
+            raise locks.in_use(self.path)
 
     def start(self, config: Mapping[str, Any], step: int | None, declared: Iterable[Metric]) -> None:
         """Prepare to resume after `step`, or to begin where it is None: everything written later is dropped.

@@ -3,13 +3,15 @@
 metrics.jsonl   {"step": 120, "val/accuracy": 0.9, "ari/val/layer_3": 0.7, "cka/val": [[1.0, ...], ...], ...,
                 "time": ..., "elapsed": ..., ...}
 training.jsonl  {"step": 10, "train/batch_loss": 4.2, "train/learning_rate": 0.001, "elapsed": ...}
+partial.jsonl   {"step": 0, "measure": "val/clustering", "numbers": {...}}, until the journal has the step
 """
 
 import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +19,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from taskcluster.metrics import Metric
 from taskcluster.runs.records import contents
 from taskcluster.validation import UserError
 
 Row = dict[str, Any]
+Numbers = Mapping[str, float]
 
 TIMES = ("time", "elapsed", "measuring")  # the keys of a line that differ between two runs of one configuration
 
@@ -60,6 +64,12 @@ def layers_of(row: Mapping[str, Any], metric: str) -> list[float]:
     while (key := f"{metric}/layer_{len(values)}") in row:
         values.append(number(row, key))
     return values
+
+
+def values_of(row: Mapping[str, Any], metric: Metric, split: str = "val") -> list[float]:
+    """A metric in a line: its values by layer, [] if there are none; or its one value."""
+    stem = metric.stem(split)
+    return layers_of(row, stem) if metric.by_layer else [number(row, stem)]
 
 
 def append(file: Path, row: Mapping[str, Any]) -> None:
@@ -119,3 +129,30 @@ def finite(value: Any) -> Any:
 def now() -> str:
     """The time of a line, in UTC to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class PartialRow:
+    """Called with the name of a measure and what computes its numbers: computes them once for a folder and a step, so
+    that a killed run resumes with the next measure.
+
+    Stored numbers are bit-equal; numbers that are not finite come back as NaN.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._file, self._step, self._known = folder / "partial.jsonl", step, dict[str, Numbers]()
+        for line in (contents(self._file) or b"").split(b"\n"):
+            with suppress(orjson.JSONDecodeError):  # the last line may be torn
+                row = orjson.loads(line)
+                if row["step"] == step:
+                    self._known[row["measure"]] = {k: math.nan if v is None else v for k, v in row["numbers"].items()}
+
+    def __call__(self, measure: str, compute: Callable[[], Numbers]) -> Numbers:
+        if measure not in self._known:
+            self._known[measure] = numbers = compute()
+            kept = {key: finite(value) for key, value in numbers.items()}
+            append(self._file, {"step": self._step, "measure": measure, "numbers": kept})
+        return self._known[measure]
+
+    def clear(self) -> None:
+        """Remove the file, as the journal has the step."""
+        self._file.unlink(missing_ok=True)

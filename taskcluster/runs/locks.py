@@ -37,12 +37,12 @@ def hold(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock").acquire(timeout=PATIENCE)
     except Timeout:
-        raise _in_use(folder) from None
+        raise in_use(folder) from None
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; choose a folder that can be written to") from None
     with lock:
         if _holder_elsewhere(folder):
-            raise _in_use(folder)
+            raise in_use(folder)
         try:
             with _heartbeat(folder / ".holder"):
                 yield
@@ -51,13 +51,8 @@ def hold(folder: Path) -> Iterator[None]:
                 (folder / ".lock").unlink(missing_ok=True)
 
 
-def refuse_held(folder: Path) -> None:
-    """Raise UserError if a process holds the lock of a folder."""
-    if held(folder):
-        raise _in_use(folder)
-
-
-def _in_use(folder: Path) -> UserError:
+def in_use(folder: Path) -> UserError:
+    """The error for a folder that another process holds."""
     if other := _holder_elsewhere(folder):
         return UserError(
             f"{folder} is in use by another process, number {other['pid']} on {other['host']}, which was active "

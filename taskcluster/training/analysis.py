@@ -17,7 +17,7 @@ from rich.console import Console
 
 from taskcluster.config import RunConfig
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.partial import PartialRow
+from taskcluster.runs.journal import PartialRow
 from taskcluster.runs.resume import writing
 from taskcluster.validation import UserError
 from taskcluster.work import doing, each
@@ -117,7 +117,7 @@ def analyze(analysis: Analysis, console: Console, states: Path | None = None) ->
 def _measure(analysis: Analysis, loaded: "LoadedRun", console: Console) -> None:
     """Measure the steps that the journal lacks, and conclude."""
     from taskcluster.runs.provenance import surroundings
-    from taskcluster.training import conclude
+    from taskcluster.training.recording import conclude, illustrate
 
     target, steps, done = analysis.target, analysis.steps, analysis.done
     last = done[-1] if done else None
@@ -131,9 +131,9 @@ def _measure(analysis: Analysis, loaded: "LoadedRun", console: Console) -> None:
             row, ended = {"step": step, **loaded.measure(kept)}, time.monotonic()
             target.append(row, elapsed=ended - began, measuring=ended - started)
             kept.clear()
-        conclude.conclude(target, loaded.data.family)
+        conclude(target, loaded.data.family)
         loaded.go_to(steps[-1])
-        conclude.illustrate(loaded, target, console)
+        illustrate(loaded, target, console)
 
 
 def _save_states(loaded: "LoadedRun", steps: Sequence[int], folder: Path) -> None:

@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from taskcluster.metrics import Catalogue, Metric, belonging
+from taskcluster.results.claims import judged, verdict
 from taskcluster.results.contrasts import highest_beside
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.runs.records import text
-from taskcluster.runs.verdicts import judged, verdict
 from taskcluster.views import shown
 
 STYLES = {True: "green", False: "red"}

@@ -14,8 +14,7 @@ from taskcluster.measures.measure import Measurement, not_kept
 from taskcluster.models.training_module import LanguageModel, TrainingDiverged
 from taskcluster.operations.processes.interrupts import Interrupted, Interrupts, ends_the_run
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
-from taskcluster.runs.journal import Row
-from taskcluster.runs.partial import PartialRow
+from taskcluster.runs.journal import PartialRow, Row
 from taskcluster.training.snapshots import Snapshots, spread
 from taskcluster.validation import validated
 

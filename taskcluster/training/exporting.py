@@ -12,10 +12,10 @@ import yaml
 from taskcluster.data.sources import quietly
 from taskcluster.operations.command_line.cli import composed
 from taskcluster.pages.rendering import render
+from taskcluster.results.claims import judged
 from taskcluster.runs.atomic_files import EXPORTED_CONFIG
 from taskcluster.runs.condition import differing_keys, flatten
 from taskcluster.runs.journal import Row, fixed, layers_of, number
-from taskcluster.runs.verdicts import judged
 from taskcluster.training.loading import LoadedRun, load_run
 from taskcluster.views import shown
 

@@ -18,11 +18,11 @@ from threadpoolctl import threadpool_limits
 from taskcluster.measures.observation import observe
 from taskcluster.pages import charts, comparison_charts, marks, matrix_charts, rendering
 from taskcluster.results.answers import answer, asked
+from taskcluster.results.claims import judged
 from taskcluster.results.correlations import agreements_of
 from taskcluster.results.points import matrix_points, over_runs
 from taskcluster.runs.atomic_files import replace_file
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.verdicts import judged
 from taskcluster.training.loading import LoadedRun
 from taskcluster.training.snapshots import AT, Snapshots, drawn, layers, spread
 

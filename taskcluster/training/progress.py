@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from taskcluster.metrics import LOSS, Catalogue
 from taskcluster.operations.live.speaking import SHOWN
-from taskcluster.runs.journal import Row, fixed, layers_of, number
+from taskcluster.runs.journal import Row, fixed, number, values_of
 from taskcluster.training.callbacks import MeasurementCallback
 from taskcluster.views import shown
 from taskcluster.work import doing, duration, stages
@@ -60,7 +60,7 @@ class ProgressCallback(pl.Callback):
 def _line(row: Row, known: Catalogue) -> str:
     values = []
     for metric in shown(known, "runs"):
-        measured = layers_of(row, metric.stem("val")) if metric.by_layer else [number(row, metric.stem("val"))]
+        measured = values_of(row, metric)
         values += [f"{metric.short} {fixed(measured[-1])}"] if measured else []
     split = "train" if LOSS.stem("train") in row else "val"  # a run without training
     return f"step {row['step']:6d}  loss {fixed(number(row, LOSS.stem(split)))}  validation: {'  '.join(values)}"

@@ -4,12 +4,11 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, Outcome
+from conftest import SMALL, Outcome, Train
 from faults import timeless
 
 from taskcluster import analyze
@@ -21,15 +20,13 @@ from taskcluster.runs.journal import TIMES
 from taskcluster.training.loading import load_run
 from taskcluster.validation import UserError
 
-Analyze = Callable[..., Outcome]
-
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 CAUSAL = ("measures=[interventions]", "data.probe_size=400")
 
 
 @pytest.fixture
-def taskcluster_analyze(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Analyze:
+def taskcluster_analyze(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Train:
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Outcome:
@@ -57,9 +54,7 @@ def measured(run: RunFolder, name: str = "default") -> list[int]:
     return [row["step"] for row in analysis(run, name).rows()]
 
 
-def test_offline_equals_live_to_the_bit(
-    taskcluster_train: Analyze, taskcluster_analyze: Analyze, tmp_path: Path
-) -> None:
+def test_offline_equals_live_to_the_bit(taskcluster_train: Train, taskcluster_analyze: Train, tmp_path: Path) -> None:
     every = ("measures=[clustering,clustering_at_x,kmeans_noise,chance,interventions]", "data.probe_size=400")
     often = ("measures.kmeans_noise.every_n_steps=4", "measures.chance.every_n_steps=1")
     taskcluster_train(*SMALL, *every, *often, "hydra.run.dir=live").output()
@@ -74,7 +69,7 @@ def test_offline_equals_live_to_the_bit(
 
 
 def test_a_signal_ends_it_and_the_same_command_resumes(
-    small_run: RunFolder, taskcluster_analyze: Analyze, monkeypatch: pytest.MonkeyPatch
+    small_run: RunFolder, taskcluster_analyze: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Job, "stopped", 0)
     append = RunFolder.append
@@ -97,7 +92,7 @@ def test_a_signal_ends_it_and_the_same_command_resumes(
     assert "already finished" in taskcluster_analyze("run").out
 
 
-def test_other_steps_and_settings(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
+def test_other_steps_and_settings(small_run: RunFolder, taskcluster_analyze: Train) -> None:
     strong = (*CAUSAL, "measures.interventions.alphas=[2]")
     assert taskcluster_analyze("run", "name=some", "steps=[4,0]", *strong).exit_code == 0
     row, _ = analysis(small_run, "some").rows()
@@ -107,7 +102,7 @@ def test_other_steps_and_settings(small_run: RunFolder, taskcluster_analyze: Ana
     assert "was made with another configuration" in taskcluster_analyze("run", "name=some", "steps=last").refusal()
 
 
-def test_the_measured_states_can_be_kept(small_run: RunFolder, taskcluster_analyze: Analyze) -> None:
+def test_the_measured_states_can_be_kept(small_run: RunFolder, taskcluster_analyze: Train) -> None:
     outcome = taskcluster_analyze("run", "steps=[4,6]", "measures=[clustering]", "states=kept")
     assert (outcome.exit_code, f"The states of {small_run.name} are in" in outcome.out) == (0, True)
     for step in (4, 6):
@@ -126,7 +121,7 @@ def test_the_measured_states_can_be_kept(small_run: RunFolder, taskcluster_analy
 
 
 def test_every_run_of_a_folder_is_measured_and_reported(
-    small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path
+    small_run: RunFolder, taskcluster_analyze: Train, tmp_path: Path
 ) -> None:
     shutil.move(small_run.path, tmp_path / "sweep" / "seed=0")  # a path that looks like a setting
     assert taskcluster_analyze("sweep/seed=0", "steps=last").exit_code == 0
@@ -141,7 +136,7 @@ def test_every_run_of_a_folder_is_measured_and_reported(
 
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 def test_a_failing_run_does_not_stop_the_others(
-    small_run: RunFolder, taskcluster_analyze: Analyze, tmp_path: Path, launcher: str
+    small_run: RunFolder, taskcluster_analyze: Train, tmp_path: Path, launcher: str
 ) -> None:
     runs = [RunFolder(Path(shutil.copytree(small_run.path, tmp_path / f"many/seed={seed}"))) for seed in range(3)]
     damaged = runs[0].checkpoint(2)
@@ -158,7 +153,7 @@ def test_a_failing_run_does_not_stop_the_others(
 
 
 def test_it_computes_with_the_threads_of_the_run(
-    small_run: RunFolder, taskcluster_analyze: Analyze, monkeypatch: pytest.MonkeyPatch
+    small_run: RunFolder, taskcluster_analyze: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = torch.get_num_threads()
     starts = small_run.status()["starts"]
@@ -176,7 +171,7 @@ def test_it_computes_with_the_threads_of_the_run(
 
 @pytest.mark.parametrize("chosen", ["agglomerative", "gaussian_mixture"])
 def test_another_clusterer_measures_with_the_seeds_of_the_run(
-    chosen: str, taskcluster_analyze: Analyze, small_run: RunFolder
+    chosen: str, taskcluster_analyze: Train, small_run: RunFolder
 ) -> None:
     assert taskcluster_analyze("run", "steps=last", f"clusterer={chosen}", "clusterer.n_clusters=5").exit_code == 0
     target = analysis(small_run)
@@ -217,7 +212,7 @@ def test_another_clusterer_measures_with_the_seeds_of_the_run(
     ],
 )
 def test_a_mistake_is_one_sentence(
-    small_run: RunFolder, taskcluster_analyze: Analyze, words: list[str], sentence: str
+    small_run: RunFolder, taskcluster_analyze: Train, words: list[str], sentence: str
 ) -> None:
     assert sentence in taskcluster_analyze(*words).refusal()
     assert not (small_run.path / "analysis").exists()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL, Outcome
+from conftest import SMALL, Train
 from faults import Command, timeless, train, wandb_steps
 from rich.console import Console
 from safetensors.torch import load_file, save_file
@@ -23,8 +23,6 @@ from taskcluster.runs.folder import RunFolder
 from taskcluster.training.analysis import analyze, plan
 from taskcluster.training.exporting import export
 from taskcluster.validation import UserError
-
-Train = Callable[..., Outcome]
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, Outcome
+from conftest import SMALL, Train
 from planted import config, plant, wanted
 
 from taskcluster import load_run
@@ -136,9 +136,7 @@ def test_any_name_of_a_folder_is_shown(sweep: Path, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
-def test_a_multirun_refuses_a_damaged_run_and_finishes_the_others(
-    taskcluster_train: Callable[..., Outcome], tmp_path: Path
-) -> None:
+def test_a_multirun_refuses_a_damaged_run_and_finishes_the_others(taskcluster_train: Train, tmp_path: Path) -> None:
     command = ["-m", *SMALL, "hydra.sweep.subdir=run_${seed}"]
     assert taskcluster_train(*command, "seed=1").exit_code == 0
     run = RunFolder(tmp_path / "multirun/default/run_1")

@@ -2,23 +2,20 @@
 
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import Outcome
+from conftest import Outcome, Train
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taskcluster import export, load_run
 from taskcluster.runs.folder import RunFolder
 
-Export = Callable[..., Outcome]
-
 
 @pytest.fixture
-def taskcluster_export(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Export:
+def taskcluster_export(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Train:
     def run(*words: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["taskcluster-export", *map(str, words)])
         try:
@@ -32,7 +29,7 @@ def taskcluster_export(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
 
 @pytest.mark.parametrize("step", [None, 2])
 def test_what_transformers_loads_has_the_same_logits_and_tokens(
-    taskcluster_export: Export, trained: RunFolder, tmp_path: Path, step: int | None
+    taskcluster_export: Train, trained: RunFolder, tmp_path: Path, step: int | None
 ) -> None:
     outcome = taskcluster_export(trained.path, tmp_path / "model", *([] if step is None else [f"step={step}"]))
     assert (outcome.exit_code, outcome.err) == (0, "")
@@ -50,7 +47,7 @@ def test_what_transformers_loads_has_the_same_logits_and_tokens(
 
 
 def test_card_has_settings_numbers_and_verdicts_where_any_is_decided(
-    taskcluster_export: Export, small_run: RunFolder, tmp_path: Path
+    taskcluster_export: Train, small_run: RunFolder, tmp_path: Path
 ) -> None:
     taskcluster_export(small_run.path, tmp_path / "undecided")
     card = (tmp_path / "undecided" / "README.md").read_text()
@@ -72,7 +69,7 @@ def test_card_has_settings_numbers_and_verdicts_where_any_is_decided(
 
 
 def test_what_cannot_be_exported_is_refused_in_one_sentence(
-    taskcluster_export: Export, trained: RunFolder, tmp_path: Path
+    taskcluster_export: Train, trained: RunFolder, tmp_path: Path
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()

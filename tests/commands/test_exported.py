@@ -1,20 +1,17 @@
 """An exported run measured as a pretrained model, as documented: the same tasks, the same numbers."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import SMALL, Outcome
+from conftest import SMALL, Train
 from test_probe import PAIRS, analyze
 
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import TIMES
 from taskcluster.training.exporting import export
-
-Train = Callable[..., Outcome]
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
@@ -62,18 +59,6 @@ def test_numbers_are_those_of_the_journal_to_the_bit(taskcluster_train: Train, t
     for part in ("task", "clusterer", "measures", "seed", "seeds"):
         assert measured.config()[part] == run.config()[part], part
     assert measured.config()["data"]["tokenizer"] == "model"
-
-
-def test_checkpoints_give_every_row_of_the_journal(
-    taskcluster_train: Train, trained: RunFolder, tmp_path: Path
-) -> None:
-    for step in (0, 4, 6):
-        export(trained.path, tmp_path / "model" / f"step{step}", step)
-    taskcluster_train(*MEASURE).output()
-    rows = {row["step"]: row for row in trained.rows()}
-    measured = RunFolder(tmp_path / "measured").rows()
-    assert [row["step"] for row in measured] == [0, 4, 6]
-    assert [numbers(row) for row in measured] == [validation(rows[step]) for step in (0, 4, 6)]
 
 
 @pytest.mark.slow

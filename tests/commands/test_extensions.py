@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
 from conftest import SMALL
 from faults import Command
 
-from taskcluster import LoadedRun, Metric, load_run
+from taskcluster import Metric, load_run
 from taskcluster.operations.live.watcher import Watcher
 from taskcluster.pages.multirun_report import write
 from taskcluster.runs.folder import RunFolder
@@ -221,19 +220,6 @@ def test_the_run_can_be_loaded_and_measured_again_to_the_bit(laboratory: Laborat
         assert {key: row[key] for key in measured} == measured
     with pytest.raises(UserError, match="no checkpoint of step 5; choose from: 0, 2, 4, 6"):
         loaded.go_to(5)
-
-
-def test_an_observation_can_be_made_again_with_edits(laboratory: Laboratory) -> None:
-    from taskcluster.measures.observation import observe
-
-    loaded: LoadedRun = load_run(laboratory.run.path)
-    seen = observe(loaded.network, loaded.data)
-    same = seen.edited("input", {1: lambda states, which: states})
-    assert (same.loss, same.accuracy) == (seen.loss, seen.accuracy)
-    moved = seen.edited("input", {1: lambda states, which: states * (which % 2)[:, None]})
-    assert moved.loss != seen.loss
-    assert torch.equal(moved.states["input"][0], seen.states["input"][0])
-    assert torch.equal(moved.states["input"][1, 1::2], seen.states["input"][1, 1::2])
 
 
 @pytest.mark.parametrize(

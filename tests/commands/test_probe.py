@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Outcome
+from conftest import SMALL, Outcome, Train
 from faults import train
 
 from taskcluster.analyze import main
@@ -71,7 +70,7 @@ def test_a_model_trained_until_all_is_right_has_the_same_table_as_a_model_of_oth
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_tasks_specified_by_sentences_get_interventions_after_neutral_questions(
-    taskcluster_train: Callable[..., Outcome], tmp_path: Path
+    taskcluster_train: Train, tmp_path: Path
 ) -> None:
     sizes = ("model.n_layer=2", "model.n_embd=16", "model.n_head=2", "model.n_positions=128", "clusterer.n_init=2")
     facts = ("task=facts", "task.relations=[capital,language]", "task.n_inputs=4", "task.n_instructions=20")

@@ -1,20 +1,17 @@
 """Undefined metrics, and figures or controls that fail after the last update, do not fail a run."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import polars
 import pytest
-from conftest import SMALL, Outcome
-from faults import train, wandb_steps
+from conftest import SMALL, Train
+from faults import train
 
 from taskcluster.operations.live.watcher import Watcher
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import fixed, number
-
-Train = Callable[..., Outcome]
 
 pytestmark = pytest.mark.slow
 
@@ -68,12 +65,6 @@ def test_figures_are_drawn_and_the_live_page_has_gaps(apart: Sweep) -> None:
     assert undefined
     assert all(math.isnan(point["mean"][k]) for point in curves.points.values() for k in undefined)
     assert {live.state for live in watcher.runs()} == {"finished"}
-
-
-def test_a_mirror_has_every_step_without_them(apart: Sweep) -> None:
-    for run in apart.runs:
-        (mirror,) = run.path.glob("wandb/offline-run-*/run-*.wandb")
-        assert wandb_steps(mirror) == [row["step"] for row in run.rows()]
 
 
 def test_undefined_numbers_read_as_a_dash() -> None:

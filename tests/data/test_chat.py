@@ -1,13 +1,11 @@
 """Prompts in a chat template's frame: the text as given, one BOS, one frame for a whole run; or one sentence."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SMALL, Outcome
-from networks import small
-from tokenizers import ByteLevelBPETokenizer
+from conftest import SMALL, Train
+from networks import byte_tokenizer, small
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
@@ -18,8 +16,6 @@ from taskcluster.runs.condition import decisive, differing_keys
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.custom import custom_family
 from taskcluster.tasks.family import Example
-
-Train = Callable[..., Outcome]
 
 OPEN, CLOSE = "{% for turn in messages %}[{{ turn.role }}]", "[end]{% endfor %}[model]"
 PLAIN = OPEN + "{{ turn.content }}" + CLOSE
@@ -34,14 +30,11 @@ REFUSED = {
 
 def tokenizer(template: object, prepends: bool = False) -> PreTrainedTokenizerFast:
     """One of bytes; prepends: whether it begins every text with BOS."""
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(["capital of USA -> Washington"] * 3, vocab_size=280, min_frequency=2)
-    backend = trained._tokenizer
-    backend.add_special_tokens(["<s>", "</s>"])
+    made = byte_tokenizer()
+    made.add_special_tokens({"bos_token": "<s>"})
     if prepends:
-        bos = ("<s>", backend.token_to_id("<s>"))
-        backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[bos])
-    made = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+        bos = ("<s>", made.bos_token_id)
+        made.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[bos])
     made.chat_template = template
     return made
 
@@ -107,10 +100,3 @@ def test_a_run_keeps_its_frame(taskcluster_train: Train, tmp_path: Path) -> None
     without = yaml.safe_load((run.path / "config.yaml").read_text())
     del without["data"]["chat_frame"]
     assert decisive(without) == decisive(run.config())
-
-
-def test_checkpoints_of_a_series_have_one_frame(taskcluster_train: Train, tmp_path: Path) -> None:
-    for step, day in ((1, "01 Jan 2026"), (2, "02 Jan 2026")):
-        dated(tmp_path / "chat" / f"step{step}", day)
-    said = "model.path='chat/step2' differs from model.path='chat/step1' in the tokenizer's chat frame ([system]02 Jan"
-    assert said in taskcluster_train(*CHAT, "trainer.max_steps=0").refusal()

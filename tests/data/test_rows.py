@@ -15,26 +15,29 @@ PROMPTS = [
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_prompt_ends_where_y_is_predicted_and_is_filled_up_on_the_left(shared: bool) -> None:
-    tokens, mask, back = rows_of(PROMPTS, shared).prompts(torch.tensor([2, 1, 0, 1]), pad=99)
-    wanted = [[99, 99, 99, 8, 9, 20], [5, 6, 7, 21, 22, 30], [99, 5, 6, 7, 20, 30], [5, 6, 7, 21, 22, 30]]
+@pytest.mark.parametrize(
+    ("whole", "wanted", "back"),
+    [
+        (
+            False,
+            [[99, 99, 99, 8, 9, 20], [5, 6, 7, 21, 22, 30], [99, 5, 6, 7, 20, 30], [5, 6, 7, 21, 22, 30]],
+            {"answer": [0, 0, 0, 0], "input": [0, 1, 1, 1], "instruction_end": [1, 3, 2, 3]},
+        ),
+        (
+            True,
+            [[99] * 4 + [8, 9, 20], [5, 6, 7, 21, 22, 30, 41], [99, 99, 5, 6, 7, 20, 30], [5, 6, 7, 21, 22, 30, 41]],
+            {"answer": [0, 1, 0, 1], "input": [0, 2, 1, 2], "instruction_end": [1, 4, 2, 4]},
+        ),
+    ],
+    ids=["up to y", "whole"],
+)
+def test_prompts_end_where_the_last_token_is_predicted_and_are_filled_up_on_the_left(
+    shared: bool, whole: bool, wanted: list[list[int]], back: dict[str, list[int]]
+) -> None:
+    tokens, mask, places = rows_of(PROMPTS, shared).prompts(torch.tensor([2, 1, 0, 1]), pad=99, whole=whole)
     assert tokens.tolist() == wanted
     assert mask.tolist() == [[int(token != 99) for token in line] for line in wanted]
-    assert back["answer"].tolist() == [0, 0, 0, 0]
-    assert back["input"].tolist() == [0, 1, 1, 1]
-    assert back["instruction_end"].tolist() == [1, 3, 2, 3]
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_whole_prompt_ends_with_y(shared: bool) -> None:
-    rows, examples = rows_of(PROMPTS, shared), torch.tensor([2, 1, 0])
-    tokens, mask, back = rows.prompts(examples, pad=99, whole=True)
-    wanted = [[99] * 4 + [8, 9, 20], [5, 6, 7, 21, 22, 30, 41], [99, 99, 5, 6, 7, 20, 30]]
-    assert tokens.tolist() == wanted
-    assert mask.tolist() == [[int(token != 99) for token in line] for line in wanted]
-    assert back["answer"].tolist() == [0, 1, 0]
-    assert back["input"].tolist() == [0, 2, 1]
-    assert back["instruction_end"].tolist() == [1, 4, 2]
+    assert {position: of.tolist() for position, of in places.items()} == back
 
 
 @pytest.mark.parametrize("shared", [True, False])

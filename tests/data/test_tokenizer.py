@@ -51,7 +51,7 @@ FIRST, SECOND = (task.instructions[0][0] for task in SYMBOLS.tasks)
 EXAMPLES = [Example(0, FIRST, "red", "blue", 0), Example(0, FIRST, "x", "x", 0), Example(1, SECOND, "red", "red", 1)]
 TEMPLATE = Template(SYMBOL_TEMPLATE)
 TOKENIZER = make_tokenizer(SYMBOLS, TEMPLATE)
-PROMPTS = Prompts(SYMBOLS, TOKENIZER, TEMPLATE).encode(EXAMPLES)
+PROMPTS = [*Prompts(SYMBOLS, TOKENIZER, TEMPLATE).encode(EXAMPLES)]
 WORDS = custom(
     [
         {"instructions": ["capital of", "main city of"], "mapping": {"South Korea": "Seoul", "USA": "W, D.C."}},
@@ -107,7 +107,7 @@ def test_the_inputs_of_all_examples_are_found() -> None:
     tasks = regex_family(n_tasks=10)
     examples = tasks.split()["val"]
     tokenizer = make_tokenizer(tasks, TEMPLATE)
-    prompts = Prompts(tasks, tokenizer, TEMPLATE).encode(examples)
+    prompts = [*Prompts(tasks, tokenizer, TEMPLATE).encode(examples)]
     for shared in (True, False):
         rows = rows_of(prompts, shared)
         at, labels = rows.at("input"), rows.labels("input")
@@ -243,5 +243,5 @@ def test_a_template_that_does_not_suit_the_texts_is_refused(
     example = Example(0, "capital of", *mapping.popitem(), 0)
     with pytest.raises(ValueError, match="template") as refused:
         Prompts(family, make_tokenizer(family, Template(WORD_TEMPLATE)), parsed)  # which looks at the template
-        Prompts(family, make_tokenizer(family, parsed), parsed).encode([example])
+        list(Prompts(family, make_tokenizer(family, parsed), parsed).encode([example]))
     assert reason in str(refused.value)

@@ -45,15 +45,6 @@ def test_what_is_not_run_is_listed_with_its_reason_and_still_written() -> None:
     }
 
 
-def test_a_page_is_one_script_of_the_shell_with_its_python() -> None:
-    (api,) = (page for page in pages() if page.name == "api.md")
-    assert script(api).startswith("python - <<'END'\nimport taskcluster as tc")
-    (pretrained,) = (page for page in pages() if page.name == "pretrained.md")
-    lines = script(pretrained).splitlines()
-    assert "taskcluster-export $RUN checkpoints/step0 step=0" in lines
-    assert lines.index("RUN=outputs/reproduce/seed=0") < lines.index("taskcluster-export $RUN checkpoints/step0 step=0")
-
-
 @pytest.mark.documented
 @pytest.mark.parametrize("page", [page for page in pages() if script(page).strip()], ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run_as_they_are_written(page: Path, tree: Path) -> None:

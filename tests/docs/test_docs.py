@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +16,12 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+import written
 import yaml
-from conftest import SMALL, Outcome
+from conftest import SMALL, Train
 from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
+from written import DOCS, ROOT
 
 import taskcluster
 from taskcluster import dashboard, report
@@ -30,26 +32,18 @@ from taskcluster.pages.multirun_report import write
 from taskcluster.runs.condition import flatten
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
 
-sys.path.append(str(Path(taskcluster.__file__).parents[1] / "docs"))
+sys.path.append(str(DOCS))
 import reference
 
-Train = Callable[..., Outcome]
-
-ROOT = Path(taskcluster.__file__).parents[1]
-DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    """The blocks of code of a language in a page."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-
-
 def commands(program: str) -> list[str]:
     """Every command line of the pages that begins with `program`, each once, without its comment."""
-    lines = (line for page in PAGES for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines())
-    return sorted({line.split("  #")[0].split(" # ")[0].strip() for line in lines if line.split()[:1] == [program]})
+    shell = (block.text for page in PAGES for block in written.blocks(page) if block.language == "sh")
+    lines = {line for text in shell for line in written.commands(text)}
+    return sorted(line for line in lines if line.split()[:1] == [program])
 
 
 class Making(NamedTuple):
@@ -134,9 +128,9 @@ def test_the_flags_of_other_commands_exist(
     with pytest.raises(SystemExit):
         program.main()  # type: ignore[attr-defined]
     known = capfd.readouterr().out
-    written = commands(f"taskcluster-{name}")
-    assert written
-    for flag in re.findall(r"--[a-z-]+", " ".join(written)):
+    lines = commands(f"taskcluster-{name}")
+    assert lines
+    for flag in re.findall(r"--[a-z-]+", " ".join(lines)):
         assert flag in known
 
 
@@ -247,7 +241,8 @@ def test_docs_and_examples_import_public_names_only() -> None:
 @pytest.mark.parametrize("page", ["add_task", "add_model", "add_measure"])
 def test_the_tests_of_the_guides_pass(page: str, own_code: None) -> None:
     sys.path += [str(folder) for folder in (DOCS / "examples").iterdir()]
-    tests = [block for block in blocks(DOCS / f"{page}.md", "python") if "import" in block and "load_run" not in block]
+    python = [block.text for block in written.blocks(DOCS / f"{page}.md") if block.language == "python"]
+    tests = [text for text in python if "import" in text and "load_run" not in text]
     assert tests
     for test in tests:
         exec(compile(test, page, "exec"), {})
@@ -301,9 +296,9 @@ def test_the_reference_has_every_metric(site: Path) -> None:
 
 
 def test_the_reference_has_every_name_of_the_library(site: Path) -> None:
-    written = (site / "api.html").read_text()
+    page = (site / "api.html").read_text()
     for name in taskcluster.__all__:
-        assert f'id="taskcluster.{name}"' in written
+        assert f'id="taskcluster.{name}"' in page
 
 
 def test_a_guide_shows_its_example_whole(site: Path) -> None:

@@ -92,20 +92,6 @@ def test_what_an_experiment_expects_leads_to_a_page_instead_of_repeating_its_num
     assert [page for page in re.findall(r"docs/\w+\.md", expected) if (ROOT / page).is_file()]
 
 
-@pytest.mark.parametrize(
-    ("text", "numbers"),
-    [
-        ("an ARI of 0.93 [0.90, 0.97], of -0.05", ["0.93", "0.90", "0.97", "-0.05"]),
-        ("28 to 39 % of it, 5 seeds, torch 2.9.1, 1,000 steps", ["39"]),
-        ("`lr=0.003` and [there](a.md#p-0.5)\n```sh\nlr=0.1\n```\n", []),
-        ("<!-- results: any -->\n| 0.11 |\n| --- |\n| 0.12 |\n0.13", ["0.13"]),
-        ("| by hand | 0.14 |\n", ["0.14"]),
-    ],
-)
-def test_numbers_of_a_text(text: str, numbers: list[str]) -> None:
-    assert list(quoted(text)) == numbers
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tables, "FOLDER", tmp_path)

@@ -154,9 +154,3 @@ def test_a_measure_reads_losses_and_answers_of_examples_clean_and_edited() -> No
     assert not torch.equal(edited.losses, seen.losses)
     measured = Measurement(data, {"surprise": Surprise()})(network)
     assert measured["examples"]["val"]["number"] == pytest.approx(seen.losses.numpy())
-
-
-def test_losses_are_computed_only_on_access(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, network = built("gpt2")
-    monkeypatch.setattr("taskcluster.measures.observation.answers_of", lambda *_: pytest.fail("ran again"))
-    assert Measurement(data, {"counting": Counting()})(network)

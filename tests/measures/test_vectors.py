@@ -16,7 +16,9 @@ from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
 from taskcluster.measures.vectors import PROMPT_METRICS, VECTORS, Vectors, rate_over_tasks
 from taskcluster.metrics import ends
-from taskcluster.models.heads import added, projections, reading, replacing
+from taskcluster.models.block_sites import reading_sites
+from taskcluster.models.heads import added, projections, replacing
+from taskcluster.models.hidden_states import AT_THE_END
 from taskcluster.results.intervals import interval
 from taskcluster.tasks.family import Task, TaskFamily
 from taskcluster.tasks.prompting import Layout, demonstration_sets
@@ -128,24 +130,14 @@ def test_layers_that_do_not_exist_and_families_without_demonstrations_are_refuse
         vectors(data(layout=""), ["mean"])
 
 
-def test_labels_of_demonstrations_are_shuffled_so_that_none_stays() -> None:
-    layout = Layout(LAYOUT)
-    pairs = {f"x{k}": f"y{k}" for k in range(5)}
-    text = "".join(layout.pair(*pair) for pair in pairs.items()) + layout.query
-    shuffled = layout.shuffled(text, random.Random(0))
-    assert shuffled.endswith(layout.query)
-    assert sorted(shuffled.split()) == sorted(text.split())
-    assert not any(layout.pair(*pair) in shuffled for pair in pairs.items())
-    assert all(layout.pair(x, "")[:-2] in shuffled for x in pairs)
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_what_heads_add_makes_up_the_attention(architecture: str) -> None:
     network = small(architecture)
     tokens = torch.randint(0, network.config.vocab_size, (3, 6), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), reading(network) as outputs:
+    with torch.no_grad(), reading_sites(network, ("heads",), AT_THE_END) as read:
         clean = network(tokens).logits[:, -1]
-    for block, (heads, module) in enumerate(zip(outputs, projections(network), strict=True)):
+    for block, (heads, module) in enumerate(zip(read["heads"], projections(network), strict=True)):
+        heads = heads[:, 0]
         parts = [added(network, block, head, heads[:, head]) for head in range(network.config.num_attention_heads)]
         whole = module(heads.flatten(1)) - module(torch.zeros_like(heads.flatten(1)))
         torch.testing.assert_close(torch.stack(parts).sum(0), whole)

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from taskcluster.models import architecture
 from taskcluster.models.hidden_states import forward_with_states
-from taskcluster.models.patching import Prompts
+from taskcluster.models.patching import Prompts, Suffixes
 from taskcluster.models.prefix_cache import prefix_cache
 
 B, T, VOCABULARY, LAYERS = 9, 12, 40, 3
@@ -40,43 +40,39 @@ def whole_pass(
     return output.logits
 
 
-@pytest.mark.parametrize("known", [True, False])
+def assert_edits(
+    network: PreTrainedModel, prompts: tuple[Tensor, Tensor], places: tuple[Tensor, Tensor], suffixes: Suffixes
+) -> None:
+    """An edit at places gives the logits of a whole pass, and none the clean ones."""
+    read = slice(-suffixes.logits.shape[1], None) if suffixes.logits.ndim == 3 else -1
+    for layer in range(LAYERS + 1):
+        other = suffixes.states[layer].flip(0)
+        wanted = whole_pass(network, prompts, places, layer, other)[:, read]
+        torch.testing.assert_close(suffixes.edited(layer, other), wanted, rtol=1e-5, atol=1e-5)
+        assert torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits)
+
+
+@pytest.mark.parametrize(("known", "last"), [(True, None), (True, 2), (False, None)])
 def test_an_edit_gives_the_logits_of_a_whole_pass_and_no_edit_the_clean_ones(
-    network: PreTrainedModel, prompts: tuple[Tensor, Tensor], known: bool, monkeypatch: pytest.MonkeyPatch
+    network: PreTrainedModel,
+    prompts: tuple[Tensor, Tensor],
+    known: bool,
+    last: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not known:
         monkeypatch.setattr(architecture, "KNOWN", {})
-    run = Prompts(network, *prompts)
+    run = Prompts(network, *prompts, last)
     before = architecture.blocks(network)
     for back in BACK:
-        suffixes = run.at(back)
-        for layer in range(LAYERS + 1):
-            other = suffixes.states[layer].flip(0)
-            wanted = whole_pass(network, prompts, (torch.arange(B), T - 1 - back), layer, other)[:, -1]
-            torch.testing.assert_close(suffixes.edited(layer, other), wanted, rtol=1e-5, atol=1e-5)
-            assert torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits)
+        assert_edits(network, prompts, (torch.arange(B), T - 1 - back), run.at(back))
     assert architecture.blocks(network) == before
 
 
 def test_several_places_are_edited_at_once(network: PreTrainedModel, prompts: tuple[Tensor, Tensor]) -> None:
     tokens, mask = prompts
     suffixes = Prompts(network, tokens, mask).at(torch.full((B,), 2), mask.sum(1) - 1)
-    places = (mask * (torch.arange(T) < T - 2)).nonzero(as_tuple=True)
-    for layer in range(LAYERS + 1):
-        other = suffixes.states[layer].flip(0)
-        wanted = whole_pass(network, prompts, places, layer, other)[:, -1]
-        assert torch.equal(suffixes.edited(layer, suffixes.states[layer]), suffixes.logits)
-        torch.testing.assert_close(suffixes.edited(layer, other), wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_logits_of_several_last_places_are_those_of_a_whole_pass(
-    network: PreTrainedModel, prompts: tuple[Tensor, Tensor]
-) -> None:
-    suffixes = Prompts(network, *prompts, last=2).at(BACK[1])
-    for layer in range(LAYERS + 1):
-        other = suffixes.states[layer].flip(0)
-        wanted = whole_pass(network, prompts, (torch.arange(B), T - 1 - BACK[1]), layer, other)[:, -2:]
-        torch.testing.assert_close(suffixes.edited(layer, other), wanted, rtol=1e-5, atol=1e-5)
+    assert_edits(network, prompts, (mask * (torch.arange(T) < T - 2)).nonzero(as_tuple=True), suffixes)
 
 
 @pytest.mark.parametrize("last", [None, 2])

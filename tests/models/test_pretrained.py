@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL, Outcome
+from conftest import SMALL, Train
 from networks import ARCHITECTURES, byte_tokenizer, small
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -270,9 +270,7 @@ def test_an_answer_of_the_hub_is_given_in_its_first_line(monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_model_is_probed_as_it_is_and_then_fine_tuned(
-    taskcluster_train: Callable[..., Outcome], saved: Path, tmp_path: Path
-) -> None:
+def test_a_model_is_probed_as_it_is_and_then_fine_tuned(taskcluster_train: Train, saved: Path, tmp_path: Path) -> None:
     words = (*PROBED, "model=pretrained", f"model.path={saved}/llama", "hydra.run.dir=run")
     outcome = taskcluster_train(*words, "trainer.max_steps=0")
     assert outcome.exit_code == 0, outcome.err
@@ -306,7 +304,7 @@ def test_a_model_is_probed_as_it_is_and_then_fine_tuned(
     ids=lambda words: words[0],
 )
 def test_live_and_offline_numbers_are_the_same_bits_in_every_precision(
-    taskcluster_train: Callable[..., Outcome], saved: Path, tmp_path: Path, precision: tuple[str]
+    taskcluster_train: Train, saved: Path, tmp_path: Path, precision: tuple[str]
 ) -> None:
     measures = "measures=[clustering_at_answer,baselines_at_answer]"
     words = (*PROBED, *precision, measures, "model=pretrained", f"model.path={saved}/llama", "hydra.run.dir=run")
@@ -321,26 +319,9 @@ def test_live_and_offline_numbers_are_the_same_bits_in_every_precision(
     assert measured == {key: row[key] for key in measured}
 
 
-def test_shared_prefixes_are_read_once_and_give_the_states_of_whole_prompts(saved: Path) -> None:
-    seen, read = [], list[int]()
-    for layout in ("shared_prefix", "padded"):
-        data, network = built(saved / "llama", "data.probe_size=64", f"data.layout={layout}")
-        read.append(0)
-
-        def count(_: torch.nn.Module, args: object, kwargs: dict[str, Any]) -> None:
-            read[-1] += kwargs["input_ids"].numel()
-
-        network.register_forward_pre_hook(count, with_kwargs=True)
-        seen.append(observe(network, data, "val", ["input"]))
-    once, whole = seen
-    assert read[0] < read[1]
-    torch.testing.assert_close(once.states["input"], whole.states["input"], rtol=1e-4, atol=1e-5)
-    assert torch.equal(once.correct, whole.correct)
-
-
 @pytest.mark.usefixtures("undrawn")
 def test_a_killed_analysis_resumes_with_the_measure_that_it_was_in(
-    taskcluster_train: Callable[..., Outcome], saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    taskcluster_train: Train, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = (*PROBED, "measures=[clustering_at_answer,untrained,chance]", "model=pretrained")
     words = (*words, f"model.path={saved}/llama", "trainer.max_steps=0", "hydra.run.dir=run")

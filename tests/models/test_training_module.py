@@ -5,20 +5,13 @@ from functools import partial
 import pytest
 import torch
 from conftest import bare_trainer
+from networks import small
 
 from taskcluster.data.batches import Packer
 from taskcluster.data.prompts import Labels, Prompt
 from taskcluster.data.rows import rows_of
-from taskcluster.models.gpt2 import gpt2
 from taskcluster.models.schedulers import constant
 from taskcluster.models.training_module import LanguageModel, TrainingDiverged
-from taskcluster.operations.command_line.cli import composed
-
-
-def network(**changes: object) -> torch.nn.Module:
-    values = composed("model.n_layer=2", "model.n_embd=16")["model"] | changes
-    del values["_target_"]
-    return gpt2(vocab_size=11, longest=8, **values)
 
 
 def module(net: torch.nn.Module) -> LanguageModel:
@@ -27,7 +20,7 @@ def module(net: torch.nn.Module) -> LanguageModel:
 
 
 def test_matrices_embeddings_and_vectors_are_three_groups_and_weight_decay_spares_the_last() -> None:
-    net = network()
+    net = small("gpt2", vocab_size=11, longest=8)
     groups = module(net).configure_optimizers()["optimizer"].param_groups
     matrices, embeddings, vectors = (set(group["params"]) for group in groups)
     assert embeddings == {net.transformer.wte.weight, net.transformer.wpe.weight}
@@ -38,7 +31,7 @@ def test_matrices_embeddings_and_vectors_are_three_groups_and_weight_decay_spare
 
 
 def test_a_loss_that_is_not_finite_stops_training() -> None:
-    net = network()
+    net = small("gpt2", vocab_size=11, longest=8)
     net.transformer.wte.weight.data.fill_(float("nan"))
     rows = rows_of([Prompt([3, 1, 5, 7], (2, 3), (3, 4), Labels(0, 0, 0, 0, 0))], shared=True)
     batch = Packer(rows, "sequence", torch.device("cpu"))(torch.tensor([0]))

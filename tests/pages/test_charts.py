@@ -11,7 +11,6 @@ from planted import EFFECTS, rows
 from taskcluster.metrics import ARI, OWN, Metric, catalogue
 from taskcluster.pages import charts
 from taskcluster.pages.live_charts import live_charts
-from taskcluster.pages.marks import axis, inline
 from taskcluster.results.points import over_runs
 
 KNOWN = catalogue(OWN)
@@ -96,18 +95,6 @@ def test_no_interval_sets_an_axis(n_runs: int) -> None:
     compiled = vl_convert.vegalite_to_vega(charts.condition_charts(points, KNOWN)["learning"].to_dict())
     (loss,) = [scale for scale in compiled["scales"] if scale["name"].endswith("concat_1_y")]
     assert loss["domain"] == [0, pytest.approx(4 * (1 + 0.3 * (n_runs - 1) / n_runs))]
-
-
-def test_an_axis_without_bounds_has_room_for_every_mean_and_run() -> None:
-    logit = Metric("logit", "logit", by_layer=False)
-    points = [{"metric": "logit", "mean": 3.0, "least": -2.0, "most": 7.0, "lower": -90.0, "upper": 90.0}]
-    assert axis(logit, inline(points)).to_dict()["scale"]["domain"] == [-2, 7]
-    low, high = axis(logit, inline([{"metric": "logit", "mean": 3.0, "least": 3.0, "most": 3.0}])).to_dict()["scale"][
-        "domain"
-    ]
-    assert low < 3 < high
-    nothing = [{"metric": "logit", "mean": None, "least": None, "most": None}]
-    assert "domain" not in axis(logit, inline(nothing)).to_dict()["scale"]
 
 
 def test_a_tooltip_reports_too_few_or_equal_runs() -> None:

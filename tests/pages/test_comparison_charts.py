@@ -10,7 +10,7 @@ import pytest
 import vl_convert
 from planted import DECLARED, config, plant, rows
 
-from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN, Kind, Metric, catalogue, control
+from taskcluster.metrics import ARI, ARI_WITHIN_X, OWN, Metric, catalogue, control
 from taskcluster.pages import charts, comparison_charts, multirun_report
 from taskcluster.results.contrasts import highest_beside
 from taskcluster.results.correlations import agreements_of
@@ -58,17 +58,6 @@ def test_charts_of_several_conditions_have_a_row_and_a_rule_for_each(points: lis
 def test_metrics_without_baselines_have_no_chart_of_them() -> None:
     plain = [point for point in POINTS if "symbols" not in point["metric"] and "untrained" not in point["metric"]]
     assert not {"baselines", "nuisance"} & {*charts.condition_charts(plain, KNOWN)}
-
-
-@pytest.mark.parametrize(("kind", "itself"), [("baseline", "trained network"), ("nuisance", "task")])
-def test_each_is_in_the_panel_of_its_metric(kind: Kind, itself: str) -> None:
-    at_x = Metric("other", "other", "at x", low=0, high=1)
-    others = [control(of, "beside", kind, "the other") for of in (ARI, at_x)]
-    groups = comparison_charts.groups(catalogue([ARI, at_x], others), kind)
-    assert groups == [[ARI, others[0]], [at_x, others[1]]]
-    fields = comparison_charts.labels(groups, kind)
-    assert fields["where"] == {"ari": ARI.where, "ari_beside": ARI.where, "other": "at x", "other_beside": "at x"}
-    assert (fields["label"]["ari"], fields["label"]["ari_beside"]) == (itself, "the other")
 
 
 def test_the_highest_value_is_reported_with_the_baselines_of_its_layer_and_their_highest() -> None:

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskcluster.results.claims import emergence, judge
-from taskcluster.runs.verdicts import held, judged, verdict
+from taskcluster.results.claims import emergence, held, judge, judged, verdict
 
 LAYERS = (0.05, 0.4, 0.7, 0.9)  # final validation ARI of layers 0 to 3
 

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from taskcluster.pages import multirun_report as report
 from taskcluster.pages import rendering
-from taskcluster.results.frame import NUMBERS, results
+from taskcluster.results.frame import NUMBERS
 from taskcluster.runs.journal import parse
 
 
@@ -106,14 +106,3 @@ def test_texts_keep_their_content(tmp_path: Path) -> None:
     sweep(tmp_path, *({"task": {"name": name}} for name in names))
     table, _ = frames(tmp_path)
     assert distinct(table, "task.name") == [(name,) for name in names]
-
-
-def test_the_table_becomes_a_data_frame_of_pandas(tmp_path: Path) -> None:
-    pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
-    sweep(tmp_path, {"task": {"n": 1}}, {"task": {"n": 2}})
-    table = results(tmp_path)
-    frame = table.to_pandas()
-    assert [*frame.columns] == table.columns
-    assert frame["task.n"].tolist() == table["task.n"].to_list()
-    assert str(frame["value"].dtype) == "float64"

@@ -1,14 +1,13 @@
 """Which runs are one condition, and the names of their folders and W&B groups."""
 
 import re
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import SMALL, Outcome
+from conftest import SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,8 +15,6 @@ from taskcluster.operations.command_line.cli import composed
 from taskcluster.results.conditions import conditions
 from taskcluster.runs.condition import decisive, digest, seeds_of
 from taskcluster.runs.names import condition, group, run_folder
-
-Train = Callable[..., Outcome]
 
 FREE = Path("/nowhere")  # a folder without runs
 

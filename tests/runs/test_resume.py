@@ -1,11 +1,10 @@
 """Where a run begins or resumes, and which folders and checkpoints are refused."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, Outcome
+from conftest import SMALL, Train
 from faults import Command, assert_equal, assert_identical, timeless, train
 from planted import config, plant, wanted
 
@@ -14,14 +13,7 @@ from taskcluster.runs.checkpoints import load
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.resume import find_start, is_finished
 
-Train = Callable[..., Outcome]
-
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
-
-
-@pytest.fixture
-def run(small_run: RunFolder) -> RunFolder:
-    return small_run
 
 
 def learning_rate(run: RunFolder, step: int) -> float:
@@ -30,9 +22,9 @@ def learning_rate(run: RunFolder, step: int) -> float:
 
 
 def test_resume_never_refuses_a_folder_with_a_run_and_must_one_without(
-    taskcluster_train: Train, run: RunFolder
+    taskcluster_train: Train, small_run: RunFolder
 ) -> None:
-    before = run.journal.read_bytes()
+    before = small_run.journal.read_bytes()
     assert (
         "already contains a run (finished); choose another name="
         in taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=never").refusal()
@@ -42,7 +34,7 @@ def test_resume_never_refuses_a_folder_with_a_run_and_must_one_without(
         in taskcluster_train(*SMALL, "hydra.run.dir=other", "resume=must").refusal()
     )
     assert taskcluster_train(*SMALL, "hydra.run.dir=run", "resume=must").exit_code == 0
-    assert run.journal.read_bytes() == before
+    assert small_run.journal.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -70,30 +62,32 @@ def test_a_finished_run_is_known_and_one_without_its_configuration_refused(tmp_p
         find_start(run, wanted(0))
 
 
-def test_more_steps_continue_a_finished_run_with_the_longer_schedule(taskcluster_train: Train, run: RunFolder) -> None:
-    first = timeless(run)
-    assert learning_rate(run, 6) == 0
+def test_more_steps_continue_a_finished_run_with_the_longer_schedule(
+    taskcluster_train: Train, small_run: RunFolder
+) -> None:
+    first = timeless(small_run)
+    assert learning_rate(small_run, 6) == 0
     assert (
-        f"trainer.max_steps=5 is not above the 6 steps that {run.path} has done; raise it"
+        f"trainer.max_steps=5 is not above the 6 steps that {small_run.path} has done; raise it"
         in taskcluster_train(*SMALL, "hydra.run.dir=run", "trainer.max_steps=5").refusal()
     )
     output = taskcluster_train(*SMALL, "hydra.run.dir=run", "trainer.max_steps=12").output()
     assert "trainer.max_steps is 12 instead of 6: from here on the learning rate follows the schedule of 12" in output
-    assert [row["step"] for row in run.rows()] == [0, 2, 4, 6, 8, 12]
-    assert timeless(run)[:4] == first
-    assert [(start["step"], start["max_steps"]) for start in run.status()["starts"]] == [(0, 6), (6, 12)]
-    assert learning_rate(run, 8) > 0
+    assert [row["step"] for row in small_run.rows()] == [0, 2, 4, 6, 8, 12]
+    assert timeless(small_run)[:4] == first
+    assert [(start["step"], start["max_steps"]) for start in small_run.status()["starts"]] == [(0, 6), (6, 12)]
+    assert learning_rate(small_run, 8) > 0
 
 
 def test_a_run_can_begin_with_the_checkpoint_of_another(
-    taskcluster_train: Train, run: RunFolder, tmp_path: Path
+    taskcluster_train: Train, small_run: RunFolder, tmp_path: Path
 ) -> None:
-    checkpoint = f"ckpt_path={run.checkpoint(4)}"
+    checkpoint = f"ckpt_path={small_run.checkpoint(4)}"
     taskcluster_train(*SMALL, checkpoint, "hydra.run.dir=same").output()
     same = RunFolder(tmp_path / "same")
-    assert timeless(same) == timeless(run)[2:]
+    assert timeless(same) == timeless(small_run)[2:]
     for key in ("state_dict", "optimizer_states", "lr_schedulers"):
-        assert_equal(load(same.checkpoint(6))[key], load(run.checkpoint(6))[key], at=key)
+        assert_equal(load(same.checkpoint(6))[key], load(small_run.checkpoint(6))[key], at=key)
     assert same.results()["claims"][0]["value"] is None  # a claim about step 0
     changes = ("optimizer.lr=0.0001", "trainer.max_steps=8")
     taskcluster_train(*SMALL, checkpoint, "hydra.run.dir=slower", *changes).output()
@@ -112,10 +106,10 @@ def test_a_run_can_begin_with_the_checkpoint_of_another(
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(
-    taskcluster_train: Train, run: RunFolder, tmp_path: Path, arguments: list[str], sentence: str
+    taskcluster_train: Train, small_run: RunFolder, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     (tmp_path / "some.ckpt").write_text("not a checkpoint")
-    arguments = [argument.replace("CHECKPOINT", str(run.checkpoint(6))) for argument in arguments]
+    arguments = [argument.replace("CHECKPOINT", str(small_run.checkpoint(6))) for argument in arguments]
     assert sentence in taskcluster_train(*SMALL, *arguments, "hydra.run.dir=other").refusal()
     assert list((tmp_path / "other").iterdir()) == []
 
@@ -145,14 +139,14 @@ def test_every_kind_of_training_resumes_exactly(taskcluster_train: Train, tmp_pa
 
 
 def test_a_branch_with_nothing_left_to_train_is_measured(
-    taskcluster_train: Train, run: RunFolder, tmp_path: Path
+    taskcluster_train: Train, small_run: RunFolder, tmp_path: Path
 ) -> None:
     """Claims about a missing row are undecided."""
-    command = [*SMALL, f"ckpt_path={run.checkpoint(6)}", "hydra.run.dir=again"]
+    command = [*SMALL, f"ckpt_path={small_run.checkpoint(6)}", "hydra.run.dir=again"]
     taskcluster_train(*command).output()
     again = RunFolder(tmp_path / "again")
-    assert timeless(again) == timeless(run)[-1:]
-    assert_equal(load(again.checkpoint(6))["state_dict"], load(run.checkpoint(6))["state_dict"], at="weights")
+    assert timeless(again) == timeless(small_run)[-1:]
+    assert_equal(load(again.checkpoint(6))["state_dict"], load(small_run.checkpoint(6))["state_dict"], at="weights")
     assert {claim["passed"] for claim in again.results()["claims"]} == {None}
     assert "already finished" in taskcluster_train(*command).out
 
@@ -178,7 +172,7 @@ def test_a_branch_with_other_batches_resumes_exactly(tmp_path: Path, changes: li
 
 
 def test_a_time_limit_saves_and_the_same_command_resumes(
-    taskcluster_train: Train, run: RunFolder, tmp_path: Path
+    taskcluster_train: Train, small_run: RunFolder, tmp_path: Path
 ) -> None:
     limited = RunFolder(tmp_path / "limited")
     for step in (1, 2, 3):
@@ -187,7 +181,7 @@ def test_a_time_limit_saves_and_the_same_command_resumes(
         assert "interrupted by trainer.max_time; rerun the same command" in outcome.err
         assert (limited.status()["state"], limited.status()["step"]) == ("interrupted", step)
     assert taskcluster_train(*SMALL, "hydra.run.dir=limited", "trainer.max_time='00:00:01:00'").exit_code == 0
-    assert_identical(limited, run)
+    assert_identical(limited, small_run)
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,15 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, Outcome
-from networks import byte_tokenizer
+from conftest import SMALL
 
 from taskcluster.runs.folder import RunFolder
 from taskcluster.tasks.custom import LISTED, custom_family
 from taskcluster.tasks.family import Task, TaskFamily
-
-Train = Callable[..., Outcome]
 
 CAPITALS = {"France": "Paris", "South Korea": "Seoul", "the United States": "Washington, D.C."}
 LANGUAGES = {"France": "French", "South Korea": "Korean", "the United States": "English"}
@@ -60,22 +56,6 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine" / "mine.py").write_text(CODE)
     (tmp_path / "mine" / "task" / "mine.yaml").write_text(CONFIG)
     return tmp_path / "mine"
-
-
-@pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("options", [(), ("data.tokenizer=tokenizer", "data.template={instruction} {x} ->{y}")])
-def test_a_family_in_a_users_file_trains_by_its_name(
-    taskcluster_train: Train, mine: Path, tmp_path: Path, options: tuple[str, ...]
-) -> None:
-    """With our tokenizer, and with another model's, of which x and y have several tokens."""
-    byte_tokenizer().save_pretrained(tmp_path / "tokenizer")
-    positions = "model.n_positions=128"
-    outcome = taskcluster_train("--config-dir", mine.name, *WORDS, positions, *options, "hydra.run.dir=run")
-    sys.modules.pop("mine", None)
-    assert outcome.exit_code == 0, outcome.err
-    rows = RunFolder(tmp_path / "run").rows()
-    assert [row["step"] for row in rows] == [0, 2, 4, 6]
-    assert all(0 <= row["val/accuracy"] <= 1 and "ari/val/layer_2" in row for row in rows)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from taskcluster.data.places import Hidden
+from taskcluster.data.batches import Hidden
 from taskcluster.data.rows import Position, Rows
 from taskcluster.data.tokenized import hidden_keys
 from taskcluster.measures.interventions.edits import EDITS, alternating
@@ -222,7 +222,7 @@ def _token_states(name: SiteName, rows: Rows, pairs: Pairs, generator: torch.Gen
     # Examples of an instruction follow each other.
     first = torch.cat([torch.tensor([True]), rows.numbers[known.examples, 2].diff() != 0])
     examples = known.examples[first]
-    lengths = rows.prefixes[torch.arange(len(rows.counts)).repeat_interleave(rows.counts)].long()
+    lengths = rows.prefixes[rows.row_of_example].long()
     longest, base = int(lengths.max()) + 1, lengths[pairs.base]
     kinds = rows.numbers[examples, 0].long() * longest + lengths[examples]  # a number for each task and length
     wanted = [_lookup(pairs.group_task, groups) * longest + base for groups in (known.a, known.b, known.third)]

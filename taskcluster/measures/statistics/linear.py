@@ -3,8 +3,8 @@
 in:  states (N, D) in float64, labels (N,) in 0..K-1
 out: a function that predicts the labels of other states
 
-Solved in closed form, as scikit-learn's RidgeClassifier is, so there is no optimum to miss, and all labellings of the
-same states share one factorization. Penalty and states are scaled so that one penalty means the same in every layer:
+The solution is exact, that of scikit-learn's RidgeClassifier, and all labellings of the same states share one
+factorization. Penalty and states are scaled so that one penalty means the same in every layer:
 states around their mean, divided by one number, their root mean square; the penalty for each state.
 """
 

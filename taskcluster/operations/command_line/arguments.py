@@ -7,6 +7,8 @@ out: overrides in Hydra's grammar; or one sentence that says what to write
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from taskcluster.runs.records import text
@@ -27,6 +29,16 @@ class Parser(argparse.ArgumentParser):
 def say(program: str, sentence: str) -> None:
     """Print an error sentence on standard error, in one line, with the program's name."""
     print(f"{program}: {text(sentence)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def refusing(program: str) -> Iterator[None]:
+    """A context in which a user's mistake ends the command: one sentence, and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        say(program, str(error))
+        sys.exit(2)
 
 
 def readable(word: str) -> str:

@@ -20,7 +20,7 @@ from taskcluster.results.points import matrices
 from taskcluster.runs import records
 from taskcluster.runs.condition import seeds_of
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import Row, complete, layers_of, number, parse
+from taskcluster.runs.journal import Row, complete, number, parse, values_of
 from taskcluster.runs.records import text
 from taskcluster.views import shown
 
@@ -203,8 +203,7 @@ def _timed(row: Row) -> Timed:
 
 def _last_layer(rows: Sequence[Mapping[str, float]], metric: Metric) -> tuple[float, ...]:
     """The finite values of a metric on validation, in the last layer."""
-    stem = metric.stem("val")
-    columns = (layers_of(row, stem) if metric.by_layer else [number(row, stem)] for row in rows)
+    columns = (values_of(row, metric) for row in rows)
     return tuple(values[-1] for values in columns if values and math.isfinite(values[-1]))
 
 

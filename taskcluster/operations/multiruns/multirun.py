@@ -24,9 +24,9 @@ from taskcluster.operations.multiruns.planning import Planned, common_root
 from taskcluster.operations.processes import streams
 from taskcluster.operations.processes.environment import large_imports
 from taskcluster.operations.processes.interrupts import Interrupts
+from taskcluster.results.claims import held, judged
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import fixed, layers_of, number
-from taskcluster.runs.verdicts import held, judged
+from taskcluster.runs.journal import fixed, values_of
 from taskcluster.validation import UserError
 from taskcluster.views import shown
 from taskcluster.work import doing
@@ -157,7 +157,7 @@ def _outcome(run: Planned, metrics: Sequence[Metric]) -> list[str]:
     if run.exit_code is None:
         run.exit_code = int(state != "finished")
     last = rows[-1] if rows else {}
-    values = [layers_of(last, m.stem("val")) if m.by_layer else [number(last, m.stem("val"))] for m in metrics]
+    values = [values_of(last, metric) for metric in metrics]
     verdicts = held([claim["passed"] for claim in claims]) if state == "finished" else "-"
     if state == "new":
         state = "refused" if run.exit_code == 2 else "not begun"

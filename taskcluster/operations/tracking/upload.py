@@ -3,13 +3,12 @@
 Can be repeated: rows that are there are left as they are.
 """
 
-import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from taskcluster.config import Node
-from taskcluster.operations.command_line.arguments import Parser, say
+from taskcluster.operations.command_line.arguments import Parser, refusing
 from taskcluster.operations.processes import environment, streams
 from taskcluster.operations.tracking.wandb import WandbMirror, hindrance
 from taskcluster.runs.folder import RunFolder
@@ -39,8 +38,5 @@ if __name__ == "__main__":
     )
     parser.add_argument("folders", type=Path, metavar="RUN", nargs="+", help="folder of a run with logger=wandb")
     for folder in parser.parse_args().folders:
-        try:
+        with refusing(str(folder)):
             upload(RunFolder(folder.absolute()), streams.console())
-        except UserError as error:
-            say(str(folder), str(error))
-            sys.exit(2)

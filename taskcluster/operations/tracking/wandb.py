@@ -19,10 +19,10 @@ from pydantic import PositiveFloat
 from rich.console import Console
 
 from taskcluster.operations.tracking.mirror import Mirror, in_a_line
+from taskcluster.results.claims import judged
 from taskcluster.runs import names
 from taskcluster.runs.folder import RunFolder
 from taskcluster.runs.journal import Row
-from taskcluster.runs.verdicts import judged
 from taskcluster.validation import validated
 from taskcluster.views import headlines
 

@@ -1,15 +1,10 @@
 """Error messages for users, and the files that a refused command leaves."""
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, Outcome
-from hydra._internal.utils import get_args_parser
-
-Train = Callable[..., Outcome]
+from conftest import SMALL, Train
 
 REFUSED = "model.n_head=3"  # what ends a command once all of it has been read
 REFUSAL = "model.n_head=3 does not divide n_embd=16; use one of 1, 2, 4, 8, 16"
@@ -151,12 +146,3 @@ def test_flags_may_be_anywhere_among_overrides(taskcluster_train: Train, tmp_pat
 def test_a_path_needs_quotes_only_for_commas_and_quotes(taskcluster_train: Train, folder: str) -> None:
     for words in ([f"hydra.run.dir={folder}", f"ckpt_path={folder}"], ["-m", f"hydra.sweep.dir={folder}"]):
         assert REFUSAL in taskcluster_train(*SMALL, REFUSED, *words).refusal()
-
-
-def test_hydras_parser_of_flags_is_what_we_need_of_it() -> None:
-    """taskcluster.operations.command_line.cli uses a private function of Hydra's: nothing public parses its flags."""
-    parser = get_args_parser()
-    assert isinstance(parser, argparse.ArgumentParser)
-    given = vars(parser.parse_intermixed_args(["a=1", "-m", "b=2", "--config-dir", "mine", "c=3"]))
-    assert given["overrides"] == ["a=1", "b=2", "c=3"]
-    assert {"multirun", "config_dir", "help", "hydra_help", "cfg", "info", "shell_completion"} <= {*given}

@@ -62,6 +62,11 @@ def drawn(page: Any) -> None:
     until(page, "document.body.dataset.drawn === 'true' && document.querySelectorAll('canvas').length > 0")
 
 
+def visit(page: Any, server: Server) -> None:
+    page.goto(server.url)
+    drawn(page)
+
+
 def downloaded(page: Any, kind: str, nth: int = 0) -> bytes:
     with page.expect_download() as download:
         page.locator("article").nth(nth).get_by_role("button", name=kind).click()
@@ -107,8 +112,7 @@ def test_a_link_leads_to_the_same_view(page: Any, server: Server, root: Path) ->
             for step in range(0, 50, 10):
                 measure(run, step, 0.5 + 0.1 * seed)
             leave_tsne(run.figures / "tsne.json")
-    page.goto(server.url)
-    drawn(page)
+    visit(page, server)
     assert {point["condition"] for point in curves(page)} == {"n_layer=2", "n_layer=3"}
     page.get_by_label("filter conditions").fill("n_layer=3")
     page.get_by_label("layer", exact=True).select_option("1")
@@ -151,8 +155,7 @@ def test_conditions_with_interventions_have_maps_that_grow(page: Any, server: Se
         run.start(run.config(), None, (*OWN, *EFFECTS))
     intervene(0)
     intervene(10)
-    page.goto(server.url)
-    drawn(page)
+    visit(page, server)
     first = page.locator("#across article").count()
     assert page.locator("#each article").count() == 3 + 1
     by_layer_and_step, by_position = curves(page, first + 1), curves(page, first + 2)
@@ -174,8 +177,7 @@ def test_a_matrix_of_layers_is_a_map_of_the_latest_step(page: Any, server: Serve
     run = begin(root / "s" / "seed=0")
     run.start(run.config(), None, (*OWN, SIMILARITY))
     measure(run, 0)
-    page.goto(server.url)
-    drawn(page)
+    visit(page, server)
     charts = page.locator("article").count()
     for step in (10, 20):  # it comes with the second, and changes with the third
         matrix = {f"cka/{split}": [[1.0, step / 100], [None, 1.0]] for split in ("train", "val")}
@@ -198,8 +200,7 @@ def test_a_run_of_one_step_is_shown_by_layer_and_nothing_scrolls_sideways(
         run = begin(root / "decay" / f"weight_decay={decay}" / "seed=0", max_steps=0, **{"a.very.long.key": decay})
         measure(run, 0)
     page.set_viewport_size({"width": width, "height": 900})
-    page.goto(server.url)
-    drawn(page)
+    visit(page, server)
     assert {row["step"] for row in curves(page)} == {"0"}
     assert {row["layer"] for row in curves(page)} == {str(layer) for layer in range(LAYERS)}
     assert page.locator("#controls").is_hidden()
@@ -210,8 +211,7 @@ def test_a_run_of_one_step_is_shown_by_layer_and_nothing_scrolls_sideways(
 def test_names_stay_text_and_a_restarted_server_is_noticed(page: Any, server: Server, root: Path) -> None:
     for kind in ("a", MARKUP):
         measure(begin(root / MARKUP / f"k={kind}" / "seed=0", kind=kind), 0)
-    page.goto(server.url)
-    drawn(page)
+    visit(page, server)
     assert page.locator("img").count() == 0
     assert MARKUP in page.locator("#runs").inner_text()
     page.locator("canvas").first.hover(position={"x": 70, "y": 150})

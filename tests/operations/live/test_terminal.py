@@ -3,9 +3,7 @@
 import fcntl
 import os
 import pty
-import re
 import select
-import shutil
 import struct
 import sys
 import termios
@@ -18,7 +16,6 @@ from conftest import SMALL
 
 from taskcluster.operations.live.live import Live
 from taskcluster.operations.live.terminal import foremost, sparkline
-from taskcluster.runs.folder import RunFolder
 
 COLUMNS, LONG = 130, 120
 
@@ -90,17 +87,3 @@ def test_every_run_is_a_line_that_grows_and_nothing_else_is_printed(tmp_path: Pa
     said = " ".join(line for screen in screens for line in screen)
     assert "3_0: refused: model.n_head=3 does not divide" in said
     assert f"The report is {tmp_path}/multirun/sweep/report/index.html" in "".join(screens[-1])
-
-
-@pytest.mark.slow
-def test_every_analysis_is_a_line_with_its_steps(small_run: RunFolder, tmp_path: Path) -> None:
-    for seed in (0, 1):
-        shutil.copytree(small_run.path, tmp_path / f"many/seed={seed}")
-    command = [sys.executable, "-m", "taskcluster.analyze", "many", "measures=[interventions]", "data.probe_size=400"]
-    terminal = Terminal(tmp_path, 24, *command)
-    screens = terminal.screens()
-    assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 0
-    lines = [line for screen in screens for line in screen if re.match("seed=[01]/analysis/default ", line)]
-    assert {line.split()[1] for line in lines[:2]} <= {"waiting", "running"}
-    assert any("6/6" in line and "finished" in line for line in lines), lines
-    assert "".join(screens[-1]).count("at 4 steps: ") == 2

@@ -46,19 +46,6 @@ def test_a_run_that_appears_has_its_facts(tmp_path: Path, watcher: Watcher) -> N
     assert (live.state, live.step, live.max_steps, live.trend) == ("running", None, 100, ())
 
 
-def test_version_grows_only_with_news(tmp_path: Path, watcher: Watcher) -> None:
-    runs = [begin(tmp_path / "s" / f"n={n}" / "seed=0", n_layer=n) for n in (2, 3)]
-    for run in runs:
-        measure(run, 0)
-    watcher.scan()
-    before = watcher.version
-    watcher.scan()
-    assert watcher.version == before
-    measure(runs[0], 10)
-    watcher.scan()
-    assert [curves.version > before for _, curves in watcher.conditions.values()] == [True, False]
-
-
 def test_the_points_are_those_of_the_report(tmp_path: Path, watcher: Watcher) -> None:
     runs = [begin(tmp_path / f"seed={seed}", seed) for seed in range(3)]
     for step in range(0, 40, 10):
@@ -115,16 +102,6 @@ def test_time_left_of_checkpoints_is_counted_by_checkpoints(run: RunFolder, watc
         append(run.journal, line(step, 0.5) | {"elapsed": 10.0 * (k + 1)})
     with run.locked():
         assert scanned(watcher)[0].seconds_left == pytest.approx(20)
-
-
-def test_states(run: RunFolder, watcher: Watcher) -> None:
-    with run.locked():
-        assert scanned(watcher)[0].state == "running"
-    assert scanned(watcher)[0].state == "killed"
-    for state in ("interrupted", "failed", "finished"):
-        run.write_status(state, wall_seconds=12.5)
-        (live,) = scanned(watcher)
-        assert (live.state, live.seconds) == (state, 12.5)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
 """The runs of a sweep: which start, and which are refused."""
 
-from collections.abc import Callable
-
 import hydra
 import pytest
-from conftest import SMALL, Outcome
+from conftest import SMALL, Train
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -12,8 +10,6 @@ from omegaconf import OmegaConf
 from taskcluster.operations.command_line.cli import job_config
 from taskcluster.operations.multiruns.planning import Composer
 from taskcluster.runs.options import CONF
-
-Train = Callable[..., Outcome]
 
 REFUSED = "model.n_head=3"  # what ends a command once all of it has been read, with a line for each run
 BASE = [*(key for key in SMALL if not key.startswith("model.n_layer")), REFUSED, "-m"]
