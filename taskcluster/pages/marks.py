@@ -144,8 +144,8 @@ def each_run(base: alt.Chart, dots: bool = False, **encoding: Any) -> list[Any]:
 def band(base: alt.Chart, y: alt.Y, lower: str, upper: str, opacity: float) -> Any:
     """The area between two fields. Beyond the axis it is cut off, which takes most of the time of a picture and is left
     out where the axis `y` moves what is outside to its ends."""
-    outside = y["scale"]["clamp"] is not True
-    area = base.mark_area(fillOpacity=opacity, **({"clip": True} if outside else {}))
+    clip = alt.Undefined if y["scale"]["clamp"] is True else True
+    area = base.mark_area(fillOpacity=opacity, clip=clip)
     area = area.encode(y=alt.Y(f"{lower}:Q", title=""), y2=f"{upper}:Q")
     return area.transform_filter(_has_interval(lower))
 

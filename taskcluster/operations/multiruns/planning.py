@@ -139,10 +139,11 @@ class Composer:
             known.set_config(composed)
             self._composed[key] = composed, known.cfg
             return composed
-        composed, known.cfg = self._composed[key]
+        composed, named = self._composed[key]
+        known.cfg = named
         for value in values:
             OmegaConf.update(composed, value.key_or_group, value.value(), merge=True)
-        for hydra in (composed.hydra, HydraConfig.get()):
+        for hydra in (composed.hydra, named.hydra):
             OmegaConf.set_readonly(hydra, False)  # HydraConfig made it read-only
             hydra.overrides.task, hydra.job.num = list(words), number
         return composed
