@@ -78,7 +78,7 @@ def test_jobs_that_share_a_composition_get_what_each_would_get_alone() -> None:
         ["seed=7", "+model.resid_pdrop=0.1"],
         ["seed=8", "+model.resid_pdrop=0.2"],
         ["model.n_layer=2", "seed=1"],
-        ["seed=${trainer.max_steps}", "task.n_tasks=${oc.decode:7}", "model.n_embd=${data.batch_size}"],
+        ["seed=${trainer.max_steps}", "task.n_tasks=${oc.select:model.n_layer}", "model.n_embd=${data.batch_size}"],
         ["seed=9", "task.n_tasks=${model.n_layer}", "model.n_embd=${seeds.kmeans}"],
         ["seed=10", "task.n_tasks=4", "model.n_embd='${seed}${seed}'"],
         ["name='\\${seed}'", "task.holdout=${name}", "data.layout='\\${seed}'"],
@@ -90,7 +90,7 @@ def test_jobs_that_share_a_composition_get_what_each_would_get_alone() -> None:
         for number, job in enumerate(jobs):
             config = compose(job, number)
             assert HydraConfig.get().job.num == config.hydra.job.num == number
-            assert [*HydraConfig.get().overrides.task] == job
+            assert OmegaConf.to_container(HydraConfig.get().overrides) == {"hydra": [], "task": job}
             found.append((job_config(config), OmegaConf.to_container(config.hydra.overrides)))
         alone = [loader.load_configuration("train", job, RunMode.RUN) for job in jobs]
     for (config, overrides), job, expected in zip(found, jobs, alone, strict=True):
