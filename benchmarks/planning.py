@@ -3,7 +3,7 @@
 in:  numbers of runs, in conditions of twenty seeds that differ in the learning rate and in the number of sequences
 out: a row of results.json for each: seconds, beside as many full compositions by Hydra, of which a hundred are timed
 
-    python benchmarks/planning.py [RUNS ...]    # 1,000 by default, a minute; 10,000: four minutes
+    python benchmarks/planning.py [RUNS ...]    # 1,000 by default, a minute; 10,000: two minutes
 """
 
 import sys

@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from taskcluster.config import RunConfig
 from taskcluster.metrics import OWN
 from taskcluster.operations.command_line.cli import composed
@@ -24,6 +26,7 @@ N_LAYERS = 7
 N_BATCH_SIZES = 20
 STEPS = (0, 120, 240, 480, 600)
 METRICS = ("ari", "nmi", "inertia", "ari_at_input", "nmi_at_input", "inertia_at_input", "ari_within_x")
+FastDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 TIME = "2026-01-01T00:00:00+00:00"
 
 
@@ -52,7 +55,8 @@ def plant(root: Path, n_conditions: int, n_seeds: int) -> Iterator[RunFolder]:
         for template in templates:
             config = deepcopy(template)
             config["optimizer"]["lr"], config["data"]["batch_size"] = rate, size
-            name = run_folder(config, [f"optimizer.lr={rate}", f"data.batch_size={size}"], root)
+            overrides = [f"optimizer.lr={rate}", f"data.batch_size={size}"]
+            name = run_folder(config, overrides, root / "nothing")  # no run planted before is looked for
             yield write(RunFolder(root / name), config, height, noise)
 
 
@@ -71,7 +75,7 @@ def write(run: RunFolder, config: dict[str, Any], height: float, noise: random.R
     run.figures.mkdir(parents=True)
     run.checkpoints.mkdir()
     contents = {
-        "config.yaml": json.dumps(config),  # which is YAML too
+        "config.yaml": yaml.dump(config, Dumper=FastDumper, sort_keys=False),
         "catalogue.json": json.dumps({"metrics": [asdict(metric) for metric in OWN]}),
         "status.json": json.dumps(status),
         "metrics.jsonl": "".join(json.dumps(row) + "\n" for row in rows),

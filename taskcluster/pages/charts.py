@@ -234,11 +234,11 @@ def _lines(color: alt.Color, y: alt.Y, bands: bool = False, **dashes: alt.Stroke
     `against_step`."""
     x = alt.X("step:Q", title="step (optimizer updates)", axis=alt.Axis(grid=False))
     base = alt.Chart().encode(x=x, color=color, detail="split:N")
-    behind = [marks.band(base, "lower_over_steps", "upper_over_steps", 0.07)] if bands else []
+    behind = [marks.band(base, y, "lower_over_steps", "upper_over_steps", 0.07)] if bands else []
     points = marks.tooltip(base.mark_circle(size=18, opacity=1).encode(y=y), FIELDS)
     line = base.mark_line().encode(y=y, **dashes)
     return alt.layer(
-        *behind, marks.band(base, "lower", "upper", 0.2), *marks.each_run(base, False, **dashes), line, points
+        *behind, marks.band(base, y, "lower", "upper", 0.2), *marks.each_run(base, False, **dashes), line, points
     )
 
 

@@ -43,7 +43,7 @@ def colours(conditions: Sequence[str]) -> Colours:
 
 def fitted(specification: Specification, width: int, known: Colours) -> Specification:
     """A chart as wide as `width` pixels or less. known: colours that names have; names that have none get one."""
-    spec = deepcopy(specification)
+    spec = {**deepcopy({**specification, "data": None}), "data": specification["data"]}  # which stays as it is
     letters = int(width / LETTER)
     if isinstance(spec.get("title"), str):
         spec["title"] = wrap(spec["title"], int(letters / 1.4))  # larger and bold

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import altair as alt
+from altair.utils.schemapi import debug_mode
 
 from taskcluster.metrics import PLACES, Catalogue, Metric
 from taskcluster.results.intervals import DRAWN
@@ -25,10 +26,24 @@ MOVED = "(datum.moved || 0)"  # by `dodged`
 NOT_DRAWN = ("sd", "cells", "lower_over_layers", "upper_over_layers")
 
 
-def inline(points: Sequence[Mapping[str, Any]]) -> alt.Data:
+class Inline(alt.Data):
+    """Points in a specification, which Altair neither checks nor copies: there may be a hundred thousand."""
+
+    def __init__(self, values: Points) -> None:
+        with debug_mode(False):
+            super().__init__(values=values)
+
+    def __deepcopy__(self, memo: object) -> "Inline":
+        return self
+
+    def to_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return {"values": self.values}
+
+
+def inline(points: Sequence[Mapping[str, Any]]) -> Inline:
     """Points as part of the specification, without what is None, or no chart reads."""
     chosen = [{key: point[key] for key in point if key not in NOT_DRAWN} for point in points]
-    return alt.Data(values=[{k: v for k, v in point.items() if v is not None or k == "layer"} for point in chosen])
+    return Inline([{k: v for k, v in point.items() if v is not None or k == "layer"} for point in chosen])
 
 
 def dodged(points: Points, known: Catalogue, along: Literal["step", "layer"]) -> list[dict[str, Any]]:
@@ -126,8 +141,12 @@ def each_run(base: alt.Chart, dots: bool = False, **encoding: Any) -> list[Any]:
     ]
 
 
-def band(base: alt.Chart, lower: str, upper: str, opacity: float) -> Any:
-    area = base.mark_area(fillOpacity=opacity, clip=True).encode(y=alt.Y(f"{lower}:Q", title=""), y2=f"{upper}:Q")
+def band(base: alt.Chart, y: alt.Y, lower: str, upper: str, opacity: float) -> Any:
+    """The area between two fields. Beyond the axis it is cut off, which takes most of the time of a picture and is left
+    out where the axis `y` moves what is outside to its ends."""
+    clip = alt.Undefined if y["scale"]["clamp"] is True else True
+    area = base.mark_area(fillOpacity=opacity, clip=clip)
+    area = area.encode(y=alt.Y(f"{lower}:Q", title=""), y2=f"{upper}:Q")
     return area.transform_filter(_has_interval(lower))
 
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
-import polars
-
 from taskcluster.pages import charts, rendering
 from taskcluster.pages.comparison_charts import instrument_charts
 from taskcluster.pages.marks import Chart
@@ -63,14 +61,9 @@ def figure(root: Path, name: str, width: str, layer: int | str = "last") -> list
 
 def _fill(findings: Findings, title: str, folder: Path) -> None:
     shown = findings.to_read()
-    points: list[Point] = []
-    intervals = []
-    for name, condition_points in findings.points():
-        intervals.append(polars.DataFrame(condition_points, schema=dict(frame.INTERVALS)))
-        points += condition_points if name in shown.names else []
+    points = [point for _, of_condition in shown.points() for point in of_condition]
     numbers = frame.numbers(findings)
-    written = {"table": numbers, "intervals": frame.labelled(findings, polars.concat(intervals), "condition")}
-    for name, table in written.items():
+    for name, table in {"table": numbers, "intervals": frame.intervals(findings)}.items():
         table.write_csv(folder / f"{name}.csv")
         table.write_parquet(folder / f"{name}.parquet")
     made = tables(shown, points)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from taskcluster.metrics import Catalogue, Metric, View
-from taskcluster.results.cells import as_text, estimate, last_of
+from taskcluster.results.cells import as_text, estimate_each, last_of
 from taskcluster.results.conditions import short_names
 from taskcluster.results.contrasts import DIFFERENCE_STEPS, Difference, decided, paired
 from taskcluster.results.findings import Findings
@@ -58,7 +58,7 @@ def compared(findings: Findings) -> list[str]:
     sentences, names = [], short_names(findings.names)
     for metric in main[:1] if len(names) > 1 else main:
         column = partial(last_of, metric=metric)
-        means = [(name, estimate(c, column, metric.range)) for name, c in zip(names, findings.conditions, strict=True)]
+        means = zip(names, estimate_each(findings.conditions, column, metric.range), strict=True)
         measured = sorted((pair for pair in means if pair[1].n), key=lambda pair: -pair[1].mean)
         named = [f"{name}: {as_text(one, 2)}" if len(names) > 1 else as_text(one, 2) for name, one in measured]
         if len(named) > MOST_NAMED:

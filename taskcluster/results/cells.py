@@ -7,7 +7,7 @@ from typing import NamedTuple
 from taskcluster.metrics import Metric
 from taskcluster.results.conditions import Condition
 from taskcluster.results.findings import Finished
-from taskcluster.results.intervals import UNBOUNDED, Interval, Range, interval
+from taskcluster.results.intervals import UNBOUNDED, Interval, Range, interval, interval_of_each
 from taskcluster.results.points import Point
 from taskcluster.runs.journal import number
 
@@ -29,6 +29,15 @@ def estimate(condition: Condition[Finished], column: Column, within: Range = UNB
     """The mean of a number over the runs of a condition; within, cells: see `intervals.interval`."""
     task_sets = [run.task_set for run in condition.runs]
     return interval([column(run) for run in condition.runs], within, cells, task_sets)
+
+
+def estimate_each(
+    conditions: Sequence[Condition[Finished]], column: Column, within: Range = UNBOUNDED
+) -> list[Interval]:
+    """The `estimate` of each condition."""
+    values = [[column(run) for run in condition.runs] for condition in conditions]
+    task_sets = [[run.task_set for run in condition.runs] for condition in conditions]
+    return interval_of_each(values, [within] * len(conditions), 1, task_sets)
 
 
 def last_of(run: Finished, metric: Metric) -> float:

@@ -18,7 +18,7 @@ from taskcluster.metrics import Catalogue, Metric, belonging
 from taskcluster.results.cells import TOO_FEW, Table, as_text, ends, estimate, last_of, titled
 from taskcluster.results.conditions import Condition, usual
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.intervals import FEWEST, Interval, interval
+from taskcluster.results.intervals import FEWEST, Interval, interval, interval_of_each
 from taskcluster.runs.journal import Row, fixed, layers_of, number
 from taskcluster.views import shown
 
@@ -83,13 +83,16 @@ def paired(findings: Findings, emergence: bool = False, metrics: Sequence[Metric
     pairs = [pair for pair in _pairs(findings, Finished.emergence if emergence else last_of, chosen) if pair[2]]
     count = max(sum(len(values) >= FEWEST for *_, values in pairs), 1)
     last = float(max(run.last["step"] for run in findings.runs))
-    made = []
-    for names, metric, paired_values in pairs:
-        values, task_sets = zip(*paired_values, strict=True)
-        low, high = (0.0, last) if emergence else metric.range
-        alone, together = (interval(values, (low - high, high - low), cells, task_sets) for cells in (1, count))
-        made.append(Difference(*names, metric, alone, together, DIFFERENCE_STEPS if emergence else ""))
-    return made
+    ends = [(0.0, last) if emergence else metric.range for _, metric, _ in pairs]
+    samples = [[value for value, _ in values] for *_, values in pairs]
+    task_sets = [[task_set for _, task_set in values] for *_, values in pairs]
+    within = [(low - high, high - low) for low, high in ends]
+    alone, together = (interval_of_each(samples, within, cells, task_sets) for cells in (1, count))
+    unit = DIFFERENCE_STEPS if emergence else ""
+    return [
+        Difference(*names, metric, one, all_at_once, unit)
+        for (names, metric, _), one, all_at_once in zip(pairs, alone, together, strict=True)
+    ]
 
 
 def decided(one: Difference) -> bool:

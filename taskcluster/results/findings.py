@@ -7,7 +7,8 @@ out: Findings: the finished runs by condition, and what is missing
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from itertools import zip_longest
+from functools import lru_cache
+from itertools import count, takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from taskcluster.results.claims import emergence, judged
 from taskcluster.results.conditions import Condition, conditions, find_runs, sweep_of, task_set
 from taskcluster.results.correlations import Agreement, agreements_of
 from taskcluster.results.points import Point, matrix_points, over_runs
-from taskcluster.runs.condition import decisive, digest, seeds_of
+from taskcluster.runs.condition import seeds_of
 from taskcluster.runs.folder import RunFolder
-from taskcluster.runs.journal import Row, layers_of, number
+from taskcluster.runs.journal import Row, number
 from taskcluster.runs.records import text
 from taskcluster.validation import UserError
 
@@ -48,10 +49,7 @@ class Finished:
 
     def keys(self, metric: Metric) -> list[str]:
         """Return the journal's keys of a metric on validation: one per layer, or one; [] if it was not measured."""
-        stem = metric.stem("val")
-        if metric.by_layer:
-            return [metric.at("val", layer) for layer in range(len(layers_of(self.last, stem)))]
-        return [stem] if stem in self.last else []
+        return _keys(tuple(self.last), metric.stem("val"), metric.by_layer)
 
     def repetitions(self, metric: Metric) -> list[list[float]]:
         """For each layer a metric's values with other seeds of its measurement; [] without such controls."""
@@ -85,16 +83,18 @@ class Findings:
         if not root.is_dir():
             raise UserError(f"{root} is not a folder; give the folder of a multirun")
         self.root, self.gaps = root, list[str]()
-        read = (self._read(folder, root) for folder in find_runs(root))
-        self.runs: list[Finished] = self._once([run for run in read if run])
-        if not self.runs:
+        read = [run for folder in find_runs(root) if (run := self._read(folder, root))]
+        if not read:
             said = f" ({'; '.join(self.gaps)})" if self.gaps else ""
             raise UserError(f"{root} contains no finished run{said}; give the folder of a multirun")
-        self.conditions = conditions([(run, run.sweep, run.config) for run in self.runs])
+        self.conditions = conditions([(run, run.sweep, run.config) for run in read])
+        repeated = self._drop_repeated()
+        self.runs = [run for run in read if id(run) not in repeated]
         several = len({condition.sweep for condition in self.conditions}) > 1
         names = [f"{c.sweep}: {c.label}" if several and c.label != c.sweep else c.label for c in self.conditions]
         self.names = [text(name) for name in names]
-        self.catalogue: Catalogue = {key: metric for run in self.runs for key, metric in run.catalogue.items()}
+        catalogues = {id(run.catalogue): run.catalogue for run in self.runs}  # runs that declare the same share it
+        self.catalogue: Catalogue = {key: metric for one in catalogues.values() for key, metric in one.items()}
         self._miss_seeds()
 
     def measured(self, metric: Metric) -> bool:
@@ -150,14 +150,18 @@ class Findings:
         self.gaps.append(f"{path}: {state} {reached}{error}")
         return None
 
-    def _once(self, runs: list[Finished]) -> list[Finished]:
-        """Drop runs that equal another one, seeds included: they would count twice."""
-        kept: dict[tuple[str, str, str], Finished] = {}
-        for run in runs:
-            first = kept.setdefault((run.sweep, digest(decisive(run.config)), run.seed), run)
-            if first is not run:
-                self.gaps.append(f"{run.path} is left out, as it repeats {first.path}")
-        return list(kept.values())
+    def _drop_repeated(self) -> set[int]:
+        """Drop runs that equal another one, seeds included, as they would count twice; return their identities."""
+        repeated: set[int] = set()
+        for condition in self.conditions:
+            kept: dict[str, Finished] = {}
+            for run in condition.runs:
+                first = kept.setdefault(run.seed, run)
+                if first is not run:
+                    repeated.add(id(run))
+                    self.gaps.append(f"{run.path} is left out, as it repeats {first.path}")
+            condition.runs[:] = kept.values()
+        return repeated
 
     def _miss_seeds(self) -> None:
         for sweep in dict.fromkeys(condition.sweep for condition in self.conditions):
@@ -166,6 +170,15 @@ class Findings:
             for name, runs in in_sweep:
                 if missing := [seed for seed in seeds if seed not in {run.seed for run in runs}]:
                     self.gaps.append(f"{name} has no finished run with seed {', '.join(missing)}, as others have")
+
+
+@lru_cache(maxsize=4096)
+def _keys(there: tuple[str, ...], stem: str, by_layer: bool) -> list[str]:
+    """The keys of a metric among those of a line: "STEM/layer_0", "STEM/layer_1", ..., or STEM."""
+    if not by_layer:
+        return [stem] if stem in there else []
+    known = frozenset(there)
+    return [*takewhile(known.__contains__, (f"{stem}/layer_{layer}" for layer in count()))]
 
 
 def _finished(folder: RunFolder, path: str, sweep: str, status: Row, config: Row) -> Finished:

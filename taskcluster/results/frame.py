@@ -1,25 +1,29 @@
 """Every number of every run, and every interval, as data frames with one type for each column.
 
-in:  Findings; the points of its conditions
+in:  Findings
 out: data frames. Keys of the configuration in which the runs differ are columns too, each of its own type: swept keys
      such as model.n_layer beside the condition, seeds that are set separately such as seeds.kmeans beside the seed
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars
 
 from taskcluster.results.conditions import differing_keys
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.points import FAMILIES, matrices
+from taskcluster.results.points import FAMILIES, Layout, cells, estimates, matrices, measured, metric_keys
 from taskcluster.runs.condition import decisive, flatten, separate_seeds
 from taskcluster.runs.journal import parse
 from taskcluster.views import shown
 
 Schema = Mapping[str, type[polars.DataType]]
+Quantity = tuple[str, str | None, int | None, int | None, int | None]  # QUANTITY
 
 NUMBERS: Schema = {
     "step": polars.Int64,
@@ -30,6 +34,8 @@ NUMBERS: Schema = {
     "repetition": polars.Int64,
     "value": polars.Float64,
 }
+QUANTITY = ("metric", "split", "layer", "other_layer", "repetition")
+AT_ONCE = 2**18  # means of conditions that are computed together
 ENDS = ("", *(f"_over_{family}" for family in FAMILIES))
 INTERVALS: Schema = {
     "condition": polars.String,
@@ -66,24 +72,54 @@ def results(folder: str | Path) -> polars.DataFrame:
 def numbers(findings: Findings) -> polars.DataFrame:
     """See `results`. Without claims if none is decided."""
     claims = bool(findings.claims)
+    owners = [k for k, condition in enumerate(findings.conditions) for _ in condition.runs]
+    runs = [run for condition in findings.conditions for run in condition.runs]
+    quantities: dict[Quantity, int] = {}
+    numbered: list[int] = []
+    values: list[float | None] = []
+    parts: list[tuple[int, int, int]] = []  # the run, the step and the number of rows
+    for k, run in enumerate(runs):
+        for step, part, of_part in _numbers(run, claims):
+            numbered += [quantities.setdefault(quantity, len(quantities)) for quantity in part]
+            values += of_part
+            parts.append((k, step, len(part)))
+    of_run, steps, sizes = np.array(parts).T
+    about = polars.DataFrame([*quantities], {key: NUMBERS[key] for key in QUANTITY}, orient="row")[numbered]
+    value = polars.Series(np.array(values, dtype=float)).fill_nan(None)
+    rows = about.with_columns(step=np.repeat(steps, sizes), value=value).select(*NUMBERS)
+    seeds = ["seed", *dict.fromkeys(key for run in runs for key in separate_seeds(run.config))]
+    configs = [flatten(run.config) for run in runs] if len(seeds) > 1 else [run.config for run in runs]
+    named = polars.DataFrame([polars.Series("run", [run.path for run in runs], polars.String)])
+    named = named.hstack([_column(key, [config.get(key) for config in configs]) for key in seeds])
+    return _labels(findings)[owners].hstack(named)[np.repeat(of_run, sizes)].hstack(rows)
+
+
+def intervals(findings: Findings) -> polars.DataFrame:
+    """Every mean with its intervals, a row each, as in `points.over_runs`. Conditions that measured the same are
+    computed together."""
+    alike: dict[tuple[Layout, tuple[str, ...]], list[tuple[int, np.ndarray]]] = {}
+    for k, condition in enumerate(findings.conditions):
+        layout, values = measured([run.rows for run in condition.runs])
+        alike.setdefault((layout, tuple(run.task_set for run in condition.runs)), []).append((k, values))
     frames = []
-    for run in (run for condition in findings.conditions for run in condition.runs):
-        rows = polars.DataFrame([*_numbers(run, claims)], schema=dict(NUMBERS), orient="row", strict=False)
-        frames.append(rows.with_columns(polars.col("value").fill_nan(None), run=polars.lit(run.path)))
-    seeds = dict.fromkeys(key for run in findings.runs for key in separate_seeds(run.config))
-    return labelled(findings, polars.concat(frames), "run", ["seed", *seeds])
+    for (layout, task_sets), members in alike.items():
+        kinds = polars.DataFrame(cells(layout), {key: NUMBERS[key] for key in ("step", "metric", "split", "layer")})
+        size = max(1, AT_ONCE // max(1, len(kinds)))
+        for part in (members[k : k + size] for k in range(0, len(members), size)):
+            columns = estimates(layout, np.stack([values for _, values in part], 1), findings.catalogue, task_sets)
+            floats = polars.DataFrame({name: column.ravel().astype(float) for name, column in columns.items()})
+            owners = polars.Series("owner", np.repeat([k for k, _ in part], len(kinds)))
+            frames.append(kinds[[*range(len(kinds))] * len(part)].hstack(floats.fill_nan(None)).hstack([owners]))
+    rows = polars.concat(frames).sort("owner", maintain_order=True)
+    numbers = rows.select(*(polars.col(name).cast(kind) for name, kind in INTERVALS.items() if name != "condition"))
+    return _labels(findings)[rows["owner"].to_list()].hstack(numbers)
 
 
-def labelled(findings: Findings, rows: polars.DataFrame, by: str, seeds: Sequence[str] = ()) -> polars.DataFrame:
-    """Rows of runs or conditions, as `by` says, with columns before the others: the condition and the keys in which
-    conditions differ, of any sweep, and of runs also their path and their seeds."""
-    named = [(name, run) for name, condition in findings.named() for run in condition.runs]
-    configs = [flatten(run.config) | decisive(run.config) | {"condition": name, "run": run.path} for name, run in named]
-    swept = differing_keys([decisive(condition.runs[0].config) for condition in findings.conditions])
-    keys = ["condition", *swept, *(["run", *seeds] if by == "run" else [])]
-    labels = polars.DataFrame([_column(key, [config.get(key) for config in configs]) for key in keys])
-    labelled = rows.join(labels.unique(by), on=by, how="left", maintain_order="left")
-    return labelled.select(*keys, polars.exclude(keys))
+def _labels(findings: Findings) -> polars.DataFrame:
+    """A row for each condition: its name, and the keys in which conditions differ, of any sweep."""
+    settings = [decisive(condition.runs[0].config) for condition in findings.conditions]
+    keys = [_column(key, [values.get(key) for values in settings]) for key in differing_keys(settings)]
+    return polars.DataFrame([polars.Series("condition", findings.names, polars.String), *keys])
 
 
 def _column(name: str, values: Sequence[Any]) -> polars.Series:
@@ -94,23 +130,36 @@ def _column(name: str, values: Sequence[Any]) -> polars.Series:
     return polars.Series(name, values, kind, strict=False)
 
 
-def _numbers(run: Finished, claims: bool) -> Iterator[tuple[Any, ...]]:
-    """The rows of a run in the order of NUMBERS."""
+def _numbers(run: Finished, claims: bool) -> Iterator[tuple[int, tuple[Quantity, ...], list[float | None]]]:
+    """The rows of a run, in parts: their step, quantities and values."""
     for line in run.rows:
-        parsed = ((parse(key), value) for key, value in line.items())
-        yield from ((line["step"], *key, None, None, value) for key, value in parsed if key)
+        keys, quantities = _of_line(tuple(line))
+        yield line["step"], quantities, [*map(line.get, keys)]
         for metric, split, matrix in matrices(line, run.catalogue):
-            cells = ((k, other, value) for k, values in enumerate(matrix) for other, value in enumerate(values))
-            yield from ((line["step"], metric.key, split, k, other, None, value) for k, other, value in cells)
-    end = run.last["step"]
+            places = [(k, other) for k, values in enumerate(matrix) for other in range(len(values))]
+            about = tuple((metric.key, split, *place, None) for place in places)
+            yield line["step"], about, [*chain.from_iterable(matrix)]
+    more = [*_at_the_end(run, claims)]
+    yield run.last["step"], tuple(quantity for quantity, _ in more), [value for _, value in more]
+
+
+@lru_cache(maxsize=1024)
+def _of_line(there: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Quantity, ...]]:
+    """The keys of metrics in a line of the journal, and their quantities."""
+    keys = metric_keys(there)
+    return keys, tuple((*named, None, None) for named in map(parse, keys) if named)
+
+
+def _at_the_end(run: Finished, claims: bool) -> Iterator[tuple[Quantity, float | None]]:
+    """Claims, steps of emergence, and controls of a run."""
     for claim in run.results["claims"] if claims else ():
-        yield end, f"claim: {claim['name']}", None, None, None, None, claim["value"]
+        yield (f"claim: {claim['name']}", None, None, None, None), claim["value"]
     for metric in shown(run.catalogue, "tables"):
         if run.rises(metric):
             layer = len(run.keys(metric)) - 1 if metric.by_layer else None
-            yield end, f"emergence of {metric.key}", "val", layer, None, None, run.emergence(metric)
+            yield (f"emergence of {metric.key}", "val", layer, None, None), run.emergence(metric)
     for key, layers in run.results.get("controls", {}).items():
         if control := run.catalogue.get(key):
             name = f"{control.of} {control.where}"
             for layer, values in enumerate(layers):
-                yield from ((end, name, "val", layer, None, k, value) for k, value in enumerate(values))
+                yield from (((name, "val", layer, None, k), value) for k, value in enumerate(values))

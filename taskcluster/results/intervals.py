@@ -10,7 +10,7 @@ bounds. docs/report.md says how often they cover, and benchmarks/coverage.py mea
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -52,9 +52,26 @@ def interval(
         cells: how many such intervals are to hold at once.
         task_sets: the task set of each run, where several have several runs.
     """
-    column = np.array(values, dtype=float)[:, None]
-    n, *numbers = (float(part[0]) for part in intervals(column, *within, task_sets, cells))
-    return Interval(int(n), *numbers)
+    return interval_of_each([values], [within], cells, [task_sets])[0]
+
+
+def interval_of_each(
+    samples: Sequence[Sequence[float]],
+    within: Sequence[Range],
+    cells: int = 1,
+    task_sets: Sequence[Sequence[Hashable]] = (),
+) -> list[Interval]:
+    """The `interval` of each sample, in a fraction of the time. within, task_sets: of each."""
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for k, sample in enumerate(samples):
+        alike.setdefault((len(sample), *(task_sets[k] if task_sets else ())), []).append(k)
+    found: dict[int, Interval] = {}
+    for (_, *sets), chosen in alike.items():
+        values = np.array([samples[k] for k in chosen], dtype=float).T
+        low, high = np.array([within[k] for k in chosen], dtype=float).T
+        n, *numbers = (part.tolist() for part in intervals(values, low, high, sets, cells))
+        found |= {k: Interval(int(n[at]), *(part[at] for part in numbers)) for at, k in enumerate(chosen)}
+    return [found[k] for k in range(len(samples))]
 
 
 def intervals(

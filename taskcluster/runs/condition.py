@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 # Keys that change no number of a run, or that follow from the others when it begins, as data.chat_frame does.
@@ -36,10 +37,14 @@ def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
     """Dotted key -> value."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
+@lru_cache(maxsize=4096)
 def matters(key: str) -> bool:
     """Whether a dotted key of the configuration affects a run's numbers."""
     return not key.startswith(WITHOUT_EFFECT)
@@ -51,6 +56,7 @@ def differing_keys(one: Config, other: Config) -> list[str]:
     return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and matters(key))
 
 
+@lru_cache(maxsize=4096)
 def is_seed(key: str) -> bool:
     """Whether a dotted key of the configuration is a seed: seed, seeds.kmeans, task.seed, data.probe_seed."""
     return key.startswith("seeds.") or re.fullmatch(r"(.*[._])?seed", key) is not None
@@ -82,7 +88,7 @@ def digest(values: Mapping[str, Any]) -> str:
 
 
 def _with_text_keys(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {str(key): _with_text_keys(one) for key, one in value.items()}
     return [_with_text_keys(one) for one in value] if isinstance(value, list) else value
 

@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
@@ -103,10 +104,12 @@ class RunFolder:
 
     def catalogue(self) -> Catalogue:
         """The declarations of the journal's metrics."""
-        return records.declared(records.read(self.path / "catalogue.json", records.Declared))
+        file = self.path / "catalogue.json"
+        return records.declared(records.contents(file), file)
 
     def config(self) -> Row:
-        """The configuration that the folder was last written under, {} for a folder without a run."""
+        """The configuration that the folder was last written under, {} for a folder without a run. Runs share its
+        parts: copy what you change."""
         return records.read(self.path / "config.yaml", records.Config)
 
     def config_with(self, changes: Mapping[str, object]) -> Row:
@@ -114,7 +117,7 @@ class RunFolder:
 
         Raises UserError for a folder without a run, and for a key that the configuration does not have.
         """
-        if not (config := self.config()):
+        if not (config := deepcopy(self.config())):
             raise UserError(f"{self.path} is not the folder of a run; choose one with a config.yaml")
         for key, value in changes.items():
             *groups, last = key.split(".")

@@ -6,10 +6,13 @@ out: its content, in which the keys below, where they exist, have the types give
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
@@ -60,6 +63,10 @@ Count = Annotated[int, Field(ge=0, lt=LARGEST)]
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+# Before each key at the top of a YAML file as PyYAML writes it.
+TOP = re.compile(rb"^(?=[A-Za-z_]\w*:\s)", re.MULTILINE)
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -95,9 +102,17 @@ class Declared(BaseModel):
     metrics: Annotated[list[Metric], Field(min_length=1)]
 
 
-def declared(record: Mapping[str, Any]) -> Catalogue:
-    """Return the catalogue of a Declared record; the package's metrics if it has none."""
-    return {m.key: m for m in Declared.model_validate(record).metrics} if record else catalogue(OWN)
+def declared(content: bytes | None, file: Path) -> Catalogue:
+    """Return the catalogue that `content` holds, which was read from `file`; the package's metrics for None. Raises
+    UserError for a file that is damaged."""
+    with _damage(file):
+        return catalogue(OWN) if content is None else _declared(content)
+
+
+@lru_cache(maxsize=64)
+def _declared(content: bytes) -> Catalogue:
+    """One object for all runs that declare the same."""
+    return {metric.key: metric for metric in Declared.model_validate(_json(content)).metrics}
 
 
 def contents(file: Path) -> bytes | None:
@@ -118,10 +133,18 @@ def read(file: Path, model: type[BaseModel]) -> dict[str, Any]:
 
 def parsed(content: bytes, file: Path, model: type[BaseModel]) -> dict[str, Any]:
     """The record that `content` holds, which was read from `file`. Raises UserError likewise."""
-    try:
-        record: dict[str, Any] = json.loads(content) if file.suffix == ".json" else yaml.load(content, FastLoader)
+    with _damage(file):
+        record: dict[str, Any] = _json(content) if file.suffix == ".json" else _yaml(content)
         model.model_validate(record)
-        return _updated(record) if issubclass(model, Config) else record
+        return _with_objective(record) if issubclass(model, Config) else record
+
+
+@contextmanager
+def _damage(file: Path) -> Iterator[None]:
+    """A context that raises UserError for content of `file` that cannot be read."""
+    try:
+        yield
+        return
     except ValidationError as error:
         problem = f" ({sentences(error).split('; ')[0]})" if error.errors()[0]["loc"] else ""
     except (ValueError, yaml.YAMLError, RecursionError):
@@ -129,14 +152,40 @@ def parsed(content: bytes, file: Path, model: type[BaseModel]) -> dict[str, Any]
     raise UserError(f"{file} is damaged{problem}; restore it, or choose another folder")
 
 
+def _json(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except ValueError:
+        return json.loads(content)  # which also reads NaN
+
+
+def _yaml(content: bytes) -> Any:
+    """A recorded configuration, updated but for its objective. Runs of a sweep share most of the values at the top,
+    and a value that several have is read once: it must not be changed."""
+    parts = [part for part in TOP.split(content) if part] or [content]
+    try:
+        return {key: value for part in parts for key, value in _part(part).items()}
+    except (yaml.YAMLError, AttributeError):  # another way to write YAML
+        return _updated(yaml.load(content, FastLoader))
+
+
+@lru_cache(maxsize=4096)
+def _part(content: bytes) -> Any:
+    record: Any = yaml.load(content, FastLoader)
+    return {key: _updated(value) for key, value in record.items()}
+
+
+def _with_objective(config: dict[str, Any]) -> dict[str, Any]:
+    known = "objective" in config or "trainer" not in config
+    return config if known else config | {"objective": {"next_token": NEXT_TOKEN}}
+
+
 def _updated(node: Any) -> Any:
-    """Return a recorded configuration as this version would record it."""
+    """Return a part of a recorded configuration as this version would record it."""
     if isinstance(node, list):
         return [_updated(part) for part in node]
     if not isinstance(node, dict):
         return node
-    if "trainer" in node and "objective" not in node:
-        node = node | {"objective": {"next_token": NEXT_TOKEN}}
     if isinstance(target := node.get("_target_"), str):
         module, _, name = target.rpartition(".")
         node = ADDED.get(target, {}) | node | {"_target_": f"{MOVED.get(module, module)}.{name}"}

@@ -53,6 +53,13 @@ def test_every_layer_of_both_splits_is_drawn_at_every_step() -> None:
     assert {(v["step"], v["metric"]) for v in at_the_end} == {(200, "ari"), (200, "ari_within_x")}
 
 
+def test_only_bands_that_leave_their_axis_are_cut_off() -> None:
+    drawn = charts.condition_charts(ALONE, KNOWN)
+    assert svg(drawn["ari"]).count("fill-opacity") == 2 * 2 * 4  # two bands of each layer and split
+    bands = {name: str(drawn[name].to_dict()).count("'clip': True") for name in ("ari", "learning")}
+    assert bands == {"ari": 0, "learning": 2}  # of the loss, which has no upper end
+
+
 def test_several_conditions_are_rows_with_horizontal_names() -> None:
     for name, chart in with_effects(points_of(first=(0.8,), second=(0.5,)), ADDED).items():
         if name in ("ari", "map"):

@@ -10,7 +10,9 @@ from polars.testing import assert_frame_equal
 
 from taskcluster.pages import multirun_report as report
 from taskcluster.pages import rendering
-from taskcluster.results.frame import NUMBERS
+from taskcluster.results.findings import Findings
+from taskcluster.results.frame import INTERVALS, NUMBERS, intervals
+from taskcluster.results.points import over_runs
 from taskcluster.runs.journal import parse
 
 
@@ -64,6 +66,24 @@ def test_metrics_and_splits_are_named_as_in_the_journal(tmp_path: Path) -> None:
     assert {"claim: ends high on validation (last layer)", "emergence of ari"} < {*table["metric"]}
     repeated = table.filter(metric="ari with another KMeans seed", layer=3).select("repetition", "value").rows()
     assert repeated == [(0, pytest.approx(0.9)), (1, pytest.approx(0.91))]
+
+
+def test_intervals_are_those_of_the_points_whatever_conditions_measured(tmp_path: Path) -> None:
+    for k, (n_layer, n_seeds) in enumerate([(2, 5), (3, 5), (2, 4), (2, 1), (3, 5)]):
+        for seed in range(n_seeds):
+            plant(tmp_path / f"c={k}/seed={seed}", 0.8 + seed / 50, config(seed, n_layer=n_layer, task={"k": k}))
+    found = Findings(tmp_path)
+    points = [
+        {"condition": name, **point}
+        for name, condition in found.named()
+        for point in over_runs([run.rows for run in condition.runs], found.catalogue, [*map(str, range(5))])
+    ]
+    expected = polars.DataFrame(points, schema=dict(INTERVALS))
+    made = intervals(found)
+    assert_frame_equal(made.select(expected.columns), expected, check_exact=True)
+    assert distinct(made, "condition", "model.n_layer") == [
+        (name, condition.settings["model.n_layer"]) for name, condition in found.named()
+    ]
 
 
 def test_swept_keys_are_columns_of_their_own_type(tmp_path: Path) -> None:

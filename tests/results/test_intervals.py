@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from taskcluster.results.cells import as_text
-from taskcluster.results.intervals import UNBOUNDED, interval, intervals
+from taskcluster.results.intervals import UNBOUNDED, interval, interval_of_each, intervals
 
 EXPERIMENTS = 2000
 
@@ -27,6 +27,22 @@ def test_an_interval_is_students() -> None:
     assert made[3:] == pytest.approx((2 - half, 2 + half))
     assert interval([1.0, math.nan, 3.0, 2.0]) == made  # what is undefined does not count
     assert np.isnan(interval([])[1:]).all()
+
+
+def test_intervals_of_many_samples_are_those_of_each() -> None:
+    samples = [
+        [0.1, 0.5, 0.4],
+        [0.9],
+        [0.2, math.nan, 0.3],
+        [],
+        [0.7, 0.8, 0.7, 0.9, 0.8, 0.6, 0.7, 0.9],
+        [3.0, 4.0, 6.0],
+    ]
+    within = [(0, 1), (0, 1), (-math.inf, 1), UNBOUNDED, (0, 1), UNBOUNDED]
+    task_sets = ["abc", "a", "abc", "", "aaaabbbb", "aaa"]
+    together = interval_of_each(samples, within, 4, task_sets)
+    each = [interval(*one, 4, sets) for *one, sets in zip(samples, within, task_sets, strict=True)]
+    np.testing.assert_array_equal(np.array(together), np.array(each))
 
 
 @pytest.mark.parametrize(

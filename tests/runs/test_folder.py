@@ -3,10 +3,14 @@
 import math
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from taskcluster.metrics import OWN
 from taskcluster.operations.processes.interrupts import Interrupted
@@ -16,6 +20,10 @@ from taskcluster.runs.resume import writing
 from taskcluster.validation import UserError
 
 CONFIG = {"seed": 0, "model": {"n_layer": 6, "n_embd": 128}}
+
+
+class AnyRecord(BaseModel, extra="allow"):
+    """A file of any keys."""
 
 
 @pytest.fixture
@@ -141,6 +149,7 @@ def test_a_value_of_the_configuration_is_changed_by_its_dotted_key(run: RunFolde
         run.config_with({})
     run.start(CONFIG, None, OWN)
     assert run.config_with({"model.n_layer": 2})["model"] == {"n_layer": 2, "n_embd": 128}
+    assert run.config() == CONFIG  # as before: runs share what they read
     for key in ("model.depth", "seed.n_layer"):
         with pytest.raises(UserError, match=f"{key} is not a key of the run's configuration"):
             run.config_with({key: 2})
@@ -157,6 +166,41 @@ def test_config_of_an_earlier_version_is_read_as_this_one_records_it(tmp_path: P
     assert read["surface"]["_target_"] == "taskcluster.measures.baselines.Surface"
     assert read["kmeans_noise"]["at"] == ["instruction_end", "input"]
     assert read["mine"] == measures["mine"]
+
+
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=20))
+PARTS = st.recursive(SCALARS, lambda part: st.lists(part) | st.dictionaries(st.text(max_size=5), part), max_leaves=8)
+KEYS = st.sampled_from(["seed", "model", "task", "name", "_x"]) | st.text(max_size=5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(KEYS, PARTS, max_size=5))
+def test_a_recorded_configuration_is_read_as_it_was_written(config: dict[str, Any]) -> None:
+    assert records.parsed(yaml.safe_dump(config, sort_keys=False).encode(), Path("config.yaml"), AnyRecord) == config
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"seed": 0, "model": {"n_layer": 6}}',
+        "# by hand\nseed: 0\nmodel: {\nn_layer: 6}\n",
+        "seed: 0 # the first\nmodel:\n  n_layer: 6\n...\n",
+        "---\nseed: &a 0\nmodel:\n  n_layer: 6\n  seed: *a\n",
+        "seed: &a 0\nmodel: {n_layer: 6, seed: *a}\n",
+        'seed: "a\nmodel: b"\n',
+        "seed:\n- 1\n- model: 2\nmodel:\nseed: 3\n",
+        "? seed\n: 1\nmodel: 2\n",
+    ],
+)
+def test_a_configuration_written_by_hand_is_yaml(content: str) -> None:
+    assert records.parsed(content.encode(), Path("config.yaml"), AnyRecord) == yaml.safe_load(content)
+
+
+@pytest.mark.parametrize("content", ["", "# nothing", "seed", "- seed", "seed: [", "a: *b", "a: 1\n---\nb: 2"])
+def test_what_is_not_a_configuration_is_damaged(run: RunFolder, content: str) -> None:
+    (run.path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"config\.yaml is damaged; restore it"):
+        run.config()
 
 
 def test_every_moved_module_exists() -> None:

@@ -32,6 +32,8 @@ from taskcluster.runs.names import run_folder
 from taskcluster.runs.options import CONF, options
 from taskcluster.validation import UserError, did_you_mean
 
+REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\}", re.ASCII)
+
 COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment by a command that is not taskcluster-train
 
 # Mistakes that a user can make before the first run begins.
@@ -142,14 +144,38 @@ def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
 def job_config(cfg: DictConfig) -> dict[str, Any]:
     """Return the resolved configuration of a job from what Hydra composed."""
     nodes = {str(key): "???" if OmegaConf.is_missing(cfg, key) else cfg[key] for key in cfg if key != "hydra"}
-    container: Any = {
-        key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        for key, node in nodes.items()
-    }
+    plain = {key: OmegaConf.to_container(node) if OmegaConf.is_config(node) else node for key, node in nodes.items()}
+    container: dict[str, Any] = plain.copy()
+    for key, node in nodes.items():
+        if OmegaConf.is_config(node):
+            try:
+                container[key] = _resolved(plain[key], plain)
+            except (LookupError, RecursionError):  # another interpolation, or a mistake
+                container[key] = OmegaConf.to_container(node, resolve=True)
     if path := container.get("ckpt_path"):  # relative to the command's folder, not to a job's
         here = cfg.hydra.runtime.cwd if "hydra" in cfg else os.getcwd()
         container["ckpt_path"] = os.path.abspath(os.path.join(here, str(path)))
     return container
+
+
+def _resolved(node: Any, plain: dict[str, Any]) -> Any:
+    """Resolve a node's references, such as ${seeds.model}, to values in `plain`, the whole configuration, whose values
+    at the top are resolved; OmegaConf takes a third of a millisecond for each. Raises LookupError for any other
+    interpolation."""
+    if isinstance(node, dict):
+        return {key: _resolved(part, plain) for key, part in node.items()}
+    if isinstance(node, list):
+        return [_resolved(part, plain) for part in node]
+    if not isinstance(node, str) or "${" not in node:
+        return node
+    if not (reference := REFERENCE.fullmatch(node)):
+        raise LookupError(node)
+    value: Any = plain
+    for key in reference[1].split("."):
+        value = value[key] if isinstance(value, dict) else "???"
+    if isinstance(value, dict | list) or value == "???":
+        raise LookupError(node)
+    return _resolved(value, plain) if "." in reference[1] else value
 
 
 def from_wandb(name: str, default: str | None = None) -> str | ListConfig | None:

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from taskcluster.metrics import Catalogue, Metric, View
+from taskcluster.metrics import OWN, Catalogue, Metric, View, catalogue
 from taskcluster.results.conditions import sweep_of
 from taskcluster.results.points import matrices
 from taskcluster.runs import records
@@ -107,7 +107,7 @@ class LiveRun:
         self.revision = 0
         status = path / "status.json"
         self.config: Document[Row] = Document(path / "config.yaml", self._parse_config, {})
-        self.catalogue = Document(path / "catalogue.json", self._parse_catalogue, records.declared({}))
+        self.catalogue = Document(path / "catalogue.json", self._parse_catalogue, catalogue(OWN))
         self._status: Document[Row] = Document(status, partial(records.parsed, file=status, model=records.Status), {})
         self._measured = Document(self.folder.journal, self._parse_journal, list[Timed]())
         self._trained = Document(self.folder.training, self._parse_training, list[Timed]())
@@ -131,7 +131,7 @@ class LiveRun:
         return config
 
     def _parse_catalogue(self, content: bytes) -> Catalogue:
-        return records.declared(records.parsed(content, self.folder.path / "catalogue.json", records.Declared))
+        return records.declared(content, self.folder.path / "catalogue.json")
 
     def _parse_journal(self, content: bytes) -> list[Timed]:
         """Keep the values of the curves; the times of the lines."""

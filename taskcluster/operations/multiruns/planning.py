@@ -109,30 +109,43 @@ def common_root(runs: Sequence[Planned]) -> Path:
 
 
 class Composer:
-    """Composes the configuration of each job. Of jobs that set the same keys to other values, Hydra composes the first,
-    in a tenth of a second; for the others its values are changed. What a call returns is valid until the next one.
+    """Composes the configuration of each job, which becomes that of Hydra, by which the names of folders are resolved.
+
+    Of jobs that set the same keys to other values, Hydra composes the first, in a tenth of a second; for the others its
+    values are changed. What a call returns is valid until the next one.
     """
 
     def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
         self._loader, self._config = loader, config
         self._parser = OverridesParser.create(config_loader=loader)
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._parsed: dict[str, Override] = {}
+        self._composed: dict[tuple[str, ...], tuple[DictConfig, Any]] = {}  # each with what ${hydra:...} refers to
         self._named_by_hydra = "override_dirname" in str(config.hydra.sweep)  # which depends on all overrides
 
-    def __call__(self, words: Sequence[str]) -> DictConfig:
-        overrides = self._parser.parse_overrides(list(words))
+    def __call__(self, words: Sequence[str], number: int) -> DictConfig:
+        """The configuration of the job of this number."""
+        for word in words:
+            if word not in self._parsed:
+                (self._parsed[word],) = self._parser.parse_overrides([word])
+        overrides = [self._parsed[word] for word in words]
         values = [override for override in overrides if _sets_a_value(override)]
         choices = [override for override in overrides if override not in values]
         key = (*(str(choice.input_line) for choice in choices), "", *(value.key_or_group for value in values))
         only_choices = all("." not in choice.key_or_group for choice in choices)
+        known = HydraConfig.instance()
         if key not in self._composed or not only_choices or self._named_by_hydra:
-            self._composed[key] = self._loader.load_sweep_config(self._config, list(words))
-            return self._composed[key]
-        composed = self._composed[key]
-        OmegaConf.set_readonly(composed.hydra, False)  # HydraConfig made it read-only
+            composed = self._loader.load_sweep_config(self._config, list(words))
+            composed.hydra.job.num = number
+            known.set_config(composed)
+            self._composed[key] = composed, known.cfg
+            return composed
+        composed, named = self._composed[key]
+        known.cfg = named
         for value in values:
             OmegaConf.update(composed, value.key_or_group, value.value(), merge=True)
-        composed.hydra.overrides.task = list(words)
+        for hydra in (composed.hydra, named.hydra):
+            OmegaConf.set_readonly(hydra, False)  # HydraConfig made it read-only
+            hydra.overrides.task, hydra.job.num = list(words), number
         return composed
 
 
@@ -165,9 +178,7 @@ class Planner:
         given: dict[Path, str] = {}
         for job in jobs:
             overrides = [*follow(job), *job]
-            composed = self._compose(overrides)
-            composed.hydra.job.num = len(planned)
-            HydraConfig.instance().set_config(composed)  # which the names of folders are resolved by
+            composed = self._compose(overrides, len(planned))
             environment.add_config_folders()
             config, root = job_config(composed), Path(os.path.abspath(composed.hydra.sweep.dir))
             if (key := f"{root}{digest(content(config))}") in planned:

@@ -1,11 +1,14 @@
 """The runs of a sweep: which start, and which are refused."""
 
+from typing import Any
+
 import hydra
 import pytest
 from conftest import SMALL, Train
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from taskcluster.operations.command_line.cli import job_config
 from taskcluster.operations.multiruns.planning import Composer
@@ -72,18 +75,30 @@ def test_jobs_that_share_a_composition_get_what_each_would_get_alone() -> None:
         ["seed=7", "+model.resid_pdrop=0.1"],
         ["seed=8", "+model.resid_pdrop=0.2"],
         ["model.n_layer=2", "seed=1"],
+        ["seed=${trainer.max_steps}", "task.n_tasks=${oc.select:model.n_layer}", "model.n_embd=${data.batch_size}"],
+        ["seed=9", "task.n_tasks=${model.n_layer}", "model.n_embd=${seeds.kmeans}"],
+        ["seed=10", "task.n_tasks=4", "model.n_embd='${seed}${seed}'"],
+        ["name='\\${seed}'", "task.holdout=${name}", "data.layout='\\${seed}'"],
     ]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         compose = Composer(loader, loader.load_configuration("train", ["name=a"], RunMode.MULTIRUN))
         found = []
-        for job in jobs:
-            config = compose(job)
+        for number, job in enumerate(jobs):
+            config = compose(job, number)
+            assert HydraConfig.get().job.num == config.hydra.job.num == number
+            assert OmegaConf.to_container(HydraConfig.get().overrides) == {"hydra": [], "task": job}
             found.append((job_config(config), OmegaConf.to_container(config.hydra.overrides)))
         alone = [loader.load_configuration("train", job, RunMode.RUN) for job in jobs]
     for (config, overrides), job, expected in zip(found, jobs, alone, strict=True):
-        assert config == job_config(expected)
+        assert config == job_config(expected) == _resolved_by_omegaconf(expected)
         assert overrides == {"hydra": [], "task": job}
+
+
+def _resolved_by_omegaconf(config: DictConfig) -> Any:
+    return OmegaConf.to_container(
+        OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True
+    )
 
 
 def test_a_multirun_refuses_the_id_of_one_wandb_run(taskcluster_train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
