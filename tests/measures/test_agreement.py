@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import time
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -12,10 +13,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import adjusted_rand_score, rand_score
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, rand_score
 
 from taskcluster.measures.statistics import agreement
 from taskcluster.measures.statistics.agreement import (
+    adjusted_mutual_information,
     adjusted_rand_index,
     adjusted_rand_indices,
     ari_for_fixed_k,
@@ -34,6 +36,33 @@ RANDOM = torch.from_numpy(np.random.default_rng(0).integers(0, 6, 240))
 def test_the_adjusted_rand_index_is_scikit_learns(labels: list[tuple[int, int]]) -> None:
     truth, clusters = torch.tensor(labels).T
     assert adjusted_rand_index(truth, clusters) == adjusted_rand_score(truth, clusters)
+
+
+@settings(max_examples=200, deadline=None)
+@given(labels=st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 5)), min_size=1, max_size=80))
+def test_the_adjusted_mutual_information_is_scikit_learns(labels: list[tuple[int, int]]) -> None:
+    truth, clusters = torch.tensor(labels).T
+    expected = adjusted_mutual_info_score(truth, clusters)
+    assert adjusted_mutual_information(truth, clusters) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("n_groups", "n_clusters"), [(2, 3), (2, 2_000), (300, 300), (1_000, 50)])
+def test_the_adjusted_mutual_information_of_many_states_is_scikit_learns(n_groups: int, n_clusters: int) -> None:
+    random = np.random.default_rng(0)
+    truth, noise = random.integers(0, n_groups, 20_000), random.integers(0, n_clusters, 20_000)
+    clusters = np.where(random.random(20_000) < 0.5, truth % n_clusters, noise)
+    expected = adjusted_mutual_info_score(truth, clusters)
+    assert 0.01 < expected < 0.9
+    found = adjusted_mutual_information(torch.from_numpy(truth), torch.from_numpy(clusters))
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_adjusted_mutual_information_of_ten_thousand_clusters_takes_no_time_to_speak_of() -> None:
+    """scikit-learn goes through all 10,000 x 10,000 pairs of clusters."""
+    truth = torch.randint(10_000, (100_000,), generator=torch.Generator().manual_seed(0))
+    started = time.process_time()
+    assert adjusted_mutual_information(truth, truth.roll(1)) == pytest.approx(0, abs=0.01)
+    assert time.process_time() - started < 5
 
 
 def test_the_split_tells_clusters_of_regexes_from_clusters_of_tasks() -> None:

@@ -11,14 +11,16 @@ from sklearn.metrics import (
     adjusted_mutual_info_score,
     completeness_score,
     homogeneity_score,
+    silhouette_samples,
     silhouette_score,
 )
 from sklearn.neighbors import NearestNeighbors
 
 from taskcluster.config import RunConfig
 from taskcluster.data.datamodule import SequenceDataModule
+from taskcluster.measures import instruments
 from taskcluster.measures.clusterers.kmeans import KMeans
-from taskcluster.measures.instruments import Instruments, NumberOfClusters, neighbour_accuracy, silhouette
+from taskcluster.measures.instruments import Instruments, NumberOfClusters, neighbour_accuracy, sampled, silhouette
 from taskcluster.measures.measure import Measure
 from taskcluster.training.experiment import prepare
 from taskcluster.validation import UserError
@@ -92,6 +94,18 @@ def test_a_silhouette_needs_two_clusters_and_fewer_than_states() -> None:
     for labels in (TASKS * 0, torch.arange(60)):
         assert math.isnan(silhouette(NOISE, labels))
     assert silhouette(torch.ones(60, 4), TASKS) == 0
+
+
+def test_of_many_states_a_sample_is_scored_against_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instruments, "SAMPLE", 23)
+    states = (0.1 * CENTRES[TASKS] + NOISE).double()
+    labels = torch.where(torch.arange(60) == sampled(60)[5], 99, TASKS)  # a cluster of one state, whose silhouette is 0
+    which = sampled(60)
+    assert len(which.unique()) == 23
+    expected = silhouette_samples(states, labels)[which].mean()
+    assert silhouette(states, labels) == pytest.approx(expected, abs=1e-9)
+    other = NearestNeighbors(n_neighbors=2).fit(states).kneighbors(states)[1][:, 1]
+    assert neighbour_accuracy(states, TASKS, 1) == float((TASKS[other] == TASKS)[which].double().mean())
 
 
 def test_one_neighbour_is_scikit_learns_nearest_other() -> None:

@@ -12,8 +12,9 @@ from transformers.cache_utils import Cache
 
 from taskcluster.data.datamodule import SequenceDataModule
 from taskcluster.measures.clusterers.kmeans import KMeans
+from taskcluster.measures.interventions import edits
 from taskcluster.measures.interventions.causal_effects import Interventions
-from taskcluster.measures.interventions.edits import CONTROLS
+from taskcluster.measures.interventions.edits import CONTROLS, match_clusters
 from taskcluster.measures.interventions.sites import SITES, site_states, task_pairs
 from taskcluster.measures.observation import in_turn
 from taskcluster.tasks.family import Task, TaskFamily
@@ -280,3 +281,21 @@ def test_layers_that_do_not_exist_and_tasks_that_agree_are_refused() -> None:
         effects(True, ["add"], layers=[1, 3])
     with pytest.raises(ValueError, match="no two tasks of the probe set share an x but differ"):
         interventions(data(y="same"), ["add"], POSITIONS)
+
+
+@pytest.mark.parametrize(("n_groups", "k"), [(30, 30), (20, 35), (35, 20)])
+def test_many_groups_and_clusters_are_matched_as_well_as_few(
+    n_groups: int, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    centroids, states = torch.randn(k, 4, generator=random), torch.randn(200, 4, generator=random)
+    groups = torch.randint(n_groups - 5, (200,), generator=random)  # some groups have no state
+    few = match_clusters(centroids, states, groups, n_groups)
+    monkeypatch.setattr(edits, "CELLS", 100)
+    many = match_clusters(centroids, states, groups, n_groups)
+    nearest = torch.cdist(states, centroids).argmin(1)
+    agreeing = []
+    for rows, columns in (few, many):
+        assert len(rows.unique()) == len(columns.unique()) == min(n_groups, k)
+        agreeing.append(int(((groups[:, None] == rows) & (nearest[:, None] == columns)).sum()))
+    assert agreeing[0] == agreeing[1] > 20

@@ -35,6 +35,25 @@ def test_a_thousand_planted_clusters_are_found_better_than_by_scikit_learn(sprea
     assert spread == 1.0 or ari > 0.999
 
 
+def test_a_few_states_a_cluster_are_within_a_percent_of_the_planted_inertia() -> None:
+    states, truth = planted(4_000, 400, 48, 1.0)
+    means = (
+        torch.zeros(400, 48).index_add_(0, truth, states) / torch.bincount(truth, minlength=400).clamp(min=1)[:, None]
+    )
+    assert LARGE.fit(states, 400).inertia < 1.01 * float((states - means[truth]).square().sum())
+
+
+def test_hardly_a_state_is_better_off_in_another_cluster() -> None:
+    states = torch.randn(300, 6, generator=torch.Generator().manual_seed(1)).double()
+    labels, _, inertia = LARGE.fit(states, 30)
+    sizes = torch.bincount(labels, minlength=30)
+    means = torch.zeros(30, 6).double().index_add_(0, labels, states) / sizes[:, None]
+    squares = torch.cdist(states, means).square()
+    joining = (squares * sizes / (sizes + 1)).scatter_(1, labels[:, None], torch.inf).min(1).values
+    leaving = squares.gather(1, labels[:, None]).squeeze(1) * (sizes / (sizes - 1).clamp(min=1))[labels]
+    assert float((leaving - joining).clamp(min=0).sum()) < 1e-3 * inertia
+
+
 def test_states_taken_in_small_parts_give_the_same_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
     states = planted(2_000, 100, 16, 0.3)[0]
     whole = LARGE.fit(states, 100)

@@ -52,6 +52,29 @@ class CentredStates:
         ]
         return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 
+    def joining(
+        self, centroids: Tensor, sizes: Tensor, clusters: Tensor, labels: Tensor, which: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Of the states numbered `which`: by how much the inertia rises where it rises the least if the state joins one
+        of the clusters numbered `clusters` that is neither empty nor its own, out of centroids (K, D), sizes (K,) and
+        labels (N,), and which cluster that is, (M,) each. A state at distance d raises that of n others by
+        d^2 n / (n + 1)."""
+        shares, k = (sizes / (sizes + 1))[clusters], len(clusters)
+        scaled = torch.cat([centroids[clusters], centroids.new_full((k, 1), -1)], 1) * shares[:, None]
+        half_norms = torch.where(shares > 0, shares * centroids[clusters].square().sum(1) / 2, torch.inf)
+        column = torch.full_like(sizes, -1, dtype=torch.long).index_copy_(0, clusters, torch.arange(k).to(clusters))
+        table, rises, joined = self.norms.new_empty(self._at_once(k), k), [], []
+        for numbers, states in self.parts(which, k):
+            with_norms = torch.cat([states, self.norms[numbers, None] / 2], 1)
+            half = torch.addmm(half_norms, with_norms, scaled.T, alpha=-1, out=table[: len(states)])
+            own = column[labels[numbers]]
+            there = (own >= 0).nonzero().squeeze(1)
+            half[there, own[there]] = torch.inf
+            least = half.min(1)
+            rises.append(2 * least.values)
+            joined.append(clusters[least.indices])
+        return torch.cat(rises), torch.cat(joined)
+
     def products(self, vectors: Tensor, labels: Tensor, which: Tensor) -> Tensor:
         """Of the states numbered `which` with the vector of their label, out of vectors (K, D), (M,)."""
         return torch.cat(

@@ -4,10 +4,13 @@ in:  states (N, D), and the number of clusters
 out: Clusters
 
 One start, improved, instead of the best of several (benchmarks/README.md). Seeds are drawn by k-means++, many at once.
-Lloyd's iterations compute only the distances that can matter: to the centroids that moved, and to all of them for the
-states whose centroid moved away (Kaukoranta, Fränti and Nevalainen, "A fast exact GLA based on code vector activity
-detection", IEEE Transactions on Image Processing 9, 2000). Every few iterations the clusters that gain the most are
-split, and as many that lose the least are merged (`split_and_merge`). A last pass compares all states and centroids.
+A state then joins another cluster where this lowers the inertia, given how both centroids move (Hartigan and Wong,
+"Algorithm AS 136: A K-Means Clustering Algorithm", Applied Statistics 28, 1979): with few states a cluster, it often
+does although the state's own centroid is the nearest. Only the distances that can matter are computed: to the centroids
+that moved, and to all of them for the states whose centroid moved away (Kaukoranta, Fränti and Nevalainen, "A fast
+exact GLA based on code vector activity detection", IEEE Transactions on Image Processing 9, 2000).
+Every few iterations the clusters that gain the most are split, and as many that lose the least are merged
+(`split_and_merge`). A last pass compares all states and centroids.
 """
 
 import math
@@ -19,13 +22,14 @@ from torch import Tensor
 
 from taskcluster.measures.clusterers.centred_states import CentredStates
 from taskcluster.measures.clusterers.clusterer import Clusterer, Clusters, undefined
-from taskcluster.measures.clusterers.kmeans import MAX_ITERATIONS, TOLERANCE, unresolved
+from taskcluster.measures.clusterers.kmeans import MAX_ITERATIONS, unresolved
 from taskcluster.measures.clusterers.split_and_merge import split_and_merge
 from taskcluster.validation import Seed, UserError
 
 ROUNDS = 20  # in which seeds are drawn
+SHARE = 0.8  # of the exchanges found in an iteration that are made: of all, some would undo each other for ever
 APART = 3  # iterations from one regrouping to the next
-LEAST = 1e-4  # share of the inertia; regrouping that lowers it by less is the last
+LEAST = 1e-3  # share of the inertia; the last regrouping, and the iterations before it, lowered it by no more
 OF_STATE, OF_CENTROID, BUFFERS = 120, 128, 2**26  # bytes for each state, for each number of a centroid, and besides
 
 
@@ -63,19 +67,17 @@ class LargeKMeans(Clusterer):
             total = float(centred.norms.double().sum())
             if math.isfinite(total):
                 random = torch.Generator().manual_seed(self.seed)
-                labels, centroids = _Descent(centred, *_seeds(centred, n_clusters, random)).run(
-                    random, TOLERANCE * total / states.numel()
-                )
+                labels, centroids = _Descent(centred, *_seeds(centred, n_clusters, random)).run(random)
                 clusters = Clusters(labels, centred.uncentred(centroids), centred.inertia(centroids, labels))
                 if not unresolved(states, clusters, total):
                     break
         return clusters
 
 
-def _seeds(states: CentredStates, n_clusters: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def _seeds(states: CentredStates, n_clusters: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """States to start from by k-means++ (Arthur and Vassilvitskii, 2007), a twentieth of them drawn at a time.
 
-    Gives the centroids (K, D), and of each state the nearest and the rest of the distance to it, (N,).
+    Gives the centroids (K, D), and of each state the nearest, (N,).
     """
     n, at_once = states.shape[0], math.ceil(n_clusters / ROUNDS)
     seeds = torch.randint(n, (1,), generator=random).to(states.device)
@@ -91,51 +93,63 @@ def _seeds(states: CentredStates, n_clusters: int, random: torch.Generator) -> t
         labels = torch.where(closer < rests, nearest + len(seeds), labels)
         rests = torch.minimum(rests, closer)
         seeds = torch.cat([seeds, new])
-    return states.rows(seeds), labels, rests
+    return states.rows(seeds), labels
 
 
 class _Descent:
-    """Lloyd's iterations. `rests` (N,): of the distances to the assigned centroids when they were last the nearest."""
+    """Exchanges of single states, and regrouping. `rises` (N,): by how much each state raised the inertia of its
+    cluster when it would have raised that of no other by less; -inf where it may be better off elsewhere."""
 
-    def __init__(self, states: CentredStates, centroids: Tensor, labels: Tensor, rests: Tensor) -> None:
-        self.states, self.centroids, self.labels, self.rests = states, centroids, labels, rests
+    def __init__(self, states: CentredStates, centroids: Tensor, labels: Tensor) -> None:
+        self.states, self.centroids, self.labels = states, centroids, labels
+        self.rises = torch.full_like(states.norms, -torch.inf)
         self.sums = torch.zeros_like(centroids)
         states.add(self.sums, labels)
         self.sizes = torch.bincount(labels, minlength=len(centroids)).to(centroids)
 
-    def run(self, random: torch.Generator, tolerance: float) -> tuple[Tensor, Tensor]:
+    def run(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Labels (N,) and centroids (K, D)."""
+        every, inertia = torch.arange(len(self.labels), device=self.labels.device), math.inf
         for iteration in range(1, MAX_ITERATIONS + 1):
-            moved, shift = self._centre()
-            at_rest = not moved.any() or not self._assign(moved) or shift <= tolerance
-            if at_rest or iteration % APART == 0:
-                errors = (2 * self.rests + self.states.norms).clamp(min=0)
+            moved = self._centre()
+            if not moved.any() or not self._exchange(moved, random) or iteration % APART == 0:
+                errors = self._errors(every)
+                before, inertia = inertia, float(errors.double().sum())
                 lowered = split_and_merge(self.states, self.labels, self.sums, self.sizes, errors, random)
-                if at_rest and lowered <= LEAST * float(errors.double().sum()):
+                if max(lowered, before - inertia) <= LEAST * inertia:
                     break
         self._centre()
         return self.states.nearest(self.centroids)[1], self.centroids
 
-    def _centre(self) -> tuple[Tensor, float]:
-        """Move the centroids to the means. Which of them moved, (K,), and the summed squares of how far."""
+    def _centre(self) -> Tensor:
+        """Move the centroids to the means. Which of them moved, (K,)."""
         means = torch.where(self.sizes[:, None] > 0, self.sums / self.sizes.clamp(min=1)[:, None], self.centroids)
-        shift = means - self.centroids
+        moved = (means != self.centroids).any(1)
         self.centroids = means
-        return (shift != 0).any(1), float(shift.square().sum())
+        return moved
 
-    def _assign(self, moved: Tensor) -> bool:
-        """Find the nearest centroid of every state, given which moved, (K,). Whether any state changes clusters."""
-        labels, which = self.labels.clone(), moved[self.labels].nonzero().squeeze(1)
-        rests = (self.centroids.square().sum(1) / 2)[labels[which]]
-        rests -= self.states.products(self.centroids, labels, which)
-        away = which[rests > self.rests[which]]  # then one that did not move may have become the nearest
-        self.rests[which] = rests
-        others = torch.ones_like(labels, dtype=torch.bool).index_fill(0, away, False).nonzero().squeeze(1)
-        numbers = moved.nonzero().squeeze(1)
-        closest, nearest = self.states.nearest(self.centroids[numbers], others)
-        better = closest < self.rests[others]
-        labels[others[better]], self.rests[others[better]] = numbers[nearest[better]], closest[better]
-        self.rests[away], labels[away] = self.states.nearest(self.centroids, away)
+    def _errors(self, which: Tensor) -> Tensor:
+        """Squared distances of the states numbered `which` to the centroids of their clusters, (M,)."""
+        norms = self.states.norms[which] + self.centroids.square().sum(1)[self.labels[which]]
+        return (norms - 2 * self.states.products(self.centroids, self.labels, which)).clamp(min=0)
+
+    def _exchange(self, moved: Tensor, random: torch.Generator) -> bool:
+        """Let states join other clusters if that lowers the inertia, given which centroids moved, (K,). Whether any
+        does."""
+        which = (moved[self.labels] | (self.rises == -torch.inf)).nonzero().squeeze(1)
+        n = self.sizes[self.labels[which]]
+        rises = self._errors(which) * n / (n - 1).clamp(min=1)
+        away = torch.zeros_like(self.labels, dtype=torch.bool)
+        away[which[rises > self.rises[which]]] = True  # then a cluster that did not move may have become the best
+        self.rises[which] = rises
+        labels, every = self.labels.clone(), torch.ones_like(moved)
+        for searched, clusters in ((away, every), (~away, moved)):
+            which, numbers = searched.nonzero().squeeze(1), clusters.nonzero().squeeze(1)
+            rises, joined = self.states.joining(self.centroids, self.sizes, numbers, self.labels, which)
+            better = rises < self.rises[which]
+            drawn = better & (torch.rand(len(which), generator=random) < SHARE).to(better.device)
+            self.rises[which[better]] = torch.where(drawn, rises, -torch.inf)[better]
+            labels[which[drawn]] = joined[drawn]
         changed = (labels != self.labels).nonzero().squeeze(1)
         self.states.add(self.sums, self.labels, changed, sign=-1)
         self.states.add(self.sums, labels, changed)

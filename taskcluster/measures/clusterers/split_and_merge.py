@@ -4,9 +4,9 @@
 in:  states, their labels (N,), and the clusters' sums (K, D) and sizes (K,)
 out: the same, changed in place, with a lower inertia
 
-Lloyd's iterations move no centroid from where there are too many to where there are too few. Merging clusters of n and
-m states whose means differ by v raises the inertia by n m / (n + m) |v|^2 (Ward, "Hierarchical Grouping to Optimize an
-Objective Function", 1963), and splitting one into two such lowers it by as much.
+Exchanges of single states move no centroid from where there are too many to where there are too few. Merging clusters
+of n and m states whose means differ by v raises the inertia by n m / (n + m) |v|^2 (Ward, "Hierarchical Grouping to
+Optimize an Objective Function", 1963), and splitting one into two such lowers it by as much.
 """
 
 import torch
@@ -47,14 +47,15 @@ def split_and_merge(
 def _merges(means: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """What merging each cluster with another costs at least, and with which, (K,) each. Empty ones cost nothing, and
     are partners of themselves."""
-    norms, numbers = means.square().sum(1), torch.arange(len(means), device=means.device)
+    norms = torch.where(sizes > 0, means.square().sum(1), torch.inf)
+    numbers, shares = torch.arange(len(means), device=means.device), 1 / sizes.clamp(min=1)
     costs, partners = torch.empty_like(norms), torch.empty_like(numbers)
     for rows in numbers.split(max(1, ROOM // len(means))):
-        between = torch.addmm(norms, means[rows], means.T, alpha=-2).add_(norms[rows, None]).clamp_(min=0)
-        between *= sizes[rows, None] * sizes / (sizes[rows, None] + sizes).clamp(min=1)
-        between.masked_fill_((sizes == 0) | (rows[:, None] == numbers), torch.inf)
+        between = torch.addmm(norms, means[rows], means.T, alpha=-2).add_(norms[rows, None])
+        between /= shares[rows, None] + shares
+        between[rows - rows[0], rows] = torch.inf
         costs[rows], partners[rows] = between.min(1)
-    return torch.where(sizes == 0, 0, costs), torch.where(sizes == 0, numbers, partners)
+    return torch.where(sizes == 0, 0, costs.clamp(min=0)), torch.where(sizes == 0, numbers, partners)
 
 
 def _drawn(labels: Tensor, errors: Tensor, which: Tensor, random: torch.Generator) -> Tensor:

@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from torch import Tensor
 
 from taskcluster.measures.clusterers.clusterer import Clusterer
@@ -24,6 +26,7 @@ ControlName = Literal["random", "same_task", "shuffled", "third_task", "wrong_po
 
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
 
+CELLS = 2**22  # groups x clusters up to which their table is written out
 RANK = 1e-5  # fraction of the largest singular value; smaller ones are rounding
 
 
@@ -45,10 +48,33 @@ def alternating(groups: Tensor) -> Tensor:
 def match_clusters(centroids: Tensor, states: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
     """Groups and the clusters for them, so that most states (M, D) of groups (M,) are nearest to the centroid (K, D) of
     the cluster for their group (Hungarian method)."""
-    nearest, k = torch.cdist(states, centroids).argmin(1), len(centroids)
-    counts = torch.bincount(groups * k + nearest, minlength=n_groups * k).view(n_groups, k)
-    rows, columns = linear_sum_assignment(counts.cpu(), maximize=True)
+    k = len(centroids)
+    nearest = torch.cat([torch.cdist(part, centroids).argmin(1) for part in states.split(max(1, CELLS // k))])
+    cells = (groups * k + nearest).cpu()
+    if n_groups * k > CELLS:
+        return _match_many(cells, n_groups, k)
+    rows, columns = linear_sum_assignment(
+        torch.bincount(cells, minlength=n_groups * k).view(n_groups, k), maximize=True
+    )
     return torch.as_tensor(rows), torch.as_tensor(columns)
+
+
+def _match_many(cells: Tensor, n_groups: int, k: int) -> tuple[Tensor, Tensor]:
+    """`match_clusters` of many, by the cells group * K + cluster of M states (M,), in memory for the cells that occur.
+
+    Each group also has a column of its own, where it stays if no cluster is better; it then gets any that is left.
+    """
+    occurring, counts = cells.unique(return_counts=True)
+    every = torch.arange(n_groups)
+    rows, columns = torch.cat([occurring // k, every]), torch.cat([occurring % k, k + every])
+    weights = torch.cat([counts + 1, torch.ones_like(every)]).double()
+    table = csr_array((weights, (rows, columns)), shape=(n_groups, k + n_groups))
+    cluster = torch.as_tensor(min_weight_full_bipartite_matching(table, maximize=True)[1]).long()
+    alone = (cluster >= k).nonzero().squeeze(1)
+    left = torch.ones(k, dtype=torch.bool).index_fill(0, cluster[cluster < k], False).nonzero().squeeze(1)[: len(alone)]
+    cluster[alone[: len(left)]] = left
+    matched = cluster < k
+    return every[matched], cluster[matched]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 in:  groups (N,), clusters (N,); or many permutations of the groups at once, (R, N)
 out: the adjusted Rand index (ARI; Hubert and Arabie, 1985); over some of the pairs; corrected for a fixed number of
-     clusters; of each permutation
+     clusters; of each permutation. The adjusted mutual information (AMI; Vinh, Epps and Bailey, JMLR 11, 2010)
 
 The ARI is Cohen's kappa of two statements about each pair of states, "of one group" and "in one cluster" (Warrens, "On
 the equivalence of Cohen's kappa and the Hubert-Arabie adjusted Rand index", J. Classification 25, 2008). So it can be
@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import lambertw
+from scipy.special import lambertw, xlogy
 from torch import Tensor
 
 ROOM = 2**20  # labels of permutations that are held at once
+NEGLIGIBLE = 1e-30  # beside the likeliest; less likely counts are left out of an expectation
 EXACTLY = 2**21  # states x clusters up to which clusterings are counted exactly: integers of as many digits
 
 
@@ -43,8 +44,7 @@ class PairCounts(NamedTuple):
 
 def pair_counts(groups: Tensor, clusters: Tensor) -> PairCounts:
     """Count all N (N - 1) ordered pairs."""
-    n, lowest = len(groups), clusters.min()
-    cells = groups * (clusters.max() - lowest + 1) + clusters - lowest
+    n, cells = len(groups), _cells(groups, clusters)
     both, in_groups, in_clusters = map(_pairs_together, (cells, groups, clusters))
     return PairCounts(both, in_groups - both, in_clusters - both, n * (n - 1) - in_groups - in_clusters + both)
 
@@ -52,6 +52,46 @@ def pair_counts(groups: Tensor, clusters: Tensor) -> PairCounts:
 def adjusted_rand_index(truth: Tensor, labels: Tensor) -> float:
     """The ARI of two labellings (N,), as scikit-learn has it to the last bit, in a tenth of the time."""
     return pair_counts(truth, labels).kappa
+
+
+def adjusted_mutual_information(truth: Tensor, labels: Tensor) -> float:
+    """The AMI of two labellings (N,), over the arithmetic mean of entropies, as scikit-learn has it up to rounding."""
+    cells = _cells(truth, labels)
+    in_groups, in_clusters, in_cells = (np.unique(of, return_counts=True)[1] for of in (truth, labels, cells))
+    if len(in_groups) == len(in_clusters) == len(in_cells):
+        return 1.0
+    n = len(truth)
+    of_groups, of_clusters, of_both = (
+        -float(xlogy(p, p).sum()) for p in (in_groups / n, in_clusters / n, in_cells / n)
+    )
+    expected = expected_mutual_information(in_groups, in_clusters)
+    return (of_groups + of_clusters - of_both - expected) / ((of_groups + of_clusters) / 2 - expected)
+
+
+def expected_mutual_information(groups: np.ndarray, clusters: np.ndarray) -> float:
+    """Of labellings with groups of these sizes (G,) and clusters of these (K,), of the same N states in random order.
+
+    How many of a group's a states are among a cluster's b is hypergeometric. There are at most 2 N different (a, b).
+    Summed from the likeliest count outwards, some sqrt(a b / N) counts of each matter, which are O(N) in all.
+    """
+    n, (a, of_a), (b, of_b) = groups.sum(), *(np.unique(of, return_counts=True) for of in (groups, clusters))
+    pairs = np.outer(of_a, of_b).ravel()
+    a, b = (sizes.ravel().astype(float) for sizes in np.meshgrid(a, b, indexing="ij"))
+    likeliest = np.floor((a + 1) * (b + 1) / (n + 2))
+    total, information = np.ones_like(a), xlogy(likeliest, likeliest * n / (a * b))
+    for step in (1, -1):
+        which, count, odds = np.arange(len(a)), likeliest, np.ones_like(a)
+        while len(which):
+            of_group, of_cluster = a[which] - count, b[which] - count
+            if step == 1:
+                odds = odds * of_group * of_cluster / ((count + 1) * (n - count - of_group - of_cluster + 1))
+            else:
+                odds = odds * count * (n - count - of_group - of_cluster) / ((of_group + 1) * (of_cluster + 1))
+            near = odds > NEGLIGIBLE
+            which, count, odds = which[near], count[near] + step, odds[near]
+            total[which] += odds
+            information[which] += odds * xlogy(count, count * n / (a[which] * b[which]))
+    return float((pairs * information / total).sum() / n)
 
 
 def split_by_part(truth: Tensor, parts: Tensor, labels: Tensor) -> tuple[float, float]:
@@ -130,6 +170,12 @@ def adjusted_rand_indices(truths: Tensor, labels: Tensor) -> np.ndarray:
     in_groups, in_clusters = _pairs_together(truths[0]), _pairs_together(labels)
     expected, most = in_groups * in_clusters / max(n * (n - 1), 1), (in_groups + in_clusters) / 2
     return np.ones(n_rows) if most == expected else (both - expected) / (most - expected)
+
+
+def _cells(groups: Tensor, clusters: Tensor) -> Tensor:
+    """The combination of group and cluster of each of N states, (N,)."""
+    lowest = clusters.min()
+    return groups * (clusters.max() - lowest + 1) + clusters - lowest
 
 
 def _pairs_together(labels: Tensor) -> int:
