@@ -46,7 +46,7 @@ def ours(*overrides: str) -> tuple[Callable[[], float], LanguageModel, SequenceD
 
     def measure() -> float:
         watch = Stopwatch()
-        config.trainer.build(pl.Trainer, leave_out="max_time", callbacks=[watch], **OURS).fit(model, data)
+        config.trainer.build(pl.Trainer, leave_out=config.trainer.EXTRA, callbacks=[watch], **OURS).fit(model, data)
         return STEPS * config.data.arguments["batch_size"] / watch.seconds  # type: ignore[operator]
 
     return measure, model, data
