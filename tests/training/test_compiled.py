@@ -105,4 +105,4 @@ def test_loss_and_gradient_are_the_eager_ones(overrides: tuple[str, ...]) -> Non
 )
 def test_what_it_cannot_do_is_refused(taskcluster_train: Train, overrides: tuple[str, ...], sentence: str) -> None:
     assert sentence in taskcluster_train(*SMALL, *overrides).refusal()
-    assert not [*Path("outputs").rglob("*.*")]
+    assert not [*Path("outputs").rglob("config.yaml")]
