@@ -19,6 +19,7 @@ from taskcluster.operations.command_line.cli import composed
 from taskcluster.runs.checkpoints import load
 from taskcluster.runs.folder import RunFolder, drop_checkpoint
 from taskcluster.training.experiment import objectives, prepare
+from taskcluster.validation import UserError
 
 Train = Callable[..., Outcome]
 
@@ -86,6 +87,13 @@ def test_loss_and_gradient_are_the_eager_ones(overrides: tuple[str, ...]) -> Non
     for step in range(3):
         expected, found = (gradients(network, loss(network, batches[step], step)) for loss in (asked.loss, compiled))
         torch.testing.assert_close(found, expected)
+
+
+def test_a_network_that_is_not_one_graph_is_refused() -> None:
+    data, network = prepare(config := RunConfig.of(composed(*SMALL)))
+    network.transformer.h[0].register_forward_hook(lambda *_: torch._dynamo.graph_break())
+    with pytest.raises(UserError, match=r"^trainer\.compile='aot_eager': torch cannot compile the loss \(.+\); leave"):
+        objectives(config, data, network).compiled("aot_eager")(network, training_batches(data)[0], 0)
 
 
 @pytest.mark.parametrize(
