@@ -112,7 +112,7 @@ class Objectives:
             raise UserError(
                 f"trainer.compile={mode!r} cannot compile an objective that reads hidden states; leave one of them out"
             )
-        torch._dynamo.reset()  # what earlier runs of this process compiled counts towards a limit
+        torch.compiler.reset()  # what earlier runs of this process compiled counts towards a limit
         how = {"backend": mode} if mode == "aot_eager" else {"mode": mode}
         graph = torch.compile(_summed, fullgraph=True, dynamic=False, **how)  # type: ignore[call-overload]
 
