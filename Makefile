@@ -78,8 +78,10 @@ bench-end-to-end: .venv/installed-bench ## the default run beside a user's scrip
 	$(BIN)/python benchmarks/end_to_end.py usual
 	$(BIN)/python benchmarks/end_to_end.py same
 
-bench-gpu: .venv/installed ## one NVIDIA GPU: training, measuring, clustering, the causal map, beside a user's script
+bench-gpu: .venv/installed ## one NVIDIA GPU: training, compiled and stacked too, measuring, clustering, the causal map
 	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/batched.py 20
+	$(BIN)/python benchmarks/batched.py 20 --compile reduce-overhead
 
 clean: ## remove the environment and caches; runs stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist site

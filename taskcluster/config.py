@@ -6,11 +6,11 @@ out: RunConfig: the run's own keys as attributes, and its parts as Nodes, each o
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from importlib import import_module
 from types import MappingProxyType
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -110,17 +110,17 @@ class Node(_Strict, extra="allow"):
         kind: type[T],
         /,
         *args: object,
-        leave_out: str = "",
+        leave_out: Collection[str] = (),
         offered: Mapping[str, object] = MappingProxyType({}),
         **kwargs: object,
     ) -> T:
         """Call the target with its arguments and these; the result must be of the class `kind`.
 
-        leave_out: an argument that is not the target's; offered: arguments that the target gets if it `needs` them.
+        leave_out: arguments that are not the target's; offered: arguments that the target gets if it `needs` them.
         Raises UserError for an argument that it does not take, and for what it refuses as ValueError or TypeError.
         """
         key, (target, parameters) = self._key, self._imported()
-        values = {name: value for name, value in self.arguments.items() if name != leave_out}
+        values = {name: value for name, value in self.arguments.items() if name not in leave_out}
         takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         for unknown in () if takes_all else values.keys() - parameters.keys():
             raise UserError(f"{key}.{unknown} is not a key of {key}" + did_you_mean(unknown, parameters))
@@ -154,10 +154,13 @@ class Optimizer(Node):
 
 
 class Trainer(Node):
-    """Lightning's. devices: processes on each node; num_nodes: machines."""
+    """Lightning's, but for EXTRA. devices: processes on each node; num_nodes: machines."""
+
+    EXTRA: ClassVar = ("max_time", "compile")
 
     max_steps: NonNegativeInt
     max_time: Duration | None = None
+    compile: Literal["default", "reduce-overhead", "aot_eager"] | None = None
     precision: str | int = "32-true"
     accumulate_grad_batches: PositiveInt = 1
     gradient_clip_val: PositiveFloat | None = None
@@ -174,6 +177,11 @@ class Trainer(Node):
                 raise ValueError(f"{key}={value!r} cannot be set; {INSTEAD[key]}")
         if str(self.precision).startswith("transformer-engine"):
             raise ValueError(f"precision={self.precision!r} is not supported; choose bf16-mixed or 32-true")
+        if self.compile == "reduce-overhead" and self.accumulate_grad_batches > 1:
+            raise ValueError(
+                f"compile='reduce-overhead' cannot add up gradients, and accumulate_grad_batches="
+                f"{self.accumulate_grad_batches}; choose default, or 1"
+            )
         return self
 
 

@@ -20,6 +20,7 @@ OUTSIDE = {"operations", "training", "pages", *COMMANDS}  # which the core does 
 
 # The private parts of libraries that are used, which may change with any version.
 PRIVATE = {
+    "objectives.objective": {"_dynamo"},
     "models.training_module": {"_step_supports_amp_scaling"},
     "operations.command_line.cli": {"_internal"},
     "tasks.language": {"_parser"},

@@ -13,6 +13,7 @@ Padded batches have one line per sequence, which any causal model accepts: same 
 Where the network has a cache of the tokens that all rows begin with, a batch can begin after these.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +24,7 @@ from torch import Tensor
 from taskcluster.data.rows import ANSWER, OF_ROWS, PREDICTS_Y, ROLES, Position, Rows
 
 WIDTH = 48  # places in a line of the grid, unless one row is longer: attention grows with it, empty places shrink
+ROOM = 1.25  # lines of a fixed grid, times what the rows of a batch fill on average
 
 LossOn = Literal["sequence", "y"]
 Padding = Literal["left", "right"]
@@ -145,7 +147,8 @@ class Packer:
     weights: of the parts of a sequence in the loss, or their name. padding: the side of a sequence on which a line is
     filled up, or None for packed batches. skip: the tokens of a
     shared prefix that the batches do not have, where the loss is on y. width: of every padded line; by default that
-    of the longest sequence in the batch.
+    of the longest sequence in the batch. n_rows: of every batch, which then all have the same shape, as compiled code
+    needs; a packed batch that does not fit has a multiple of its lines.
     """
 
     def __init__(
@@ -156,8 +159,15 @@ class Packer:
         padding: Padding | None = None,
         skip: int = 0,
         width: int | None = None,
+        n_rows: int | None = None,
     ) -> None:
         self._rows, self._resident, self._padding, self._skip, self._width = rows, rows.to(device), padding, skip, width
+        self._grid: tuple[int, int] | None = None  # lines, or a multiple of them, and width of every packed batch
+        if n_rows and padding:
+            self._width = rows.longest - 1 - skip
+        elif n_rows:
+            longest = max(WIDTH, int(rows.lengths.max()))
+            self._grid = math.ceil(ROOM * n_rows * float(rows.lengths.double().mean()) / longest), longest
         of_instruction, of_x, of_y = WEIGHTS[weights] if isinstance(weights, str) else weights
         here, self._on_y = self._resident, not (of_instruction or of_x)
         inside = here.positions < here.prefixes[here.row_of] - 1  # inside a prefix, before its end
@@ -206,7 +216,7 @@ class Packer:
     def _pack(self, chosen: Tensor) -> Tensor:
         """The grid (B, T) of token numbers, each line filled with rows, longest first, while they fit."""
         starts, lengths = self._rows.starts[chosen] + self._skip, self._rows.lengths[chosen] - self._skip
-        width = max(WIDTH, int(lengths.max()))
+        lines, width = self._grid or (1, max(WIDTH, int(lengths.max())))
         room: list[int] = []
         first = torch.empty(len(chosen), dtype=torch.long)  # where in the flat grid each row begins
         for row in lengths.argsort(descending=True, stable=True).tolist():
@@ -218,9 +228,10 @@ class Packer:
         # By numpy: torch's repeat_interleave waits for every one of its threads.
         before, begin = (np.repeat(values.numpy(), lengths.numpy()) for values in (first, starts))
         within = np.arange(int(lengths.sum())) - np.repeat((lengths.cumsum(0) - lengths).numpy(), lengths.numpy())
-        origin = torch.full((len(room) * width,), len(self._rows.tokens) - 1)
+        lines *= math.ceil(len(room) / lines)
+        origin = torch.full((lines * width,), len(self._rows.tokens) - 1)
         origin[torch.from_numpy(before + within)] = torch.from_numpy(begin + within)
-        return origin.view(len(room), width)[:, : width - min(room)]
+        return origin.view(lines, width)[:, : width if self._grid else width - min(room)]
 
     def _pad(self, chosen: Tensor) -> Tensor:
         """The grid (B, T) of token numbers, a line for every example."""

@@ -31,6 +31,7 @@ class TrainingBatches(Dataset[Batch]):
     """Item t is the batch of step t: the t-th run of `n_rows` rows in an endless series of shuffled epochs.
 
     Process `rank` of `world_size` gets every world_size-th row: the batch is the same however many share it.
+    fixed_shape: whether all batches have the same shape; see Packer.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class TrainingBatches(Dataset[Batch]):
         seed: int,
         trainer: pl.Trainer,
         padding: Padding | None = None,
+        fixed_shape: bool = False,
     ) -> None:
-        self._pack = Packer(rows, weights, trainer.strategy.root_device, padding)
+        fixed = n_rows if fixed_shape else None
+        self._pack = Packer(rows, weights, trainer.strategy.root_device, padding, n_rows=fixed)
         self._n, self._n_rows, self._seed = len(rows), n_rows, seed
         self._share = trainer.global_rank, trainer.world_size
         self._shuffled: tuple[int, Tensor] = (-1, torch.empty(0))  # the last epoch requested
@@ -82,7 +85,8 @@ class SequenceDataModule(pl.LightningDataModule):
 
     probe: {split: Rows} with the splits "train" and "val"; chat_frame: a Frame, None without chat.
     weights: of the parts of a sequence in training, and hidden: which tokens are hidden from which when the model is
-    measured, if any; both as the run's objectives have them.
+    measured, if any; both as the run's objectives have them. fixed_shape: whether all training batches have the same
+    shape.
     """
 
     @validated
@@ -110,6 +114,7 @@ class SequenceDataModule(pl.LightningDataModule):
         self.probe_final_norm = probe_final_norm
         self.weights = WEIGHTS[loss_on]
         self.hidden: Hidden | None = None
+        self.fixed_shape = False
         self.padding: Padding | None = padding_side if layout == "padded" else None
         split = family.split()
         loaded = load_tokenizer(tokenizer, tokenizer_revision, tokenizer_gguf_file) if tokenizer is not None else None
@@ -137,7 +142,8 @@ class SequenceDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer
         assert trainer is not None
-        batches = TrainingBatches(self.train_rows, self.n_rows, self.weights, self.seed, trainer, self.padding)
+        drawn = self.train_rows, self.n_rows, self.weights, self.seed, trainer, self.padding, self.fixed_shape
+        batches = TrainingBatches(*drawn)
         per_step = trainer.accumulate_grad_batches
         # Without an end, since Lightning would take the batches left for those of an epoch already begun.
         return DataLoader(batches, batch_size=None, sampler=count(trainer.global_step * per_step))

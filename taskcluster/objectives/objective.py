@@ -8,7 +8,7 @@ Weights add up, a token is hidden if any objective hides it, and auxiliary losse
 
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -139,6 +139,39 @@ class Objectives:
         output, layers = forward_with_states(network, (line, column), final_norm=False, **inputs)
         return output, dict(zip(places, layers.split([at.shape[1] for at in places.values()], dim=1), strict=True))
 
+    def compiled(self, mode: str) -> Callable[[PreTrainedModel, Batch, int], Tensor]:
+        """`loss` up to rounding, computed with its gradient in one graph, by a mode of torch.compile or the backend
+        aot_eager. It is compiled for every shape of a batch.
+
+        Raises UserError for objectives that read hidden states and, in its first update, where torch cannot compile it.
+        """
+        from torch._dynamo.exc import TorchDynamoException  # a second of imports
+
+        if self._reads:
+            raise UserError(
+                f"trainer.compile={mode!r} cannot compile an objective that reads hidden states; leave one of them out"
+            )
+        torch.compiler.reset()  # what earlier runs of this process compiled counts towards a limit
+        how = {"backend": mode} if mode == "aot_eager" else {"mode": mode}
+        graph = torch.compile(_summed, fullgraph=True, dynamic=False, **how)  # type: ignore[call-overload]
+
+        def loss(network: PreTrainedModel, batch: Batch, step: int) -> Tensor:
+            if mode == "reduce-overhead":
+                torch.compiler.cudagraph_mark_step_begin()  # it uses the memory of the last update again
+            inputs = accepted(network, batch.inputs | self._selection(batch, step))
+            # No tensors on the CPU, and no number that differs between batches.
+            alike = batch._replace(origin=batch.tokens, roles=batch.tokens, total=1.0, on_y=False)
+            try:
+                total: Tensor = graph(network, inputs, alike)
+            except TorchDynamoException as error:
+                reason = " ".join(str(error).strip().partition("\n")[0].split())
+                raise UserError(
+                    f"trainer.compile={mode!r}: torch cannot compile the loss ({reason}); leave it out"
+                ) from error
+            return total / batch.total
+
+        return loss
+
     def _selection(self, batch: Batch, step: int) -> dict[str, Any]:
         """The inputs of selective attention."""
         chosen: dict[str, Any] = {}
@@ -148,6 +181,11 @@ class Objectives:
         if detached:
             chosen["detached_keys"] = tuple(reduce(torch.logical_or, of) for of in zip(*detached, strict=True))
         return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _summed(network: PreTrainedModel, inputs: dict[str, Any], batch: Batch) -> Tensor:
+    loss: Tensor = batch.loss(network(**inputs).logits)
+    return loss
 
 
 def refuse_longer(data: SequenceDataModule, last: int) -> None:

@@ -48,6 +48,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "taskcluster.measures.controls.KMeansNoise": {"at": ["instruction_end", "input"]},
     "taskcluster.measures.clustering.ClusteringAtX": {"train": True},
     "taskcluster.measures.interventions.causal_effects.Interventions": {"spans": ["layer"]},
+    "pytorch_lightning.Trainer": {"compile": None},
     "taskcluster.tasks.facts.facts_family": {"shuffle_labels": False},
     "taskcluster.tasks.pairs.pairs_family": {"shuffle_labels": False},
 }

@@ -21,8 +21,8 @@ DRAWS_PER_INSTRUCTION = 200  # draws before a language counts as too small
 
 
 class Drawing(Rstr):
-    """rstr, with repetitions up to the regex's own bound, from a regex that is parsed once. Private: `_handle_repeat` and
-    `_build_string`, as rstr stops at 100 repetitions and parses for each string."""
+    """rstr, with repetitions up to the regex's own bound, from a regex that is parsed once. Private: `_handle_repeat`
+    and `_build_string`, as rstr stops at 100 repetitions and parses for each string."""
 
     def draw(self, parts: Any) -> str:
         return self._build_string(parts)

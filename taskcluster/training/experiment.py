@@ -74,6 +74,7 @@ def prepare(config: RunConfig) -> tuple[SequenceDataModule, PreTrainedModel]:
         )
     asked = objectives(config, data, network)
     data.weights, data.hidden = asked.weights, asked.measured
+    data.fixed_shape = config.trainer.compile is not None
     if asked.is_selective:
         attend_selectively(network)
     return data, network
@@ -96,6 +97,8 @@ def refuse_device(chosen: TrainerConfig) -> None:
         )
     if str(chosen.precision).startswith("16"):
         raise UserError(f"trainer.precision={chosen.precision!r} needs a GPU; choose bf16-mixed or 32-true")
+    if chosen.compile == "reduce-overhead":
+        raise UserError("trainer.compile='reduce-overhead' needs a GPU; choose default, or leave it out")
 
 
 def refuse_placed(config: RunConfig, steps: Series) -> None:
@@ -136,7 +139,7 @@ def language_model(config: RunConfig, data: SequenceDataModule, network: PreTrai
         network,
         optimizer=lambda groups: config.optimizer.build(Optimizer, groups),
         scheduler=lambda optimizer: config.scheduler.build(LambdaLR, optimizer),
-        loss=asked.loss,
+        loss=asked.compiled(mode) if (mode := config.trainer.compile) else asked.loss,
         seed=config.seeds.model,
     )
 
@@ -178,6 +181,8 @@ class Experiment:
         self.is_first = self.trainer.is_global_zero  # whether this process writes
         if data.n_rows < self.trainer.world_size:
             raise UserError(f"data.batch_size={data.batch_size} leaves a process without data; raise it")
+        if config.trainer.compile and self.trainer.world_size > 1:
+            raise UserError(f"trainer.compile={config.trainer.compile!r} is for one process; leave it out")
 
     def _trainer(self, callbacks: list[Callback]) -> Trainer:
         chosen = self.config.trainer
@@ -190,7 +195,7 @@ class Experiment:
             **OURS,
         }
         try:
-            return chosen.build(Trainer, leave_out="max_time", **wired)
+            return chosen.build(Trainer, leave_out=TrainerConfig.EXTRA, **wired)
         except MisconfigurationException as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 

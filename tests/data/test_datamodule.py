@@ -3,9 +3,11 @@
 from collections import Counter
 from typing import Any
 
+import pytest
 import torch
 from conftest import bare_trainer, default, family
 
+from taskcluster.data.batches import WIDTH, Packer
 from taskcluster.data.datamodule import SequenceDataModule, TrainingBatches
 from taskcluster.data.rows import Rows
 from taskcluster.tasks.family import TaskFamily
@@ -33,6 +35,27 @@ def test_a_step_has_the_same_batch_in_any_order_of_steps() -> None:
     for step in reversed(range(120)):
         assert torch.equal(backwards[step].tokens, expected[step].tokens)
     assert not torch.equal(batches(seed=4)[0].origin, expected[0].origin)
+
+
+@pytest.mark.parametrize(("layout", "n_lines"), [("shared_prefix", 14), ("sequences", 50), ("padded", 160)])
+def test_batches_of_a_fixed_shape_differ_in_nothing_else(default_family: TaskFamily, layout: str, n_lines: int) -> None:
+    """Rows of a fourth more than what 32 instructions, or 160 sequences, fill on average; see data/batches.py."""
+    data = datamodule(default_family, layout=layout)
+    drawn = data.train_rows, data.n_rows, "sequence", 0, bare_trainer(), data.padding
+    plain, fixed = TrainingBatches(*drawn), TrainingBatches(*drawn, fixed_shape=True)
+    width = data.train_rows.longest - 1 if layout == "padded" else WIDTH
+    for step in (0, 1, 2, 236, 237):  # the fourth epoch begins in between
+        one, other = plain[step], fixed[step]
+        assert other.tokens.shape == (n_lines, width)
+        logits = torch.rand(n_lines, width, len(data.tokenizer))
+        assert other.loss(logits) == pytest.approx(float(one.loss(logits[: len(one.tokens), : one.tokens.shape[1]])))
+
+
+def test_a_packed_batch_that_does_not_fit_has_a_multiple_of_the_lines() -> None:
+    rows = datamodule(family(n_tasks=8)).train_rows
+    pack = Packer(rows, "sequence", torch.device("cpu"), n_rows=4)
+    few, many = pack(torch.arange(4)).tokens, pack(torch.arange(9)).tokens
+    assert (few.shape, many.shape) == ((2, WIDTH), (6, WIDTH))
 
 
 def test_every_row_comes_once_an_epoch_and_epochs_differ() -> None:
