@@ -85,6 +85,13 @@ def own_weights(found: Findings) -> Mapping[str, Table]:
     return {"own_weights": Table("", columns, [*rows, ["attention and MLP of its own, untrained", *untrained]])}
 
 
+def separator_first(found: Findings) -> Mapping[str, Table]:
+    """ARI at the last symbol of the instruction, by layer, where no separator follows it."""
+    cells = {named(c, "objective")[0]: c for c in found.conditions}
+    rows = [[words, *by_layer(found, cells[name], "ari")] for name, words in SOURCES.items() if name in cells]
+    return {"separator_first": Table("", numbered(cells["next_token"], "loss on"), rows)}
+
+
 def pull(found: Findings) -> Mapping[str, Table]:
     """Held-out accuracy of each condition, and its difference from plain training, by seed."""
     keys = (

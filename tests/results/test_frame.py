@@ -68,7 +68,7 @@ def test_metrics_and_splits_are_named_as_in_the_journal(tmp_path: Path) -> None:
     assert repeated == [(0, pytest.approx(0.9)), (1, pytest.approx(0.91))]
 
 
-def test_intervals_are_those_of_the_points_whatever_conditions_measured(tmp_path: Path) -> None:
+def test_intervals_are_those_of_the_points_for_conditions_of_any_shape(tmp_path: Path) -> None:
     for k, (n_layer, n_seeds) in enumerate([(2, 5), (3, 5), (2, 4), (2, 1), (3, 5)]):
         for seed in range(n_seeds):
             plant(tmp_path / f"c={k}/seed={seed}", 0.8 + seed / 50, config(seed, n_layer=n_layer, task={"k": k}))
