@@ -189,3 +189,12 @@ def test_a_padded_line_is_filled_up_on_the_side_that_was_asked_for(
     assert batch.positions.tolist() == positions
     assert batch.mask.tolist() == [[int(k != PAD) for k in line] for line in tokens]
     assert [k.tolist() for k in batch.places("instruction_end")] == [[0], [1]]
+
+
+def test_every_place_sees_its_own_prefix_and_its_own_continuation_alone() -> None:
+    rows: list[Row] = [([5, 6, SEP], [([7], [], [8], []), ([9], [], [8], [])]), ([4, SEP], [([7], [], [8], [])])]
+    batch = packed(rows, range(2), "sequence", shared=True, padding=None)
+    assert batch.tokens.tolist() == [[5, 6, SEP, 7, 9, 4, SEP, 7]]
+    seen = [[int(k) for k in line.nonzero()] for line in batch.mask[0, 0]]
+    assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 4], [5], [5, 6], [5, 6, 7]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 3, 0, 1, 2]]

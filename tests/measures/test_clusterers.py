@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import sklearn.mixture
 import torch
+from seen import seen
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from taskcluster.config import RunConfig
 from taskcluster.measures.clusterers.clusterer import Clusterer
 from taskcluster.measures.clusterers.kmeans import KMeans
-from taskcluster.measures.clustering import fit_layers, fit_layers_within
+from taskcluster.measures.clustering import clusters, clusters_within, fit_layers, fit_layers_within
 from taskcluster.operations.command_line.cli import composed
 
 RNG = np.random.default_rng(0)
@@ -138,3 +139,16 @@ def test_degenerate_states_have_defined_numbers(option: str, kind: str) -> None:
 def test_states_that_are_not_finite_have_no_score_and_spoil_no_others(option: str) -> None:
     scores = scores_of(built(option), torch.stack([RANDOM, BROKEN]), torch.arange(60) % 6, 6)
     assert {tuple(np.isnan(values)) for values in scores.values()} == {(False, True)}
+
+
+def test_measures_share_the_clusters_of_equal_clusterers() -> None:
+    labels = {"task": torch.arange(60) % 6, "x": torch.arange(60) // 30}
+    observed = seen({"input": RANDOM.repeat(3, 1, 1)}, {"input": labels})
+    first, same, other = KMeans(None, 2, 0), KMeans(None, 2, 0), KMeans(None, 2, 1)
+    layers = clusters(observed, "input", first)
+    assert clusters(observed, "input", same, k=6) is layers
+    assert clusters(observed, "input", same, k=4) is not layers
+    assert clusters(observed, "input", other) is not layers
+    assert clusters_within(observed, "input", first) is clusters_within(observed, "input", same)
+    kept = [values for layer in layers for values in (layer.cluster_labels, layer.centroids)]  # and no state
+    assert sum(values.untyped_storage().nbytes() for values in kept) == 8 * 3 * 60

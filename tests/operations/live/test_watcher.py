@@ -159,3 +159,26 @@ def test_the_last_matrices_of_runs_are_averaged(tmp_path: Path) -> None:
         run.append(line(20), elapsed=2, measuring=1)  # a step at which the measure was not due
     curves = only_curves(Watcher(tmp_path))
     assert json.loads(curves.encoded)["maps"] == {"val/cka": [[1, 0.5], [None, 3]]}
+
+
+def test_version_grows_only_with_news(tmp_path: Path, watcher: Watcher) -> None:
+    runs = [begin(tmp_path / "s" / f"n={n}" / "seed=0", n_layer=n) for n in (2, 3)]
+    for run in runs:
+        measure(run, 0)
+    watcher.scan()
+    before = watcher.version
+    watcher.scan()
+    assert watcher.version == before
+    measure(runs[0], 10)
+    watcher.scan()
+    assert [curves.version > before for _, curves in watcher.conditions.values()] == [True, False]
+
+
+def test_states(run: RunFolder, watcher: Watcher) -> None:
+    with run.locked():
+        assert scanned(watcher)[0].state == "running"
+    assert scanned(watcher)[0].state == "killed"
+    for state in ("interrupted", "failed", "finished"):
+        run.write_status(state, wall_seconds=12.5)
+        (live,) = scanned(watcher)
+        assert (live.state, live.seconds) == (state, 12.5)
