@@ -51,7 +51,7 @@ SWEEPS = {
     "few_shot": Sweep(2, pretrained.few_shot),
     "vectors_seeds": Sweep(3, pretrained.vectors_seeds),
     "shots": Sweep(25, shots.tables),
-    "bottleneck": Sweep(30, bottleneck.bottleneck),
+    "bottleneck": Sweep(62, bottleneck.bottleneck),
     "sources": Sweep(52, causes.sources),
     "pull": Sweep(35, causes.pull),
     "separator_first": Sweep(15, causes.separator_first),
