@@ -53,7 +53,7 @@ SWEEPS = {
     "shots": Sweep(25, shots.tables),
     "bottleneck": Sweep(62, bottleneck.bottleneck),
     "sources": Sweep(52, causes.sources),
-    "pull": Sweep(35, causes.pull),
+    "pull": Sweep(65, causes.pull),
     "separator_first": Sweep(15, causes.separator_first),
     "own_weights": Sweep(15, causes.own_weights),
     "tightness": Sweep(10, causes.tightness),
