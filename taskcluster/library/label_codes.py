@@ -26,7 +26,7 @@ def coded(labels: Any, n: int) -> Labels:
     codes, values = dict[str, Tensor](), dict[str, list[Any]]()
     for name, given in labels.items():
         if not isinstance(name, str) or name in COLUMNS or name.startswith("token at "):
-            raise UserError(f"labels has the name {name!r}, which is no text or names a column of table(); rename it")
+            raise UserError(f"labels has the name {name!r}, which is not a text, or is a column of table(); rename it")
         given = given.tolist() if hasattr(given, "tolist") else given
         each = [*given] if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else [given]
         if len(each) != n:
