@@ -39,6 +39,7 @@ from taskcluster.validation import Seed
 from taskcluster.work import each
 
 CLEAN, SOURCE = ("clean",), ("source",)  # unedited prompts of A and of B
+OF_SIMILAR_LENGTH = 64  # pairs that are edited in several tokens at once
 
 Run = Callable[[Tensor], ProbePrompts]  # takes the numbers of examples
 
@@ -108,11 +109,13 @@ class Interventions(ClusterMeasure):
             site: site_states(site, self._rows, self.pairs, torch.Generator().manual_seed(self.seed))
             for site in self.at
         }
-        tokens = next((known for site, known in self._sites.items() if SITES[site].whole), None)
+        self._single = [site for site in self._sites if not SITES[site].whole]
+        self._whole = [site for site in self._sites if SITES[site].whole]
         self._equal_length: dict[Metric, Values] = {}
-        if tokens:
-            n = len(tokens.pair[tokens.b >= 0].unique())
-            self._equal_length[EQUAL_LENGTH] = n / len(self.pairs.base)
+        if self._whole:
+            tokens = self._sites[self._whole[0]]
+            self._matched = tokens.pair[tokens.b >= 0].unique()
+            self._equal_length[EQUAL_LENGTH] = len(self._matched) / len(self.pairs.base)
         self._declared = {
             (site, edit, alpha, span): effect_metrics(edit, site, alpha, span)
             for site in self._sites
@@ -136,14 +139,17 @@ class Interventions(ClusterMeasure):
         network, layers = observation.network, self._layers
         with evaluation(network):
             hidden = self.data.hidden
-            whole = hidden or any(SITES[site].whole for site in self._sites)
             # One token less, as some edits are made one place before the first position.
-            prefix = None if whole else shared_prefix(network, self._rows, fewer=1)[1]
+            prefix = None if hidden or self._whole else shared_prefix(network, self._rows, fewer=1)[1]
             run = partial(ProbePrompts, network, self._rows, prefix=prefix, hidden=hidden)
             spaces, sources = self._spaces(network, run)
-            parts = chunks(network, self._rows, torch.arange(len(self.pairs.base)))
+            parts = [(self._single, part) for part in chunks(network, self._rows, torch.arange(len(self.pairs.base)))]
+            if self._whole:
+                parts += [(self._whole, part) for part in self._by_length(network)]
             counted = observation.executor(partial(self._count_chunk, network, run, spaces, sources, layers), parts)
-        totals = {key: torch.stack([part[key] for part in counted]).sum(0) for key in counted[0]}
+        totals: Counts = {}
+        for key, counts in chain.from_iterable(part.items() for part in counted):
+            totals[key] = totals.get(key, 0) + counts
         n, a, b, *_ = totals[CLEAN]
         numbers: dict[Metric, Values] = dict(
             zip(PAIR_METRICS, (float(answers / n) for answers in (a, b, totals[SOURCE][2])), strict=True)
@@ -161,7 +167,7 @@ class Interventions(ClusterMeasure):
 
     def _spaces(self, network: PreTrainedModel, run: Run) -> tuple[dict[SiteName, list[Space]], Tensor]:
         """The space of every site and layer, 0 to L; and for each pair the logits of a prompt of B, (P, V)."""
-        pairs, single = self.pairs, [site for site in self._sites if not SITES[site].whole]
+        pairs, single = self.pairs, self._single
         states, logits = self._states(network, run, pairs.states.examples, single)
         once, again = pairs.base.unique(return_inverse=True)
         tested = {site: at_once[:, again] for site, at_once in self._states(network, run, once, single)[0].items()}
@@ -179,6 +185,13 @@ class Interventions(ClusterMeasure):
                 for layer, tested_layer in zip(states[site], tested[site], strict=True)
             ]
         return spaces, logits[pairs.states.source]
+
+    def _by_length(self, network: PreTrainedModel) -> list[Tensor]:
+        """The pairs of instructions of equal length, in parts of similar length, as every pass computes the longest."""
+        rows, base = self._rows, self.pairs.base[self._matched]
+        by_length = self._matched[rows.prefixes[rows.row_of_example[base]].argsort(stable=True)]
+        n = min(OF_SIMILAR_LENGTH, max(map(len, chunks(network, rows, base))))
+        return [part.sort().values for part in by_length.split(n)]
 
     def _states(
         self, network: PreTrainedModel, run: Run, examples: Tensor, sites: Sequence[SiteName]
@@ -199,20 +212,21 @@ class Interventions(ClusterMeasure):
         spaces: Mapping[SiteName, list[Space]],
         sources: Tensor,
         layers: Sequence[int],
-        chosen: Tensor,
+        part: tuple[Sequence[SiteName], Tensor],
     ) -> Counts:
-        """The counts of every site, edit and layer for the pairs with numbers `chosen`.
+        """The counts of every edit and layer at some sites, for the pairs with some numbers, in ascending order.
 
         sources (P, V): the logits of prompts of B.
         """
+        sites, chosen = part
         device = network.device
         a, b = (tokens[chosen].to(device, non_blocking=True) for tokens in (self.pairs.token_a, self.pairs.token_b))
         prompts = run(self.pairs.base[chosen])
         source, clean = sources[chosen.to(device, non_blocking=True)], prompts.at("answer").logits
         count = partial(_count, a=a, b=b, clean=clean, source=source)
         spans = {span for *_, span in self._declared}
-        counts: Counts = {CLEAN: count(clean), SOURCE: count(source)}
-        for site, (_, position, whole, _, last, without) in ((site, SITES[site]) for site in self._sites):
+        counts: Counts = {} if sites is self._whole else {CLEAN: count(clean), SOURCE: count(source)}
+        for site, (_, position, whole, _, last, without) in ((site, SITES[site]) for site in sites):
             suffixes, earlier = prompts.at(position, whole, without, last), prompts.at(position, earlier=1)
             of_layer = {
                 layer: self._base_states(site, spaces[site][layer], chosen, suffixes.states[layer], layer)
@@ -248,7 +262,7 @@ class Interventions(ClusterMeasure):
         which = torch.isin(known.pair, chosen)
         a, b, third, source, pair = (
             numbers[which].to(device, non_blocking=True)
-            for numbers in (known.a, known.b, known.third, known.source, known.pair - chosen[0])
+            for numbers in (known.a, known.b, known.third, known.source, torch.searchsorted(chosen, known.pair))
         )
         directions = torch.randn(
             len(known.pair), base.shape[1], generator=torch.Generator().manual_seed(self.seed + layer + 1)
