@@ -6,6 +6,7 @@ out: the same network, whose attention applies them
 They travel as keyword arguments of the network, which transformers hands to the attention of every block.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from taskcluster.models.architecture import REFUSALS, accepted, sample
 from taskcluster.validation import UserError
 
 NAME = "selective"
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def selective_attention(
@@ -49,12 +52,37 @@ def selective_attention(
         keys_of_heads = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
         logits = query @ keys_of_heads.transpose(2, 3) * (options.get("scaling") or query.shape[3] ** -0.5)
         weights_kept.append(logits.where(attention_mask, -torch.inf).softmax(-1))
-    output, _ = attend(module, query, key, value, attention_mask, **options)
+
+    def output(*states: Tensor) -> Tensor:
+        attended: Tensor = attend(module, *states, attention_mask, **options)[0]
+        return attended
+
     if detached_keys is None:
-        return output, None
+        return output(query, key, value), None
     queries, keys = detached_keys[0][:, :, None, None], detached_keys[1][:, None, :, None]
-    constant = (torch.where(keys, states.detach(), states) for states in (key, value))
-    return torch.where(queries, attend(module, query, *constant, attention_mask, **options)[0], output), None
+    return _Detached.apply(query, key, value, queries, keys, output), None
+
+
+class _Detached(torch.autograd.Function):
+    """Attention once; its gradient in two parts, of which that of `queries` does not reach `keys`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, queries: Tensor, keys: Tensor, attend: Attend
+    ) -> Tensor:
+        with torch.enable_grad():
+            ctx.states = [states.detach().requires_grad_() for states in (query, key, value)]
+            ctx.output = attend(*ctx.states)
+        ctx.queries, ctx.keys = queries, keys
+        return ctx.output.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        other, own = (gradient.masked_fill(rows, 0) for rows in (ctx.queries, ~ctx.queries))
+        whole = torch.autograd.grad(ctx.output, ctx.states, other, retain_graph=True)
+        query, *read = torch.autograd.grad(ctx.output, ctx.states, own)
+        parts = (query, *(states.masked_fill(ctx.keys, 0) for states in read))
+        return *(one + part for one, part in zip(whole, parts, strict=True)), None, None, None
 
 
 AttentionInterface.register(NAME, selective_attention)
