@@ -52,14 +52,14 @@ SWEEPS = {
     "vectors_seeds": Sweep(3, pretrained.vectors_seeds),
     "shots": Sweep(25, shots.tables),
     "bottleneck": Sweep(62, bottleneck.bottleneck),
-    "sources": Sweep(52, causes.sources),
+    "sources": Sweep(60, causes.sources),
     "pull": Sweep(65, causes.pull),
     "separator_first": Sweep(15, causes.separator_first),
     "own_weights": Sweep(15, causes.own_weights),
     "tightness": Sweep(10, causes.tightness),
     "finetune": Sweep(3, causes.finetune),
     "words": Sweep(10, bottleneck.words),
-    "breadth": Sweep(18, bottleneck.breadth),
+    "breadth": Sweep(45, bottleneck.breadth),
 }
 
 
