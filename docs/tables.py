@@ -57,9 +57,10 @@ SWEEPS = {
     "separator_first": Sweep(15, causes.separator_first),
     "own_weights": Sweep(15, causes.own_weights),
     "tightness": Sweep(10, causes.tightness),
-    "finetune": Sweep(3, causes.finetune),
+    "finetune": Sweep(5, causes.finetune),
     "words": Sweep(10, bottleneck.words),
     "breadth": Sweep(45, bottleneck.breadth),
+    "breadth_pull": Sweep(30, causes.breadth_pull),
 }
 
 

@@ -15,7 +15,6 @@ from taskcluster.metrics import ARI
 from taskcluster.pages.marks import Chart
 from taskcluster.results.cells import Table, estimate
 from taskcluster.results.findings import Findings, Finished
-from taskcluster.results.intervals import FEWEST
 from taskcluster.runs.journal import fixed, number
 
 STREAM = "effect_interchange_from_instruction_last_{}"
@@ -148,37 +147,37 @@ def words(found: Findings) -> Mapping[str, Table]:
     return {"words": Table("", ["facts in words", *chosen], rows)}
 
 
-def breadth(found: Findings) -> Mapping[str, Table]:
-    """Architecture and width: what the default run says of itself, again."""
-    sizes = {"Llama, 128 wide": ("llama", 128), "GPT-2, 64 wide": ("gpt2", 64), "GPT-2, 256 wide": ("gpt2", 256)}
-    cells = {
+SIZES = {"Llama, 128 wide": ("llama", 128), "GPT-2, 64 wide": ("gpt2", 64), "GPT-2, 256 wide": ("gpt2", 256)}
+
+
+def by_size(found: Findings) -> dict[tuple[str, int, str], Runs]:
+    """The conditions by model, width and objective."""
+    return {
         (named(c, "model._target_")[0].rpartition(".")[2], named(c, "model.n_embd")[0], named(c, "objective")[0]): c
         for c in found.conditions
     }
+
+
+def breadth(found: Findings) -> Mapping[str, Table]:
+    """Architecture and width: what the default run says of itself, again."""
+    cells = by_size(found)
     objectives = {
         "next_token": "default",
         "next_token+bottleneck": "bottleneck",
         "answer+detached": "y, separator detached",
     }
     rows = []
-    for words, size in sizes.items():
+    for words, size in SIZES.items():
         for objective, name in objectives.items():
             c = cells[*size, objective]
             aris = [last(found, c, key) for key in ("accuracy", "ari")]
-            effects = [by_layer(found, c, key)[0] for key in (STREAM.format(1), OTHERS)]
-            few = len(c.runs) < FEWEST  # then each cell says so
-            rows.append([words, name, *(cell.partition(" (")[0] if few else cell for cell in (*aris, *effects))])
-    return {
-        "breadth": Table(
-            "",
-            [
-                "model",
-                "training",
-                "accuracy",
-                "ARI at the separator, last layer",
-                "effect of the separator, all layers",
-                "of the other tokens",
-            ],
-            rows,
-        )
-    }
+            rows.append([words, name, *aris, *(by_layer(found, c, key)[0] for key in (STREAM.format(1), OTHERS))])
+    columns = [
+        "model",
+        "training",
+        "accuracy",
+        "ARI at the separator, last layer",
+        "effect of the separator, all layers",
+        "of the other tokens",
+    ]
+    return {"breadth": Table("", columns, rows)}

@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 import polars
+from sweeps.bottleneck import SIZES, by_size
 from sweeps.cells import Runs, by_layer, depth, last, named, numbered, printed
 
 from taskcluster.results.cells import Table, estimate
@@ -128,6 +129,18 @@ def pull(found: Findings) -> Mapping[str, Table]:
         "within x",
     ]
     return {"pull": Table("", columns, rows)}
+
+
+def breadth_pull(found: Findings) -> Mapping[str, Table]:
+    """Held-out accuracy with and without a pull at the separator, by architecture and width."""
+    rows = []
+    for words, size in SIZES.items():
+        plain, pulled = (by_size(found)[*size, objective] for objective in ("next_token", "next_token+pull"))
+        gain = _difference(pulled, plain, lambda run: number(run.last, "val/accuracy"))
+        accuracies = [last(found, c, "accuracy", digits=3) for c in (plain, pulled)]
+        rows.append([words, *accuracies, printed(gain, 3), *(last(found, c, "ari") for c in (plain, pulled))])
+    columns = ["model", "held-out accuracy", "accuracy with the pull", "difference, by seed", "ARI at the separator", "ARI with the pull"]
+    return {"breadth_pull": Table("", columns, rows)}
 
 
 def _difference(one: Runs, other: Runs, column: Callable[[Finished], float]) -> Interval:
