@@ -37,7 +37,7 @@ OF_SWEEPS: Mapping[str, Mapping[str, Figure]] = {
     },
     "causal": {
         "map": Figure("map", lambda found: of_sequences(found, 6)),
-        "effect_by_layer": Figure("effect_add_instruction_by_layer", by_label),
+        "effect_by_layer": Figure("effect_add_instruction_end_by_layer", by_label),
         "path": Figure("path", by_label),
     },
     "regexes": {"regexes": Figure("baselines", lambda found: [select(found, regexes.THREE_REGEXES)])},

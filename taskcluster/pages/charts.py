@@ -46,8 +46,12 @@ def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
     step, by layer."""
     last_step = {point["condition"]: point["step"] for point in points}
     first_step = {point["condition"]: point["step"] for point in reversed(points)}
-    several, measured = len(last_step) > 1, {point["metric"] for point in points}
-    known, single = {key: metric for key, metric in known.items() if key in measured}, first_step == last_step
+    several, single = len(last_step) > 1, first_step == last_step
+    steps: dict[str, set[int]] = {}
+    for point in points:
+        steps.setdefault(point["metric"], set()).add(point["step"])
+    known = {key: metric for key, metric in known.items() if key in steps}
+    followed = {key: metric for key, metric in known.items() if single or len(steps[key]) > 1}
 
     def data(metrics: Sequence[Metric], last: bool = False, across: bool = False) -> alt.Data:
         keys = {metric.key for metric in metrics}
@@ -56,13 +60,15 @@ def condition_charts(points: Points, known: Catalogue) -> dict[str, Chart]:
 
     over_steps: dict[str, Chart] = {}
     curves: dict[str, Chart] = {}
-    for metric in () if single else shown(known, "curves", by_layer=True):
+    for metric in () if single else shown(followed, "curves", by_layer=True):
         baselines = [other for other in belonging(known, metric, "baseline") if not other.by_layer]
         curves[metric.key] = against_step(data([metric, *baselines]), metric, several, baselines, bands=True)
         if several:
             chosen = data([metric], across=True)
             over_steps[f"{metric.key}_over_steps"] = _of_one_layer(chosen, layer_by_condition(chosen, metric), metric)
-    drawn = drawings(known, shown(known, "layers", by_layer=True), several, bands=True, single=single)
+    drawn = drawings(
+        known, shown(known, "layers", by_layer=True), several, bands=True, single=single, followed=followed
+    )
     charts = {name: one.draw(data(one.metrics, one.last, one.across)) for name, one in drawn.items()}
     first = dict([*(over_steps or curves).items()][:1])
     return first | charts | over_steps | curves
@@ -85,10 +91,11 @@ def drawings(
     by_condition: bool = False,
     bands: bool = False,
     single: bool = False,
+    followed: Catalogue | None = None,
 ) -> dict[str, Drawing]:
     """The charts that a page has beside the curves by layer, by name. layered: the metrics drawn by layer at the last
     step; by_condition: whether a chart has a row for each condition; bands: see `against_step`; single: whether every
-    condition has a single step."""
+    condition has a single step; followed: the metrics of several steps, which maps show, all by default."""
     found = {}
     if not single and (once := shown(known, "curves", by_layer=False)):
         draw, panels = partial(learning, metrics=once, bands=bands), {metric.key: metric.key for metric in once}
@@ -96,7 +103,7 @@ def drawings(
     for group in alike(layered):
         draw, panels = partial(by_layer_at_the_end, metrics=group), {metric.key: metric.where for metric in group}
         found[f"{group[0].key}_by_layer"] = Drawing(draw, group, panels, group, across=True)
-    if tiled := mapped(known, "map"):
+    if tiled := mapped(known if followed is None else followed, "map"):
         draw = partial(by_layer_and_step, metrics=tiled, by_condition=by_condition, single=single)
         found["map"] = Drawing(draw, tiled, map_panels(tiled), shown(known, "map"), last=False)
     if tiled := mapped(known, "path"):
