@@ -1,5 +1,6 @@
 """Interventions on networks that were built by hand, so that the effect of every edit is known."""
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -220,6 +221,16 @@ def test_the_share_of_pairs_with_a_partner_of_equal_length_is_measured() -> None
     assert measured == {"equal_length": pytest.approx(share)}
     assert "equal_length" in {metric.key for metric in measure.metrics}
     assert "equal_length" not in effects(True, ["add"], ["input"])
+
+
+def test_numbers_do_not_depend_on_how_many_pairs_are_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_sites = partial(effects, False, ["add", "interchange", "mean"], ["instruction_last_2", "instruction", "input"])
+    together = of_sites()
+    monkeypatch.setattr("taskcluster.measures.interventions.causal_effects.OF_SIMILAR_LENGTH", 3)
+    apart = of_sites()
+    assert apart.keys() == together.keys()
+    for key, values in together.items():
+        assert apart[key] == pytest.approx(values, nan_ok=True), key
 
 
 def test_the_last_tokens_of_an_instruction_are_a_site() -> None:

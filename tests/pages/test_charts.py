@@ -136,6 +136,13 @@ def test_the_live_page_has_the_charts_of_all_metrics_and_feeds_them() -> None:
     assert ARI.title in [entry["spec"]["title"] for entry in made["charts"]]
 
 
+def test_metrics_of_the_last_step_alone_are_drawn_by_layer_and_not_over_steps() -> None:
+    last = [point | {"metric": ADDED.key} for point in ALONE if point["metric"] == "ari" and point["step"] == 200]
+    drawn = charts.condition_charts([*ALONE, *last], catalogue(OWN, [ADDED]))
+    assert not {ADDED.key, "map"} & drawn.keys()
+    assert {value["metric"] for value in values(drawn[f"{ADDED.key}_by_layer"])} == {ADDED.key}
+
+
 def test_the_map_of_a_single_step_is_a_strip_of_layers() -> None:
     last = [point for point in ALONE if point["step"] == 200]
     strip, whole = (with_effects(points, ADDED)["map"].to_dict() for points in (last, ALONE))
