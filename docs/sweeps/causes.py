@@ -139,7 +139,14 @@ def breadth_pull(found: Findings) -> Mapping[str, Table]:
         gain = _difference(pulled, plain, lambda run: number(run.last, "val/accuracy"))
         accuracies = [last(found, c, "accuracy", digits=3) for c in (plain, pulled)]
         rows.append([words, *accuracies, printed(gain, 3), *(last(found, c, "ari") for c in (plain, pulled))])
-    columns = ["model", "held-out accuracy", "accuracy with the pull", "difference, by seed", "ARI at the separator", "ARI with the pull"]
+    columns = [
+        "model",
+        "held-out accuracy",
+        "accuracy with the pull",
+        "difference, by seed",
+        "ARI at the separator",
+        "ARI with the pull",
+    ]
     return {"breadth_pull": Table("", columns, rows)}
 
 
