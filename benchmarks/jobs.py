@@ -1,6 +1,6 @@
-"""A multirun of two jobs side by side with the threads divided, beside one after the other on one core.
+"""A multirun of three depths and three seeds, two jobs side by side, beside one after the other on one core.
 
-out: a row of results.json: seconds for both jobs
+out: a row of results.json: seconds for all nine jobs
 
     python benchmarks/jobs.py
 """
@@ -12,7 +12,7 @@ import tempfile
 
 from side_by_side import record, row, seconds_of
 
-SHORT = ("trainer.max_steps=300", "callbacks.measurement.n_early=0", "seed=0,1", "logger=none")
+SHORT = ("trainer.max_steps=300", "model.n_layer=2,4,6", "seed=0,1,2", "logger=none")
 
 
 def multirun(*overrides: str, **environment: str) -> float:
@@ -28,7 +28,7 @@ def multirun(*overrides: str, **environment: str) -> float:
 def main() -> None:
     ours = multirun("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     alone = multirun(OMP_NUM_THREADS="1")
-    record([row("two jobs side by side", ours, alone, "one after the other, on one core", "s")])
+    record([row("nine jobs, two side by side", ours, alone, "one after the other, on one core", "s")])
 
 
 if __name__ == "__main__":
