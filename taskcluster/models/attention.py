@@ -60,7 +60,10 @@ def selective_attention(
     if detached_keys is None:
         return output(query, key, value), None
     queries, keys = detached_keys[0][:, :, None, None], detached_keys[1][:, None, :, None]
-    return _Detached.apply(query, key, value, queries, keys, output), None
+    if not torch.compiler.is_compiling():
+        return _Detached.apply(query, key, value, queries, keys, output), None
+    constant = (torch.where(keys, states.detach(), states) for states in (key, value))  # compiled code has no _Detached
+    return torch.where(queries, output(query, *constant), output(query, key, value)), None
 
 
 class _Detached(torch.autograd.Function):
