@@ -60,7 +60,7 @@ SWEEPS = {
     "finetune": Sweep(5, causes.finetune),
     "words": Sweep(10, bottleneck.words),
     "breadth": Sweep(45, bottleneck.breadth),
-    "breadth_pull": Sweep(18, causes.breadth_pull),
+    "breadth_pull": Sweep(30, causes.breadth_pull),
 }
 
 

@@ -66,11 +66,13 @@ class Measure(ABC):
         splits: the splits of the probe set that it measures.
         needs: which of "data", "clusterer" and "n_layer" the constructor is also given: the run's SequenceDataModule,
             its Clusterer, and the number of the model's blocks.
+        reads_attention: whether it asks the network for `weights_kept` (taskcluster.models.attention).
         every_n_steps: it runs at measured steps that are multiples of this, and at the last step; None for the last
             step only.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    reads_attention: ClassVar[bool] = False
     every_n_steps: PositiveInt | None = 1
 
     @property

@@ -20,7 +20,6 @@ from taskcluster.measures.measure import Measure, Values, configured
 from taskcluster.measures.observation import CHUNK, Observation
 from taskcluster.metrics import Metric
 from taskcluster.models.architecture import accepted
-from taskcluster.models.attention import attend_selectively
 from taskcluster.models.hidden_states import evaluation
 
 BETWEEN = "from x to the separator"
@@ -71,6 +70,7 @@ class Routes(Measure):
     """
 
     needs = ("data",)
+    reads_attention = True
     metrics = (ATTENTION, SAME_MAP, SHARED)
     positions = ("instruction_end", "input")
     splits = ("val",)
@@ -96,7 +96,6 @@ class Routes(Measure):
 
     def _attention(self, network: PreTrainedModel, rows: Rows) -> list[float]:
         """NaN for layer 0, the embedding."""
-        attend_selectively(network, "measures.routes")
         pack, sums = Packer(rows, self.data.weights, network.device, self.data.padding), list[Tensor]()
         for chunk in torch.arange(len(rows)).split(CHUNK // 4):
             batch, kept = pack(chunk), list[Tensor]()

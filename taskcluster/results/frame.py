@@ -75,12 +75,15 @@ def numbers(findings: Findings) -> polars.DataFrame:
     owners = [k for k, condition in enumerate(findings.conditions) for _ in condition.runs]
     runs = [run for condition in findings.conditions for run in condition.runs]
     quantities: dict[Quantity, int] = {}
+    known: dict[int, tuple[tuple[Quantity, ...], list[int]]] = {}  # parts that many runs share, by identity
     numbered: list[int] = []
     values: list[float | None] = []
     parts: list[tuple[int, int, int]] = []  # the run, the step and the number of rows
     for k, run in enumerate(runs):
         for step, part, of_part in _numbers(run, claims):
-            numbered += [quantities.setdefault(quantity, len(quantities)) for quantity in part]
+            if id(part) not in known:
+                known[id(part)] = part, [quantities.setdefault(quantity, len(quantities)) for quantity in part]
+            numbered += known[id(part)][1]
             values += of_part
             parts.append((k, step, len(part)))
     of_run, steps, sizes = np.array(parts).T

@@ -127,6 +127,9 @@ def measuring(config: RunConfig, data: SequenceDataModule, network: PreTrainedMo
         measurement = Measurement(data, measures, SPLITS if config.trainer.max_steps else ("val",))
     except ValueError as error:
         raise UserError(f"measures: {error}") from error
+    for name, measure in measures.items():
+        if measure.reads_attention:
+            attend_selectively(network, f"measures.{name}")
     measurement.executor, measurement.n_workers = share_out, count
     return measurement
 

@@ -2,11 +2,16 @@
 
 import pytest
 import torch
+from conftest import SMALL, composed
 from networks import ARCHITECTURES, small
+from transformers import BloomConfig, BloomForCausalLM
 
+from taskcluster.config import RunConfig
 from taskcluster.measures.routes import correlation_of_distances, explained, residuals
 from taskcluster.measures.tightness import tightness
 from taskcluster.models.attention import attend_selectively
+from taskcluster.training.experiment import measuring, prepare
+from taskcluster.validation import UserError
 
 
 def test_residuals_have_the_mean_0_in_every_group() -> None:
@@ -46,6 +51,14 @@ def test_attention_is_that_of_the_plain_model(architecture: str, lengths: tuple[
     for ours, theirs in zip(kept, plain, strict=True):
         for line, length in enumerate(lengths):
             torch.testing.assert_close(ours[line, :, :length], theirs[line, :, :length])
+
+
+def test_a_network_without_a_mask_is_refused_before_training() -> None:
+    config = RunConfig.of(composed(*SMALL, "measures=[routes]"))
+    data, _ = prepare(config)
+    bloom = BloomForCausalLM(BloomConfig(hidden_size=16, n_layer=2, n_head=2, vocab_size=len(data.tokenizer)))
+    with pytest.raises(UserError, match=r"measures\.routes: the attention of BloomForCausalLM does not accept a mask"):
+        measuring(config, data, bloom)
 
 
 def test_tight_clusters_are_near_1_and_shuffled_ones_are_not() -> None:

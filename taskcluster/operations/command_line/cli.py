@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -33,6 +34,8 @@ from taskcluster.runs.options import CONF, options
 from taskcluster.validation import UserError, did_you_mean
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\}", re.ASCII)
+
+LISTS = ("objective", "measures", "callbacks")  # groups of which several options may be chosen
 
 COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment by a command that is not taskcluster-train
 
@@ -206,8 +209,23 @@ def _arranged(words: list[str]) -> list[str]:
     parser.error = partial(Parser.error, parser)  # type: ignore[method-assign, arg-type]
     given = parser.parse_intermixed_args(words)
     overrides = [readable(word) for word in given.overrides]
+    for override in overrides:
+        _refuse_twice(override)
     trains = not (given.help or given.hydra_help or given.cfg or given.info or given.shell_completion)
     return [*follow(overrides, told=trains), *overrides, *(word for word in words if word not in given.overrides)]
+
+
+def _refuse_twice(override: str) -> None:
+    """Raise UserError for an option that is twice in a group's list: Hydra would take it once."""
+    group, _, value = override.partition("=")
+    if group in LISTS:
+        for names in re.findall(r"\[([^\[\]]*)\]", value):
+            name, times = Counter(map(str.strip, names.split(","))).most_common(1)[0]
+            if times > 1:
+                raise UserError(
+                    f"{override} names {name} twice, and one would count; leave one out, or save the second under "
+                    "another name"
+                )
 
 
 def sentence(error: BaseException) -> str:

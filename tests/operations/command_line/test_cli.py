@@ -64,6 +64,7 @@ REFUSAL = "model.n_head=3 does not divide n_embd=16; use one of 1, 2, 4, 8, 16"
         (["-m", "seed=0,1", "hydra.sweep.subdir=same"], "would share the folder"),
         (["-m", "hydra.run.dir=x"], "write hydra.sweep.dir= for a multirun"),
         (["hydra.sweep.dir=x"], "add -m, or use hydra.run.dir="),
+        (["objective=[next_token,pull,pull]"], "names pull twice, and one would count"),
         # groups and keys that are left out
         (["measures.chance=null"], "measures.chance=None: write ~measures.chance to leave it out"),
         (["callbacks=[checkpoint]"], "callbacks has no measurement; write callbacks=[measurement,checkpoint]"),
