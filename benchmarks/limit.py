@@ -27,7 +27,7 @@ from taskcluster.training.progress import quieten
 REPEATS = 2
 PAIRS = 150  # of the causal map, at three layers
 CHANGES = {
-    "measures": composed("measures=[clustering,clustering_at_x,interventions]")["measures"],
+    "measures": composed("measures=[clustering,clustering_at_x,clustering_at_x_all,interventions]")["measures"],
     "measures.interventions.layers": [0, 3, 6],
     "measures.interventions.n_pairs": PAIRS,
 }
@@ -44,7 +44,7 @@ Work = Callable[[], object]
 def works(run: LoadedRun) -> dict[str, Work]:
     """Of the last step of a run, all but training; that is of a model as it begins."""
     _, model, data = ours()
-    clusterings = [run.measurement.measures[name] for name in ("clustering", "clustering_at_x")]
+    clusterings = [run.measurement.measures[name] for name in ("clustering", "clustering_at_x", "clustering_at_x_all")]
     seen = observe(run.network, run.data)
 
     def cluster() -> None:

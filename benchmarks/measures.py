@@ -22,7 +22,10 @@ from taskcluster.operations.command_line.cli import composed
 from taskcluster.training.progress import quieten
 
 REPEATS = 3
-NAMES = ("clustering", "clustering_at_x", "instruments", "number_of_clusters", "probe", "kmeans_noise", "chance")
+NAMES = (
+    *("clustering", "clustering_at_x", "clustering_at_x_all", "nuisance"),
+    *("instruments", "number_of_clusters", "probe", "kmeans_noise", "chance"),
+)
 HEADER = ("measure", "splits", "s", "with its clusters, s", "times", "in a run, s")
 READS = "instruments"  # the clusters that `clustering` has computed
 

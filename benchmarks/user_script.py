@@ -87,7 +87,6 @@ class Measure(pl.Callback):
             for layer, (end, at_x) in enumerate(zip(torch.cat(ends, 1), torch.cat(inputs, 1), strict=True)):
                 end, at_x = end.cpu().numpy(), at_x.cpu().numpy()
                 row[f"ari/{split}/layer_{layer}"] = ari_of(end, tasks, len(set(tasks)), self.seed)
-                row[f"ari_at_input/{split}/layer_{layer}"] = ari_of(at_x, tasks, len(set(tasks)), self.seed)
                 within = [
                     ari_of(at_x[x == value], tasks[x == value], len(set(tasks[x == value])), self.seed)
                     for value in np.unique(x)

@@ -12,10 +12,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
@@ -30,6 +31,7 @@ from taskcluster.validation import UserError
 from taskcluster.work import doing
 
 Scored = Literal["demonstrations", "instruction_end", "input", "answer"]
+Grouped = Literal["all", "within"]
 
 
 class Within(NamedTuple):
@@ -178,15 +180,17 @@ class Clustering(ClusterMeasure):
 
 @configured
 class ClusteringAtX(ClusterMeasure):
-    """Clusters of the states at x: over all of them as at the separator, and inside each value of x, where no cluster
-    can be one of x: ARI with the task, and with y.
+    """Clusters of the states at x, of all states as at the separator or within each value of x, where no cluster can be
+    one of x: ARI with the task, and within x with y.
 
     Attributes:
         at: "input", the last token of x, or "answer", the token that predicts y.
+        of: "all" states, those "within" each x, or both.
         train: whether the training split is measured too, and not validation alone.
     """
 
     at: Literal["input", "answer"] = "input"
+    of: Annotated[list[Grouped], Field(min_length=1)] = field(default_factory=lambda: ["all", "within"])
     train: bool = False
 
     @property
@@ -195,7 +199,8 @@ class ClusteringAtX(ClusterMeasure):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return at_x(self.at)
+        of_all, within = at_x(self.at)[:3], at_x(self.at)[3:]
+        return of_all * ("all" in self.of) + within * ("within" in self.of)
 
     @property
     def positions(self) -> tuple[Position, ...]:
@@ -203,10 +208,14 @@ class ClusteringAtX(ClusterMeasure):
 
     def measure(self, observation: Observation) -> Mapping[Metric, Values]:
         task, y = (observation.labels[self.at][name] for name in ("task", "y"))
-        layers = clusters(observation, self.at, self.clusterer)
-        within = clusters_within(observation, self.at, self.clusterer)
-        pairs = zip(layers, within, strict=True)
-        return columns(self.metrics, [[*_scores(layer, task), by_x.ari(task), by_x.ari(y)] for layer, by_x in pairs])
+        numbers: list[list[float]] = [[] for _ in observation.states[self.at]]
+        if "all" in self.of:
+            for row, layer in zip(numbers, clusters(observation, self.at, self.clusterer), strict=True):
+                row += _scores(layer, task)
+        if "within" in self.of:
+            for row, by_x in zip(numbers, clusters_within(observation, self.at, self.clusterer), strict=True):
+                row += [by_x.ari(task), by_x.ari(y)]
+        return columns(self.metrics, numbers)
 
 
 @configured

@@ -46,7 +46,7 @@ MOVED = {
 # Keys that they lack, with the values that reproduce the behaviour of then.
 ADDED: dict[str, dict[str, Any]] = {
     "taskcluster.measures.controls.KMeansNoise": {"at": ["instruction_end", "input"]},
-    "taskcluster.measures.clustering.ClusteringAtX": {"train": True},
+    "taskcluster.measures.clustering.ClusteringAtX": {"train": True, "of": ["all", "within"]},
     "taskcluster.measures.interventions.causal_effects.Interventions": {"spans": ["layer"]},
     "pytorch_lightning.Trainer": {"compile": None},
     "taskcluster.tasks.facts.facts_family": {"shuffle_labels": False},

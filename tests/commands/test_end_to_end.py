@@ -30,11 +30,12 @@ def weights(run: RunFolder) -> dict[str, torch.Tensor]:
 
 def test_a_run_leaves_its_journal_results_checkpoints_and_figures(trained: RunFolder) -> None:
     assert [row["step"] for row in trained.rows()] == STEPS
-    both, at_x = ("ari", "nmi", "inertia"), ("ari_at_input", "nmi_at_input", "inertia_at_input", "ari_within_x")
+    both, at_x = ("ari", "nmi", "inertia"), ("ari_within_x", "ari_within_x_to_y")
     expected = {f"{m}/{split}/layer_{k}" for m in both for split in ("train", "val") for k in range(3)}
     expected |= {f"{m}/val/layer_{k}" for m in at_x for k in range(3)}
     expected |= {f"{split}/{m}" for split in ("train", "val") for m in ("loss", "accuracy")} | {"step", *TIMES}
-    at_the_end = {"ari_p/val/layer_2", "ari_fixed_k/val/layer_2", "ari_untrained/val/layer_2", "val/ari_symbols"}
+    at_the_end = {"ari_at_input/val/layer_2", "ari_to_first/val/layer_2", "ari_input_to_x/val/layer_2"}
+    at_the_end |= {"ari_p/val/layer_2", "ari_fixed_k/val/layer_2", "ari_untrained/val/layer_2", "val/ari_symbols"}
     *before, last = (set(row) for row in trained.rows())
     assert all(expected <= row and not at_the_end & row for row in before)
     assert not any(key.startswith(at_x) and "/train/" in key for key in last)
