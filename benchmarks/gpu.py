@@ -7,7 +7,7 @@ out: rows of results.json (of a CPU, printed alone). Training: sequences a secon
      user's. KMeans: all layers at the separator. The causal map: of one step, beside one hook on the whole model an
      edited pass.
      Waits: what `torch.cuda.set_sync_debug_mode` warns of. From the command to the verdict: beside the goal, also
-     compiled, which the second time finds code in torch's cache
+     compiled, which the second time finds code in torch's cache. Seeds: 20 at once, beside twice one
 
     python benchmarks/gpu.py [--device cpu]
 """
@@ -57,6 +57,7 @@ class Sizes(NamedTuple):
     narrow: tuple[str, tuple[str, ...]]
     wide: tuple[str, tuple[str, ...]]
     compiled: tuple[str, ...]  # values of trainer.compile, the one for whole runs last
+    seeds: int  # at once
 
 
 GPU = Sizes(
@@ -65,13 +66,14 @@ GPU = Sizes(
     ("128 wide", ()),
     ("768 wide", ("model=gpt2_768", "optimizer.lr=3e-4")),
     ("default", "reduce-overhead"),
+    20,
 )
 SMALL = (
     "task.n_tasks=6", "task.instructions_per_task=20", "task.instructions_spread=4", "task.n_inputs=4",
     "task.n_outputs=4", "task.n_mappings=2", "data.probe_size=60", "model.n_layer=2",
     "model.n_head=2", "callbacks.measurement.every_n_steps=4", "clusterer.n_init=2",
 )  # fmt: skip
-CPU = Sizes("cpu", SMALL, ("16 wide", ("model.n_embd=16",)), ("32 wide", ("model.n_embd=32",)), ("aot_eager",))
+CPU = Sizes("cpu", SMALL, ("16 wide", ("model.n_embd=16",)), ("32 wide", ("model.n_embd=32",)), ("aot_eager",), 3)
 
 
 def training(sizes: Sizes, name: str, overrides: tuple[str, ...], folder: Path, mode: str | None = None) -> Row:
@@ -231,16 +233,29 @@ def least(work: Callable[[], object]) -> float:
 
 
 def verdict(sizes: Sizes, folder: Path, *compiled: str) -> Row:
-    """Of a whole run of the wide model, from the command to its end, in a process of its own."""
+    """Of a whole run of the wide model, from the command to its end."""
     name, overrides = sizes.wide
     place = folder / "-".join(["run", *compiled])
-    command = [sys.executable, "-m", "taskcluster.train", *sizes.overrides, *overrides, *compiled, "logger=none"]
-    steps = () if sizes.accelerator == "gpu" else ("trainer.max_steps=6",)
-    run = partial(subprocess.run, [*command, *steps, f"hydra.run.dir={place}"], check=True)
-    seconds = seconds_of(partial(run, stdout=subprocess.DEVNULL))
+    seconds = whole(sizes, *overrides, *compiled, f"hydra.run.dir={place}")
     last = RunFolder(place).rows()[-1]
     facts = {"training_and_measuring": last["elapsed"], "accuracy": last["val/accuracy"]}
     return row(", ".join([f"command to verdict, {name}", *compiled]), seconds, GOAL, "the goal", "s", **facts)
+
+
+def seeds(sizes: Sizes, folder: Path) -> Row:
+    """Several seeds of the narrow model at once, in processes that share the device, beside twice one seed."""
+    name, overrides = sizes.narrow
+    one = whole(sizes, *overrides, f"hydra.run.dir={folder / 'one'}")
+    at_once = ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={sizes.seeds}")
+    words = ("-m", f"seed=range({sizes.seeds})", f"hydra.sweep.dir={folder / 'seeds'}", *at_once)
+    return row(f"{sizes.seeds} seeds at once, {name}", whole(sizes, *overrides, *words), 2 * one, "twice one seed", "s")
+
+
+def whole(sizes: Sizes, *words: str) -> float:
+    """Seconds of a command in a process of its own."""
+    command = [sys.executable, "-m", "taskcluster.train", *sizes.overrides, *words, "logger=none"]
+    steps = () if sizes.accelerator == "gpu" else ("trainer.max_steps=6",)
+    return seconds_of(partial(subprocess.run, [*command, *steps], check=True, stdout=subprocess.DEVNULL))
 
 
 def main(device: str) -> int:
@@ -257,7 +272,7 @@ def main(device: str) -> int:
         narrow = Narrow(sizes, folder)
         rows += [narrow.measured(), narrow.kmeans(), narrow.map()]
         rows += narrow.waits() if device == "cuda" else []
-        rows.append(verdict(sizes, folder))
+        rows += [verdict(sizes, folder), seeds(sizes, folder)]
         for of in (sizes.narrow, sizes.wide):
             rows += [training(sizes, *of, folder, mode) for mode in sizes.compiled]
         rows.append(verdict(sizes, folder, f"trainer.compile={sizes.compiled[-1]}"))
