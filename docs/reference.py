@@ -148,12 +148,12 @@ def metrics() -> str:
     from taskcluster.views import views
 
     def row(metric: Metric) -> str:
-        low, high = ("" if bound is None else f"{bound:g}" for bound in (metric.low, metric.high))
+        low, high = (f"{bound:g}".replace("inf", "∞") for bound in metric.range)
         chance = "" if metric.chance is None else f"{metric.chance:g}"
         cells = (
             f"`{metric.at('val', 3)}`",
             _plain(f"{metric.label}, {metric.where}" if metric.where else metric.label),
-            f"{low or '-∞'} to {high or '∞'}",
+            f"{low} to {high}",
             chance,
             ", ".join(views(metric)) or "journal only",
         )
