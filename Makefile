@@ -65,7 +65,6 @@ bench: reproduce .venv/installed-bench .venv/installed-dev ## speed beside what 
 	$(BIN)/python benchmarks/clustering_scale.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/batched.py
-	$(BIN)/python benchmarks/contention.py $(RUN)
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/memory.py $(RUN)
 	$(BIN)/python benchmarks/measures.py $(RUN)

@@ -24,7 +24,7 @@ def benchmark(*command: str) -> str:
 @pytest.mark.slow
 def test_every_part_has_a_row_at_a_small_size() -> None:
     printed = benchmark("benchmarks/gpu.py", "--device", "cpu")
-    for part in ("training, 16 wide", "training, 32 wide", "a measurement", "KMeans 3 x", "causal map", "verdict"):
+    for part in ("training, 16 wide", "a measurement", "KMeans 3 x", "causal map", "verdict", "3 seeds"):
         assert part in printed
     assert "training, 32 wide, aot_eager" in printed
 
