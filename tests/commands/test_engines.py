@@ -129,7 +129,7 @@ def test_a_job_that_reaches_its_time_limit_ends_as_the_undisturbed_one(
         return subprocess.run(command, env=ENVIRONMENT | slurm, check=True, capture_output=True, text=True).stdout
 
     one = multirun(*ON_SLURM, "seed=0", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10", **slurm)
-    one.until(lambda: len(one.run(0).rows()) >= 4)
+    one.until(lambda: len(one.run(0).rows()) >= 2)  # more would take a busy machine longer than the limit
     job = ask("squeue", "--noheader", "--format=%i").strip()
     # It sleeps until Slurm's signal wakes it, 20 to 50 s after its start, however long the machine would take to train.
     ask("scancel", "--signal=STOP", job)

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from taskcluster import __version__
+from taskcluster.config import PARTS
 from taskcluster.operations.command_line.arguments import Parser, readable, say
 from taskcluster.operations.processes import environment, streams
 from taskcluster.operations.processes.interrupts import Interrupted, Interrupts
@@ -34,8 +35,6 @@ from taskcluster.runs.options import CONF, options
 from taskcluster.validation import UserError, did_you_mean
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\}", re.ASCII)
-
-LISTS = ("objective", "measures", "callbacks")  # groups of which several options may be chosen
 
 COMMAND = "TASKCLUSTER_COMMAND"  # set in the environment by a command that is not taskcluster-train
 
@@ -218,7 +217,7 @@ def _arranged(words: list[str]) -> list[str]:
 def _refuse_twice(override: str) -> None:
     """Raise UserError for an option that is twice in a group's list: Hydra would take it once."""
     group, _, value = override.partition("=")
-    if group in LISTS:
+    if group in PARTS:
         for names in re.findall(r"\[([^\[\]]*)\]", value):
             name, times = Counter(map(str.strip, names.split(","))).most_common(1)[0]
             if times > 1:
