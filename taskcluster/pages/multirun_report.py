@@ -33,10 +33,10 @@ MOST_GAPS = 100  # sentences about missing parts
 def write(root: Path) -> Path:
     """Write the report of the finished runs at or below `root`; gives the page.
 
-    Raises UserError where there is no finished run, or the folder cannot be written to.
+    Raises UserError if no run is finished, or the folder cannot be written to.
     """
     folder = root / "report"
-    gc.disable()  # of 10,000 runs the search for cycles, of which there are few, takes a tenth of the time
+    gc.disable()  # there are few cycles, and to search 10,000 runs for them takes seconds
     try:
         findings = Findings(root)
         with filling(folder) as partial:
@@ -49,7 +49,7 @@ def write(root: Path) -> Path:
 def figure(root: Path, name: str, width: str, layer: int | str = "last") -> list[Path]:
     """Write one chart of the report as PDF and PNG into root/figures, so wide ("3.3in", "84mm"); gives the files.
 
-    Raises UserError where there is no finished run, no such chart, layer or width.
+    Raises UserError if no run is finished, and for an unknown chart, layer or width.
     """
     measure = re.fullmatch(r"([\d.]+)(in|cm|mm|pt)", width)
     points = float(measure[1]) * POINTS[measure[2]] if measure and measure[1].replace(".", "", 1).isdigit() else 0.0

@@ -76,7 +76,7 @@ class Finished:
 class Findings:
     """The finished runs at or below `root`, by condition; `gaps` says in sentences what is missing.
 
-    Raises UserError if there is no folder, or no finished run in it.
+    Raises UserError if `root` is not a folder, or contains no finished run.
     """
 
     def __init__(self, root: Path) -> None:

@@ -64,7 +64,7 @@ def results(folder: str | Path) -> polars.DataFrame:
     that a claim is decided by, "METRIC with another KMeans seed" a control, whose repetitions are counted.
 
     Raises:
-        UserError: there is no folder, or no finished run in it.
+        UserError: `folder` does not exist, or contains no finished run.
     """
     return numbers(Findings(Path(folder)))
 

@@ -22,7 +22,7 @@ from taskcluster.views import shown
 
 def export(run: Path, folder: Path, step: int | None = None) -> int:
     """Write the model of a step, the last one by default, to an empty folder, and return the step. Raises UserError
-    where there is no such step."""
+    for a step without a checkpoint."""
     loaded = load_run(run, step)
     loaded.network.config.use_cache = True  # which generates text faster; here no text is generated
     with quietly():

@@ -45,8 +45,8 @@ class LoadedRun:
     step: int
 
     def go_to(self, step: int) -> None:
-        """Load the weights of another step into the same network. Raises UserError where there is no checkpoint, or it
-        does not fit."""
+        """Load the weights of another step into the same network. Raises UserError if it has no checkpoint, or one
+        that does not fit."""
         self.run.steps([step])
         if not self.run.as_built:
             put_weights(dict(self.run.saved())[step], self.network)
@@ -106,8 +106,8 @@ def load_run(folder: str | Path, step: int | None = None, changes: Mapping[str, 
             other settings.
 
     Raises:
-        UserError: there is no run, or no checkpoint of the step, or this version cannot build the configuration, or the
-            journal has a step twice.
+        UserError: the folder holds no run, the step has no checkpoint, this version cannot build the configuration, or
+            the journal has a step twice.
     """
     run = RunFolder(Path(folder).absolute())
     run.rows()  # refuses a journal that two processes wrote, as nothing says whose checkpoints these are
